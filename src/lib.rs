@@ -1,0 +1,1 @@
+//! Theseus: online schema changes for MySQL as Kubernetes resources.

@@ -1,0 +1,2 @@
+//! The `theseus` binary.
+fn main() {}
