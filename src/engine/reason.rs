@@ -1,0 +1,156 @@
+//! Why a migration is refused, fails or is retried: one documented enum, the same word in condition, Event, metric label and exit message.
+
+/// `Stalled`/`Succeeded` reasons. Each has its page section in `docs/reference/reasons.md` (a test holds that).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// `spec.alter` is not understood or asks for what a migration must not do.
+    AlterNotSupported,
+    /// The server refused the ALTER on the empty ghost table.
+    AlterRejected,
+    /// The server refuses the algorithm that was asked for.
+    AlgorithmNotSupported,
+    /// The database or table does not exist.
+    TableNotFound,
+    /// A view, a temporary or system table, or an engine other than InnoDB.
+    TableNotSupported,
+    /// No unique key that a migration can walk along.
+    NoUsableKey,
+    /// The table has, or is referenced by, foreign keys.
+    ForeignKeys,
+    /// The table has triggers.
+    Triggers,
+    /// A table with one of our names exists that this migration did not make.
+    NameTaken,
+    /// Another engine owns the migration.
+    LockHeldElsewhere,
+    /// This engine was replaced by a newer one.
+    Fenced,
+    /// The account lacks a privilege.
+    MissingPrivilege,
+    /// User name or password are wrong.
+    AccessDenied,
+    /// A Secret is missing or lacks a key.
+    SecretNotFound,
+    /// The MySQLServer object is missing.
+    ServerNotFound,
+    /// A server setting rules the migration out (binary log, format, read only, version).
+    ServerNotSupported,
+    /// The server is read only, or a replica.
+    ReadOnly,
+    /// The server cannot be reached.
+    ConnectionFailed,
+    /// The server's TLS is not what was asked for.
+    TlsFailed,
+    /// Existing rows do not fit the new definition.
+    DataDoesNotFit,
+    /// Two rows have the same value under a unique key of the new definition.
+    DuplicateKey,
+    /// Somebody changed the table's definition while we ran.
+    DefinitionChanged,
+    /// Somebody else wrote to the ghost table.
+    GhostWritten,
+    /// Statement-format DML on the table: its rows are unknown.
+    StatementLogged,
+    /// The binary logs needed to go on are gone.
+    BinlogPurged,
+    /// The comparison found a difference that came back.
+    VerificationFailed,
+    /// The state table is of another version or damaged.
+    StateNotReadable,
+    /// The spec of a running migration was changed.
+    SpecChanged,
+    /// A value of the spec makes no sense.
+    InvalidSpec,
+    /// The server said something that no retry cures.
+    ServerError,
+    /// A bug: an invariant does not hold.
+    Internal,
+    /// Whether the swap happened cannot be told.
+    OutcomeUnknown,
+    /// The object was cancelled.
+    Cancelled,
+}
+
+impl Reason {
+    /// All reasons, for docs and tests.
+    pub const ALL: &'static [Reason] = &[
+        Reason::AlterNotSupported,
+        Reason::AlterRejected,
+        Reason::AlgorithmNotSupported,
+        Reason::TableNotFound,
+        Reason::TableNotSupported,
+        Reason::NoUsableKey,
+        Reason::ForeignKeys,
+        Reason::Triggers,
+        Reason::NameTaken,
+        Reason::LockHeldElsewhere,
+        Reason::Fenced,
+        Reason::MissingPrivilege,
+        Reason::AccessDenied,
+        Reason::SecretNotFound,
+        Reason::ServerNotFound,
+        Reason::ServerNotSupported,
+        Reason::ReadOnly,
+        Reason::ConnectionFailed,
+        Reason::TlsFailed,
+        Reason::DataDoesNotFit,
+        Reason::DuplicateKey,
+        Reason::DefinitionChanged,
+        Reason::GhostWritten,
+        Reason::StatementLogged,
+        Reason::BinlogPurged,
+        Reason::VerificationFailed,
+        Reason::StateNotReadable,
+        Reason::SpecChanged,
+        Reason::InvalidSpec,
+        Reason::ServerError,
+        Reason::Internal,
+        Reason::OutcomeUnknown,
+        Reason::Cancelled,
+    ];
+
+    /// The CamelCase word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::AlterNotSupported => "AlterNotSupported",
+            Reason::AlterRejected => "AlterRejected",
+            Reason::AlgorithmNotSupported => "AlgorithmNotSupported",
+            Reason::TableNotFound => "TableNotFound",
+            Reason::TableNotSupported => "TableNotSupported",
+            Reason::NoUsableKey => "NoUsableKey",
+            Reason::ForeignKeys => "ForeignKeys",
+            Reason::Triggers => "Triggers",
+            Reason::NameTaken => "NameTaken",
+            Reason::LockHeldElsewhere => "LockHeldElsewhere",
+            Reason::Fenced => "Fenced",
+            Reason::MissingPrivilege => "MissingPrivilege",
+            Reason::AccessDenied => "AccessDenied",
+            Reason::SecretNotFound => "SecretNotFound",
+            Reason::ServerNotFound => "ServerNotFound",
+            Reason::ServerNotSupported => "ServerNotSupported",
+            Reason::ReadOnly => "ReadOnly",
+            Reason::ConnectionFailed => "ConnectionFailed",
+            Reason::TlsFailed => "TlsFailed",
+            Reason::DataDoesNotFit => "DataDoesNotFit",
+            Reason::DuplicateKey => "DuplicateKey",
+            Reason::DefinitionChanged => "DefinitionChanged",
+            Reason::GhostWritten => "GhostWritten",
+            Reason::StatementLogged => "StatementLogged",
+            Reason::BinlogPurged => "BinlogPurged",
+            Reason::VerificationFailed => "VerificationFailed",
+            Reason::StateNotReadable => "StateNotReadable",
+            Reason::SpecChanged => "SpecChanged",
+            Reason::InvalidSpec => "InvalidSpec",
+            Reason::ServerError => "ServerError",
+            Reason::Internal => "Internal",
+            Reason::OutcomeUnknown => "OutcomeUnknown",
+            Reason::Cancelled => "Cancelled",
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

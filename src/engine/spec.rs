@@ -1,0 +1,189 @@
+//! What a front end hands to the engine: one migration, fully resolved and validated, with no Kubernetes in it.
+
+use std::time::Duration;
+
+/// Where a server is and how to log in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port, 3306 by default.
+    pub port: u16,
+    /// Account name.
+    pub username: String,
+    /// Account password; never printed.
+    pub password: String,
+    /// Transport security.
+    pub tls: Tls,
+}
+
+impl std::fmt::Debug for ServerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither the account nor the password belongs in a log.
+        f.debug_struct("ServerAddress")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("tls", &self.tls.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// TLS towards MySQL, with MySQL's own mode names.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The mode.
+    pub mode: TlsMode,
+    /// PEM bundle of certificate authorities.
+    pub ca_pem: Option<Vec<u8>>,
+    /// PEM client certificate chain and its key.
+    pub client_identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// `--ssl-mode` of the MySQL clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// Plain text.
+    Disabled,
+    /// TLS when the server offers it, plain text otherwise.
+    #[default]
+    Preferred,
+    /// TLS, certificate not checked.
+    Required,
+    /// TLS, the chain is checked against the CA.
+    VerifyCa,
+    /// TLS, chain and host name are checked.
+    VerifyIdentity,
+}
+
+/// What to change; fixed for the life of a migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationSpec {
+    /// Identity of the migration (a UID, or a digest of the file for `theseus run`): owner of the tables it makes.
+    pub id: String,
+    /// For people, e.g. `shop/orders-add-status`: in the state table and in the logs.
+    pub display_name: String,
+    /// The server whose table changes.
+    pub server: ServerAddress,
+    /// Schema of the table.
+    pub database: String,
+    /// Name of the table.
+    pub table: String,
+    /// The clauses of ALTER TABLE, without `ALTER TABLE t`.
+    pub alter: String,
+    /// Change it, or only prove that it can be done.
+    pub mode: Mode,
+    /// How the change may be made.
+    pub algorithm: Algorithm,
+    /// What becomes of the ghost and state tables when the migration is cancelled.
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// `spec.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Migrate.
+    #[default]
+    Execute,
+    /// Prove the ALTER on an empty ghost table and drop it.
+    DryRun,
+}
+
+/// `spec.algorithm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Algorithm {
+    /// The cheapest that the server accepts and the policy allows.
+    #[default]
+    Auto,
+    /// `ALGORITHM=INSTANT` or nothing.
+    Instant,
+    /// `ALGORITHM=INPLACE, LOCK=NONE` or nothing.
+    Inplace,
+    /// Copy the table through a ghost.
+    Copy,
+}
+
+/// `spec.deletionPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DeletionPolicy {
+    /// Drop ghost and state table.
+    #[default]
+    Cleanup,
+    /// Leave them.
+    Orphan,
+}
+
+/// What may change while a migration runs: spec's *how* fields and the annotations, as levels. A new value takes effect within a second.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Controls {
+    /// Stop, keep the work, release the connections (`suspend`, annotation `pause`).
+    pub paused: bool,
+    /// Copying stops; changes are still applied (annotation `throttle`).
+    pub throttled_by_user: bool,
+    /// `cutOver.policy`.
+    pub cut_over_policy: CutOverPolicy,
+    /// The approval (annotation `cut-over: approved`); may be taken back until the tables are locked.
+    pub approved: bool,
+    /// Stop for good and clean up.
+    pub cancel: bool,
+    /// Copy workers; 0 lets the engine choose and adapt.
+    pub workers: u16,
+    /// The time one chunk should take (10 ms – 10 s).
+    pub target_chunk_time: Duration,
+    /// Whether secondary indexes are built after the rows.
+    pub defer_indexes: DeferIndexes,
+    /// Sleep this share of each chunk's time, in percent (0–1000).
+    pub nice_ratio_percent: u16,
+    /// The longest that clients may wait in one cut-over attempt (1 s – 60 s).
+    pub lock_timeout: Duration,
+    /// What happens to the old table after the swap.
+    pub old_table: OldTable,
+}
+
+impl Default for Controls {
+    fn default() -> Self {
+        Self {
+            paused: false,
+            throttled_by_user: false,
+            cut_over_policy: CutOverPolicy::Automatic,
+            approved: false,
+            cancel: false,
+            workers: 0,
+            target_chunk_time: Duration::from_millis(500),
+            defer_indexes: DeferIndexes::Auto,
+            nice_ratio_percent: 0,
+            lock_timeout: Duration::from_secs(3),
+            old_table: OldTable::Keep,
+        }
+    }
+}
+
+/// `copy.deferIndexes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DeferIndexes {
+    /// When no replica would lag by the build.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// `cutOver.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CutOverPolicy {
+    /// As soon as everything is ready.
+    #[default]
+    Automatic,
+    /// Only while approved.
+    Manual,
+}
+
+/// `oldTable.retention`, as the engine needs it: a retention longer than zero is the front end's to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldTable {
+    /// Drop it right after the swap.
+    DropNow,
+    /// Leave it, with the state table as proof of ownership, for [`crate::engine::clean_up`].
+    Keep,
+}
