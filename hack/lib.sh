@@ -1,0 +1,152 @@
+# shellcheck shell=bash
+# What every script in hack/ shares: saying, failing, caching, ports, stopping. Source it, don't run it.
+#
+# Rules it keeps: whatever is cached is made in a temporary folder beside its final place and then
+# renamed, so a killed run leaves nothing half-made; one lock per thing that is made, so two runs at
+# once wait for each other instead of doing the work twice; only processes that we started are ended,
+# by their id.
+
+set -euo pipefail
+
+HACK=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2034  # for the scripts that source this file
+ROOT=$(dirname "$HACK")
+# Raise when the layout of the cache changes: old folders are then simply not looked at.
+CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/theseus/v1"
+STARTED_AT=${EPOCHREALTIME/[.,]/}
+
+# Prints seconds with one decimal since the given microsecond stamp (default: since this script began).
+elapsed() {
+    local since=${1:-$STARTED_AT} now=${EPOCHREALTIME/[.,]/} tenths
+    tenths=$(((now - since) / 100000))
+    printf '%d.%d' $((tenths / 10)) $((tenths % 10))
+}
+
+# One line to stderr: time of day, seconds since this script began, who, what. (stdout is for results.)
+say() { printf '%(%H:%M:%S)T +%ss %s: %s\n' -1 "$(elapsed)" "${SELF:-${0##*/}}" "$*" >&2; }
+
+# Ends the script. The sentence says what is wrong and what to do about it.
+die() {
+    say "error: $*"
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# need TOOL… : fails with all that is missing, not with the first.
+need() {
+    local missing=() tool
+    for tool in "$@"; do have "$tool" || missing+=("$tool"); done
+    ((${#missing[@]} == 0)) || die "needs ${missing[*]} on the PATH; install it (Debian: apt-get install ${missing[*]})"
+}
+
+# locked NAME COMMAND… : runs COMMAND under an exclusive lock of that name, across processes.
+# The lock is not handed down to children (COMMAND's daemons would keep it), and vanishes with its holder.
+locked() {
+    local name=$1 rc=0 fd
+    shift
+    mkdir -p "$CACHE/locks"
+    exec {fd}>"$CACHE/locks/$name"
+    if ! flock --nonblock "$fd"; then
+        say "another run is making $name; waiting for it"
+        flock --wait 3600 "$fd" || die "waited an hour for $CACHE/locks/$name; is another run stuck?"
+    fi
+    # A subshell, so that `die` inside does not skip the unlocking and set -e still works in COMMAND.
+    ( set -e; "$@" {fd}>&- ) || rc=$?
+    exec {fd}>&-
+    return "$rc"
+}
+
+# A temporary folder beside the final place (same file system: the rename is atomic). Prints it.
+# Leftovers of killed runs older than a day are removed on the way.
+staging() {
+    local place=$1
+    mkdir -p "$(dirname "$place")"
+    find "$(dirname "$place")" -maxdepth 1 -name '.making-*' -mmin +1440 -exec rm -rf {} + 2>/dev/null || true
+    mktemp -d "$(dirname "$place")/.making-XXXXXX"
+}
+
+# free_port : prints a loopback port that nobody listens on. Ports are taken from below the range that
+# the kernel gives to outgoing connections, and each is reserved by a lock file for a minute, so that two
+# runs at once do not choose the same one before their servers listen.
+free_port() {
+    local port try reserve=${TMPDIR:-/tmp}/theseus-ports-$UID stamp now
+    mkdir -p "$reserve"
+    for ((try = 0; try < 500; try++)); do
+        port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
+        printf -v now '%(%s)T' -1
+        if ! (set -C; echo "$now" >"$reserve/$port") 2>/dev/null; then
+            stamp=$(cat "$reserve/$port" 2>/dev/null || echo 0)
+            ((now - ${stamp:-0} > 60)) || continue
+            echo "$now" >"$reserve/$port"
+        fi
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && continue
+        printf '%s\n' "$port"
+        return 0
+    done
+    die "found no free port on 127.0.0.1 between 20000 and 32000"
+}
+
+# wait_for SECONDS WHAT COMMAND… : polls COMMAND ten times a second until it succeeds. Fails with the name
+# of what it waited for; with $WATCH_PID set, fails at once when that process is gone.
+wait_for() {
+    local limit=$1 what=$2 since=${EPOCHREALTIME/[.,]/}
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if [[ -n ${WATCH_PID:-} ]] && ! alive "$WATCH_PID"; then
+            say "error: $what ended while starting"
+            return 1
+        fi
+        if ((${EPOCHREALTIME/[.,]/} - since > limit * 1000000)); then
+            say "error: $what not ready after $limit s"
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+# alive PID : true unless gone or a zombie that nobody has collected yet.
+alive() {
+    local state
+    state=$(ps -o stat= -p "$1" 2>/dev/null) || return 1
+    [[ -n $state && $state != Z* ]]
+}
+
+# stop_pid PID MARK [SECONDS] : TERM, then KILL after SECONDS (default 15), and returns when it is gone.
+# MARK must occur in the process's command line (the data folder, say): a number that the kernel has
+# given to somebody else's process meanwhile is left alone.
+stop_pid() {
+    local pid=$1 mark=$2 limit=${3:-15} try
+    alive "$pid" || return 0
+    if [[ -r /proc/$pid/cmdline ]] && ! tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$mark"; then
+        return 0
+    fi
+    kill -TERM "$pid" 2>/dev/null || return 0
+    for ((try = 0; try < limit * 20; try++)); do
+        alive "$pid" || return 0
+        sleep 0.05
+    done
+    say "process $pid did not end within $limit s; killing it"
+    kill -KILL "$pid" 2>/dev/null || true
+    for ((try = 0; try < 100; try++)); do
+        alive "$pid" || return 0
+        sleep 0.05
+    done
+    say "error: process $pid is still there"
+    return 1
+}
+
+# daemon LOG COMMAND… : starts COMMAND in a session of its own (a Ctrl-C at the terminal does not reach it:
+# whoever started it stops it, in order), with our descriptors closed, and sets DAEMON_PID.
+daemon() {
+    local log=$1
+    shift
+    setsid --fork bash -c 'echo $$ >"$1.pid"; shift; exec "$@"' _ "$log" "$@" </dev/null >>"$log" 2>&1
+    local try
+    for ((try = 0; try < 200; try++)); do
+        [[ -s $log.pid ]] && break
+        sleep 0.01
+    done
+    DAEMON_PID=$(cat "$log.pid")
+    rm -f "$log.pid"
+}
