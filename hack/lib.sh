@@ -51,8 +51,15 @@ locked() {
         say "another run is making $name; waiting for it"
         flock --wait 3600 "$fd" || die "waited an hour for $CACHE/locks/$name; is another run stuck?"
     fi
-    # A subshell, so that `die` inside does not skip the unlocking and set -e still works in COMMAND.
-    ( set -e; "$@" {fd}>&- ) || rc=$?
+    # A subshell, so that `die` inside does not skip the unlocking; and not `( … ) || rc=$?`, which would
+    # switch `set -e` off for all of COMMAND.
+    set +e
+    (
+        set -e
+        "$@" {fd}>&-
+    )
+    rc=$?
+    set -e
     exec {fd}>&-
     return "$rc"
 }
@@ -70,7 +77,7 @@ staging() {
 # the kernel gives to outgoing connections, and each is reserved by a lock file for a minute, so that two
 # runs at once do not choose the same one before their servers listen.
 free_port() {
-    local port try reserve=${TMPDIR:-/tmp}/theseus-ports-$UID stamp now
+    local port try reserve=/tmp/theseus-ports-$UID stamp now
     mkdir -p "$reserve"
     for ((try = 0; try < 500; try++)); do
         port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
@@ -107,9 +114,11 @@ wait_for() {
 
 # alive PID : true unless gone or a zombie that nobody has collected yet.
 alive() {
-    local state
-    state=$(ps -o stat= -p "$1" 2>/dev/null) || return 1
-    [[ -n $state && $state != Z* ]]
+    local line
+    # One read, no process: this is polled.
+    read -r line 2>/dev/null <"/proc/$1/stat" || return 1
+    line=${line##*) }
+    [[ $line != [ZX]* ]]
 }
 
 # stop_pid PID MARK [SECONDS] : TERM, then KILL after SECONDS (default 15), and returns when it is gone.
@@ -139,12 +148,17 @@ stop_pid() {
 # daemon LOG COMMAND… : starts COMMAND in a session of its own (a Ctrl-C at the terminal does not reach it:
 # whoever started it stops it, in order), with our descriptors closed, and sets DAEMON_PID.
 daemon() {
-    local log=$1
+    local log=$1 try
     shift
-    setsid --fork bash -c 'echo $$ >"$1.pid"; shift; exec "$@"' _ "$log" "$@" </dev/null >>"$log" 2>&1
-    local try
-    for ((try = 0; try < 200; try++)); do
-        [[ -s $log.pid ]] && break
+    rm -f "$log.pid"
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    setsid --fork bash -c '
+        for fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd <= 2)) || eval "exec $fd>&-"; done
+        echo $$ >"$1.pid.new" && mv "$1.pid.new" "$1.pid"
+        shift
+        exec "$@"' _ "$log" "$@" </dev/null >>"$log" 2>&1
+    for ((try = 0; try < 500; try++)); do
+        [[ ! -s $log.pid ]] || break
         sleep 0.01
     done
     DAEMON_PID=$(cat "$log.pid")
