@@ -1,0 +1,140 @@
+//! What people and pipelines say while a migration runs: annotations with the prefix `theseus.dev/`.
+//!
+//! Annotations, not spec fields, because a GitOps tool does not revert what is not in Git. Most are levels: the effect lasts while the
+//! annotation is there. `retry` is a token: a new value acts once, and the value acted upon is kept in `status.handledTokens`.
+use std::collections::BTreeMap;
+
+/// Level: copying stops while it is `true`; changes are still applied.
+pub const THROTTLE: &str = "theseus.dev/throttle";
+/// Level: as `spec.suspend`.
+pub const PAUSE: &str = "theseus.dev/pause";
+/// Level: `approved` opens the gate of the policy Manual.
+pub const CUT_OVER: &str = "theseus.dev/cut-over";
+/// Final: `true` stops the migration and cleans up.
+pub const CANCEL: &str = "theseus.dev/cancel";
+/// Token: a new value starts a failed migration again.
+pub const RETRY: &str = "theseus.dev/retry";
+
+const PREFIX: &str = "theseus.dev/";
+/// The longest token: it is copied to the status.
+const MAX_TOKEN_LENGTH: usize = 128;
+
+/// What the annotations ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intents {
+    /// Copying should stop.
+    pub throttle: bool,
+    /// The migration should stop and keep its work.
+    pub pause: bool,
+    /// The cut-over is approved.
+    pub approved: bool,
+    /// The migration should end and clean up.
+    pub cancel: bool,
+    /// The present retry token.
+    pub retry: Option<String>,
+    /// What made no sense; it is reported and ignored.
+    pub nonsense: Vec<Nonsense>,
+}
+
+/// An annotation of ours that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nonsense {
+    /// The annotation.
+    pub annotation: String,
+    /// What would make sense.
+    pub expected: &'static str,
+}
+
+impl std::fmt::Display for Nonsense {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "annotation {} is ignored: {}", self.annotation, self.expected)
+    }
+}
+
+impl Intents {
+    /// Reads the annotations of an object.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Self {
+        let mut intents = Self::default();
+        for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+            let understood = match name.as_str() {
+                THROTTLE => switch(value, &mut intents.throttle),
+                PAUSE => switch(value, &mut intents.pause),
+                CANCEL => switch(value, &mut intents.cancel),
+                CUT_OVER if value == "approved" => {
+                    intents.approved = true;
+                    Ok(())
+                }
+                CUT_OVER => Err("the value must be \"approved\"; remove the annotation to close the gate"),
+                RETRY if (1..=MAX_TOKEN_LENGTH).contains(&value.len()) => {
+                    intents.retry = Some(value.clone());
+                    Ok(())
+                }
+                RETRY => Err("the value must be a token of 1 to 128 characters, for example the time"),
+                _ => Err("this version knows theseus.dev/throttle, pause, cut-over, cancel and retry"),
+            };
+            if let Err(expected) = understood {
+                intents.nonsense.push(Nonsense { annotation: name.clone(), expected });
+            }
+        }
+        intents
+    }
+}
+
+fn switch(value: &str, on: &mut bool) -> Result<(), &'static str> {
+    match value {
+        "true" => *on = true,
+        "false" => *on = false,
+        _ => return Err("the value must be \"true\" or \"false\""),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Intents {
+        Intents::read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn values_that_make_sense() {
+        let nothing = Intents::default();
+        for (name, value, expected) in [
+            (THROTTLE, "true", Intents { throttle: true, ..nothing.clone() }),
+            (THROTTLE, "false", nothing.clone()),
+            (PAUSE, "true", Intents { pause: true, ..nothing.clone() }),
+            (CUT_OVER, "approved", Intents { approved: true, ..nothing.clone() }),
+            (CANCEL, "true", Intents { cancel: true, ..nothing.clone() }),
+            (RETRY, "2026-01-01", Intents { retry: Some("2026-01-01".into()), ..nothing.clone() }),
+            ("kubectl.kubernetes.io/last-applied-configuration", "{}", nothing.clone()),
+            ("example.com/theseus.dev", "x", nothing.clone()),
+        ] {
+            assert_eq!(read(&[(name, value)]), expected, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_reported_and_the_rest_still_counts() {
+        let long = "x".repeat(129);
+        for (name, value) in [
+            (THROTTLE, "yes"),
+            (THROTTLE, ""),
+            (PAUSE, "True"),
+            (CANCEL, "1"),
+            (CUT_OVER, "true"),
+            (CUT_OVER, "Approved"),
+            (CUT_OVER, ""),
+            (RETRY, ""),
+            (RETRY, &long),
+            ("theseus.dev/trottle", "true"),
+            ("theseus.dev/force-cut-over", "now"),
+        ] {
+            let intents = read(&[(name, value), (PAUSE, if name == PAUSE { value } else { "true" })]);
+            assert_eq!(intents.nonsense.len(), 1, "{name}={value}");
+            assert_eq!(intents.nonsense[0].annotation, name);
+            assert_eq!(intents.pause, name != PAUSE);
+            assert!(!intents.approved && !intents.cancel && !intents.throttle && intents.retry.is_none());
+        }
+    }
+}

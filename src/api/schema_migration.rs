@@ -1,0 +1,244 @@
+//! `SchemaMigration`: one change of one table.
+//!
+//! The *what* (target, database, table, alter, mode, algorithm) is immutable; the *how* may be changed while the migration runs.
+use super::connection::{LocalReference, TlsSpec};
+use super::duration::{KubeDuration, Retention, TimeToLive};
+use super::status::SchemaMigrationStatus;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One online change of one MySQL table.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "theseus.dev",
+    version = "v1alpha1",
+    kind = "SchemaMigration",
+    namespaced,
+    shortname = "smig",
+    category = "database",
+    status = "SchemaMigrationStatus",
+    derive = "PartialEq",
+    doc = "One online change of one MySQL table: the table is rebuilt beside the live one and swapped in.",
+    selectable = ".spec.database",
+    selectable = ".spec.table",
+    selectable = ".status.phase",
+    printcolumn(name = "Table", type_ = "string", json_path = ".spec.table", description = "The table that changes."),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the migration is."),
+    printcolumn(name = "Progress", type_ = "integer", json_path = ".status.progress.percent", description = "Share of rows copied, in percent."),
+    printcolumn(name = "ETA", type_ = "string", json_path = ".status.progress.eta", description = "Estimated time to the end of the copy."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
+    printcolumn(name = "Server", type_ = "string", json_path = ".status.server", priority = 1, description = "Host and port."),
+    printcolumn(name = "Database", type_ = "string", json_path = ".spec.database", priority = 1, description = "Schema of the table."),
+    printcolumn(name = "Throttled by", type_ = "string", json_path = ".status.throttle.reason", priority = 1, description = "Why copying waits."),
+    printcolumn(name = "Algorithm", type_ = "string", json_path = ".status.algorithm.chosen", priority = 1, description = "How the change is made."),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The present state in a sentence.")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SchemaMigrationSpec {
+    /// The server: exactly one of `serverRef` and `host`. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("target is immutable: create a new SchemaMigration for another server, and delete this one (or annotate it theseus.dev/cancel=true)"))]
+    pub target: Target,
+    /// Schema of the table. Immutable.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^\x00-\x1f\x7f/\\]*[^\x00-\x1f\x7f/\\ ]$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("database is immutable: create a new SchemaMigration, and delete this one (or annotate it theseus.dev/cancel=true)"))]
+    pub database: String,
+    /// The table. Immutable.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^\x00-\x1f\x7f/\\]*[^\x00-\x1f\x7f/\\ ]$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("table is immutable: create a new SchemaMigration, and delete this one (or annotate it theseus.dev/cancel=true)"))]
+    pub table: String,
+    /// The clauses of `ALTER TABLE`, without `ALTER TABLE t`: `ADD COLUMN c INT, DROP INDEX i`. Immutable.
+    #[schemars(length(min = 1, max = 32768))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("alter is immutable: create a new SchemaMigration with the other change, and delete this one (or annotate it theseus.dev/cancel=true)"))]
+    pub alter: String,
+    /// `Execute` changes the table; `DryRun` proves the ALTER on an empty copy of the table and drops it. Immutable.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("mode is immutable: create a new SchemaMigration with the other mode"))]
+    pub mode: Mode,
+    /// How the change may be made: `Auto` takes the cheapest way that the server accepts, the others demand one way and are refused
+    /// when the server does not accept it. Immutable.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("algorithm is immutable: create a new SchemaMigration with the other algorithm"))]
+    pub algorithm: Algorithm,
+    /// `true` stops the migration, releases its connections and its place, and keeps the work; `false` takes it up again.
+    /// The annotation `theseus.dev/pause=true` does the same.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How rows are copied. May be changed while the migration runs.
+    #[serde(default)]
+    pub copy: CopySpec,
+    /// What holds the copying back. May be changed while the migration runs.
+    #[serde(default)]
+    pub throttle: ThrottleSpec,
+    /// When and how the tables are swapped. May be changed while the migration runs.
+    #[serde(default)]
+    pub cut_over: CutOverSpec,
+    /// What becomes of the table as it was.
+    #[serde(default)]
+    pub old_table: OldTableSpec,
+    /// What happens to the tables that an unfinished migration made when the object is deleted or cancelled.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// The object is deleted this long after it has finished, whatever the result, but not before the old table's retention has ended.
+    /// Empty keeps the object.
+    #[serde(default)]
+    pub ttl_after_finished: TimeToLive,
+}
+
+/// The server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.serverRef) != has(self.host)").message("exactly one of serverRef and host must be given"),
+    validation = Rule::new("!has(self.serverRef) || (!has(self.port) && !has(self.credentialsSecretRef) && !has(self.tls))").message("port, credentialsSecretRef and tls belong to host; with serverRef they are those of the MySQLServer"),
+    validation = Rule::new("!has(self.host) || has(self.credentialsSecretRef)").message("host needs credentialsSecretRef: a Secret in the same namespace with the keys username and password")
+)]
+pub struct Target {
+    /// A `MySQLServer` in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_ref: Option<LocalReference>,
+    /// Host name or address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\s/]+$"))]
+    pub host: Option<String>,
+    /// TCP port; 3306 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// A Secret in the same namespace with the keys `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<LocalReference>,
+    /// Transport security; mode `Preferred` when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+}
+
+/// What the migration does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Mode {
+    /// Change the table.
+    #[default]
+    Execute,
+    /// Prove the ALTER on an empty copy of the table and drop it.
+    DryRun,
+}
+
+/// How the change may be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Algorithm {
+    /// The cheapest that the server accepts.
+    #[default]
+    Auto,
+    /// `ALGORITHM=INSTANT` or nothing.
+    Instant,
+    /// `ALGORITHM=INPLACE, LOCK=NONE` or nothing.
+    Inplace,
+    /// Copy the table.
+    Copy,
+}
+
+/// How rows are copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CopySpec {
+    /// Copy workers; 0 lets the engine choose and adapt to the server.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 64))]
+    pub workers: i32,
+    /// The time that one chunk of rows should take, from 10ms to 10s: longer is faster, shorter is gentler.
+    #[serde(default = "default_target_chunk_time")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10ms') && duration(self) <= duration('10s')").message("targetChunkTime must be between 10ms and 10s"))]
+    pub target_chunk_time: KubeDuration,
+    /// Whether secondary indexes are built in one pass after the rows.
+    #[serde(default)]
+    pub defer_indexes: DeferIndexes,
+}
+
+fn default_target_chunk_time() -> KubeDuration {
+    KubeDuration::from_millis(500)
+}
+
+impl Default for CopySpec {
+    fn default() -> Self {
+        Self { workers: 0, target_chunk_time: default_target_chunk_time(), defer_indexes: DeferIndexes::Auto }
+    }
+}
+
+/// Whether secondary indexes are built after the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum DeferIndexes {
+    /// When no replica would lag by the build.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What holds the copying back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ThrottleSpec {
+    /// Sleep this share of each chunk's time, in percent: 100 halves the speed.
+    #[schemars(range(min = 0, max = 1000))]
+    pub nice_ratio_percent: i32,
+}
+
+/// When and how the tables are swapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CutOverSpec {
+    /// `Automatic` swaps as soon as everything is ready; `Manual` waits for the annotation `theseus.dev/cut-over=approved`,
+    /// which may be taken back until the tables are locked.
+    #[serde(default)]
+    pub policy: CutOverPolicy,
+    /// The longest that clients may wait in one attempt, from 1s to 60s. A failed attempt is repeated later.
+    #[serde(default = "default_lock_timeout")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')").message("lockTimeout must be between 1s and 60s"))]
+    pub lock_timeout: KubeDuration,
+}
+
+fn default_lock_timeout() -> KubeDuration {
+    KubeDuration::from_secs(3)
+}
+
+impl Default for CutOverSpec {
+    fn default() -> Self {
+        Self { policy: CutOverPolicy::Automatic, lock_timeout: default_lock_timeout() }
+    }
+}
+
+/// Who opens the gate of the cut-over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum CutOverPolicy {
+    /// As soon as everything is ready.
+    #[default]
+    Automatic,
+    /// Only while the object has the annotation `theseus.dev/cut-over=approved`.
+    Manual,
+}
+
+/// What becomes of the table as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OldTableSpec {
+    /// How long it stays under its new name `_<table>_del` after the swap: a duration, `0s` to drop it at once, or `Keep` to never drop it.
+    /// The next migration of the same table waits until it is gone.
+    pub retention: Retention,
+}
+
+/// What happens to the tables of an unfinished migration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum DeletionPolicy {
+    /// They are dropped.
+    #[default]
+    Cleanup,
+    /// They stay.
+    Orphan,
+}

@@ -1,0 +1,30 @@
+//! The command line: what each subcommand takes, and what its end means to the shell.
+//!
+//! One file per subcommand; each has a clap `Args` struct and a function that returns the process's [`std::process::ExitCode`].
+pub mod crd;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Online schema changes for MySQL as Kubernetes resources.
+#[derive(Debug, Parser)]
+#[command(name = "theseus", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the custom resource definitions as YAML.
+    Crd(crd::Args),
+}
+
+/// Runs what was asked for.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Crd(args) => crd::run(&args),
+    }
+}
