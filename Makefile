@@ -1,0 +1,41 @@
+# What one can do here. Each target is one line; what it does stands in hack/ (see hack/README.md).
+# ARGS reaches the command: make test ARGS='--test chart', make demo ARGS=--help
+SHELL := bash
+ARGS ?=
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench fmt lint crds parts shell clean-parts
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the programs, optimised, into target/release
+	cargo build --release --locked $(ARGS)
+
+demo: ## watch a migration on a real MySQL server under load, from nothing
+	hack/demo $(ARGS)
+
+test: ## everything CI runs: formatting, lints, drift, and every suite against real parts
+	hack/test $(ARGS)
+
+bench: ## measure copying, applying and the cut-over against a real server
+	hack/bench $(ARGS)
+
+fmt: ## format the code
+	cargo fmt
+
+lint: ## the checks of `make test` without the tests
+	hack/test --checks
+
+crds: ## write the CRDs into crds/ from the types, and copy them into the chart and config/
+	cargo run --locked --quiet -- crd --output-dir crds
+	hack/sync-crds
+
+parts: ## get MySQL and the control plane into the cache now (else the first use does)
+	hack/mysql install
+	hack/kube install
+
+shell: ## a shell with a MySQL server, its replica and a control plane beside it
+	hack/with-parts --mysql --replica --kube --shell
+
+clean-parts: ## remove the cached parts (hack/README.md tells where they are)
+	hack/clean-parts

@@ -15,6 +15,7 @@ ROOT=$(dirname "$HACK")
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/theseus/v1"
 STARTED_AT=${EPOCHREALTIME/[.,]/}
 
+# shellcheck disable=SC2120  # the argument is optional
 # Prints seconds with one decimal since the given microsecond stamp (default: since this script began).
 elapsed() {
     local since=${1:-$STARTED_AT} now=${EPOCHREALTIME/[.,]/} tenths
@@ -22,6 +23,7 @@ elapsed() {
     printf '%d.%d' $((tenths / 10)) $((tenths % 10))
 }
 
+# shellcheck disable=SC2119
 # One line to stderr: time of day, seconds since this script began, who, what. (stdout is for results.)
 say() { printf '%(%H:%M:%S)T +%ss %s: %s\n' -1 "$(elapsed)" "${SELF:-${0##*/}}" "$*" >&2; }
 
@@ -161,6 +163,7 @@ daemon() {
         [[ ! -s $log.pid ]] || break
         sleep 0.01
     done
+    # shellcheck disable=SC2034  # for the caller
     DAEMON_PID=$(cat "$log.pid")
     rm -f "$log.pid"
 }
