@@ -1,0 +1,399 @@
+//! Holds the arrows between the rooms under `src/`: who may use whom, and which libraries belong where.
+//!
+//! It reads the sources as text with comments and strings taken out, so it also sees what the compiler has no opinion on: a path in a test
+//! module, in a macro's argument, behind a `cfg`. What it must find and what it must leave alone is tested with samples at the end.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+/// One folder under `src/` (or `main` for the programs' own files): which rooms it may use, and which libraries it must not.
+struct Room {
+    name: &'static str,
+    may_use: &'static [&'static str],
+    without: &'static [&'static str],
+}
+
+/// Libraries that talk to Kubernetes, and those that are only about its types.
+const KUBERNETES: [&str; 5] = ["kube", "k8s_openapi", "kube_lease_manager", "kube_runtime", "kube_client"];
+
+/// From top to bottom: a room may only use rooms that stand below it, so there is no cycle (a test holds that too).
+const ROOMS: &[Room] = &[
+    Room { name: "main", may_use: &["cli", "telemetry"], without: &["kube", "k8s_openapi", "mysql_async", "axum"] },
+    Room { name: "cli", may_use: &["controller", "api", "engine", "mysql", "sql", "http", "telemetry"], without: &[] },
+    Room { name: "controller", may_use: &["api", "engine", "mysql", "sql", "http", "telemetry"], without: &["clap", "indicatif", "axum"] },
+    // What people type and read: types and pure functions.
+    Room {
+        name: "api",
+        may_use: &[],
+        without: &["tokio", "tokio_util", "futures", "mysql_async", "axum", "clap", "prometheus_client", "kube_lease_manager"],
+    },
+    // The engine knows no Kubernetes: `theseus run` is a second front end to it.
+    Room {
+        name: "engine",
+        may_use: &["mysql", "sql", "telemetry"],
+        without: &["kube", "k8s_openapi", "kube_lease_manager", "schemars", "clap", "indicatif", "axum", "prometheus_client"],
+    },
+    Room {
+        name: "mysql",
+        may_use: &["sql", "telemetry"],
+        without: &["kube", "k8s_openapi", "kube_lease_manager", "schemars", "clap", "indicatif", "axum", "prometheus_client"],
+    },
+    // Pure: nothing waits, nothing connects.
+    Room {
+        name: "sql",
+        may_use: &[],
+        without: &["tokio", "tokio_util", "futures", "kube", "k8s_openapi", "kube_lease_manager", "schemars", "clap", "axum", "tracing"],
+    },
+    Room { name: "http", may_use: &["telemetry"], without: &["kube", "k8s_openapi", "kube_lease_manager", "mysql_async", "clap"] },
+    Room {
+        name: "telemetry",
+        may_use: &[],
+        without: &["tokio", "tokio_util", "futures", "kube", "k8s_openapi", "kube_lease_manager", "mysql_async", "axum", "clap"],
+    },
+];
+
+/// Parts of the crate `kube` that reach a cluster. Everybody else who may use `kube` uses its derives and traits.
+const KUBE_CLIENT: [&str; 10] = ["Client", "Api", "client", "api", "runtime", "Config", "config", "Discovery", "discovery", "Error"];
+
+/// The only places that reach a cluster.
+fn may_reach_a_cluster(file: &str) -> bool {
+    file.starts_with("controller/") || file == "cli/operator.rs" || file.starts_with("cli/operator/") || file == "bin/kubectl-theseus.rs"
+}
+
+fn room(name: &str) -> Option<&'static Room> {
+    ROOMS.iter().find(|room| room.name == name)
+}
+
+// --- reading a source -------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    /// `::`
+    Path,
+    Open,
+    Close,
+    Comma,
+    /// `>`, which may end the arguments of a generic before `::`.
+    Angle,
+    Other,
+}
+
+/// Words and punctuation without comments, strings, characters and lifetimes. What it does not understand is `Other`.
+fn tokens(source: &str) -> Vec<Token> {
+    let text: Vec<char> = source.chars().collect();
+    let at = |i: usize| text.get(i).copied().unwrap_or('\0');
+    let mut tokens = Vec::new();
+    let mut i = 0;
+    while i < text.len() {
+        match at(i) {
+            '/' if at(i + 1) == '/' => {
+                while i < text.len() && at(i) != '\n' {
+                    i += 1;
+                }
+            }
+            '/' if at(i + 1) == '*' => {
+                let mut depth = 0;
+                loop {
+                    match (at(i), at(i + 1)) {
+                        ('/', '*') => (depth, i) = (depth + 1, i + 2),
+                        ('*', '/') => (depth, i) = (depth - 1, i + 2),
+                        _ => i += 1,
+                    }
+                    if depth == 0 || i >= text.len() {
+                        break;
+                    }
+                }
+            }
+            '"' => i = after_string(&text, i),
+            'r' | 'b' | 'c' if raw_string_hashes(&text, i).is_some() => {
+                let (start, hashes) = raw_string_hashes(&text, i).unwrap();
+                let end: String = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
+                i = start;
+                while i < text.len() && !end.chars().enumerate().all(|(k, c)| at(i + k) == c) {
+                    i += 1;
+                }
+                i += end.len();
+            }
+            'b' | 'c' if at(i + 1) == '"' => i = after_string(&text, i + 1),
+            // 'a' and '\n' are characters, 'a without an end is a lifetime.
+            '\'' if at(i + 1) == '\\' => {
+                i += 3;
+                while i < text.len() && at(i) != '\'' {
+                    i += 1;
+                }
+                i += 1;
+            }
+            '\'' if at(i + 2) == '\'' => i += 3,
+            '\'' => i += 1,
+            c if c.is_alphabetic() || c == '_' => {
+                let start = i;
+                while at(i).is_alphanumeric() || at(i) == '_' {
+                    i += 1;
+                }
+                tokens.push(Token::Word(text[start..i].iter().collect()));
+            }
+            ':' if at(i + 1) == ':' => {
+                tokens.push(Token::Path);
+                i += 2;
+            }
+            c => {
+                match c {
+                    '{' => tokens.push(Token::Open),
+                    '}' => tokens.push(Token::Close),
+                    ',' => tokens.push(Token::Comma),
+                    '>' => tokens.push(Token::Angle),
+                    c if c.is_whitespace() => {}
+                    _ => tokens.push(Token::Other),
+                }
+                i += 1;
+            }
+        }
+    }
+    tokens
+}
+
+fn after_string(text: &[char], mut i: usize) -> usize {
+    i += 1;
+    while i < text.len() && text[i] != '"' {
+        i += if text[i] == '\\' { 2 } else { 1 };
+    }
+    i + 1
+}
+
+/// `r"`, `r#"`, `br##"` …: where its content begins, and how many hashes end it.
+fn raw_string_hashes(text: &[char], i: usize) -> Option<(usize, usize)> {
+    if i > 0 && (text[i - 1].is_alphanumeric() || text[i - 1] == '_') {
+        return None;
+    }
+    let mut j = if matches!(text[i], 'b' | 'c') { i + 1 } else { i };
+    if text.get(j) != Some(&'r') {
+        return None;
+    }
+    j += 1;
+    let hashes = text[j..].iter().take_while(|c| **c == '#').count();
+    (text.get(j + hashes) == Some(&'"')).then_some((j + hashes + 1, hashes))
+}
+
+/// The first names after a path's beginning: `a` of `::a::b`, `a` and `c` of `::{a::b, c}`.
+fn names_after(tokens: &[Token], mut i: usize) -> Vec<&str> {
+    if tokens.get(i) != Some(&Token::Path) {
+        return Vec::new();
+    }
+    i += 1;
+    match tokens.get(i) {
+        Some(Token::Word(name)) => vec![name],
+        Some(Token::Open) => {
+            let (mut names, mut depth, mut fresh) = (Vec::new(), 0, false);
+            for token in &tokens[i..] {
+                match token {
+                    Token::Open => (depth, fresh) = (depth + 1, depth == 0),
+                    Token::Close => depth -= 1,
+                    Token::Comma => fresh = depth == 1,
+                    Token::Word(name) if fresh => {
+                        names.push(name.as_str());
+                        fresh = false;
+                    }
+                    _ => fresh = false,
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+            names
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the word at `i` is the first of its path; a path may also begin with `::`.
+fn path_begins(tokens: &[Token], i: usize) -> bool {
+    match tokens[..i] {
+        [.., Token::Word(ref word), Token::Path] => word == "use",
+        [.., Token::Angle, Token::Path] => false,
+        _ => true,
+    }
+}
+
+/// What one file breaks. `file` is relative to `src/`.
+fn violations(file: &str, source: &str) -> Vec<String> {
+    let parts: Vec<&str> = file.split('/').collect();
+    let here = match parts.as_slice() {
+        ["lib.rs"] => return Vec::new(),
+        ["main.rs"] | ["bin", ..] => "main",
+        [folder, _, ..] => *folder,
+        _ => return vec![format!("{file} is in no room: put it into one of the folders under src/")],
+    };
+    let Some(this) = room(here) else {
+        return vec![format!("{file}: src/{here}/ is a new room; say in tests/architecture.rs what it may use")];
+    };
+    // How many `super` lead from the file's own module to the crate's root: room, then a level for each folder and for the file itself.
+    let depth = parts.len() - usize::from(parts.last() == Some(&"mod.rs"));
+
+    let tokens = tokens(source);
+    let mut found = BTreeSet::new();
+    let mut use_room = |name: &str| {
+        if name != here && room(name).is_some() && !this.may_use.contains(&name) {
+            found.insert(format!("{file}: {here} must not use {name}"));
+        }
+    };
+    let mut libraries: BTreeSet<(String, Option<String>)> = BTreeSet::new();
+    let mut i = 0;
+    while i < tokens.len() {
+        let begins = path_begins(&tokens, i);
+        if let (Token::Word(word), true) = (&tokens[i], begins) {
+            match word.as_str() {
+                "crate" | "theseus" => names_after(&tokens, i + 1).into_iter().for_each(&mut use_room),
+                "super" => {
+                    let mut supers = 1;
+                    while matches!((tokens.get(i + 1), tokens.get(i + 2)), (Some(Token::Path), Some(Token::Word(word))) if word == "super")
+                    {
+                        supers += 1;
+                        i += 2;
+                    }
+                    if supers >= depth {
+                        names_after(&tokens, i + 1).into_iter().for_each(&mut use_room);
+                    }
+                }
+                library => {
+                    let after_use = matches!(i.checked_sub(1).and_then(|before| tokens.get(before)), Some(Token::Word(w)) if w == "use" || w == "crate");
+                    let names = names_after(&tokens, i + 1);
+                    if names.is_empty() && after_use {
+                        libraries.insert((library.to_owned(), None));
+                    }
+                    libraries.extend(names.into_iter().map(|name| (library.to_owned(), Some(name.to_owned()))));
+                }
+            }
+        }
+        i += 1;
+    }
+    for (library, part) in libraries {
+        if this.without.contains(&library.as_str()) {
+            found.insert(format!("{file}: {here} must not use the library {library}"));
+        }
+        let reaches =
+            library == "kube_lease_manager" || library == "kube" && part.as_deref().is_none_or(|part| KUBE_CLIENT.contains(&part));
+        if reaches && !may_reach_a_cluster(file) {
+            let part = part.map(|part| format!("::{part}")).unwrap_or_default();
+            found.insert(format!("{file}: only the controller and cli/operator.rs reach a cluster, not {here} ({library}{part})"));
+        }
+    }
+    found.into_iter().collect()
+}
+
+// --- the sources ------------------------------------------------------------------------------------------
+
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_arrow_points_downwards() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    assert!(files.len() > 10, "only {} files under {}", files.len(), src.display());
+    let mut report = String::new();
+    for path in files {
+        let file = path.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
+        for violation in violations(&file, &std::fs::read_to_string(&path).unwrap()) {
+            writeln!(report, "  {violation}").unwrap();
+        }
+    }
+    assert!(report.is_empty(), "arrows that must not be there (docs/architecture.md says why):\n{report}");
+}
+
+#[test]
+fn the_rooms_have_no_cycle() {
+    for (i, this) in ROOMS.iter().enumerate() {
+        for used in this.may_use {
+            let below = ROOMS.iter().position(|room| room.name == *used).unwrap_or_else(|| panic!("{used} is no room"));
+            assert!(below > i, "{} may use {used}, which does not stand below it", this.name);
+        }
+    }
+    for library in KUBERNETES {
+        for pure in ["engine", "mysql", "sql", "telemetry", "http"] {
+            let without = room(pure).unwrap().without;
+            assert!(without.contains(&library) || ["kube_runtime", "kube_client"].contains(&library), "{pure} may use {library}");
+        }
+    }
+}
+
+// --- does it bite? ----------------------------------------------------------------------------------------
+
+#[test]
+fn it_finds_what_must_not_be() {
+    for (file, source, expected) in [
+        ("sql/alter.rs", "use crate::engine::Handle;", "sql must not use engine"),
+        ("sql/alter.rs", "fn f() { crate::mysql::quote(); }", "sql must not use mysql"),
+        ("sql/alter.rs", "use crate::{\n    sql::names,\n    mysql::{self, Session},\n};", "sql must not use mysql"),
+        ("sql/alter.rs", "use tokio::sync::watch;", "must not use the library tokio"),
+        ("sql/alter.rs", "#[cfg(test)] mod tests { #[tokio::test] async fn t() {} }", "must not use the library tokio"),
+        ("sql/key/codec.rs", "use super::super::super::engine::Handle;", "sql must not use engine"),
+        ("sql/key/mod.rs", "use super::super::engine::Handle;", "sql must not use engine"),
+        ("sql/mod.rs", "use super::engine::Handle;", "sql must not use engine"),
+        ("sql/mod.rs", "mod tests { use super::super::engine::Handle; }", "sql must not use engine"),
+        ("engine/migrator.rs", "use crate::api::SchemaMigration;", "engine must not use api"),
+        ("engine/migrator.rs", "use theseus::controller::Registry;", "engine must not use controller"),
+        ("engine/migrator.rs", "use kube::ResourceExt;", "must not use the library kube"),
+        ("engine/migrator.rs", "let t = k8s_openapi::jiff::Timestamp::now();", "must not use the library k8s_openapi"),
+        ("engine/migrator.rs", "use ::kube::ResourceExt;", "must not use the library kube"),
+        ("engine/migrator.rs", "extern crate kube;", "must not use the library kube"),
+        ("mysql/session.rs", "use crate::engine::spec::Tls;", "mysql must not use engine"),
+        ("api/status.rs", "use crate::engine::snapshot::Snapshot;", "api must not use engine"),
+        ("api/status.rs", "use mysql_async::Value;", "must not use the library mysql_async"),
+        ("api/status.rs", "use kube::{CustomResource, Client};", "only the controller and cli/operator.rs reach a cluster"),
+        ("api/status.rs", "use kube;", "only the controller and cli/operator.rs reach a cluster"),
+        ("cli/run.rs", "use kube::runtime::watcher;", "only the controller and cli/operator.rs reach a cluster"),
+        ("cli/run.rs", "let x: kube::Api<Secret>;", "only the controller and cli/operator.rs reach a cluster"),
+        ("controller/plan.rs", "use crate::cli::Args;", "controller must not use cli"),
+        ("telemetry/metrics.rs", "use crate::http::Readiness;", "telemetry must not use http"),
+        ("http/mod.rs", "use crate::engine;", "http must not use engine"),
+        ("main.rs", "use theseus::engine;", "main must not use engine"),
+        ("bin/kubectl-theseus.rs", "use theseus::engine;", "main must not use engine"),
+        ("util/mod.rs", "", "is a new room"),
+        ("util.rs", "", "is in no room"),
+        // The next two hide it behind what looks like the beginning of a string or a comment.
+        ("sql/alter.rs", "let c = '\"'; use crate::engine; let d = '\"';", "sql must not use engine"),
+        ("sql/alter.rs", "let s = r#\"// \"#; use crate::engine;", "sql must not use engine"),
+    ] {
+        let found = violations(file, source);
+        assert!(found.iter().any(|violation| violation.contains(expected)), "{file}: {source}\nfound {found:?}");
+    }
+}
+
+#[test]
+fn it_leaves_alone_what_may_be() {
+    for (file, source) in [
+        ("sql/alter.rs", "//! See [`crate::engine`].\n/* crate::engine /* nested */ use tokio::x; */ fn f() {}"),
+        (
+            "sql/alter.rs",
+            r##"const S: &str = "use crate::engine;"; const R: &str = r#"tokio::x " crate::engine"#; const B: &[u8] = b"tokio::x";"##,
+        ),
+        ("sql/alter.rs", r#"const S: &str = "a \" crate::engine "; fn f<'a>(x: &'a str) -> &'a str { x }"#),
+        ("sql/alter.rs", "use super::engine_names; use crate::sql::engine; mod tests { use super::*; use super::super::names; }"),
+        ("sql/key/codec.rs", "use super::super::table; use super::engine;"),
+        ("sql/alter.rs", "let tokio = 1; let x = self.engine::<u8>(); foo::tokio::bar();"),
+        ("engine/migrator.rs", "use crate::{mysql::Session, sql::{key, names}, telemetry}; use tokio::sync::watch;"),
+        ("engine/streamer/mod.rs", "use super::super::mysql::Session; use super::reason::Reason;"),
+        ("api/status.rs", "use kube::{CustomResource, KubeSchema, CustomResourceExt}; use k8s_openapi::jiff::Timestamp;"),
+        ("controller/mod.rs", "use kube::{Api, Client, runtime::watcher}; use crate::{api, engine, telemetry::Metrics};"),
+        ("cli/operator.rs", "use kube::Client; use crate::{controller, http, telemetry};"),
+        ("http/mod.rs", "use crate::telemetry::metrics::Metrics; use axum::Router; use tokio::net::TcpListener;"),
+        ("main.rs", "fn main() -> ExitCode { theseus::cli::run(theseus::cli::Cli::parse()) }"),
+        ("lib.rs", "pub mod engine; pub use engine::Handle;"),
+    ] {
+        assert_eq!(violations(file, source), Vec::<String>::new(), "{file}: {source}");
+    }
+}
