@@ -1,5 +1,27 @@
 //! SQL without a server: names, the ALTER clauses, tables as values, which key a migration walks along, how columns map.
 //!
-//! Everything here is pure: text and values in, text and values out. The one exception to "built in one place" is nothing:
-//! identifiers are quoted by [`quote::identifier`] only, key values become SQL by [`key::KeyCodec`] only.
+//! Everything here is pure: text and values in, text and values out. No I/O, no clock, no async; nothing here owns a task.
+//! What is built in one place only: identifiers are quoted by [`quote::identifier`], key values become SQL by
+//! [`key::KeyCodec`], column values become the new type by [`mapping::ColumnMapping`], generated names come from [`names`].
+//!
+//! | question | where |
+//! |---|---|
+//! | what does this ALTER do, and do we take it? | [`alter`] |
+//! | which column of the ghost comes from which column, and through which conversion? | [`mapping`] |
+//! | along which unique key do we copy and reconcile? | [`key::choose`] |
+//! | how is a key value kept, compared and written as SQL? | [`key::KeyCodec`] |
+//! | what does SHOW CREATE TABLE say, and how does the ghost's differ? | [`create`] |
+//!
+//! Rules of MySQL relied upon: the session has `sql_mode` without `ANSI_QUOTES` and `NO_BACKSLASH_ESCAPES`, the connection
+//! character set is utf8mb4 and the time zone `+00:00` (the engine sets all of them).
+// A test that meets an unexpected value should say so by failing.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod alter;
+pub mod create;
+pub mod key;
+pub mod mapping;
+pub mod names;
+pub mod quote;
 pub mod table;
+pub mod token;

@@ -1,0 +1,189 @@
+//! The clauses of an `ALTER TABLE`: what a migration changes, read from the text the user gave.
+//!
+//! [`Alter::parse`] takes the clause list that follows `ALTER TABLE t`, splits it on a real tokenizer and classifies every
+//! clause. It promises two things: it never panics, and what it does not understand it refuses, naming the place. Column and
+//! expression syntax inside a clause is the server's business (the ghost is altered with the same text); what must be known
+//! here is which columns, indexes and constraints come, go and change their names.
+//!
+//! Names in clauses mean the table *before* the ALTER: `RENAME COLUMN a TO b, RENAME COLUMN b TO a` swaps, and a column
+//! dropped and added again is a new one (<https://dev.mysql.com/doc/refman/8.4/en/alter-table.html>).
+
+mod clause;
+mod parser;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+pub use clause::{AddedIndex, Clause, ColumnAttributes, ColumnSpec, IndexKind, ParsedClause, Position, TableElement};
+pub use refusal::{Refusal, RefusalKind};
+
+use super::quote;
+use super::token::{Span, TokenError};
+
+/// A text that is not a clause list this version understands.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AlterError {
+    /// Nothing but blanks and comments.
+    #[error("the ALTER is empty; give the clauses that would follow ALTER TABLE t, such as ADD COLUMN c INT")]
+    Empty,
+    /// Not even tokens.
+    #[error("the ALTER cannot be read: {0}")]
+    Token(#[from] TokenError),
+    /// Something else than what the grammar allows there.
+    #[error("the ALTER is not understood at character {position}, near \"{near}\": {message}")]
+    Syntax {
+        /// In characters, from 1.
+        position: usize,
+        /// The text there, cut off.
+        near: String,
+        /// What was expected, or what to do.
+        message: String,
+    },
+}
+
+/// A parsed clause list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alter {
+    text: String,
+    clauses: Vec<ParsedClause>,
+    /// Names of CHECK (or unspecified) constraints in clauses, in textual order.
+    constraint_names: Vec<(Span, String)>,
+}
+
+impl Alter {
+    /// Parses the clauses that follow `ALTER TABLE t`.
+    ///
+    /// # Errors
+    /// [`AlterError`] if the text is empty, holds several statements, names the table, or holds a clause that is not known.
+    /// Clauses that are known but not taken are not errors here: see [`Alter::refusals`].
+    pub fn parse(text: &str) -> Result<Alter, AlterError> {
+        let parsed = parser::parse(text)?;
+        Ok(Alter { text: text.to_owned(), clauses: parsed.clauses, constraint_names: parsed.constraint_names })
+    }
+
+    /// The clauses in their order.
+    pub fn clauses(&self) -> &[ParsedClause] {
+        &self.clauses
+    }
+
+    /// Clauses this engine does not run, each with a stable reason; empty if all is well.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        refusal::refusals(&self.text, &self.clauses)
+    }
+
+    /// Columns that get another name: (old, new), as written.
+    pub fn renames(&self) -> Vec<(String, String)> {
+        let pairs = self.clauses.iter().filter_map(|c| match &c.clause {
+            Clause::RenameColumn { old, new } => Some((old.clone(), new.clone())),
+            Clause::ChangeColumn { old, new } if *old != new.name => Some((old.clone(), new.name.clone())),
+            _ => None,
+        });
+        pairs.collect()
+    }
+
+    /// Columns of the table before the ALTER that are dropped.
+    pub fn dropped_columns(&self) -> Vec<String> {
+        let dropped = self.clauses.iter().filter_map(|c| match &c.clause {
+            Clause::DropColumn { name } => Some(name.clone()),
+            _ => None,
+        });
+        dropped.collect()
+    }
+
+    /// Columns that the ALTER adds; one that is also dropped is a new column of the same name.
+    pub fn added_columns(&self) -> Vec<String> {
+        self.added_column_specs().map(|c| c.name.clone()).collect()
+    }
+
+    /// [`Alter::added_columns`] with what is known of each.
+    pub fn added_column_specs(&self) -> impl Iterator<Item = &ColumnSpec> {
+        self.elements().filter_map(|e| match e {
+            TableElement::Column(column) => Some(column),
+            _ => None,
+        })
+    }
+
+    /// Indexes that `ADD INDEX` clauses add, the primary key excluded; not those that a column's `UNIQUE` attribute makes.
+    pub fn added_secondary_indexes(&self) -> Vec<AddedIndex> {
+        let added = self.elements().filter_map(|e| match e {
+            TableElement::Index(index) => Some(index.clone()),
+            _ => None,
+        });
+        added.collect()
+    }
+
+    fn elements(&self) -> impl Iterator<Item = &TableElement> {
+        self.clauses.iter().flat_map(|c| match &c.clause {
+            Clause::Add { elements } => elements.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Whether the table option `AUTO_INCREMENT = n` is given: then the user chose the counter.
+    pub fn sets_auto_increment(&self) -> bool {
+        self.table_option("AUTO_INCREMENT").is_some()
+    }
+
+    /// Added columns with the AUTO_INCREMENT attribute: the server numbers the rows as they are inserted, so a ghost row
+    /// that is written again gets another number.
+    pub fn added_auto_increment_columns(&self) -> Vec<String> {
+        self.added_column_specs().filter(|c| c.attributes.auto_increment).map(|c| c.name.clone()).collect()
+    }
+
+    /// The value of a table option as written; the last one counts. Names are upper case: `ENGINE`, `ROW_FORMAT`, `CHARSET`, …
+    pub fn table_option(&self, option: &str) -> Option<&str> {
+        self.clauses.iter().rev().find_map(|c| match &c.clause {
+            Clause::TableOption { name, value } if name == option => Some(value.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Names in the clauses that stand for a CHECK constraint or, for DROP/ALTER CONSTRAINT, may do so.
+    pub fn constraint_names(&self) -> Vec<&str> {
+        self.constraint_names.iter().map(|(_, name)| name.as_str()).collect()
+    }
+
+    /// The clause list as text, comments left out, each clause as written.
+    pub fn to_sql(&self) -> String {
+        self.with_check_names(&BTreeMap::new())
+    }
+
+    /// [`Alter::to_sql`] with CHECK constraints renamed: `map` takes the name on the original to the name on the ghost
+    /// (constraint names are unique in a schema, so the ghost's are others).
+    ///
+    /// Names in `DROP CHECK`, `DROP CONSTRAINT`, `ALTER CHECK`, `ALTER CONSTRAINT` are looked up without regard to case. A
+    /// constraint that is *added* under a name in the map (dropped and added again) is renamed as well, else it would
+    /// collide with the original's.
+    pub fn with_check_names(&self, map: &BTreeMap<String, String>) -> String {
+        let mut out = String::new();
+        for (i, clause) in self.clauses.iter().enumerate() {
+            if i > 0 {
+                // Partitioning follows the list without a comma.
+                out.push_str(if matches!(clause.clause, Clause::PartitionBy | Clause::RemovePartitioning) { " " } else { ", " });
+            }
+            let mut previous: Option<Span> = None;
+            for span in &clause.tokens {
+                // One blank where there was anything between two tokens: a comment is a separator as well.
+                if previous.is_some_and(|p| p.end < span.start) {
+                    out.push(' ');
+                }
+                match self.replacement(*span, map) {
+                    Some(name) => out.push_str(&name),
+                    None => out.push_str(span.of(&self.text)),
+                }
+                previous = Some(*span);
+            }
+        }
+        out
+    }
+
+    fn replacement(&self, span: Span, map: &BTreeMap<String, String>) -> Option<String> {
+        let (_, name) = self.constraint_names.iter().find(|(s, _)| *s == span)?;
+        let (_, new) = map.iter().find(|(old, _)| old.to_lowercase() == name.to_lowercase())?;
+        Some(quote::identifier(new))
+    }
+}

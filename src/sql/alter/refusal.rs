@@ -1,0 +1,119 @@
+//! Clauses that are understood and not taken, with a stable reason for each.
+
+use super::clause::{Clause, ParsedClause, TableElement};
+use crate::sql::token::Span;
+
+/// Why a clause is not taken. The names are stable: they appear in conditions, metrics and docs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// `RENAME TO`
+    RenameTable,
+    /// `ALGORITHM=`, `LOCK=`
+    AlgorithmClause,
+    /// Foreign keys, added or dropped.
+    ForeignKey,
+    /// A partition clause that changes which rows there are.
+    PartitionData,
+    /// A partition clause that changes no definition.
+    PartitionMaintenance,
+    /// DISCARD or IMPORT TABLESPACE.
+    Tablespace,
+    /// An engine other than InnoDB.
+    StorageEngine,
+    /// Loading into a secondary engine.
+    SecondaryEngine,
+}
+
+impl RefusalKind {
+    /// The reason as it appears in a condition.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            RefusalKind::RenameTable => "RenameTable",
+            RefusalKind::AlgorithmClause => "AlgorithmClause",
+            RefusalKind::ForeignKey => "ForeignKey",
+            RefusalKind::PartitionData => "PartitionData",
+            RefusalKind::PartitionMaintenance => "PartitionMaintenance",
+            RefusalKind::Tablespace => "Tablespace",
+            RefusalKind::StorageEngine => "StorageEngine",
+            RefusalKind::SecondaryEngine => "SecondaryEngine",
+        }
+    }
+
+    /// What to do instead.
+    const fn advice(self) -> &'static str {
+        match self {
+            RefusalKind::RenameTable => "a migration keeps the table's name; rename it with RENAME TABLE, which is instant",
+            RefusalKind::AlgorithmClause => "how the change is made is chosen by spec.algorithm; leave the clause out",
+            RefusalKind::ForeignKey => "a foreign key refers to the table's name and to its rows; it cannot be carried over to a copy",
+            RefusalKind::PartitionData => {
+                "it changes which rows the table has, and a migration keeps them all; run it as a statement of its own"
+            }
+            RefusalKind::PartitionMaintenance => "it changes no definition; run it as a statement of its own",
+            RefusalKind::Tablespace => "it changes which rows the table has; run it as a statement of its own",
+            RefusalKind::StorageEngine => "only InnoDB tables can be migrated online: the copy relies on its transactions",
+            RefusalKind::SecondaryEngine => "it changes no definition; run it as a statement of its own",
+        }
+    }
+}
+
+/// A clause that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub kind: RefusalKind,
+    /// Where it stands.
+    pub span: Span,
+    /// The clause as written, cut off when long.
+    pub clause: String,
+    /// For people: the clause, why, what to do.
+    pub message: String,
+}
+
+pub(super) fn refusals(text: &str, clauses: &[ParsedClause]) -> Vec<Refusal> {
+    let mut out = Vec::new();
+    for parsed in clauses {
+        if let Some(kind) = kind(&parsed.clause) {
+            let clause = excerpt(parsed.span.of(text), 80);
+            let message = format!("{clause}: {}", kind.advice());
+            out.push(Refusal { kind, span: parsed.span, clause, message });
+        }
+    }
+    out
+}
+
+/// The beginning of a text, at most `limit` characters.
+pub(super) fn excerpt(text: &str, limit: usize) -> String {
+    let mut out: String = text.chars().take(limit).collect();
+    if out.len() < text.len() {
+        out.push('…');
+    }
+    out
+}
+
+fn kind(clause: &Clause) -> Option<RefusalKind> {
+    match clause {
+        Clause::RenameTable { .. } => Some(RefusalKind::RenameTable),
+        Clause::Algorithm | Clause::Lock => Some(RefusalKind::AlgorithmClause),
+        Clause::DropForeignKey { .. } => Some(RefusalKind::ForeignKey),
+        Clause::Add { elements } => elements.iter().any(is_foreign_key).then_some(RefusalKind::ForeignKey),
+        Clause::ModifyColumn(column) | Clause::ChangeColumn { new: column, .. } => {
+            column.attributes.references.then_some(RefusalKind::ForeignKey)
+        }
+        Clause::ChangePartitionData { .. } => Some(RefusalKind::PartitionData),
+        Clause::MaintainPartition { .. } => Some(RefusalKind::PartitionMaintenance),
+        Clause::Tablespace => Some(RefusalKind::Tablespace),
+        Clause::SecondaryEngineLoad => Some(RefusalKind::SecondaryEngine),
+        Clause::TableOption { name, value } if name == "ENGINE" && !value.eq_ignore_ascii_case("innodb") => {
+            Some(RefusalKind::StorageEngine)
+        }
+        _ => None,
+    }
+}
+
+fn is_foreign_key(element: &TableElement) -> bool {
+    match element {
+        TableElement::ForeignKey { .. } => true,
+        TableElement::Column(column) => column.attributes.references,
+        _ => false,
+    }
+}

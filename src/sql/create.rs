@@ -1,0 +1,470 @@
+//! What `SHOW CREATE TABLE` says, and how the ghost's definition differs from it.
+//!
+//! Relied upon: CHECK constraint names are unique in a schema, and `RENAME TABLE a TO b` renames every constraint whose name
+//! begins with `a_chk_` to `b_chk_…`
+//! (<https://dev.mysql.com/doc/refman/8.4/en/create-table-check-constraints.html>). So a ghost's constraints are named
+//! `{ghost}_chk_…` ([`ghost_check_name`]), and the cut-over gives them their final names.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use super::names::{MAX_IDENTIFIER, shortened};
+use super::quote;
+use super::table::IndexPart;
+use super::token::{Span, Token, TokenError, TokenKind, tokenize};
+
+/// A definition that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CreateError {
+    /// Not even tokens.
+    #[error("the table's definition cannot be read: {0}")]
+    Token(#[from] TokenError),
+    /// Not of the form that SHOW CREATE TABLE gives.
+    #[error("the table's definition is not understood: {0}")]
+    Malformed(&'static str),
+    /// A foreign key.
+    #[error("the table has the foreign key {name}; a foreign key refers to the table's name and cannot be carried over to a copy")]
+    ForeignKey {
+        /// The constraint.
+        name: String,
+    },
+    /// A CHECK constraint without a name for the ghost.
+    #[error("the CHECK constraint {name} has no name for the ghost")]
+    UnmappedCheck {
+        /// The constraint.
+        name: String,
+    },
+}
+
+/// A CHECK constraint of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckConstraint {
+    /// Its name.
+    pub name: String,
+    /// `CHECK (…)` as the server wrote it.
+    pub clause_text: String,
+    /// Whether it is enforced.
+    pub enforced: bool,
+}
+
+/// Why an index may not be left off the ghost during the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stays {
+    /// The server requires an index that begins with the AUTO_INCREMENT column.
+    AutoIncrement,
+    /// Without a primary key the first unique index without nullable columns is the clustered one.
+    Clustered,
+    /// The migration needs it, for look-ups or for uniqueness of the key.
+    Needed,
+}
+
+/// An index other than the primary key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecondaryIndex {
+    /// Its name.
+    pub name: String,
+    /// What `ALTER TABLE … ADD` takes to make it again.
+    pub definition: String,
+    /// Whether it is UNIQUE.
+    pub unique: bool,
+    /// Whether it is FULLTEXT: InnoDB builds one of these at a time.
+    pub full_text: bool,
+    /// Its parts in order.
+    pub parts: Vec<IndexPart>,
+    /// Why it must stay; `None` if it may be dropped now and added later.
+    pub stays: Option<Stays>,
+}
+
+/// The name of a CHECK constraint of `table` on its ghost, such that renaming the ghost to `table` gives the name back where
+/// the server would have generated it. A name of the user's own becomes `{ghost}_chk_{name}`.
+pub fn ghost_check_name(table: &str, ghost: &str, name: &str) -> String {
+    let prefix = format!("{ghost}_chk_");
+    let rest = name.strip_prefix(&format!("{table}_chk_")).unwrap_or(name);
+    let room = MAX_IDENTIFIER.saturating_sub(prefix.chars().count());
+    prefix + &shortened(rest, room)
+}
+
+/// What RENAME TABLE makes of a CHECK constraint's name. If it is longer than 64 characters, the RENAME fails with 1059.
+pub fn renamed_check_name(from: &str, to: &str, name: &str) -> String {
+    match name.strip_prefix(&format!("{from}_chk_")) {
+        Some(rest) => format!("{to}_chk_{rest}"),
+        None => name.to_owned(),
+    }
+}
+
+/// The table's CHECK constraints, in the order of the text.
+///
+/// # Errors
+/// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
+pub fn check_constraints(show_create: &str) -> Result<Vec<CheckConstraint>, CreateError> {
+    let definition = Definition::parse(show_create)?;
+    let mut out = Vec::new();
+    for element in &definition.elements {
+        if let Some((name, check)) = definition.check(element) {
+            let tokens = element.get(check..).unwrap_or_default();
+            let close = matching(show_create, tokens, 1).ok_or(CreateError::Malformed("a CHECK without an expression"))?;
+            let (Some(first), Some(last)) = (tokens.first(), tokens.get(close)) else {
+                return Err(CreateError::Malformed("a CHECK without an expression"));
+            };
+            let clause_text = Span { start: first.span.start, end: last.span.end }.of(show_create).to_owned();
+            let tail = tokens.get(close + 1..).unwrap_or_default();
+            let enforced = !tail.iter().any(|t| t.is_word(show_create, "NOT"));
+            let name = name.name(show_create).ok_or(CreateError::Malformed("the name of a CHECK"))?;
+            out.push(CheckConstraint { name, clause_text, enforced });
+        }
+    }
+    Ok(out)
+}
+
+/// The statement that makes a table like this one under another name: table and CHECK constraints renamed, all else the same.
+///
+/// # Errors
+/// [`CreateError::ForeignKey`] if there is one, [`CreateError::UnmappedCheck`] if a constraint is not in the map (by its exact
+/// name).
+pub fn rename_for_ghost(show_create: &str, new_table_name: &str, check_name_map: &BTreeMap<String, String>) -> Result<String, CreateError> {
+    let definition = Definition::parse(show_create)?;
+    let mut replaced = vec![(definition.table_name, quote::identifier(new_table_name))];
+    for element in &definition.elements {
+        if let Some(name) = definition.foreign_key(element) {
+            return Err(CreateError::ForeignKey { name });
+        }
+        if let Some((token, _)) = definition.check(element) {
+            let name = token.name(show_create).unwrap_or_default();
+            let Some(new) = check_name_map.get(&name) else { return Err(CreateError::UnmappedCheck { name }) };
+            replaced.push((token.span, quote::identifier(new)));
+        }
+    }
+    Ok(replace(show_create, &replaced))
+}
+
+/// The definition without the table's name and the `AUTO_INCREMENT=…` option: equal for equal definitions.
+///
+/// # Errors
+/// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
+pub fn normalise_definition(show_create: &str) -> Result<String, CreateError> {
+    let definition = Definition::parse(show_create)?;
+    let mut replaced = vec![(definition.table_name, String::new())];
+    let options = definition.options.as_slice();
+    if let Some(at) = options.iter().position(|t| t.is_word(show_create, "AUTO_INCREMENT")) {
+        let end = options.get(at + 2).filter(|_| options.get(at + 1).is_some_and(|t| t.is_symbol(show_create, "=")));
+        if let (Some(first), Some(last)) = (options.get(at), end) {
+            // With the blank before it.
+            let blank = usize::from(show_create.get(..first.span.start).is_some_and(|s| s.ends_with(' ')));
+            replaced.push((Span { start: first.span.start - blank, end: last.span.end }, String::new()));
+        }
+    }
+    Ok(replace(show_create, &replaced))
+}
+
+/// The secondary indexes, and which must stay on the ghost during the copy: those named in `needed` (the migration key's),
+/// the one the AUTO_INCREMENT column relies on, and the clustered one where there is no primary key.
+///
+/// # Errors
+/// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
+pub fn split_secondary_indexes(show_create: &str, needed: &[&str]) -> Result<Vec<SecondaryIndex>, CreateError> {
+    let definition = Definition::parse(show_create)?;
+    let (mut auto_increment, mut not_null) = (None, Vec::new());
+    let mut primary: Option<Vec<IndexPart>> = None;
+    let mut indexes = Vec::new();
+    for element in &definition.elements {
+        let Some(first) = element.first() else { continue };
+        if first.kind == TokenKind::QuotedName {
+            let name = first.name(show_create).unwrap_or_default();
+            let top = top_level(show_create, element);
+            if top.iter().any(|t| t.is_word(show_create, "AUTO_INCREMENT")) {
+                auto_increment = Some(name.clone());
+            }
+            if top.windows(2).any(|w| matches!(w, [a, b] if a.is_word(show_create, "NOT") && b.is_word(show_create, "NULL"))) {
+                not_null.push(name);
+            }
+            continue;
+        }
+        if first.is_word(show_create, "PRIMARY") {
+            primary = Some(definition.parts(element)?);
+            continue;
+        }
+        let word = |i: usize, w: &str| element.get(i).is_some_and(|t| t.is_word(show_create, w));
+        let (unique, full_text) = (word(0, "UNIQUE"), word(0, "FULLTEXT"));
+        let at = usize::from(unique || full_text || word(0, "SPATIAL"));
+        if !word(at, "KEY") {
+            continue;
+        }
+        let name = element.get(at + 1).and_then(|t| t.name(show_create)).ok_or(CreateError::Malformed("an index without a name"))?;
+        let last = element.last().unwrap_or(first);
+        let text = Span { start: first.span.start, end: last.span.end }.of(show_create).to_owned();
+        indexes.push(SecondaryIndex { name, definition: text, unique, full_text, parts: definition.parts(element)?, stays: None });
+    }
+
+    let leads = |parts: &[IndexPart], column: &str| parts.first().is_some_and(|p| p.column.as_deref() == Some(column));
+    if let Some(column) = auto_increment
+        && !primary.as_ref().is_some_and(|p| leads(p, &column))
+        && let Some(index) = indexes.iter_mut().find(|i| leads(&i.parts, &column))
+    {
+        index.stays = Some(Stays::AutoIncrement);
+    }
+    if primary.is_none() {
+        let plain = |p: &IndexPart| p.prefix.is_none() && p.column.as_ref().is_some_and(|c| not_null.contains(c));
+        if let Some(index) = indexes.iter_mut().find(|i| i.unique && i.parts.iter().all(plain)) {
+            index.stays = Some(Stays::Clustered);
+        }
+    }
+    for index in &mut indexes {
+        if needed.iter().any(|n| n.to_lowercase() == index.name.to_lowercase()) {
+            index.stays = Some(Stays::Needed);
+        }
+    }
+    Ok(indexes)
+}
+
+/// A parsed SHOW CREATE TABLE.
+struct Definition<'a> {
+    source: &'a str,
+    table_name: Span,
+    /// The tokens of each column, index and constraint.
+    elements: Vec<Vec<Token>>,
+    /// What follows the closing parenthesis.
+    options: Vec<Token>,
+}
+
+impl<'a> Definition<'a> {
+    fn parse(source: &'a str) -> Result<Definition<'a>, CreateError> {
+        let tokens = tokenize(source)?;
+        let mut at = 0;
+        let eat = |word: &str, at: &mut usize| {
+            let eaten = tokens.get(*at).is_some_and(|t| t.is_word(source, word));
+            *at += usize::from(eaten);
+            eaten
+        };
+        if !eat("CREATE", &mut at) {
+            return Err(CreateError::Malformed("it does not begin with CREATE"));
+        }
+        eat("TEMPORARY", &mut at);
+        if !eat("TABLE", &mut at) {
+            return Err(CreateError::Malformed("it is not a table"));
+        }
+        let mut name =
+            tokens.get(at).filter(|t| t.name(source).is_some()).ok_or(CreateError::Malformed("the table's name is missing"))?.span;
+        if tokens.get(at + 1).is_some_and(|t| t.is_symbol(source, ".")) {
+            at += 2;
+            name.end = tokens.get(at).ok_or(CreateError::Malformed("the table's name is missing"))?.span.end;
+        }
+        let body = tokens.get(at + 1..).unwrap_or_default();
+        if !body.first().is_some_and(|t| t.is_symbol(source, "(")) {
+            return Err(CreateError::Malformed("the columns are missing"));
+        }
+        let close = matching(source, body, 0).ok_or(CreateError::Malformed("a parenthesis is not closed"))?;
+        let inner = body.get(1..close).unwrap_or_default();
+        let mut elements = vec![Vec::new()];
+        let mut depth = 0_usize;
+        for token in inner {
+            match token.text(source) {
+                "(" if token.kind == TokenKind::Symbol => depth += 1,
+                ")" if token.kind == TokenKind::Symbol => depth = depth.saturating_sub(1),
+                "," if token.kind == TokenKind::Symbol && depth == 0 => {
+                    elements.push(Vec::new());
+                    continue;
+                }
+                _ => {}
+            }
+            if let Some(last) = elements.last_mut() {
+                last.push(*token);
+            }
+        }
+        Ok(Definition { source, table_name: name, elements, options: body.get(close + 1..).unwrap_or_default().to_vec() })
+    }
+
+    /// The name token and the index of the CHECK token, if this is a CHECK constraint.
+    fn check<'e>(&self, element: &'e [Token]) -> Option<(&'e Token, usize)> {
+        let constraint = element.first()?.is_word(self.source, "CONSTRAINT") && element.get(2)?.is_word(self.source, "CHECK");
+        if constraint { Some((element.get(1)?, 2)) } else { None }
+    }
+
+    fn foreign_key(&self, element: &[Token]) -> Option<String> {
+        let at = if element.first()?.is_word(self.source, "CONSTRAINT") { 2 } else { 0 };
+        if !element.get(at)?.is_word(self.source, "FOREIGN") {
+            return None;
+        }
+        Some(element.get(1).filter(|_| at == 2).and_then(|t| t.name(self.source)).unwrap_or_default())
+    }
+
+    /// The parts of an index: what is in its first parentheses.
+    fn parts(&self, element: &[Token]) -> Result<Vec<IndexPart>, CreateError> {
+        let malformed = CreateError::Malformed("the columns of an index");
+        let open = element.iter().position(|t| t.is_symbol(self.source, "(")).ok_or(malformed.clone())?;
+        let close = matching(self.source, element, open).ok_or(malformed.clone())?;
+        let inner = element.get(open + 1..close).unwrap_or_default();
+        let mut parts = Vec::new();
+        let mut at = 0;
+        while let Some(first) = inner.get(at) {
+            let mut part = IndexPart { column: None, prefix: None, descending: false };
+            if first.is_symbol(self.source, "(") {
+                at = matching(self.source, inner, at).ok_or(malformed.clone())? + 1;
+            } else {
+                part.column = Some(first.name(self.source).ok_or(malformed.clone())?);
+                at += 1;
+                if inner.get(at).is_some_and(|t| t.is_symbol(self.source, "(")) {
+                    part.prefix = inner.get(at + 1).and_then(|t| t.text(self.source).parse().ok());
+                    at += 3;
+                }
+            }
+            while let Some(token) = inner.get(at) {
+                at += 1;
+                if token.is_symbol(self.source, ",") {
+                    break;
+                }
+                part.descending |= token.is_word(self.source, "DESC");
+            }
+            parts.push(part);
+        }
+        Ok(parts)
+    }
+}
+
+/// The tokens outside of parentheses.
+fn top_level(source: &str, tokens: &[Token]) -> Vec<Token> {
+    let mut depth = 0_usize;
+    let mut out = Vec::new();
+    for token in tokens {
+        if token.is_symbol(source, "(") {
+            depth += 1;
+        } else if token.is_symbol(source, ")") {
+            depth = depth.saturating_sub(1);
+        } else if depth == 0 {
+            out.push(*token);
+        }
+    }
+    out
+}
+
+/// The index of the parenthesis that closes the one at `open`.
+fn matching(source: &str, tokens: &[Token], open: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (i, token) in tokens.iter().enumerate().skip(open) {
+        if token.is_symbol(source, "(") {
+            depth += 1;
+        } else if token.is_symbol(source, ")") {
+            depth = depth.checked_sub(1)?;
+            if depth == 0 {
+                return Some(i);
+            }
+        } else if i == open {
+            return None;
+        }
+    }
+    None
+}
+
+/// The text with some spans, in order and apart, replaced.
+fn replace(source: &str, replaced: &[(Span, String)]) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut at = 0;
+    for (span, text) in replaced {
+        out.push_str(source.get(at..span.start).unwrap_or_default());
+        out.push_str(text);
+        at = span.end;
+    }
+    out.push_str(source.get(at..).unwrap_or_default());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ORDERS: &str = "CREATE TABLE `or``ders` (
+  `id` bigint unsigned NOT NULL AUTO_INCREMENT,
+  `a` int DEFAULT '0' COMMENT 'CONSTRAINT `x` CHECK (1), AUTO_INCREMENT=7',
+  `b` varchar(20) CHARACTER SET latin1 NOT NULL,
+  `c` int GENERATED ALWAYS AS ((`a` + 1)) VIRTUAL /*!80023 INVISIBLE */,
+  PRIMARY KEY (`b`,`id` DESC),
+  UNIQUE KEY `u` (`id`),
+  KEY `k,1` (`a`,`b`(10) DESC) USING BTREE COMMENT 'it''s' /*!80000 INVISIBLE */,
+  KEY `f` ((lower(`b`)),`a`),
+  FULLTEXT KEY `ft` (`b`) /*!50100 WITH PARSER `ngram` */ ,
+  CONSTRAINT `or``ders_chk_1` CHECK ((`a` > 0)),
+  CONSTRAINT `mine` CHECK ((`b` <> _utf8mb4')')) /*!80016 NOT ENFORCED */
+) ENGINE=InnoDB AUTO_INCREMENT=42 DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_0900_ai_ci COMMENT='AUTO_INCREMENT=1'
+/*!50100 PARTITION BY KEY (id) PARTITIONS 2 */";
+
+    #[test]
+    fn checks() {
+        let check = |name: &str, text: &str, enforced| CheckConstraint { name: name.into(), clause_text: text.into(), enforced };
+        assert_eq!(
+            check_constraints(ORDERS),
+            Ok(vec![check("or`ders_chk_1", "CHECK ((`a` > 0))", true), check("mine", "CHECK ((`b` <> _utf8mb4')'))", false)])
+        );
+    }
+
+    #[test]
+    fn check_names() {
+        assert_eq!(ghost_check_name("t", "_t_gho", "t_chk_1"), "_t_gho_chk_1");
+        assert_eq!(ghost_check_name("t", "_t_gho", "positive"), "_t_gho_chk_positive");
+        let long = ghost_check_name("t", "_t_gho", &"x".repeat(64));
+        assert_eq!(long.chars().count(), 64);
+        assert_ne!(long, ghost_check_name("t", "_t_gho", &("x".repeat(63) + "y")));
+        assert_eq!(renamed_check_name("_t_gho", "t", "_t_gho_chk_1"), "t_chk_1");
+        assert_eq!(renamed_check_name("_t_gho", "t", "mine"), "mine");
+    }
+
+    #[test]
+    fn the_ghosts_definition() {
+        let map = BTreeMap::from([("or`ders_chk_1".to_owned(), "g_chk_1".to_owned()), ("mine".to_owned(), "g_chk_mine".to_owned())]);
+        let ghost = rename_for_ghost(ORDERS, "g", &map).unwrap();
+        assert_eq!(
+            ghost,
+            ORDERS
+                .replacen("`or``ders`", "`g`", 1)
+                .replace("CONSTRAINT `or``ders_chk_1`", "CONSTRAINT `g_chk_1`")
+                .replace("CONSTRAINT `mine`", "CONSTRAINT `g_chk_mine`")
+        );
+        let missing = BTreeMap::new();
+        assert_eq!(rename_for_ghost(ORDERS, "g", &missing), Err(CreateError::UnmappedCheck { name: "or`ders_chk_1".into() }));
+        let child = "CREATE TABLE `c` (`a` int, KEY `f` (`a`), CONSTRAINT `f` FOREIGN KEY (`a`) REFERENCES `p` (`id`))";
+        assert_eq!(rename_for_ghost(child, "g", &missing), Err(CreateError::ForeignKey { name: "f".into() }));
+    }
+
+    #[test]
+    fn normalised() {
+        let other = ORDERS.replacen("`or``ders`", "`g`", 1).replacen(") ENGINE=InnoDB AUTO_INCREMENT=42", ") ENGINE=InnoDB", 1);
+        assert_eq!(normalise_definition(ORDERS), normalise_definition(&other));
+        assert_ne!(normalise_definition(ORDERS), normalise_definition(&ORDERS.replace("AUTO_INCREMENT=1", "x")));
+        assert_ne!(normalise_definition(ORDERS), normalise_definition(&ORDERS.replace("AUTO_INCREMENT=7", "x")));
+    }
+
+    #[test]
+    fn secondary_indexes() {
+        let indexes = split_secondary_indexes(ORDERS, &["F"]).unwrap();
+        let seen: Vec<_> = indexes.iter().map(|i| (i.name.as_str(), i.unique, i.full_text, i.stays)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("u", true, false, Some(Stays::AutoIncrement)),
+                ("k,1", false, false, None),
+                ("f", false, false, Some(Stays::Needed)),
+                ("ft", false, true, None)
+            ]
+        );
+        assert_eq!(indexes[1].definition, "KEY `k,1` (`a`,`b`(10) DESC) USING BTREE COMMENT 'it''s' /*!80000 INVISIBLE */");
+        assert_eq!(indexes[1].parts[1], IndexPart { column: Some("b".into()), prefix: Some(10), descending: true });
+        assert_eq!(indexes[2].parts[0], IndexPart { column: None, prefix: None, descending: false });
+        let heap = "CREATE TABLE `t` (`a` int NOT NULL, `b` int, UNIQUE KEY `n` (`b`), UNIQUE KEY `u` (`a`), UNIQUE KEY `v` (`a`))";
+        let stays: Vec<_> = split_secondary_indexes(heap, &[]).unwrap().into_iter().map(|i| i.stays).collect();
+        assert_eq!(stays, [None, Some(Stays::Clustered), None]);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(edits in prop::collection::vec((any::<prop::sample::Index>(), prop::option::of(prop::sample::select(vec!['\'', '`', '(', ')', ',', '*', 'é', ' ']))), 0..6)) {
+            let mut text: Vec<char> = ORDERS.chars().collect();
+            for (at, character) in edits {
+                let at = at.index(text.len());
+                match character { Some(c) => text[at] = c, None => { text.remove(at); } }
+            }
+            let text: String = text.into_iter().collect();
+            let _ = (check_constraints(&text), normalise_definition(&text), split_secondary_indexes(&text, &["u"]));
+            let _ = rename_for_ghost(&text, "g", &BTreeMap::new());
+        }
+    }
+}

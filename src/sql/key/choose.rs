@@ -1,0 +1,397 @@
+//! Which unique key a migration walks along.
+//!
+//! # Which can
+//! A visible unique BTREE index of the original with plain columns (no prefix, no expression, not nullable, no FLOAT, DOUBLE,
+//! JSON, TEXT, BLOB or spatial type, not VIRTUAL), all of them kept by the ALTER under a conversion that keeps the value
+//! ([`conversion_keeps_key`]); and on the ghost a unique index on some of these columns, so that the key is unique there, with
+//! a visible index that finds a row by them.
+//!
+//! # Which is taken
+//! 1. the primary key, since it is the order of the rows;
+//! 2. a key of integers only;
+//! 3. fewer columns;
+//! 4. fewer bytes;
+//! 5. the name that comes first.
+
+use std::fmt;
+
+use super::super::mapping::{ColumnMapping, Conversion, SharedColumn};
+use super::super::table::{Column, ColumnType, Generated, Index, TableDefinition};
+
+/// A column of the migration key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyColumn {
+    /// Its name on the original.
+    pub original: String,
+    /// Its name on the ghost.
+    pub ghost: String,
+    /// Whether the original's index has it in descending order.
+    pub descending: bool,
+}
+
+/// The key that was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationKey {
+    /// The index of the original; visible, so FORCE INDEX may name it.
+    pub index: String,
+    /// Its columns in the index's order.
+    pub columns: Vec<KeyColumn>,
+    /// The ghost's unique index that makes the key unique there; it must exist during the copy, visible or not.
+    pub ghost_unique_index: String,
+    /// The ghost's visible index that finds a row by the key; often the same one. It must exist during the copy.
+    pub ghost_index: String,
+}
+
+/// Why an index cannot be the migration key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// It cannot be named in FORCE INDEX.
+    Invisible,
+    /// Not a BTREE.
+    Kind(String),
+    /// A part is an expression.
+    Expression,
+    /// A part is a prefix of this column.
+    Prefix(String),
+    /// This column may be NULL, and NULLs are not unique.
+    Nullable(String),
+    /// This column's type cannot be compared exactly.
+    Type(String, String),
+    /// This column is VIRTUAL.
+    Virtual(String),
+    /// A column that the table does not list.
+    UnknownColumn(String),
+    /// The ALTER drops this column, or makes it a generated one.
+    NotShared(String),
+    /// The ALTER changes this column's type so that key values do not stay the same: column, from, to.
+    Conversion(String, String, String),
+    /// The ghost has no unique index on these columns or some of them.
+    NotUniqueOnGhost,
+    /// The ghost has no visible index to look rows up by.
+    NoLookUpOnGhost,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rejection::Invisible => write!(f, "it is invisible"),
+            Rejection::Kind(kind) => write!(f, "it is a {kind} index, not a BTREE"),
+            Rejection::Expression => write!(f, "it has an expression as a part"),
+            Rejection::Prefix(c) => write!(f, "it has only a prefix of column {c}"),
+            Rejection::Nullable(c) => write!(f, "column {c} may be NULL"),
+            Rejection::Type(c, t) => write!(f, "column {c} has the type {t}, whose values cannot serve as keys"),
+            Rejection::Virtual(c) => write!(f, "column {c} is a virtual generated column"),
+            Rejection::UnknownColumn(c) => write!(f, "column {c} is not known"),
+            Rejection::NotShared(c) => write!(f, "column {c} is dropped or becomes a generated column"),
+            Rejection::Conversion(c, from, to) => write!(f, "column {c} changes from {from} to {to}, which may change its values"),
+            Rejection::NotUniqueOnGhost => {
+                write!(f, "after the ALTER no unique index (without prefixes and expressions) covers its columns")
+            }
+            Rejection::NoLookUpOnGhost => write!(f, "after the ALTER no visible index finds rows by its columns"),
+        }
+    }
+}
+
+/// No index can be the migration key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct NoUsableKey {
+    /// The original.
+    pub table: String,
+    /// Each unique index looked at, and why not.
+    pub rejected: Vec<(String, Rejection)>,
+}
+
+impl fmt::Display for NoUsableKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "table {} has no unique key that a migration can walk along", self.table)?;
+        if self.rejected.is_empty() {
+            write!(f, ": it has no unique index at all")?;
+        }
+        for (i, (index, why)) in self.rejected.iter().enumerate() {
+            write!(f, "{} index {index}: {why}", if i == 0 { ":" } else { ";" })?;
+        }
+        write!(
+            f,
+            ". Needed is a unique index on NOT NULL columns that the table has before and after the change with the same values; \
+             add one, or split the change in two migrations so that one key lives through each"
+        )
+    }
+}
+
+/// Chooses the migration key; the ranking is in the module's documentation.
+///
+/// # Errors
+/// [`NoUsableKey`] names every unique index and why it cannot be used.
+pub fn choose(original: &TableDefinition, ghost: &TableDefinition, mapping: &ColumnMapping) -> Result<MigrationKey, NoUsableKey> {
+    let mut rejected = Vec::new();
+    let mut best: Option<(Rank, MigrationKey)> = None;
+    for index in original.indexes.iter().filter(|i| i.unique) {
+        match candidate(index, original, ghost, mapping) {
+            Err(why) => rejected.push((index.name.clone(), why)),
+            Ok(key) => {
+                let rank = rank(index, original);
+                if best.as_ref().is_none_or(|(b, _)| rank < *b) {
+                    best = Some((rank, key));
+                }
+            }
+        }
+    }
+    best.map(|(_, key)| key).ok_or_else(|| NoUsableKey { table: original.name.clone(), rejected })
+}
+
+/// Smaller is better.
+type Rank = (bool, bool, usize, u64, String);
+
+fn rank(index: &Index, table: &TableDefinition) -> Rank {
+    let columns: Vec<&Column> = index.parts.iter().filter_map(|p| table.column(p.column.as_deref()?)).collect();
+    let integers = columns.iter().all(|c| matches!(c.column_type, ColumnType::Integer { .. }));
+    let width = columns.iter().map(|c| width(&c.column_type)).sum();
+    (!is_primary(index), !integers, index.parts.len(), width, index.name.clone())
+}
+
+fn is_primary(index: &Index) -> bool {
+    index.name.eq_ignore_ascii_case("PRIMARY")
+}
+
+/// Bytes of a value at most, roughly.
+fn width(column_type: &ColumnType) -> u64 {
+    match column_type {
+        ColumnType::Integer { bits, .. } => u64::from(*bits) / 8,
+        ColumnType::Decimal { precision, .. } => u64::from(*precision) / 2 + 1,
+        ColumnType::Bit { width } => u64::from(*width).div_ceil(8),
+        ColumnType::Year => 1,
+        ColumnType::Date | ColumnType::Time { .. } => 3,
+        ColumnType::Enum { .. } => 2,
+        ColumnType::Char { length } | ColumnType::VarChar { length } => u64::from(*length) * 4,
+        ColumnType::Binary { length } | ColumnType::VarBinary { length } => u64::from(*length),
+        _ => 8,
+    }
+}
+
+fn candidate(
+    index: &Index,
+    original: &TableDefinition,
+    ghost: &TableDefinition,
+    mapping: &ColumnMapping,
+) -> Result<MigrationKey, Rejection> {
+    if !index.visible {
+        return Err(Rejection::Invisible);
+    }
+    if !index.kind.eq_ignore_ascii_case("BTREE") {
+        return Err(Rejection::Kind(index.kind.clone()));
+    }
+    let mut columns = Vec::new();
+    for part in &index.parts {
+        let name = part.column.as_deref().ok_or(Rejection::Expression)?;
+        if part.prefix.is_some() {
+            return Err(Rejection::Prefix(name.to_owned()));
+        }
+        let column = original.column(name).ok_or_else(|| Rejection::UnknownColumn(name.to_owned()))?;
+        usable_column(column)?;
+        let shared = mapping.from_original(&column.name).ok_or_else(|| Rejection::NotShared(column.name.clone()))?;
+        let to = ghost.column(&shared.ghost).ok_or_else(|| Rejection::NotShared(column.name.clone()))?;
+        if !keeps_key(column, to, shared) {
+            return Err(Rejection::Conversion(column.name.clone(), type_name(column), type_name(to)));
+        }
+        columns.push(KeyColumn { original: column.name.clone(), ghost: to.name.clone(), descending: part.descending });
+    }
+    let unique = best_on_ghost(ghost, |i| i.unique && within(i, &columns)).ok_or(Rejection::NotUniqueOnGhost)?;
+    let look_up = best_on_ghost(ghost, |i| i.visible && ((i.unique && within(i, &columns)) || begins_with_all(i, &columns)))
+        .ok_or(Rejection::NoLookUpOnGhost)?;
+    let (ghost_unique_index, ghost_index) = (unique.name.clone(), look_up.name.clone());
+    Ok(MigrationKey { index: index.name.clone(), columns, ghost_unique_index, ghost_index })
+}
+
+/// The primary key if it serves, else a unique one, else the first.
+fn best_on_ghost(ghost: &TableDefinition, serves: impl Fn(&Index) -> bool) -> Option<&Index> {
+    let plain = |i: &&Index| i.kind.eq_ignore_ascii_case("BTREE") && i.parts.iter().all(|p| p.column.is_some() && p.prefix.is_none());
+    ghost.indexes.iter().filter(plain).filter(|i| serves(i)).min_by_key(|i| (!is_primary(i), !i.unique, !i.visible))
+}
+
+fn is_key_column(name: Option<&str>, key: &[KeyColumn]) -> bool {
+    name.is_some_and(|n| key.iter().any(|c| c.ghost.to_lowercase() == n.to_lowercase()))
+}
+
+/// Whether all columns of the index are columns of the key: then its uniqueness makes the key unique.
+fn within(index: &Index, key: &[KeyColumn]) -> bool {
+    index.parts.iter().all(|p| is_key_column(p.column.as_deref(), key))
+}
+
+/// Whether the index begins with all columns of the key, in any order.
+fn begins_with_all(index: &Index, key: &[KeyColumn]) -> bool {
+    index.parts.len() >= key.len() && index.parts.iter().take(key.len()).all(|p| is_key_column(p.column.as_deref(), key))
+}
+
+fn type_name(column: &Column) -> String {
+    if column.type_text.is_empty() { format!("{:?}", column.column_type) } else { column.type_text.clone() }
+}
+
+fn usable_column(column: &Column) -> Result<(), Rejection> {
+    use ColumnType as T;
+    if column.nullable {
+        return Err(Rejection::Nullable(column.name.clone()));
+    }
+    if column.generated == Generated::Virtual {
+        return Err(Rejection::Virtual(column.name.clone()));
+    }
+    match column.column_type {
+        T::Float { .. } | T::Text | T::Blob | T::Json | T::Geometry | T::Vector | T::Other(_) => {
+            Err(Rejection::Type(column.name.clone(), type_name(column)))
+        }
+        // A string whose character set is not known could not be written as a literal.
+        T::Char { .. } | T::VarChar { .. } if column.charset.is_none() || column.collation.is_none() => {
+            Err(Rejection::Type(column.name.clone(), type_name(column)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn keeps_key(from: &Column, to: &Column, shared: &SharedColumn) -> bool {
+    shared.conversion == Conversion::Direct && conversion_keeps_key(&from.column_type, &to.column_type)
+}
+
+/// Whether every value stays the same one, comparable by the same literal, under a change of type (or is refused by the
+/// server, which fails the migration as it fails the native ALTER).
+pub fn conversion_keeps_key(from: &ColumnType, to: &ColumnType) -> bool {
+    use ColumnType as T;
+    match (from, to) {
+        // Out of range is an error in strict mode.
+        (T::Integer { .. }, T::Integer { .. }) | (T::Bit { .. }, T::Bit { .. }) | (T::Year, T::Year) | (T::Date, T::Date) => true,
+        (T::Decimal { precision: p, scale: s, .. }, T::Decimal { precision: q, scale: t, .. }) => {
+            t >= s && q.saturating_sub(*t) >= p.saturating_sub(*s)
+        }
+        (T::Time { fsp: a }, T::Time { fsp: b })
+        | (T::DateTime { fsp: a }, T::DateTime { fsp: b })
+        | (T::Timestamp { fsp: a }, T::Timestamp { fsp: b }) => b >= a,
+        // VARCHAR → CHAR would lose trailing blanks.
+        (T::Char { .. }, T::Char { .. } | T::VarChar { .. }) | (T::VarChar { .. }, T::VarChar { .. }) => true,
+        // A longer BINARY is padded, which is another value.
+        (T::Binary { length: a }, T::Binary { length: b }) => a == b,
+        (T::Binary { .. } | T::VarBinary { .. }, T::VarBinary { .. }) => true,
+        (T::Enum { labels: a }, T::Enum { labels: b }) | (T::Set { labels: a }, T::Set { labels: b }) => b.starts_with(a),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::alter::Alter;
+    use crate::sql::mapping::tests::{INT, column};
+    use crate::sql::table::IndexPart;
+
+    fn not_null(name: &str, column_type: ColumnType) -> Column {
+        Column { nullable: false, charset: Some("utf8mb4".into()), collation: Some("utf8mb4_bin".into()), ..column(name, column_type) }
+    }
+
+    fn index(name: &str, unique: bool, columns: &[&str]) -> Index {
+        let parts = columns.iter().map(|c| IndexPart { column: Some((*c).into()), prefix: None, descending: false });
+        Index { name: name.into(), unique, visible: true, kind: "BTREE".into(), parts: parts.collect() }
+    }
+
+    fn table(columns: Vec<Column>, indexes: Vec<Index>) -> TableDefinition {
+        TableDefinition { name: "t".into(), columns, indexes }
+    }
+
+    fn chosen(original: &TableDefinition, ghost: &TableDefinition, alter: &str) -> Result<MigrationKey, NoUsableKey> {
+        let mapping = ColumnMapping::new(original, ghost, &Alter::parse(alter).unwrap()).unwrap();
+        choose(original, ghost, &mapping)
+    }
+
+    const BIG: ColumnType = ColumnType::Integer { bits: 64, unsigned: true };
+    const NAME: ColumnType = ColumnType::VarChar { length: 20 };
+
+    #[test]
+    fn ranking() {
+        let columns = || vec![not_null("a", INT), not_null("b", BIG), not_null("c", NAME), not_null("d", INT)];
+        for (indexes, expected) in [
+            (vec![index("u", true, &["a"]), index("PRIMARY", true, &["c"])], "PRIMARY"),
+            (vec![index("s", true, &["c"]), index("two", true, &["a", "d"])], "two"),
+            (vec![index("two", true, &["a", "d"]), index("wide", true, &["b"])], "wide"),
+            (vec![index("wide", true, &["b"]), index("narrow", true, &["a"])], "narrow"),
+            (vec![index("z", true, &["a"]), index("y", true, &["d"])], "y"),
+            (vec![index("plain", false, &["a"]), index("s", true, &["c"])], "s"),
+        ] {
+            let t = table(columns(), indexes);
+            assert_eq!(chosen(&t, &t, "FORCE").map(|k| k.index).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn rejections() {
+        let only = |column: Column, index: Index| {
+            let t = table(vec![column, not_null("x", INT)], vec![index]);
+            chosen(&t, &t, "FORCE").map_err(|e| e.rejected[0].1.clone())
+        };
+        let a = || index("u", true, &["a"]);
+        let c = |s: &str| s.to_owned();
+        assert_eq!(only(not_null("a", INT), Index { visible: false, ..a() }), Err(Rejection::Invisible));
+        assert_eq!(only(not_null("a", INT), Index { kind: "HASH".into(), ..a() }), Err(Rejection::Kind(c("HASH"))));
+        assert_eq!(only(column("a", INT), a()), Err(Rejection::Nullable(c("a"))));
+        let mut prefix = a();
+        prefix.parts[0].prefix = Some(3);
+        assert_eq!(only(not_null("a", NAME), prefix), Err(Rejection::Prefix(c("a"))));
+        let mut expression = a();
+        expression.parts[0].column = None;
+        assert_eq!(only(not_null("a", INT), expression), Err(Rejection::Expression));
+        assert!(matches!(only(not_null("a", ColumnType::Float { double: true }), a()), Err(Rejection::Type(..))));
+        assert_eq!(only(Column { generated: Generated::Virtual, ..not_null("a", INT) }, a()), Err(Rejection::Virtual(c("a"))));
+        let none = table(vec![not_null("a", INT)], vec![]);
+        assert!(chosen(&none, &none, "FORCE").is_err_and(|e| e.to_string().contains("no unique index at all")));
+    }
+
+    #[test]
+    fn the_ghosts_side() {
+        let original = table(vec![not_null("a", INT), not_null("b", INT)], vec![index("PRIMARY", true, &["a", "b"])]);
+        let ghost = |indexes| table(vec![not_null("a", INT), not_null("b", INT)], indexes);
+        let key = |indexes| {
+            chosen(&original, &ghost(indexes), "FORCE").map(|k| (k.ghost_unique_index, k.ghost_index)).map_err(|e| e.rejected[0].1.clone())
+        };
+        let pair = |a: &str, b: &str| Ok((a.to_owned(), b.to_owned()));
+        assert_eq!(key(vec![index("PRIMARY", true, &["b", "a"])]), pair("PRIMARY", "PRIMARY"));
+        assert_eq!(key(vec![index("u", true, &["b"])]), pair("u", "u"));
+        assert_eq!(key(vec![index("k", false, &["a", "b"])]), Err(Rejection::NotUniqueOnGhost));
+        assert_eq!(key(vec![index("PRIMARY", true, &["a", "b", "c"])]), Err(Rejection::NotUniqueOnGhost));
+        let hidden = || Index { visible: false, ..index("u", true, &["a"]) };
+        assert_eq!(key(vec![hidden()]), Err(Rejection::NoLookUpOnGhost));
+        assert_eq!(key(vec![hidden(), index("k", false, &["b", "a"])]), pair("u", "k"));
+        // Renamed columns are followed.
+        let renamed = table(vec![not_null("x", BIG), not_null("y", INT)], vec![index("PRIMARY", true, &["x", "y"])]);
+        let key = chosen(&original, &renamed, "CHANGE a x BIGINT UNSIGNED, RENAME COLUMN b TO y").unwrap();
+        assert_eq!(key.columns.iter().map(|c| c.ghost.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+        // A changed type names itself.
+        let changed = table(vec![not_null("a", NAME), not_null("b", INT)], vec![index("PRIMARY", true, &["a", "b"])]);
+        let error = chosen(&original, &changed, "MODIFY a VARCHAR(20)").unwrap_err();
+        assert!(error.to_string().contains("index PRIMARY: column a changes"), "{error}");
+    }
+
+    #[test]
+    fn types_that_keep_the_key() {
+        use ColumnType as T;
+        let decimal = |precision, scale| T::Decimal { precision, scale, unsigned: false };
+        let labels = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let set = |l: &[&str]| T::Enum { labels: labels(l) };
+        for (from, to, keeps) in [
+            (INT, BIG, true),
+            (BIG, INT, true),
+            (INT, NAME, false),
+            (decimal(10, 2), decimal(12, 4), true),
+            (decimal(10, 2), decimal(10, 3), false),
+            (decimal(10, 2), decimal(11, 1), false),
+            (T::DateTime { fsp: 0 }, T::DateTime { fsp: 3 }, true),
+            (T::DateTime { fsp: 6 }, T::DateTime { fsp: 3 }, false),
+            (T::DateTime { fsp: 0 }, T::Timestamp { fsp: 0 }, false),
+            (T::Char { length: 3 }, NAME, true),
+            (NAME, T::Char { length: 30 }, false),
+            (T::Binary { length: 4 }, T::Binary { length: 5 }, false),
+            (T::Binary { length: 4 }, T::VarBinary { length: 5 }, true),
+            (T::VarBinary { length: 4 }, T::Binary { length: 4 }, false),
+            (set(&["a"]), set(&["a", "b"]), true),
+            (set(&["a", "b"]), set(&["b", "a"]), false),
+            (T::Bit { width: 3 }, T::Bit { width: 9 }, true),
+            (T::Year, INT, false),
+        ] {
+            assert_eq!(conversion_keeps_key(&from, &to), keeps, "{from:?} to {to:?}");
+        }
+    }
+}

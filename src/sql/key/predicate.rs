@@ -1,0 +1,250 @@
+//! Key values as SQL: lists, ranges, and the question which range a key lies in.
+//!
+//! Columns stand bare in every predicate an index should serve, and literals have the column's own type, so that the range
+//! optimizer takes them (<https://dev.mysql.com/doc/refman/8.4/en/range-optimization.html>).
+
+use super::codec::{CodecColumn, KeyCodec};
+use super::value::Kind;
+use super::{Key, KeyRange, Side};
+use crate::sql::quote;
+
+/// Stands where the literal of a key should that is none of this table: no column has this name, so the server refuses the
+/// statement (1054) rather than matching nothing. [`KeyCodec::check`] comes first wherever keys are read from outside.
+const MALFORMED: &str = "`not a key of this table`";
+
+/// What [`KeyCodec::classify_sql`] says of a key beyond the frontier.
+pub const BEYOND_FRONTIER: i64 = -1;
+
+/// What [`KeyCodec::classify_sql`] says of a key in none of the ranges.
+pub const IN_NO_RANGE: i64 = 0;
+
+impl KeyCodec {
+    /// The SQL literals of a key's columns.
+    pub fn literals(&self, key: &Key) -> Vec<String> {
+        match self.split(key) {
+            Some(parts) => {
+                let literals = self.columns.iter().zip(&parts).map(|(c, p)| c.kind.literal(&p.value));
+                literals.map(|l| l.unwrap_or_else(|| MALFORMED.to_owned())).collect()
+            }
+            None => vec![MALFORMED.to_owned(); self.columns.len()],
+        }
+    }
+
+    /// `5`, or `(5, 'x')`.
+    pub fn tuple(&self, key: &Key) -> String {
+        row(self.literals(key))
+    }
+
+    /// The key's columns, quoted: `` `a`, `b` ``.
+    pub fn columns(&self, side: Side) -> String {
+        self.columns.iter().map(|c| c.bare(side)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What to order by so that rows come in the index's order.
+    pub fn order_by(&self, side: Side) -> String {
+        let terms = self.columns.iter().map(|c| format!("{}{}", c.ordered(side), if c.descending { " DESC" } else { "" }));
+        terms.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The row of this key.
+    pub fn equals(&self, side: Side, key: &Key) -> String {
+        let literals = self.literals(key);
+        let pairs = |as_original: bool| {
+            let columns = self.columns.iter().filter(move |c| !as_original || c.differs(side));
+            columns.map(move |c| if as_original { c.ordered(side) } else { c.bare(side) })
+        };
+        let differing = self.columns.iter().zip(&literals).filter(|(c, _)| c.differs(side)).map(|(_, l)| l);
+        let bare = pairs(false).zip(&literals);
+        let exact = pairs(true).zip(differing);
+        conjunction(bare.chain(exact).map(|(c, l)| format!("{c} = {l}")).collect())
+    }
+
+    /// The rows of these keys: `` `id` IN (1, 2) ``, `` (`a`, `b`) IN ((1, 2), (3, 4)) ``; `FALSE` if there are none.
+    ///
+    /// On a ghost whose key has another collation, keys that only the ghost takes for equal are told apart by the original's
+    /// collation: reconciling `'a'` must not touch the row `'A'` that is another one on the original.
+    pub fn in_list<'k>(&self, side: Side, keys: impl Iterator<Item = &'k Key>) -> String {
+        let tuples: Vec<String> = keys.map(|k| self.tuple(k)).collect();
+        if tuples.is_empty() {
+            return "FALSE".to_owned();
+        }
+        let tuples = tuples.join(", ");
+        let mut terms = vec![format!("{} IN ({tuples})", row(self.columns.iter().map(|c| c.bare(side)).collect()))];
+        if self.columns.iter().any(|c| c.differs(side)) {
+            terms.push(format!("{} IN ({tuples})", row(self.columns.iter().map(|c| c.ordered(side)).collect())));
+        }
+        conjunction(terms)
+    }
+
+    /// The rows with `lo < K <= hi` in the original's order; `TRUE` without bounds.
+    ///
+    /// A tuple is compared column by column with the leading column's bound once more on its own: a row constructor
+    /// (`(a, b) > (1, 2)`) is no range to the optimizer.
+    pub fn range(&self, side: Side, range: &KeyRange) -> String {
+        let columns: Vec<Comparand> = self.columns.iter().map(|c| Comparand { text: c.ordered(side), descending: c.descending }).collect();
+        let bound = |key: &Option<Key>| key.as_ref().map(|k| self.literals(k));
+        range_terms(&columns, bound(&range.lo).as_deref(), bound(&range.hi).as_deref())
+    }
+
+    /// A query that says for each key in which of the ranges it lies, compared as the original's index does: rows
+    /// `(n, class)` in any order, `n` the key's place in `keys` from 0, `class` the range's place in `ranges` from 1,
+    /// [`IN_NO_RANGE`], or [`BEYOND_FRONTIER`] if a frontier is given and the key is greater.
+    ///
+    /// Reads no table. Both columns are integers.
+    pub fn classify_sql(&self, keys: &[Key], frontier: Option<&Key>, ranges: &[KeyRange]) -> String {
+        if keys.is_empty() {
+            return "SELECT 0 AS n, 0 AS class FROM DUAL WHERE FALSE".to_owned();
+        }
+        let columns: Vec<Comparand> = self
+            .columns
+            .iter()
+            .enumerate()
+            // What the client may compare is compared by its encoding, which is turned round where the index is.
+            .map(|(i, c)| Comparand { text: format!("k{i}"), descending: c.descending && !c.kind.comparable() })
+            .collect();
+        let bound = |key: Option<&Key>| key.map(|k| self.comparison_literals(k));
+        let mut cases = String::new();
+        if let Some(frontier) = frontier {
+            let beyond = range_terms(&columns, bound(Some(frontier)).as_deref(), None);
+            cases.push_str(&format!(" WHEN {beyond} THEN {BEYOND_FRONTIER}"));
+        }
+        for (i, range) in ranges.iter().enumerate() {
+            let inside = range_terms(&columns, bound(range.lo.as_ref()).as_deref(), bound(range.hi.as_ref()).as_deref());
+            cases.push_str(&format!(" WHEN {inside} THEN {}", i + 1));
+        }
+        let class = if cases.is_empty() { IN_NO_RANGE.to_string() } else { format!("CASE{cases} ELSE {IN_NO_RANGE} END") };
+        let rows = keys.iter().enumerate().map(|(n, key)| {
+            let values =
+                self.comparison_literals(key).into_iter().zip(&self.columns).enumerate().map(|(i, (literal, column))| match &column.kind {
+                    Kind::Text { collation, .. } if !column.kind.comparable() => format!("{literal} COLLATE {collation} AS k{i}"),
+                    _ => format!("{literal} AS k{i}"),
+                });
+            format!("SELECT {n} AS n, {}", values.collect::<Vec<_>>().join(", "))
+        });
+        let rows = rows.collect::<Vec<_>>().join(" UNION ALL ");
+        format!("SELECT n, {class} AS class FROM ({rows}) AS dirty_keys")
+    }
+
+    /// Like [`KeyCodec::literals`], but what the client may compare as its encoding: no zero date, YEAR or ENUM then
+    /// depends on how the server reads a literal without a column beside it.
+    fn comparison_literals(&self, key: &Key) -> Vec<String> {
+        let Some(parts) = self.split(key) else { return vec![MALFORMED.to_owned(); self.columns.len()] };
+        let literals = self.columns.iter().zip(&parts).map(|(column, part)| match column.kind.comparable() {
+            true => format!("_binary X'{}'", quote::hex(part.encoded)),
+            false => column.kind.literal(&part.value).unwrap_or_else(|| MALFORMED.to_owned()),
+        });
+        literals.collect()
+    }
+}
+
+impl CodecColumn {
+    fn bare(&self, side: Side) -> String {
+        match side {
+            Side::Original => self.original.clone(),
+            Side::Ghost => self.ghost.clone(),
+        }
+    }
+
+    /// Whether the side compares otherwise than the original.
+    fn differs(&self, side: Side) -> bool {
+        side == Side::Ghost && self.ghost_as_original.is_some()
+    }
+
+    /// An expression that compares as the original's column does.
+    fn ordered(&self, side: Side) -> String {
+        match (&self.ghost_as_original, side) {
+            (Some(expression), Side::Ghost) => expression.clone(),
+            _ => self.bare(side),
+        }
+    }
+}
+
+/// What a bound is compared with.
+struct Comparand {
+    text: String,
+    descending: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    /// `K > key`
+    Lower,
+    /// `K <= key`
+    Upper,
+}
+
+impl Comparand {
+    /// Strictly behind a lower bound, or before an upper one.
+    fn strict(&self, bound: Bound) -> &'static str {
+        match (bound, self.descending) {
+            (Bound::Lower, false) | (Bound::Upper, true) => ">",
+            (Bound::Lower, true) | (Bound::Upper, false) => "<",
+        }
+    }
+
+    fn inclusive(&self, bound: Bound) -> &'static str {
+        if self.strict(bound) == ">" { ">=" } else { "<=" }
+    }
+}
+
+fn range_terms(columns: &[Comparand], lo: Option<&[String]>, hi: Option<&[String]>) -> String {
+    let shared = match (lo, hi) {
+        (Some(lo), Some(hi)) => lo.iter().zip(hi).take_while(|(a, b)| a == b).count(),
+        _ => 0,
+    };
+    if shared == columns.len() && shared > 0 {
+        // K > key AND K <= key
+        return "FALSE".to_owned();
+    }
+    let (fixed, open) = columns.split_at(shared.min(columns.len()));
+    let mut terms: Vec<String> = fixed.iter().zip(lo.unwrap_or_default()).map(|(c, l)| format!("{} = {l}", c.text)).collect();
+    for (bound, literals) in [(Bound::Lower, lo), (Bound::Upper, hi)] {
+        if let Some(literals) = literals {
+            bound_terms(open, literals.get(shared..).unwrap_or_default(), bound, &mut terms);
+        }
+    }
+    conjunction(terms)
+}
+
+/// `a > x`, or for a tuple `a >= x AND (a > x OR (a = x AND b > y))`.
+fn bound_terms(columns: &[Comparand], literals: &[String], bound: Bound, terms: &mut Vec<String>) {
+    let last_operator = |c: &Comparand| match bound {
+        Bound::Lower => c.strict(bound),
+        Bound::Upper => c.inclusive(bound),
+    };
+    let pairs: Vec<(&Comparand, &String)> = columns.iter().zip(literals).collect();
+    let Some((first, rest)) = pairs.split_first() else { return };
+    if rest.is_empty() {
+        terms.push(format!("{} {} {}", first.0.text, last_operator(first.0), first.1));
+        return;
+    }
+    let mut alternatives = Vec::new();
+    for (i, (column, literal)) in pairs.iter().enumerate() {
+        let operator = if i + 1 == pairs.len() { last_operator(column) } else { column.strict(bound) };
+        let equal = pairs.iter().take(i).map(|(c, l)| format!("{} = {l}", c.text));
+        alternatives.push(conjunction(equal.chain([format!("{} {operator} {literal}", column.text)]).collect()));
+    }
+    terms.push(format!("{} {} {}", first.0.text, first.0.inclusive(bound), first.1));
+    terms.push(format!("({})", alternatives.join(" OR ")));
+}
+
+/// All terms, in parentheses if there are several.
+fn conjunction(terms: Vec<String>) -> String {
+    match terms.as_slice() {
+        [] => "TRUE".to_owned(),
+        [term] => term.clone(),
+        _ => format!("({})", terms.join(" AND ")),
+    }
+}
+
+/// One value as it is, several as a row.
+fn row(values: Vec<String>) -> String {
+    match values.as_slice() {
+        [value] => value.clone(),
+        _ => format!("({})", values.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,340 @@
+//! Which column of the ghost comes from which column of the original, and through which conversion.
+//!
+//! The rows are copied by `INSERT INTO ghost (insert_list) SELECT select_list FROM original`. What must come out is what the
+//! native ALTER would store, and the two are not always the same: ALTER copies field to field, and for some pairs of types it
+//! goes through text or through an integer where INSERT … SELECT stores a number directly. [`conversion`] is the one table of
+//! those pairs; it follows `Copy_field::get_copy_func` against `field_conv` in the server's `sql/field_conv.cc`.
+
+use thiserror::Error;
+
+use super::alter::Alter;
+use super::quote;
+use super::table::{Column, ColumnType, Generated, TableDefinition};
+
+/// How a value becomes the new type so that it is what the native ALTER stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conversion {
+    /// The server's own assignment.
+    Direct,
+    /// As text: a number's digits, zero-filled if it is, rather than its value.
+    ThroughText,
+    /// As the bytes of a BIT value, or of a string whose bytes are taken as they are.
+    ThroughBytes,
+    /// As an integer: what BIT takes from everything.
+    ThroughInteger,
+}
+
+impl Conversion {
+    /// The expression to select, from a column already quoted.
+    pub fn expression(self, quoted_column: &str) -> String {
+        match self {
+            Conversion::Direct => quoted_column.to_owned(),
+            Conversion::ThroughText => format!("CAST({quoted_column} AS CHAR)"),
+            Conversion::ThroughBytes => format!("CAST({quoted_column} AS BINARY)"),
+            Conversion::ThroughInteger => format!("CAST({quoted_column} AS SIGNED)"),
+        }
+    }
+}
+
+/// The table of conversions: from a column of the original to a column of the ghost.
+pub fn conversion(from: &Column, to: &Column) -> Conversion {
+    use ColumnType as T;
+    let text_target = matches!(
+        to.column_type,
+        T::Char { .. }
+            | T::VarChar { .. }
+            | T::Text
+            | T::Binary { .. }
+            | T::VarBinary { .. }
+            | T::Blob
+            | T::Enum { .. }
+            | T::Set { .. }
+            | T::Json
+    );
+    let temporal = |t: &T| matches!(t, T::Date | T::Time { .. } | T::DateTime { .. } | T::Timestamp { .. });
+    match (&from.column_type, &to.column_type) {
+        // A BIT's bytes for the blob family (JSON is one of it), its number for the rest.
+        (T::Bit { .. }, T::Text | T::Blob | T::Json) => Conversion::ThroughBytes,
+        (T::Bit { .. }, _) => Conversion::Direct,
+        // Numbers: by their text into anything that is not a number. Stored directly, ENUM and SET would take the number as
+        // an index or bits, JSON would refuse or make a number of other precision, FLOAT would show a double's digits and
+        // ZEROFILL would lose its zeros; temporal types parse the digits.
+        (T::Integer { .. } | T::Decimal { .. } | T::Float { .. } | T::Year, to) if text_target || temporal(to) => Conversion::ThroughText,
+        // JSON is parsed from text: a date is no JSON text, and the native ALTER says so.
+        (t, T::Json) if temporal(t) => Conversion::ThroughText,
+        (T::Enum { .. } | T::Set { .. }, T::Json) => Conversion::ThroughText,
+        // BIT takes the integer value, not the bytes of the text.
+        (T::Char { .. } | T::VarChar { .. } | T::Text | T::Binary { .. } | T::VarBinary { .. } | T::Blob, T::Bit { .. }) => {
+            Conversion::ThroughInteger
+        }
+        (t, T::Bit { .. }) if temporal(t) => Conversion::ThroughInteger,
+        _ => Conversion::Direct,
+    }
+}
+
+/// A ghost column whose values come from an original column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedColumn {
+    /// Its name on the original; the original column may be generated.
+    pub original: String,
+    /// Its name on the ghost, where it is not generated.
+    pub ghost: String,
+    /// How its values get there.
+    pub conversion: Conversion,
+}
+
+/// A new column that must be written explicitly: NOT NULL without a default. The native ALTER gives existing rows the type's
+/// implicit default; an INSERT that leaves the column out is refused in strict mode (1364).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilledColumn {
+    /// Its name on the ghost.
+    pub ghost: String,
+    /// An SQL expression.
+    pub value: String,
+}
+
+/// How the columns of the original and the ghost belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnMapping {
+    /// Columns copied from the original, in the ghost's order.
+    pub shared: Vec<SharedColumn>,
+    /// New columns that need a value, in the ghost's order.
+    pub filled: Vec<FilledColumn>,
+    /// Columns of the ghost that the original does not have (generated and filled ones included), in the ghost's order.
+    pub added: Vec<String>,
+    /// Columns of the original that the ghost does not have, in the original's order.
+    pub dropped: Vec<String>,
+}
+
+/// Columns that do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MappingError {
+    /// A ghost column that neither the original nor the ALTER explains.
+    #[error("column {column} of the ghost comes neither from the original nor from the ALTER; was the original changed meanwhile?")]
+    Unexplained {
+        /// On the ghost.
+        column: String,
+    },
+    /// An original column that vanished without being dropped.
+    #[error(
+        "column {column} of the original is missing on the ghost though the ALTER does not drop it; was the original changed meanwhile?"
+    )]
+    Vanished {
+        /// On the original.
+        column: String,
+    },
+    /// Nothing to copy.
+    #[error("no column of the original is left on the ghost")]
+    NothingShared,
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.to_lowercase() == b.to_lowercase()
+}
+
+impl ColumnMapping {
+    /// Maps the columns of a ghost that `alter` was applied to.
+    ///
+    /// # Errors
+    /// [`MappingError`] if the ghost is not the original after this ALTER.
+    pub fn new(original: &TableDefinition, ghost: &TableDefinition, alter: &Alter) -> Result<ColumnMapping, MappingError> {
+        let (renames, dropped, new) = (alter.renames(), alter.dropped_columns(), alter.added_columns());
+        let mut mapping = ColumnMapping { shared: vec![], filled: vec![], added: vec![], dropped: vec![] };
+        let mut origins = Vec::new();
+        for column in &ghost.columns {
+            match origin(original, &column.name, &renames, &dropped, &new) {
+                Some(from) => {
+                    origins.push(from.name.as_str());
+                    if column.generated == Generated::No {
+                        let conversion = conversion(from, column);
+                        mapping.shared.push(SharedColumn { original: from.name.clone(), ghost: column.name.clone(), conversion });
+                    }
+                }
+                None if new.iter().any(|n| same(n, &column.name)) => {
+                    mapping.added.push(column.name.clone());
+                    if let Some(value) = implicit_default(column) {
+                        mapping.filled.push(FilledColumn { ghost: column.name.clone(), value });
+                    }
+                }
+                // The server adds `my_row_id` itself where a primary key is missing and the server makes one.
+                None if same(&column.name, "my_row_id") && column.invisible && column.auto_increment => {
+                    mapping.added.push(column.name.clone());
+                }
+                None => return Err(MappingError::Unexplained { column: column.name.clone() }),
+            }
+        }
+        for column in &original.columns {
+            if origins.iter().any(|o| same(o, &column.name)) {
+                continue;
+            }
+            let generated_key = same(&column.name, "my_row_id") && column.invisible && column.auto_increment;
+            if !generated_key && !dropped.iter().any(|d| same(d, &column.name)) {
+                return Err(MappingError::Vanished { column: column.name.clone() });
+            }
+            mapping.dropped.push(column.name.clone());
+        }
+        if mapping.shared.is_empty() {
+            return Err(MappingError::NothingShared);
+        }
+        Ok(mapping)
+    }
+
+    /// The columns and expressions to select from the original, quoted; goes with [`ColumnMapping::insert_list`].
+    pub fn select_list(&self) -> String {
+        let shared = self.shared.iter().map(|c| c.conversion.expression(&quote::identifier(&c.original)));
+        let filled = self.filled.iter().map(|c| c.value.clone());
+        shared.chain(filled).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The ghost's columns to insert into, quoted.
+    pub fn insert_list(&self) -> String {
+        let names = self.shared.iter().map(|c| &c.ghost).chain(self.filled.iter().map(|c| &c.ghost));
+        names.map(|n| quote::identifier(n)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The shared column that comes from this one of the original.
+    pub fn from_original(&self, original: &str) -> Option<&SharedColumn> {
+        self.shared.iter().find(|c| same(&c.original, original))
+    }
+
+    /// The shared column of this name on the ghost.
+    pub fn to_ghost(&self, ghost: &str) -> Option<&SharedColumn> {
+        self.shared.iter().find(|c| same(&c.ghost, ghost))
+    }
+}
+
+/// The original column that a ghost column comes from.
+fn origin<'a>(
+    original: &'a TableDefinition,
+    ghost: &str,
+    renames: &[(String, String)],
+    dropped: &[String],
+    new: &[String],
+) -> Option<&'a Column> {
+    if let Some((old, _)) = renames.iter().find(|(_, n)| same(n, ghost)) {
+        return original.column(old);
+    }
+    let gone = dropped.iter().any(|d| same(d, ghost)) || renames.iter().any(|(old, _)| same(old, ghost));
+    if gone || new.iter().any(|n| same(n, ghost)) {
+        return None;
+    }
+    original.column(ghost)
+}
+
+/// The value a native ALTER gives existing rows for a new column without a default; `None` if the column may be left out.
+fn implicit_default(column: &Column) -> Option<String> {
+    use ColumnType as T;
+    if column.nullable || column.has_default || column.auto_increment || column.generated != Generated::No {
+        return None;
+    }
+    let value = match column.column_type {
+        T::Integer { .. } | T::Decimal { .. } | T::Float { .. } | T::Bit { .. } | T::Year => "0",
+        T::Char { .. } | T::VarChar { .. } | T::Text | T::Binary { .. } | T::VarBinary { .. } | T::Blob | T::Set { .. } => "''",
+        // The first label.
+        T::Enum { .. } => "1",
+        T::Time { .. } => "'00:00:00'",
+        // Refused in strict mode with NO_ZERO_DATE, as the native ALTER is.
+        T::Date => "'0000-00-00'",
+        T::DateTime { .. } | T::Timestamp { .. } => "'0000-00-00 00:00:00'",
+        T::Json => "'null'",
+        // No implicit default is known: the server refuses, and says which column.
+        T::Geometry | T::Vector | T::Other(_) => return None,
+    };
+    Some(value.to_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn column(name: &str, column_type: ColumnType) -> Column {
+        Column {
+            name: name.into(),
+            column_type,
+            type_text: String::new(),
+            charset: None,
+            collation: None,
+            nullable: true,
+            generated: Generated::No,
+            auto_increment: false,
+            has_default: false,
+            invisible: false,
+        }
+    }
+
+    pub(crate) const INT: ColumnType = ColumnType::Integer { bits: 32, unsigned: false };
+
+    fn table(columns: &[(&str, ColumnType)]) -> TableDefinition {
+        TableDefinition { name: "t".into(), columns: columns.iter().map(|(n, t)| column(n, t.clone())).collect(), indexes: vec![] }
+    }
+
+    fn ints(names: &[&str]) -> TableDefinition {
+        table(&names.iter().map(|n| (*n, INT)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn who_comes_from_whom() {
+        let pairs = |m: &ColumnMapping| m.shared.iter().map(|c| format!("{}>{}", c.original, c.ghost)).collect::<Vec<_>>().join(" ");
+        for (original, ghost, alter, shared, added, dropped) in [
+            (&["a", "b"][..], &["A", "b"][..], "FORCE", "a>A b>b", &[][..], &[][..]),
+            (&["a", "b"], &["b", "a"], "CHANGE a b INT, CHANGE b a INT", "a>b b>a", &[], &[]),
+            (&["a", "b"], &["b", "a"], "MODIFY a INT AFTER b", "b>b a>a", &[], &[]),
+            (&["a", "b"], &["a", "b"], "DROP a, ADD a INT FIRST", "b>b", &["a"], &["a"]),
+            (&["a", "b"], &["a", "b"], "DROP b, RENAME COLUMN a TO b, ADD a INT", "a>b", &["a"], &["b"]),
+            (&["a", "b"], &["c", "d"], "RENAME COLUMN a TO c, DROP b, ADD d INT", "a>c", &["d"], &["b"]),
+        ] {
+            let alter_parsed = Alter::parse(alter).unwrap();
+            let mapping = ColumnMapping::new(&ints(original), &ints(ghost), &alter_parsed).unwrap();
+            assert_eq!(
+                (pairs(&mapping).as_str(), &mapping.added[..], &mapping.dropped[..]),
+                (
+                    shared,
+                    &added.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..],
+                    &dropped.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..]
+                ),
+                "{alter}"
+            );
+        }
+        let force = Alter::parse("FORCE").unwrap();
+        assert_eq!(ColumnMapping::new(&ints(&["a"]), &ints(&["a", "b"]), &force), Err(MappingError::Unexplained { column: "b".into() }));
+        assert_eq!(ColumnMapping::new(&ints(&["a", "b"]), &ints(&["a"]), &force), Err(MappingError::Vanished { column: "b".into() }));
+    }
+
+    #[test]
+    fn lists() {
+        let mut ghost = table(&[("id", INT), ("j", ColumnType::Json), ("g", INT), ("n", INT), ("d", INT)]);
+        ghost.columns[2].generated = Generated::Stored;
+        ghost.columns[3].nullable = false;
+        ghost.columns[4].nullable = false;
+        ghost.columns[4].has_default = true;
+        let alter = Alter::parse("MODIFY j JSON, ADD n INT NOT NULL, ADD d INT NOT NULL DEFAULT 3").unwrap();
+        let mapping = ColumnMapping::new(&ints(&["id", "j", "g"]), &ghost, &alter).unwrap();
+        assert_eq!(mapping.select_list(), "`id`, CAST(`j` AS CHAR), 0");
+        assert_eq!(mapping.insert_list(), "`id`, `j`, `n`");
+        assert_eq!(mapping.added, ["n", "d"]);
+        assert_eq!(mapping.dropped, Vec::<String>::new());
+    }
+
+    #[test]
+    fn conversions() {
+        use ColumnType as T;
+        let labels = || vec!["x".to_owned()];
+        for (from, to, expected) in [
+            (INT, T::Integer { bits: 64, unsigned: true }, Conversion::Direct),
+            (INT, T::Enum { labels: labels() }, Conversion::ThroughText),
+            (INT, T::Json, Conversion::ThroughText),
+            (T::Float { double: false }, T::VarChar { length: 20 }, Conversion::ThroughText),
+            (T::Float { double: true }, INT, Conversion::Direct),
+            (T::Year, T::Date, Conversion::ThroughText),
+            (T::Date, T::Json, Conversion::ThroughText),
+            (T::Date, T::VarChar { length: 20 }, Conversion::Direct),
+            (T::Bit { width: 8 }, T::Text, Conversion::ThroughBytes),
+            (T::Bit { width: 8 }, T::VarChar { length: 20 }, Conversion::Direct),
+            (T::VarChar { length: 20 }, T::Bit { width: 8 }, Conversion::ThroughInteger),
+            (T::Enum { labels: labels() }, INT, Conversion::Direct),
+            (T::Json, T::Text, Conversion::Direct),
+        ] {
+            assert_eq!(conversion(&column("a", from.clone()), &column("a", to.clone())), expected, "{from:?} to {to:?}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Names the engine gives: ghost, state and old table, the owner's lock.
+
+use sha2::{Digest, Sha256};
+
+use super::quote::hex;
+
+/// Longest generated table name, in characters.
+///
+/// MySQL allows 64, but it names an unnamed CHECK constraint `{table}_chk_{n}` and renames those along with the table, and
+/// that name has the same limit: 8 characters are left for `_chk_` and three digits.
+pub const MAX_TABLE_NAME: usize = 56;
+
+/// Longest identifier in MySQL, in characters.
+pub const MAX_IDENTIFIER: usize = 64;
+
+/// InnoDB names a file after the table and writes every character that is not an ASCII letter, digit or `_` as up to five
+/// (`@0123`); Linux takes 255 bytes, `.ibd` and a partition's suffix included.
+const MAX_FILE_NAME: usize = 200;
+
+/// The three tables beside the original.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableNames {
+    /// `_T_gho`: the table with the new definition.
+    pub ghost: String,
+    /// `_T_ghc`: the migration's state (gh-ost calls it the changelog).
+    pub state: String,
+    /// `_T_del`: what the original is called after the cut-over.
+    pub old: String,
+}
+
+impl TableNames {
+    /// The names for a table. The same table always gives the same names; two tables never share one.
+    pub fn for_table(table: &str) -> TableNames {
+        TableNames { ghost: derived(table, "_gho"), state: derived(table, "_ghc"), old: derived(table, "_del") }
+    }
+}
+
+/// `_{table}{suffix}`, with the end of a long table name replaced by a hash of all of it.
+fn derived(table: &str, suffix: &str) -> String {
+    let plain = format!("_{table}{suffix}");
+    if plain.chars().count() <= MAX_TABLE_NAME && file_length(&plain) <= MAX_FILE_NAME {
+        return plain;
+    }
+    let hash = digest(&[table], 10);
+    let tail = format!("_{hash}{suffix}");
+    let mut name = String::from("_");
+    for c in table.chars() {
+        let longer = name.chars().count() + 1 + tail.chars().count();
+        let encoded = file_length(&name) + file_length(c.encode_utf8(&mut [0; 4])) + tail.len();
+        if longer > MAX_TABLE_NAME || encoded > MAX_FILE_NAME {
+            break;
+        }
+        name.push(c);
+    }
+    name + &tail
+}
+
+/// Upper bound for the bytes of a name in a file name.
+fn file_length(name: &str) -> usize {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { 1 } else { 5 }).sum()
+}
+
+/// The first `digits` hexadecimal digits (lower case) of a SHA-256 over the parts.
+fn digest(parts: &[&str], digits: usize) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        // No identifier holds a NUL, so ("a", "bc") and ("ab", "c") differ.
+        hash.update([0]);
+    }
+    let mut text = hex(&hash.finalize()).to_lowercase();
+    text.truncate(digits);
+    text
+}
+
+/// `name` if it has at most `limit` characters, else its beginning and a hash of all of it.
+pub(crate) fn shortened(name: &str, limit: usize) -> String {
+    if name.chars().count() <= limit {
+        return name.to_owned();
+    }
+    let tail = format!("_{}", digest(&[name], 10));
+    name.chars().take(limit.saturating_sub(tail.len())).chain(tail.chars()).collect()
+}
+
+/// The name for `GET_LOCK` that makes one engine the owner of a table: at most 64 characters.
+///
+/// A hash is always part of it, because lock names ignore case and table names may not.
+pub fn lock_name(db: &str, table: &str) -> String {
+    let readable: String = format!("{db}.{table}").chars().take(36).collect();
+    format!("theseus:{readable}:{}", digest(&[db, table], 16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn short_names_are_ghosts_own() {
+        let names = TableNames::for_table("orders");
+        assert_eq!((names.ghost.as_str(), names.state.as_str(), names.old.as_str()), ("_orders_gho", "_orders_ghc", "_orders_del"));
+    }
+
+    #[test]
+    fn long_names_are_short_stable_and_distinct() {
+        let mut seen = HashSet::new();
+        for table in ["x".repeat(64), "x".repeat(63) + "y", "ж".repeat(64), "ж".repeat(40), "a".repeat(50), "a".repeat(52)] {
+            let names = TableNames::for_table(&table);
+            assert_eq!(names, TableNames::for_table(&table));
+            for name in [names.ghost, names.state, names.old] {
+                assert!(name.chars().count() <= MAX_TABLE_NAME, "{name}");
+                assert!(file_length(&name) <= MAX_FILE_NAME, "{name}");
+                assert!(seen.insert(name));
+            }
+        }
+        assert_eq!(TableNames::for_table(&"a".repeat(51)).ghost, format!("_{}_gho", "a".repeat(51)));
+    }
+
+    #[test]
+    fn locks() {
+        assert!(lock_name("shop", "orders").starts_with("theseus:shop.orders:"));
+        assert!(lock_name(&"ж".repeat(64), &"x".repeat(64)).chars().count() <= 64);
+        assert_ne!(lock_name("shop", "orders"), lock_name("shop", "Orders"));
+        assert_ne!(lock_name("a.b", "c"), lock_name("a", "b.c"));
+    }
+}
