@@ -4,10 +4,26 @@
 //! A front end builds a [`spec::MigrationSpec`], calls [`start`], steers by sending whole [`spec::Controls`] values and watches
 //! [`snapshot::Snapshot`]s. The engine's task is owned by the returned [`Handle`]: dropping it stops the engine at once (the work is kept
 //! in MySQL), [`Handle::join`] waits for its [`snapshot::Outcome`].
+pub mod error;
+pub mod inbox;
+pub mod inspector;
+pub mod checkpoint;
+pub mod copier;
+pub mod applier;
+pub mod conflict;
+pub mod cutover;
+pub mod board;
+pub mod migration;
+pub mod migrator;
+pub mod prepare;
+pub mod progress;
 pub mod reason;
 pub mod snapshot;
 pub mod spec;
+pub mod streamer;
 
+pub use crate::mysql::Class;
+pub use error::EngineError;
 use snapshot::{Outcome, Snapshot};
 use spec::{Controls, MigrationSpec};
 use tokio::sync::watch;
@@ -72,10 +88,12 @@ impl Drop for Handle {
 
 /// Starts an engine for one migration on the present tokio runtime.
 pub fn start(spec: MigrationSpec, controls: Controls) -> Handle {
-    let (controls, _controls_rx) = watch::channel(controls);
-    let (_snapshot_tx, snapshot) = watch::channel(Snapshot::default());
-    let _ = spec;
-    Handle { controls, snapshot, stop: CancellationToken::new(), task: None }
+    let (controls, controls_rx) = watch::channel(controls);
+    let (publisher, snapshot) = progress::Publisher::new(format!("{:016x}", fastrand::u64(..)));
+    let stop = CancellationToken::new();
+    let migrator = migrator::Migrator::new(spec, controls_rx, publisher, stop.clone());
+    let task = tokio::spawn(migrator.run());
+    Handle { controls, snapshot, stop, task: Some(task) }
 }
 
 /// Drops the tables that a finished or cancelled migration left (ghost, state, and, where `old_too`, the old table), after proving by the
@@ -84,29 +102,5 @@ pub fn start(spec: MigrationSpec, controls: Controls) -> Handle {
 /// # Errors
 /// The server cannot be reached, or a table of that name is not ours ([`reason::Reason::NameTaken`]).
 pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    let _ = (spec, old_too);
-    Ok(())
-}
-
-/// An error that ends or delays a migration.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct EngineError {
-    /// From the documented enum.
-    pub reason: reason::Reason,
-    /// Whether a retry may cure it.
-    pub class: Class,
-    /// What, where, what is left behind, what to do.
-    pub message: String,
-}
-
-/// What a caller may do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Try again later.
-    Transient,
-    /// No retry cures it.
-    Terminal,
-    /// It is not known whether the statement took effect.
-    Ambiguous,
+    migrator::clean_up(spec, old_too).await
 }

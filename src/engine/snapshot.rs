@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub resumed_count: u32,
     /// When this migration (not this engine) began.
     pub started_at: Option<SystemTime>,
+    /// How long the last chunk took.
+    pub last_chunk: Option<Duration>,
     /// Notices that a person should see once (Events): sequence number, reason, text. The last few only.
     pub notices: Vec<Notice>,
 }

@@ -2,58 +2,7 @@
 
 use std::time::Duration;
 
-/// Where a server is and how to log in.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port, 3306 by default.
-    pub port: u16,
-    /// Account name.
-    pub username: String,
-    /// Account password; never printed.
-    pub password: String,
-    /// Transport security.
-    pub tls: Tls,
-}
-
-impl std::fmt::Debug for ServerAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Neither the account nor the password belongs in a log.
-        f.debug_struct("ServerAddress")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("tls", &self.tls.mode)
-            .finish_non_exhaustive()
-    }
-}
-
-/// TLS towards MySQL, with MySQL's own mode names.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Tls {
-    /// The mode.
-    pub mode: TlsMode,
-    /// PEM bundle of certificate authorities.
-    pub ca_pem: Option<Vec<u8>>,
-    /// PEM client certificate chain and its key.
-    pub client_identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-/// `--ssl-mode` of the MySQL clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum TlsMode {
-    /// Plain text.
-    Disabled,
-    /// TLS when the server offers it, plain text otherwise.
-    #[default]
-    Preferred,
-    /// TLS, certificate not checked.
-    Required,
-    /// TLS, the chain is checked against the CA.
-    VerifyCa,
-    /// TLS, chain and host name are checked.
-    VerifyIdentity,
-}
+pub use crate::mysql::{ServerAddress, Tls, TlsMode};
 
 /// What to change; fixed for the life of a migration.
 #[derive(Clone, Debug, PartialEq, Eq)]

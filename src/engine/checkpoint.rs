@@ -1,0 +1,348 @@
+//! The state table `_T_ghc`: all that a new engine must know, in MySQL, written in the transactions that it describes.
+//!
+//! | kind | id | value |
+//! |---|---|---|
+//! | `owner` | 0 | the owner's epoch: every writing transaction reads it `FOR SHARE`; taking over increments it (the fence) |
+//! | `migration` | 0 | [`Record`] as JSON |
+//! | `position` | 0 | [`SafePosition`] as JSON |
+//! | `chunk` | n | [`ChunkRecord`] as JSON, written in the chunk's own transaction; neighbours are merged at checkpoints (`last` is then larger than the id) |
+//!
+//! The table's comment says whose it is, so that a person who finds it knows, and so that nobody else's table is ever taken for ours.
+
+use super::error::EngineError;
+use super::inbox::StreamPoint;
+use super::reason::Reason;
+use crate::mysql::session::SHORT;
+use crate::mysql::{BinlogPosition, GtidSet, MySqlError, Session};
+use super::board::ChunkId;
+use crate::sql::key::KeyRange;
+use crate::sql::quote;
+use serde::{Deserialize, Serialize};
+
+/// Version of the table's layout and of the JSON in it. A reader refuses other versions.
+pub const VERSION: u32 = 1;
+const COMMENT: &str = "Theseus migration state, version 1";
+
+/// What is fixed for a migration, and its phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`VERSION`]
+    pub version: u32,
+    /// Identity of the migration that owns the tables.
+    pub id: String,
+    /// For people.
+    pub display_name: String,
+    /// Digest of server-independent parts of the spec: database, table, alter.
+    pub spec_digest: String,
+    /// Where the work is.
+    pub stage: Stage,
+    /// `server_uuid` of the server that the position is from.
+    pub server_uuid: String,
+    /// Normalised definition of the original at the start.
+    pub original_definition: String,
+    /// Normalised definition that the ghost must have at the swap.
+    pub ghost_definition: String,
+    /// InnoDB's ids, where they can be read.
+    pub original_id: Option<u64>,
+    /// As above, of the ghost.
+    pub ghost_id: Option<u64>,
+    /// Definitions of secondary indexes that are built after the rows.
+    pub deferred_indexes: Vec<String>,
+    /// The index of the original that chunks walk along.
+    pub key_index: String,
+    /// Rows thought to be there at the start.
+    pub rows_estimated: u64,
+    /// Seconds since 1970.
+    pub started_at: u64,
+    /// How often the work was taken up again.
+    pub resumed_count: u32,
+}
+
+/// How far a migration is, as far as the next engine must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// The ghost is being made; nothing in it counts yet.
+    Preparing,
+    /// The ghost is ready; chunks may be recorded.
+    Copying,
+    /// The tables are swapped (or about to be: the table ids tell).
+    Swapping,
+    /// The tables are swapped for sure; only leftovers are to be removed.
+    Swapped,
+}
+
+/// The largest position such that every key made dirty at or before it has been reconciled or dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SafePosition {
+    /// In the log of the server named by [`Record::server_uuid`].
+    pub position: BinlogPosition,
+    /// The GTIDs executed there; empty without GTIDs.
+    pub executed: String,
+    /// Changes applied so far, for the status.
+    #[serde(default)]
+    pub applied: u64,
+}
+
+impl SafePosition {
+    /// As a point of a stream.
+    pub fn point(&self) -> StreamPoint {
+        StreamPoint { position: self.position.clone(), executed: GtidSet::parse(&self.executed).unwrap_or_default() }
+    }
+
+    /// From a point of a stream.
+    pub fn at(point: &StreamPoint, applied: u64) -> Self {
+        Self { position: point.position.clone(), executed: point.executed.to_string(), applied }
+    }
+}
+
+/// A range that is copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkRecord {
+    /// Exclusive lower, inclusive upper end.
+    pub range: KeyRange,
+    /// Rows copied in it.
+    pub rows: u64,
+    /// The last chunk number that it stands for; the first one is the row's id.
+    pub last: u64,
+}
+
+/// What a new engine finds.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The fixed part.
+    pub record: Record,
+    /// Where to stream from.
+    pub safe: SafePosition,
+    /// Copied ranges, by id (the order of dispatch).
+    pub chunks: Vec<(u64, ChunkRecord)>,
+    /// The present owner's epoch.
+    pub epoch: u64,
+}
+
+/// The state table of one migration.
+#[derive(Debug, Clone)]
+pub struct StateTable {
+    qualified: String,
+    shown: String,
+}
+
+impl StateTable {
+    /// Names it; touches nothing.
+    pub fn new(database: &str, name: &str) -> Self {
+        Self { qualified: quote::qualified(database, name), shown: name.to_owned() }
+    }
+
+    /// The quoted name.
+    pub fn qualified(&self) -> &str {
+        &self.qualified
+    }
+
+    /// Makes the table and takes ownership with epoch 1.
+    ///
+    /// # Errors
+    /// The server's; the name is known to be free.
+    pub async fn create(&self, session: &mut Session, record: &Record) -> Result<u64, EngineError> {
+        let t = &self.qualified;
+        session
+            .run(
+                "create the state table",
+                SHORT,
+                &format!(
+                    "CREATE TABLE {t} (kind VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, id BIGINT UNSIGNED NOT NULL, \
+                     value LONGTEXT CHARACTER SET utf8mb4 NOT NULL, updated TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), \
+                     PRIMARY KEY (kind, id)) ENGINE=InnoDB COMMENT={}",
+                    quote::string(COMMENT)
+                ),
+            )
+            .await?;
+        session
+            .execute(
+                "write the state table",
+                SHORT,
+                &format!("INSERT INTO {t} (kind, id, value) VALUES ('owner', 0, '1'), ('migration', 0, ?)"),
+                vec![json(record)?.into()],
+            )
+            .await?;
+        Ok(1)
+    }
+
+    /// Reads everything; `None` when the table does not exist.
+    ///
+    /// # Errors
+    /// [`Reason::NameTaken`] when the table is not one of ours, [`Reason::StateNotReadable`] when it is of another version or damaged.
+    pub async fn load(&self, session: &mut Session, database: &str) -> Result<Option<Stored>, EngineError> {
+        let comments: Vec<String> = session
+            .select(
+                "look for the state table",
+                "SELECT TABLE_COMMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+                vec![database.into(), self.shown.clone().into()],
+            )
+            .await?;
+        let Some(comment) = comments.first() else {
+            return Ok(None);
+        };
+        if !comment.starts_with("Theseus migration state") {
+            return Err(self.taken());
+        }
+        if comment != COMMENT {
+            return Err(self.unreadable("it was written by another version of theseus"));
+        }
+        let rows: Vec<(String, u64, String)> =
+            session.rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified)).await?;
+        let (mut record, mut safe, mut chunks, mut epoch) = (None, None, Vec::new(), None);
+        for (kind, id, value) in rows {
+            match kind.as_str() {
+                "owner" => epoch = value.parse().ok(),
+                "migration" => record = Some(parse::<Record>(&value).ok_or_else(|| self.unreadable("its record is not readable"))?),
+                "position" => safe = Some(parse::<SafePosition>(&value).ok_or_else(|| self.unreadable("its position is not readable"))?),
+                "chunk" => chunks.push((id, parse::<ChunkRecord>(&value).ok_or_else(|| self.unreadable("a chunk record is not readable"))?)),
+                _ => {}
+            }
+        }
+        match (record, epoch) {
+            (Some(record), Some(epoch)) if record.version == VERSION => Ok(Some(Stored { record, safe: safe.unwrap_or_default(), chunks, epoch })),
+            (Some(_), Some(_)) => Err(self.unreadable("it was written by another version of theseus")),
+            // The engine died between making the table and its first row: it describes no work, and its comment says that it is ours.
+            (None, None) if chunks.is_empty() => {
+                Ok(Some(Stored { record: Record::empty(), safe: SafePosition::default(), chunks, epoch: 0 }))
+            }
+            _ => Err(self.unreadable("rows are missing in it")),
+        }
+    }
+
+    fn taken(&self) -> EngineError {
+        EngineError::terminal(
+            Reason::NameTaken,
+            &format!("the table {} exists and was not made by theseus. Nothing was touched; rename or drop it, then retry", self.qualified),
+        )
+    }
+
+    fn unreadable(&self, why: &str) -> EngineError {
+        EngineError::terminal(
+            Reason::StateNotReadable,
+            &format!("the state table {} cannot be used: {why}. The original table is untouched; drop the ghost and state tables to start anew", self.qualified),
+        )
+    }
+
+    /// Takes ownership: from now on transactions of earlier owners fail at the fence.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn take_over(&self, session: &mut Session) -> Result<u64, EngineError> {
+        let t = &self.qualified;
+        session.run("take over the migration", SHORT, &format!("UPDATE {t} SET value = value + 1 WHERE kind = 'owner' AND id = 0")).await?;
+        let epoch: Option<String> =
+            session.first("take over the migration", SHORT, &format!("SELECT value FROM {t} WHERE kind = 'owner' AND id = 0")).await?;
+        epoch.and_then(|e| e.parse().ok()).ok_or_else(|| self.unreadable("the owner row is missing"))
+    }
+
+    /// Begins a transaction on `session` behind the fence: the owner's row stays share-locked until the transaction ends, so that a new
+    /// owner's epoch comes either before (and this fails) or after it.
+    ///
+    /// # Errors
+    /// `Ok(false)` when another engine has taken over; the server's errors.
+    pub async fn begin(&self, session: &mut Session, epoch: u64) -> Result<bool, MySqlError> {
+        let sql = format!("START TRANSACTION; SELECT value FROM {} WHERE kind = 'owner' AND id = 0 FOR SHARE", self.qualified);
+        let now: Option<String> = session.last_set("check the fence", SHORT, &sql).await?;
+        Ok(now.is_some_and(|e| e == epoch.to_string()))
+    }
+
+    /// The statement that records a chunk, to run inside its transaction.
+    ///
+    /// # Errors
+    /// Never in practice: the record is made of plain values.
+    pub fn record_chunk(&self, id: ChunkId, chunk: &ChunkRecord) -> Result<String, EngineError> {
+        Ok(format!("INSERT INTO {} (kind, id, value) VALUES ('chunk', {}, {})", self.qualified, id.first, quote::string(&json(chunk)?)))
+    }
+
+    /// Stores the safe position, and merges chunk records: `merged` replaces all records that it stands for.
+    ///
+    /// # Errors
+    /// [`Reason::Fenced`], or the server's.
+    pub async fn checkpoint(
+        &self,
+        session: &mut Session,
+        epoch: u64,
+        safe: &SafePosition,
+        merged: Option<(u64, &ChunkRecord)>,
+    ) -> Result<(), EngineError> {
+        if !self.begin(session, epoch).await? {
+            return Err(fenced());
+        }
+        let t = &self.qualified;
+        let mut sql = format!("REPLACE INTO {t} (kind, id, value) VALUES ('position', 0, {})", quote::string(&json(safe)?));
+        if let Some((first, chunk)) = merged {
+            sql.push_str(&format!(
+                "; DELETE FROM {t} WHERE kind = 'chunk' AND id BETWEEN {first} AND {}; INSERT INTO {t} (kind, id, value) VALUES ('chunk', {first}, {})",
+                chunk.last,
+                quote::string(&json(chunk)?)
+            ));
+        }
+        sql.push_str("; COMMIT");
+        session.run("store the checkpoint", SHORT, &sql).await?;
+        Ok(())
+    }
+
+    /// Stores the fixed part anew, with a new stage.
+    ///
+    /// # Errors
+    /// [`Reason::Fenced`], or the server's.
+    pub async fn store(&self, session: &mut Session, epoch: u64, record: &Record, start: Option<&SafePosition>) -> Result<(), EngineError> {
+        if !self.begin(session, epoch).await? {
+            return Err(fenced());
+        }
+        let t = &self.qualified;
+        let mut sql = format!("REPLACE INTO {t} (kind, id, value) VALUES ('migration', 0, {})", quote::string(&json(record)?));
+        if let Some(start) = start {
+            sql.push_str(&format!("; REPLACE INTO {t} (kind, id, value) VALUES ('position', 0, {})", quote::string(&json(start)?)));
+        }
+        sql.push_str("; COMMIT");
+        session.run("write the state table", SHORT, &sql).await?;
+        Ok(())
+    }
+
+    /// A commit of our own on the server: with `binlog_order_commits` it returns only after all earlier ones are visible (the barrier
+    /// without GTIDs).
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn commit_marker(&self, session: &mut Session) -> Result<(), MySqlError> {
+        session.run("commit a marker", SHORT, &format!("REPLACE INTO {} (kind, id, value) VALUES ('marker', 0, UUID())", self.qualified)).await
+    }
+}
+
+impl Record {
+    /// The record of a table whose engine died before writing one.
+    fn empty() -> Self {
+        Self {
+            version: VERSION,
+            id: String::new(),
+            display_name: String::new(),
+            spec_digest: String::new(),
+            stage: Stage::Preparing,
+            server_uuid: String::new(),
+            original_definition: String::new(),
+            ghost_definition: String::new(),
+            original_id: None,
+            ghost_id: None,
+            deferred_indexes: Vec::new(),
+            key_index: String::new(),
+            rows_estimated: 0,
+            started_at: 0,
+            resumed_count: 0,
+        }
+    }
+}
+
+/// Another engine has taken over.
+pub fn fenced() -> EngineError {
+    EngineError::terminal(Reason::Fenced, "another engine has taken over this migration; this one has stopped and written nothing since")
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String, EngineError> {
+    serde_json::to_string(value).map_err(|error| EngineError::internal(&format!("state cannot be written as JSON: {error}")))
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}

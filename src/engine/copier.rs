@@ -1,0 +1,381 @@
+//! Copies the rows: workers take ranges from the board in key order, one transaction for each chunk, its record inside.
+//!
+//! Promises: no lock on the original; a chunk is in the ghost if and only if its record is in the state table; a value that does not fit
+//! is an error. Owned by the migrator, which joins the workers; they stop between two chunks, or at once when the attempt is cancelled
+//! (the server rolls back).
+
+use super::applier::Flushed;
+use super::board::{Board, ChunkId, Next};
+use super::checkpoint::{ChunkRecord, fenced};
+use super::conflict;
+use super::error::EngineError;
+use super::inbox::Inbox;
+use super::migration::Migration;
+use super::progress::Publisher;
+use super::reason::Reason;
+use super::spec::Controls;
+use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::{MySqlError, Session};
+use crate::sql::key::{Key, KeyRange, Side};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Rows of the first chunk: small enough to be over quickly on any table.
+const FIRST_CHUNK: u64 = 1000;
+/// A chunk is one transaction: its undo and its binary log event group must stay moderate.
+const LARGEST_CHUNK: u64 = 100_000;
+/// Bytes of rows in one chunk, by the table's mean row length: the binary log cache spills to disk far above this.
+const CHUNK_BYTES: u64 = 32 << 20;
+
+/// Steers the size of chunks by time and bytes. Pure.
+#[derive(Debug, Clone)]
+pub struct ChunkSizer {
+    rows: u64,
+    ceiling: u64,
+}
+
+impl ChunkSizer {
+    /// For rows of `row_bytes` on the mean.
+    pub fn new(row_bytes: u64) -> Self {
+        let ceiling = (CHUNK_BYTES / row_bytes.max(1)).clamp(1, LARGEST_CHUNK);
+        Self { rows: FIRST_CHUNK.min(ceiling), ceiling }
+    }
+
+    /// Rows of the next chunk.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Learns from a chunk. Grows at most fourfold at a time, shrinks at once.
+    pub fn learn(&mut self, rows: u64, took: Duration, target: Duration) {
+        if rows == 0 || rows < self.rows / 2 {
+            // The end of the table or of a hole: tells nothing about a full chunk, unless it was slow all the same.
+            if took <= target {
+                return;
+            }
+        }
+        let took = took.as_micros().max(1);
+        let wanted = u128::from(rows.max(1)) * target.as_micros() / took;
+        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        self.rows = wanted.clamp(1, self.rows.saturating_mul(4)).min(self.ceiling);
+    }
+}
+
+/// What the workers share.
+pub struct Copier {
+    /// The migration.
+    pub migration: Arc<Migration>,
+    /// Ranges.
+    pub board: Arc<Mutex<Board>>,
+    /// For keys that hold a conflicting value.
+    pub inbox: Arc<Inbox>,
+    /// Wakes when the applier has finished a cycle.
+    pub flushed: watch::Receiver<Flushed>,
+    /// The controls.
+    pub controls: watch::Receiver<Controls>,
+    /// How many of the workers may work now.
+    pub allowed: watch::Receiver<u16>,
+    /// Where to report.
+    pub publisher: Publisher,
+    /// Finished chunks that the checkpoint has not merged yet.
+    pub records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
+    sizer: Mutex<ChunkSizer>,
+    /// One boundary is sought at a time: the next one starts where it ends.
+    dispatch: AsyncMutex<()>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that holds these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Copier {
+    /// For one attempt.
+    #[allow(clippy::too_many_arguments, reason = "each is a different channel; a struct of them would only rename the list")]
+    pub fn new(
+        migration: Arc<Migration>,
+        board: Arc<Mutex<Board>>,
+        inbox: Arc<Inbox>,
+        flushed: watch::Receiver<Flushed>,
+        controls: watch::Receiver<Controls>,
+        allowed: watch::Receiver<u16>,
+        publisher: Publisher,
+        records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
+    ) -> Self {
+        let row_bytes = migration.original.bytes_estimated / migration.original.rows_estimated.max(1);
+        Self {
+            migration,
+            board,
+            inbox,
+            flushed,
+            controls,
+            allowed,
+            publisher,
+            records,
+            sizer: Mutex::new(ChunkSizer::new(row_bytes)),
+            dispatch: AsyncMutex::new(()),
+        }
+    }
+
+    /// One worker, number `index` from 0, until nothing is left to dispatch.
+    ///
+    /// # Errors
+    /// Whatever ends the attempt.
+    pub async fn worker(self: Arc<Self>, index: u16, stop: CancellationToken) -> Result<(), EngineError> {
+        let mut session = Session::open(&self.migration.spec.server).await?;
+        loop {
+            if !self.may_go_on(index, &stop).await {
+                break;
+            }
+            let Some((id, range)) = self.next(&mut session).await? else {
+                break;
+            };
+            let began = Instant::now();
+            let rows = self.chunk(&mut session, id, &range, &stop).await?;
+            let took = began.elapsed();
+            let (target, nice) = {
+                let controls = self.controls.borrow();
+                (controls.target_chunk_time, controls.nice_ratio_percent)
+            };
+            locked(&self.sizer).learn(rows, took, target);
+            self.publisher.update(|s| {
+                s.progress.rows_copied += rows;
+                s.progress.chunks += 1;
+                s.progress.rows_estimated = s.progress.rows_estimated.max(s.progress.rows_copied);
+                s.last_chunk = Some(took);
+            });
+            if nice > 0 {
+                let rest = took * u32::from(nice) / 100;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(rest) => {}
+                }
+            }
+        }
+        session.close().await;
+        Ok(())
+    }
+
+    /// Waits while this worker may not copy. False: stop.
+    async fn may_go_on(&self, index: u16, stop: &CancellationToken) -> bool {
+        let (mut controls, mut allowed) = (self.controls.clone(), self.allowed.clone());
+        loop {
+            let throttled = controls.borrow_and_update().throttled_by_user;
+            let wanted = index < *allowed.borrow_and_update();
+            if !throttled && wanted {
+                return !stop.is_cancelled();
+            }
+            if locked(&self.board).complete() {
+                return false;
+            }
+            // Cancel-safe: watch receivers lose nothing. The tick lets a worker that is not needed any more see that the copy is complete.
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                changed = controls.changed() => if changed.is_err() { return false },
+                changed = allowed.changed() => if changed.is_err() { return false },
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+    }
+
+    /// Dispatches the next range.
+    async fn next(&self, session: &mut Session) -> Result<Option<(ChunkId, KeyRange)>, EngineError> {
+        let _one_at_a_time = self.dispatch.lock().await;
+        let next = locked(&self.board).next();
+        let lo = match next {
+            Next::Nothing => return Ok(None),
+            Next::Hole(id, range) => return Ok(Some((id, range))),
+            Next::From(lo) => lo,
+        };
+        let rows = locked(&self.sizer).rows();
+        let hi = self.boundary(session, lo, rows).await?;
+        Ok(Some(locked(&self.board).dispatch(hi)))
+    }
+
+    /// The key of the `rows`-th row beyond `lo`; `None` when fewer are left.
+    async fn boundary(&self, session: &mut Session, lo: Option<Key>, rows: u64) -> Result<Option<Key>, EngineError> {
+        let m = &self.migration;
+        let condition = m.codec.range(Side::Original, &KeyRange { lo, hi: None });
+        let sql = format!(
+            "SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition} ORDER BY {} LIMIT 1 OFFSET {}",
+            m.codec.select_list(Side::Original),
+            m.original_name(),
+            crate::sql::quote::identifier(&m.key.index),
+            m.codec.order_by(Side::Original),
+            rows.saturating_sub(1)
+        );
+        let row: Option<mysql_async::Row> = session.first("find the end of a chunk", LONG, &sql).await?;
+        row.map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}")))).transpose()
+    }
+
+    /// Copies one range in one transaction; repeats it when it lost against others.
+    async fn chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange, stop: &CancellationToken) -> Result<u64, EngineError> {
+        let mut losses: u32 = 0;
+        let mut conflicts: u32 = 0;
+        loop {
+            match self.try_chunk(session, id, range).await {
+                Ok(rows) => {
+                    locked(&self.records).push((id, ChunkRecord { range: range.clone(), rows, last: id.last }));
+                    locked(&self.board).done(id);
+                    return Ok(rows);
+                }
+                Err(ChunkError::Lost(error)) => {
+                    rollback(session).await?;
+                    losses += 1;
+                    // A minute of losing means that something holds the ghost for good.
+                    if losses > 12 {
+                        return Err(error.into());
+                    }
+                    let pause = Duration::from_millis(u64::from(losses) * fastrand::u64(5..50));
+                    tokio::select! {
+                        () = stop.cancelled() => return Err(error.into()),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+                Err(ChunkError::Conflict(error)) => {
+                    rollback(session).await?;
+                    conflicts += 1;
+                    self.resolve(session, range, &error, conflicts, stop).await?;
+                }
+                Err(ChunkError::Over(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange) -> Result<u64, ChunkError> {
+        let m = &self.migration;
+        if !m.state.begin(session, m.epoch).await.map_err(ChunkError::of)? {
+            return Err(ChunkError::Over(fenced()));
+        }
+        let written = session.write("copy a chunk", LONG, &m.copy_range(range)).await.map_err(ChunkError::of)?;
+        if written.warnings > 0 {
+            check_warnings(session).await.map_err(ChunkError::Over)?;
+        }
+        let record = m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows: written.rows, last: id.last }).map_err(ChunkError::Over)?;
+        session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await.map_err(ChunkError::of)?;
+        Ok(written.rows)
+    }
+
+    /// A row of the chunk has a value under a unique key that a ghost row holds already (rule 6).
+    async fn resolve(
+        &self,
+        session: &mut Session,
+        range: &KeyRange,
+        error: &MySqlError,
+        round: u32,
+        stop: &CancellationToken,
+    ) -> Result<(), EngineError> {
+        let m = &self.migration;
+        let condition = m.codec.range(Side::Original, range);
+        let holders = conflict::holders(m, session, error, &condition).await?;
+        tracing::debug!(index = error.index, holders = holders.len(), round, "unique conflict in a chunk");
+        // From the third round on the holders have been reconciled behind a barrier: a conflict that is still there may be real.
+        if round >= 3 {
+            conflict::prove(m, session, error, &condition, &holders).await?;
+        }
+        if round > 60 {
+            return Err(EngineError::transient(
+                Reason::DuplicateKey,
+                &format!("{error}: rows keep exchanging a unique value faster than they can be copied; the chunk is tried again later"),
+            ));
+        }
+        // The holders are stale rows whose present state is reconciled by the next cycle; then the chunk is tried again.
+        let mut flushed = self.flushed.clone();
+        let seen = flushed.borrow_and_update().cycles;
+        self.inbox.add(holders);
+        let waited = async {
+            // Two cycles: the one under way may have taken its keys before ours were added.
+            while flushed.borrow_and_update().cycles < seen + 2 {
+                if flushed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_secs(10)) => {}
+            () = waited => {}
+        }
+        Ok(())
+    }
+}
+
+enum ChunkError {
+    /// Deadlock or lock wait: again.
+    Lost(MySqlError),
+    /// A unique key.
+    Conflict(MySqlError),
+    /// Nothing that this worker can cure.
+    Over(EngineError),
+}
+
+impl ChunkError {
+    fn of(error: MySqlError) -> Self {
+        if error.is_contention() {
+            Self::Lost(error)
+        } else if error.is_duplicate() {
+            Self::Conflict(error)
+        } else {
+            Self::Over(error.into())
+        }
+    }
+}
+
+/// Undoes the transaction under way.
+///
+/// # Errors
+/// A lost connection.
+pub async fn rollback(session: &mut Session) -> Result<(), MySqlError> {
+    session.run("roll back", SHORT, "ROLLBACK").await
+}
+
+/// Reads the warnings of the last statement (rule 3): one that means a changed value ends the migration.
+///
+/// In strict mode the server makes errors of them; what is left at level Note is what a native ALTER in strict mode accepts too
+/// (rounding to fewer decimals), and codes that speak of deprecation only.
+///
+/// # Errors
+/// [`Reason::DataDoesNotFit`] with the column.
+pub async fn check_warnings(session: &mut Session) -> Result<(), EngineError> {
+    for (level, code, text) in session.warnings().await? {
+        if level != "Note" && !DEPRECATIONS.contains(&code) {
+            return Err(EngineError::terminal(
+                Reason::DataDoesNotFit,
+                &format!("a row would change its value under the new definition ({code}: {text}). The original table is untouched; the ghost and state tables are kept for a retry"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// ER_WARN_DEPRECATED_*: say nothing about values.
+const DEPRECATIONS: &[u16] = &[1287, 1681, 1831, 3090, 3135, 3719, 3720, 3778, 4079];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_steered_to_the_target_time() {
+        let target = Duration::from_millis(500);
+        // (rows, took in ms) → next size, from 1000 rows
+        for (rows, took, want) in [(1000, 500, 1000), (1000, 1000, 500), (1000, 250, 2000), (1000, 1, 4000), (1000, 60_000, 8), (3, 1, 1000), (3, 5000, 1), (0, 1, 1000)] {
+            let mut sizer = ChunkSizer::new(100);
+            sizer.learn(rows, Duration::from_millis(took), target);
+            assert_eq!(sizer.rows(), want, "{rows} rows in {took} ms");
+        }
+    }
+
+    #[test]
+    fn wide_rows_make_small_chunks() {
+        assert_eq!(ChunkSizer::new(1 << 20).rows(), 32);
+        let mut sizer = ChunkSizer::new(3200);
+        for _ in 0..20 {
+            let rows = sizer.rows();
+            sizer.learn(rows, Duration::from_millis(1), Duration::from_millis(500));
+        }
+        assert_eq!(sizer.rows(), (32 << 20) / 3200);
+    }
+}

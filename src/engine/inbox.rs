@@ -1,0 +1,183 @@
+//! Where the streamer puts dirty keys and the applier takes them: the dirty set, with the position up to which it is complete.
+//!
+//! Invariant: every key of every transaction on the original that ends at or before [`Inbox::position`] is in the set, or was taken.
+//! A transaction enters as a whole, at its end. Bounded: past the limit [`Inbox::commit`] makes the streamer wait (back-pressure; the
+//! server keeps the log), unless the set is empty.
+
+use crate::mysql::{BinlogPosition, GtidSet};
+use crate::sql::key::Key;
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
+
+/// A point in the stream: between two transactions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamPoint {
+    /// In the log of the server that is read.
+    pub position: BinlogPosition,
+    /// All GTIDs at or before it; empty without GTIDs.
+    pub executed: GtidSet,
+}
+
+/// Something in the stream that a person or the inspector must look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamNotice {
+    /// A statement that may have changed a definition in our schema.
+    Ddl,
+    /// A statement in text form that may have changed rows of the original.
+    StatementDml,
+}
+
+struct State {
+    keys: HashSet<Key>,
+    bytes: usize,
+    /// GTIDs received since the last take.
+    fresh: GtidSet,
+    executed: GtidSet,
+    /// Prepared XA transactions on the original hold the safe position back: (xid, point before it, its keys).
+    prepared: Vec<(String, StreamPoint, Vec<Key>)>,
+    notice: Option<StreamNotice>,
+    seen: u64,
+}
+
+/// The dirty set.
+pub struct Inbox {
+    state: Mutex<State>,
+    position: watch::Sender<BinlogPosition>,
+    room: Notify,
+    limit: usize,
+}
+
+/// What one flush cycle works on.
+#[derive(Debug)]
+pub struct Taken {
+    /// Distinct dirty keys, unordered.
+    pub keys: Vec<Key>,
+    /// The set is complete up to here.
+    pub point: StreamPoint,
+    /// The safe position may not pass this: the start of the oldest prepared XA transaction.
+    pub held_at: Option<StreamPoint>,
+    /// GTIDs received since the last take: what the barrier has to wait for.
+    pub fresh: GtidSet,
+    /// At most one of each kind is remembered.
+    pub notice: Option<StreamNotice>,
+}
+
+/// Memory of one key beside its own bytes, measured on x86-64: the table's slot and load factor.
+const KEY_OVERHEAD: usize = 48;
+
+impl Inbox {
+    /// An empty set at the point where the stream starts. `limit` is in bytes.
+    pub fn new(start: StreamPoint, limit: usize) -> Self {
+        let (position, _) = watch::channel(start.position);
+        Self {
+            state: Mutex::new(State {
+                keys: HashSet::new(),
+                bytes: 0,
+                fresh: GtidSet::default(),
+                executed: start.executed,
+                prepared: Vec::new(),
+                notice: None,
+                seen: 0,
+            }),
+            position,
+            room: Notify::new(),
+            limit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a transaction: its keys become dirty and the position moves. Waits while the set is over its limit.
+    /// Cancel-safe: the transaction is in before the wait.
+    pub async fn commit(&self, keys: &mut Vec<Key>, gtid: Option<([u8; 16], String, u64)>, images: u64, position: BinlogPosition) {
+        {
+            let mut state = self.lock();
+            state.seen += images;
+            add(&mut state, keys.drain(..));
+            if let Some((uuid, tag, number)) = gtid {
+                state.fresh.insert(uuid, &tag, number);
+                state.executed.insert(uuid, &tag, number);
+            }
+            // Under the lock, so that nobody sees the position without the keys.
+            self.position.send_replace(position);
+        }
+        loop {
+            let room = self.room.notified();
+            if self.lock().bytes <= self.limit {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// A transaction on the original was prepared under `xid`: its keys become dirty again when it is committed.
+    pub fn prepare(&self, xid: String, before: StreamPoint, keys: Vec<Key>) {
+        self.lock().prepared.push((xid, before, keys));
+    }
+
+    /// The prepared transaction ended; `None` when it was not on the original, or was prepared before the stream began.
+    pub fn take_prepared(&self, xid: &str) -> Option<Vec<Key>> {
+        let mut state = self.lock();
+        let at = state.prepared.iter().position(|(x, _, _)| x == xid)?;
+        Some(state.prepared.swap_remove(at).2)
+    }
+
+    /// Remembers something to look at.
+    pub fn notice(&self, notice: StreamNotice) {
+        let mut state = self.lock();
+        if state.notice != Some(StreamNotice::StatementDml) {
+            state.notice = Some(notice);
+        }
+    }
+
+    /// Takes the whole set.
+    pub fn take(&self) -> Taken {
+        let mut state = self.lock();
+        state.bytes = 0;
+        let taken = Taken {
+            keys: std::mem::take(&mut state.keys).into_iter().collect(),
+            point: StreamPoint { position: self.position.borrow().clone(), executed: state.executed.clone() },
+            held_at: state.prepared.iter().map(|(_, at, _)| at).min_by(|a, b| a.position.cmp(&b.position)).cloned(),
+            fresh: std::mem::take(&mut state.fresh),
+            notice: state.notice.take(),
+        };
+        drop(state);
+        self.room.notify_waiters();
+        taken
+    }
+
+    /// Makes keys dirty that no event named: holders of a conflicting value, rows found different.
+    pub fn add(&self, keys: impl IntoIterator<Item = Key>) {
+        add(&mut self.lock(), keys.into_iter());
+    }
+
+    /// The present point.
+    pub fn point(&self) -> StreamPoint {
+        let state = self.lock();
+        StreamPoint { position: self.position.borrow().clone(), executed: state.executed.clone() }
+    }
+
+    /// Number of dirty keys, and row images seen so far.
+    pub fn counts(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.keys.len(), state.seen)
+    }
+
+    /// Follows the position.
+    pub fn follow(&self) -> watch::Receiver<BinlogPosition> {
+        self.position.subscribe()
+    }
+}
+
+fn add(state: &mut State, keys: impl Iterator<Item = Key>) {
+    for key in keys {
+        let bytes = key.memory() + KEY_OVERHEAD;
+        if state.keys.insert(key) {
+            state.bytes += bytes;
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Looks before anything is touched: the server, the account, the table; reads definitions as values.
+//!
+//! Relies on `information_schema` (MySQL manual, chapter 28) with `information_schema_stats_expiry=0`.
+
+use super::error::EngineError;
+use super::reason::Reason;
+use crate::mysql::Session;
+use crate::mysql::server::ServerFacts;
+use crate::mysql::session::SHORT;
+use crate::sql::quote;
+use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
+use mysql_async::Value;
+
+/// A table with what only the server knows about it.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// Columns and indexes.
+    pub definition: TableDefinition,
+    /// `SHOW CREATE TABLE`, to the letter.
+    pub show_create: String,
+    /// Rows by the server's statistics.
+    pub rows_estimated: u64,
+    /// Bytes of data and indexes by the server's statistics.
+    pub bytes_estimated: u64,
+    /// InnoDB's id of the table, which it keeps through a rename; `None` without the PROCESS privilege, or for partitioned tables.
+    pub table_id: Option<u64>,
+    /// Whether the table is partitioned.
+    pub partitioned: bool,
+}
+
+/// Refuses servers on which a migration cannot be right.
+///
+/// # Errors
+/// [`Reason::ServerNotSupported`] or [`Reason::ReadOnly`], with the setting and what to do.
+pub fn check_server(facts: &ServerFacts) -> Result<(), EngineError> {
+    let refuse = |message: String| Err(EngineError::terminal(Reason::ServerNotSupported, &message));
+    if facts.mariadb {
+        return refuse(format!("the server is MariaDB ({}), which refuses RENAME TABLE under LOCK TABLES; this version needs MySQL 8.0.13 or later", facts.version_text));
+    }
+    if facts.version < (8, 0, 13) {
+        return refuse(format!("the server is MySQL {}; RENAME TABLE under LOCK TABLES needs 8.0.13 or later", facts.version_text));
+    }
+    if !facts.log_bin {
+        return refuse("the server writes no binary log (log_bin=OFF), so changes made while rows are copied could not be seen; set log_bin".into());
+    }
+    if facts.binlog_format != "ROW" {
+        return refuse(format!("binlog_format is {}; a migration needs ROW, because other formats do not say which rows changed", facts.binlog_format));
+    }
+    if facts.read_only {
+        return Err(EngineError::terminal(Reason::ReadOnly, "the server is read only (read_only or super_read_only is set): point the migration at the primary"));
+    }
+    Ok(())
+}
+
+/// Reads a table's definition; `None` when it does not exist.
+///
+/// # Errors
+/// [`Reason::TableNotSupported`] for views and other engines, or an error of the server.
+pub async fn table(session: &mut Session, database: &str, table: &str) -> Result<Option<Inspected>, EngineError> {
+    let names = || vec![Value::from(database), Value::from(table)];
+    let what = "read the table's definition";
+    let found: Vec<(String, String, Option<String>, Option<u64>, Option<u64>, Option<u64>, Option<String>)> = session
+        .select(
+            what,
+            "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, DATA_LENGTH, INDEX_LENGTH, CREATE_OPTIONS FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            names(),
+        )
+        .await?;
+    let Some((name, kind, engine, rows, data, index, options)) = found.into_iter().next() else {
+        return Ok(None);
+    };
+    if kind != "BASE TABLE" {
+        return Err(EngineError::terminal(Reason::TableNotSupported, &format!("{} is a {}, not a table", quote::qualified(database, table), kind.to_lowercase())));
+    }
+    let engine = engine.unwrap_or_default();
+    if !engine.eq_ignore_ascii_case("InnoDB") {
+        return Err(EngineError::terminal(
+            Reason::TableNotSupported,
+            &format!("{} uses the engine {engine}; only InnoDB tables can be migrated", quote::qualified(database, table)),
+        ));
+    }
+    let columns = columns(session, database, table).await?;
+    let indexes = indexes(session, database, table).await?;
+    let show_create = show_create(session, database, table).await?;
+    let partitioned = options.is_some_and(|o| o.contains("partitioned"));
+    let table_id = if partitioned { None } else { table_id(session, database, &name).await? };
+    Ok(Some(Inspected {
+        definition: TableDefinition { name, columns, indexes },
+        show_create,
+        rows_estimated: rows.unwrap_or(0),
+        bytes_estimated: data.unwrap_or(0) + index.unwrap_or(0),
+        table_id,
+        partitioned,
+    }))
+}
+
+/// `SHOW CREATE TABLE`.
+///
+/// # Errors
+/// The server's.
+pub async fn show_create(session: &mut Session, database: &str, table: &str) -> Result<String, EngineError> {
+    let what = "read the table's definition";
+    let row: Option<(String, String)> = session.first(what, SHORT, &format!("SHOW CREATE TABLE {}", quote::qualified(database, table))).await?;
+    row.map(|(_, text)| text).ok_or_else(|| EngineError::transient(Reason::ServerError, "SHOW CREATE TABLE gave no row"))
+}
+
+/// Whether a table or view of this name exists.
+///
+/// # Errors
+/// The server's.
+pub async fn exists(session: &mut Session, database: &str, table: &str) -> Result<bool, EngineError> {
+    let rows: Vec<u64> = session
+        .select(
+            "look for a table",
+            "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            vec![Value::from(database), Value::from(table)],
+        )
+        .await?;
+    Ok(rows.first().is_some_and(|n| *n > 0))
+}
+
+/// InnoDB's table id: kept through RENAME TABLE, new after TRUNCATE or a rebuild. Needs PROCESS; `None` when it cannot be told.
+///
+/// # Errors
+/// A lost connection.
+pub async fn table_id(session: &mut Session, database: &str, table: &str) -> Result<Option<u64>, EngineError> {
+    let name = format!("{}/{}", file_name(database), file_name(table));
+    match session.select::<u64>("read the table's id", "SELECT TABLE_ID FROM information_schema.INNODB_TABLES WHERE NAME = ?", vec![Value::from(name)]).await {
+        Ok(ids) => Ok(ids.into_iter().next()),
+        // Without PROCESS the view is refused (1227); the ids are an additional proof, not a need.
+        Err(error) if error.is_connection() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The name as InnoDB keeps it: other characters than letters, digits and `_` as `@` and four hexadecimal digits
+/// (MySQL manual, "Mapping of Identifiers to File Names"). Letters with a table of their own there are not handled: the id is then unknown.
+fn file_name(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            out.push(c);
+        } else {
+            out.push_str(&format!("@{:04x}", u32::from(c)));
+        }
+    }
+    out
+}
+
+/// What rules a table out whatever the ALTER is.
+///
+/// # Errors
+/// [`Reason::ForeignKeys`] or [`Reason::Triggers`], named; or the server's error.
+pub async fn check_relations(session: &mut Session, database: &str, table: &str) -> Result<(), EngineError> {
+    let shown = quote::qualified(database, table);
+    let foreign: Vec<(String, String, String, String)> = session
+        .select(
+            "look for foreign keys",
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
+             WHERE (CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ?) OR (UNIQUE_CONSTRAINT_SCHEMA = ? AND REFERENCED_TABLE_NAME = ?) ORDER BY 1, 2, 3",
+            vec![Value::from(database), Value::from(table), Value::from(database), Value::from(table)],
+        )
+        .await?;
+    if !foreign.is_empty() {
+        let list: Vec<String> = foreign
+            .iter()
+            .map(|(schema, child, name, parent)| format!("{} on {} → {}", quote::identifier(name), quote::qualified(schema, child), quote::identifier(parent)))
+            .collect();
+        return Err(EngineError::terminal(
+            Reason::ForeignKeys,
+            &format!("{shown} takes part in foreign keys, whose checks and cascades a migration cannot see: {}. Nothing was touched; drop them first, or use a native ALTER", list.join("; ")),
+        ));
+    }
+    let triggers: Vec<String> = session
+        .select(
+            "look for triggers",
+            "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? ORDER BY 1",
+            vec![Value::from(database), Value::from(table)],
+        )
+        .await?;
+    if !triggers.is_empty() {
+        return Err(EngineError::terminal(
+            Reason::Triggers,
+            &format!("{shown} has triggers ({}), which would not move to the new table. Nothing was touched; drop them first", triggers.join(", ")),
+        ));
+    }
+    Ok(())
+}
+
+async fn columns(session: &mut Session, database: &str, table: &str) -> Result<Vec<Column>, EngineError> {
+    let rows: Vec<mysql_async::Row> = session
+        .select(
+            "read the table's columns",
+            "SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, EXTRA, CHARACTER_MAXIMUM_LENGTH, \
+             NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, COLUMN_DEFAULT IS NOT NULL \
+             FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+            vec![Value::from(database), Value::from(table)],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let text = |i: usize| row.get::<Option<String>, _>(i).flatten();
+            let number = |i: usize| row.get::<Option<u64>, _>(i).flatten().unwrap_or(0);
+            let (Some(name), Some(type_text), Some(data_type)) = (text(0), text(1), text(2)) else {
+                return Err(EngineError::transient(Reason::ServerError, "a column has no name or type"));
+            };
+            let extra = text(6).unwrap_or_default().to_uppercase();
+            let facts = TypeFacts { length: number(7), precision: number(8), scale: number(9), fsp: number(10) };
+            Ok(Column {
+                column_type: column_type(&data_type, &type_text, facts),
+                name,
+                type_text,
+                charset: text(3),
+                collation: text(4),
+                nullable: text(5).as_deref() == Some("YES"),
+                generated: if extra.contains("VIRTUAL GENERATED") {
+                    Generated::Virtual
+                } else if extra.contains("STORED GENERATED") {
+                    Generated::Stored
+                } else {
+                    Generated::No
+                },
+                auto_increment: extra.contains("AUTO_INCREMENT"),
+                has_default: number(11) != 0 || extra.contains("DEFAULT_GENERATED"),
+                invisible: extra.contains("INVISIBLE"),
+            })
+        })
+        .collect()
+}
+
+struct TypeFacts {
+    length: u64,
+    precision: u64,
+    scale: u64,
+    fsp: u64,
+}
+
+fn column_type(data_type: &str, type_text: &str, facts: TypeFacts) -> ColumnType {
+    let unsigned = type_text.to_lowercase().contains("unsigned");
+    let small = |n: u64| u8::try_from(n).unwrap_or(u8::MAX);
+    let length = u32::try_from(facts.length).unwrap_or(u32::MAX);
+    let fsp = small(facts.fsp);
+    let integer = |bits| ColumnType::Integer { bits, unsigned };
+    match data_type.to_lowercase().as_str() {
+        "tinyint" => integer(8),
+        "smallint" => integer(16),
+        "mediumint" => integer(24),
+        "int" => integer(32),
+        "bigint" => integer(64),
+        "decimal" => ColumnType::Decimal { precision: small(facts.precision), scale: small(facts.scale), unsigned },
+        "float" => ColumnType::Float { double: false },
+        "double" => ColumnType::Float { double: true },
+        "bit" => ColumnType::Bit { width: small(facts.precision) },
+        "year" => ColumnType::Year,
+        "date" => ColumnType::Date,
+        "time" => ColumnType::Time { fsp },
+        "datetime" => ColumnType::DateTime { fsp },
+        "timestamp" => ColumnType::Timestamp { fsp },
+        "char" => ColumnType::Char { length },
+        "varchar" => ColumnType::VarChar { length },
+        "tinytext" | "text" | "mediumtext" | "longtext" => ColumnType::Text,
+        "binary" => ColumnType::Binary { length },
+        "varbinary" => ColumnType::VarBinary { length },
+        "tinyblob" | "blob" | "mediumblob" | "longblob" => ColumnType::Blob,
+        "enum" => ColumnType::Enum { labels: labels(type_text) },
+        "set" => ColumnType::Set { labels: labels(type_text) },
+        "json" => ColumnType::Json,
+        "vector" => ColumnType::Vector,
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon" | "geomcollection" | "geometrycollection" => {
+            ColumnType::Geometry
+        }
+        other => ColumnType::Other(other.to_owned()),
+    }
+}
+
+/// The labels of `enum('a','it''s')`.
+fn labels(type_text: &str) -> Vec<String> {
+    let inside = type_text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map_or("", |(inside, _)| inside);
+    let mut labels = Vec::new();
+    let mut current: Option<String> = None;
+    let mut characters = inside.chars().peekable();
+    while let Some(c) = characters.next() {
+        match (&mut current, c) {
+            (None, '\'') => current = Some(String::new()),
+            (None, _) => {}
+            (Some(label), '\'') if characters.peek() == Some(&'\'') => {
+                characters.next();
+                label.push('\'');
+            }
+            (Some(_), '\'') => labels.extend(current.take()),
+            (Some(label), c) => label.push(c),
+        }
+    }
+    labels
+}
+
+async fn indexes(session: &mut Session, database: &str, table: &str) -> Result<Vec<Index>, EngineError> {
+    let rows: Vec<(String, u8, Option<String>, Option<u32>, String, Option<String>, String)> = session
+        .select(
+            "read the table's indexes",
+            "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART, INDEX_TYPE, COLLATION, IS_VISIBLE FROM information_schema.STATISTICS \
+             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
+            vec![Value::from(database), Value::from(table)],
+        )
+        .await?;
+    let mut indexes: Vec<Index> = Vec::new();
+    for (name, non_unique, column, prefix, kind, direction, visible) in rows {
+        let part = IndexPart { column, prefix, descending: direction.as_deref() == Some("D") };
+        match indexes.last_mut() {
+            Some(index) if index.name == name => index.parts.push(part),
+            _ => indexes.push(Index { name, unique: non_unique == 0, visible: visible == "YES", kind, parts: vec![part] }),
+        }
+    }
+    Ok(indexes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unescaped() {
+        assert_eq!(labels("enum('a','it''s','b,c','')"), ["a", "it's", "b,c", ""]);
+        assert_eq!(labels("int"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn file_names_follow_the_manual() {
+        assert_eq!(file_name("orders_1"), "orders_1");
+        assert_eq!(file_name("a-b $"), "a@002db@0020@0024");
+    }
+
+    #[test]
+    fn servers_are_refused_with_the_setting_named() {
+        let good = ServerFacts {
+            version_text: "9.7.4".into(),
+            version: (9, 7, 4),
+            mariadb: false,
+            uuid: String::new(),
+            log_bin: true,
+            binlog_format: "ROW".into(),
+            binlog_row_image: "FULL".into(),
+            gtid: true,
+            order_commits: true,
+            read_only: false,
+            lower_case_table_names: 0,
+            max_allowed_packet: 64 << 20,
+        };
+        assert!(check_server(&good).is_ok());
+        type Change = fn(&mut ServerFacts);
+        let cases: [(Change, Reason, &str); 5] = [
+            (|f| f.mariadb = true, Reason::ServerNotSupported, "MariaDB"),
+            (|f| f.version = (8, 0, 12), Reason::ServerNotSupported, "8.0.13"),
+            (|f| f.log_bin = false, Reason::ServerNotSupported, "log_bin"),
+            (|f| f.binlog_format = "MIXED".into(), Reason::ServerNotSupported, "binlog_format"),
+            (|f| f.read_only = true, Reason::ReadOnly, "read_only"),
+        ];
+        for (change, reason, word) in cases {
+            let mut facts = good.clone();
+            change(&mut facts);
+            let error = check_server(&facts).expect_err(word);
+            assert_eq!(error.reason, reason);
+            assert!(error.message.contains(word), "{}", error.message);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What is decided before the first row is copied and stays so: the two tables, the key, the columns, the statements.
+
+use super::spec::MigrationSpec;
+use crate::mysql::server::ServerFacts;
+use crate::mysql::{GtidSet, MySqlError, Session};
+use crate::sql::key::{Key, KeyCodec, KeyRange, MigrationKey, Side};
+use crate::sql::mapping::ColumnMapping;
+use crate::sql::names::TableNames;
+use crate::sql::quote;
+use crate::sql::table::TableDefinition;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::checkpoint::StateTable;
+use super::inspector::Inspected;
+
+/// How long one barrier may take before the connection counts as stuck: commits that are delayed longer are not normal operation.
+const BARRIER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A migration with everything decided.
+pub struct Migration {
+    /// What was asked for.
+    pub spec: MigrationSpec,
+    /// The server.
+    pub facts: ServerFacts,
+    /// Names of ghost, state and old table.
+    pub names: TableNames,
+    /// The original as it was at the start.
+    pub original: Inspected,
+    /// The ghost as it will be at the swap.
+    pub ghost: TableDefinition,
+    /// Columns of both sides.
+    pub mapping: ColumnMapping,
+    /// The key that chunks and changes go by.
+    pub key: MigrationKey,
+    /// Its values.
+    pub codec: Arc<KeyCodec>,
+    /// Whether the ALTER sets AUTO_INCREMENT itself.
+    pub alter_sets_auto_increment: bool,
+    /// The state table.
+    pub state: StateTable,
+    /// Our epoch.
+    pub epoch: u64,
+}
+
+impl Migration {
+    /// The original, quoted.
+    pub fn original_name(&self) -> String {
+        quote::qualified(&self.spec.database, &self.spec.table)
+    }
+
+    /// The ghost, quoted.
+    pub fn ghost_name(&self) -> String {
+        quote::qualified(&self.spec.database, &self.names.ghost)
+    }
+
+    /// `INSERT INTO G (…) SELECT … FROM O` for the rows that `condition` (over the original's columns) names. Without locks on O, except
+    /// where the server can give no barrier ([`Migration::locking_reads`]).
+    fn insert_select(&self, condition: &str) -> String {
+        format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition}{}",
+            self.ghost_name(),
+            self.mapping.insert_list(),
+            self.mapping.select_list(),
+            self.original_name(),
+            quote::identifier(&self.key.index),
+            if self.locking_reads() { " FOR SHARE" } else { "" }
+        )
+    }
+
+    /// Copies a range.
+    pub fn copy_range(&self, range: &KeyRange) -> String {
+        self.insert_select(&self.codec.range(Side::Original, range))
+    }
+
+    /// Copies the rows of these keys that exist.
+    pub fn copy_keys(&self, keys: &[Key]) -> String {
+        self.insert_select(&self.codec.in_list(Side::Original, keys.iter()))
+    }
+
+    /// Removes the ghost's rows of these keys.
+    pub fn delete_keys(&self, keys: &[Key]) -> String {
+        format!("DELETE FROM {} WHERE {}", self.ghost_name(), self.codec.in_list(Side::Ghost, keys.iter()))
+    }
+
+    /// Without GTIDs and with `binlog_order_commits=OFF` nothing tells when a logged transaction is visible; row locks do.
+    pub fn locking_reads(&self) -> bool {
+        !self.facts.gtid && !self.facts.order_commits
+    }
+
+    /// The barrier (DESIGN 1.1): when it returns, every read that starts sees all transactions whose events had been received when
+    /// `received` was taken.
+    ///
+    /// # Errors
+    /// The limit, or the server's.
+    pub async fn barrier(&self, session: &mut Session, received: &GtidSet) -> Result<(), MySqlError> {
+        let what = "wait until received transactions are visible";
+        if self.facts.gtid {
+            if received.is_empty() {
+                return Ok(());
+            }
+            let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{received}', {})", BARRIER_LIMIT.as_secs());
+            let timed_out: Option<u8> = session.first(what, BARRIER_LIMIT + Duration::from_secs(10), &sql).await?;
+            return match timed_out {
+                Some(0) => Ok(()),
+                _ => Err(MySqlError::timeout(what, BARRIER_LIMIT)),
+            };
+        }
+        self.state.commit_marker(session).await
+    }
+}

@@ -1,0 +1,754 @@
+//! The one lifecycle driver: attempts a migration until it is over, holding every task of it.
+//!
+//! An attempt takes what is in MySQL (nothing, or a former engine's work), runs until the swap, and is simply made again after a
+//! transient error: there is no other recovery path. Tasks of an attempt (stream, guard, copy workers, index build) live in one
+//! [`JoinSet`]; the applier and the cut-over run in the driver itself, so that nothing flushes while the tables are locked.
+
+use super::applier::{Applier, Flushed};
+use super::checkpoint::{Record, Stage, StateTable};
+use super::copier::Copier;
+use super::cutover::{self, Attempt, Gate, Swap, back_off, definition_changed, gate};
+use super::error::EngineError;
+use super::inbox::{Inbox, StreamNotice};
+use super::inspector;
+use super::migration::Migration;
+use super::prepare::{self, Leftovers, Prepared, Ready};
+use super::progress::{Publisher, Rate};
+use super::reason::Reason;
+use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying};
+use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, OldTable};
+use super::streamer::rows::KeyColumn;
+use super::streamer::{Streamer, Watched};
+use crate::mysql::Session;
+use crate::mysql::session::{LONG, SHORT};
+use crate::sql::names::TableNames;
+use crate::sql::quote;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Memory for dirty keys: about half a million small ones. Past it the stream waits.
+const DIRTY_LIMIT: usize = 32 << 20;
+/// A cycle while rows are copied: long enough that hot rows are written once for many changes, short enough to keep the backlog small.
+const CYCLE_COPYING: Duration = Duration::from_millis(300);
+/// A cycle afterwards: the backlog must be small when the gate opens.
+const CYCLE_TAIL: Duration = Duration::from_millis(50);
+/// Dirty keys at which a cycle begins at once.
+const CYCLE_KEYS: usize = 20_000;
+/// Keys that the last cycle may have had for the cut-over to be tried: they are reconciled well within the lock's budget.
+const SMALL_BACKLOG: usize = 500;
+/// How often the end of the log is looked at, to know how far the stream is behind.
+const LAG_EVERY: Duration = Duration::from_secs(1);
+/// Flush connections.
+const FLUSH_WORKERS: usize = 2;
+/// Copy workers when the engine may choose.
+const COPY_WORKERS: u16 = 2;
+/// Rows under which one worker is enough.
+const SMALL_TABLE: u64 = 5_000;
+/// How long tasks may take to stop before they are aborted (their transactions roll back).
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// An attempt that ran this long was healthy: the next error starts the back-off anew.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// Drives one migration.
+pub struct Migrator {
+    spec: MigrationSpec,
+    controls: watch::Receiver<Controls>,
+    publisher: Publisher,
+    /// Cancelled by the owner for a graceful stop.
+    stop: CancellationToken,
+}
+
+/// How an attempt ended without an error.
+enum End {
+    Over(Outcome),
+    /// Stop, pause or cancel: the driver looks at the levels again.
+    Interrupted,
+}
+
+impl Migrator {
+    /// For one migration.
+    pub fn new(spec: MigrationSpec, controls: watch::Receiver<Controls>, publisher: Publisher, stop: CancellationToken) -> Self {
+        Self { spec, controls, publisher, stop }
+    }
+
+    /// Runs to the end.
+    pub async fn run(mut self) -> Outcome {
+        let outcome = self.drive().await;
+        tracing::info!(migration = self.spec.display_name, ?outcome, "the engine is over");
+        self.publisher.throttle(None);
+        self.publisher.update(|s| {
+            s.phase = Phase::Finished;
+            s.retrying = None;
+        });
+        outcome
+    }
+
+    async fn drive(&mut self) -> Outcome {
+        let mut failures: u32 = 0;
+        loop {
+            let controls = self.controls.borrow_and_update().clone();
+            if self.stop.is_cancelled() {
+                return Outcome::Stopped;
+            }
+            let began = Instant::now();
+            let mut touched = false;
+            let result = if controls.cancel {
+                self.cancel().await
+            } else if controls.paused {
+                self.publisher.throttle(None);
+                self.publisher.phase(Phase::Paused);
+                self.wait(None).await;
+                continue;
+            } else {
+                self.attempt(&mut touched).await
+            };
+            match result {
+                Ok(End::Over(outcome)) => return outcome,
+                Ok(End::Interrupted) => {}
+                Err(error) if error.is_transient() => {
+                    failures = if began.elapsed() > HEALTHY { 1 } else { failures + 1 };
+                    let pause = jitter(back_off(failures).min(Duration::from_secs(30)));
+                    tracing::warn!(migration = self.spec.display_name, reason = %error.reason, "{error}; next attempt in {pause:?}");
+                    self.publisher.throttle(None);
+                    self.publisher.update(|s| {
+                        s.retrying = Some(Retrying { reason: error.reason, message: error.message.clone(), next_attempt: SystemTime::now() + pause });
+                    });
+                    self.wait(Some(pause)).await;
+                }
+                Err(error) if touched => return Outcome::Failed { reason: error.reason, message: error.message },
+                Err(error) => return Outcome::Refused { reason: error.reason, message: error.message },
+            }
+        }
+    }
+
+    /// Waits for a time, or for a change of the levels that the driver looks at.
+    async fn wait(&mut self, limit: Option<Duration>) {
+        let (paused, cancel) = {
+            let c = self.controls.borrow();
+            (c.paused, c.cancel)
+        };
+        let end = limit.map(|l| Instant::now() + l);
+        loop {
+            let sleep = async {
+                match end {
+                    Some(end) => tokio::time::sleep_until(end.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = sleep => return,
+                changed = self.controls.changed() => {
+                    let c = self.controls.borrow_and_update();
+                    if changed.is_err() || c.paused != paused || c.cancel != cancel {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops for good: removes what was made, unless the tables are swapped already.
+    async fn cancel(&mut self) -> Result<End, EngineError> {
+        if self.spec.deletion_policy == DeletionPolicy::Orphan {
+            return Ok(End::Over(Outcome::Cancelled));
+        }
+        match clean_up_unless_swapped(&self.spec).await {
+            Ok(true) => Ok(End::Over(Outcome::Cancelled)),
+            // Too late: finish.
+            Ok(false) => {
+                let mut touched = true;
+                self.attempt(&mut touched).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn attempt(&mut self, touched: &mut bool) -> Result<End, EngineError> {
+        self.publisher.phase(Phase::Inspecting);
+        prepare::check_alter(&self.spec.alter)?;
+        let mut control = Session::open(&self.spec.server).await?;
+        let mut guard = Session::open(&self.spec.server).await?;
+        prepare::take_lock(&mut guard, &self.spec).await?;
+        let defer = self.controls.borrow().defer_indexes;
+        match prepare::prepare(&self.spec, defer, &mut control, &self.publisher, touched).await? {
+            Prepared::Proven => Ok(End::Over(Outcome::Proven)),
+            Prepared::Unknown => Ok(End::Over(Outcome::Unknown { message: self.unknown() })),
+            Prepared::Swapped(leftovers) => {
+                self.publisher.update(|s| s.validated = true);
+                finish(&self.spec, &self.publisher, &self.controls, &mut control, *leftovers).await
+            }
+            Prepared::Run(ready) => {
+                self.publisher.update(|s| {
+                    s.validated = true;
+                    s.retrying = None;
+                    s.phase = Phase::Copying;
+                    s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Copy, reason: "the table is rebuilt through a ghost table".into() });
+                });
+                let cancel = CancellationToken::new();
+                let mut tasks = JoinSet::new();
+                let result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
+                cancel.cancel();
+                stop_all(&mut tasks).await;
+                result
+            }
+        }
+    }
+
+    fn unknown(&self) -> String {
+        let names = TableNames::for_table(&self.spec.table);
+        format!(
+            "the connection was lost while the tables were being swapped, and nothing tells whether it happened. Look at {}, {} and {}: if the first has the new definition, the swap happened; nothing was dropped",
+            quote::qualified(&self.spec.database, &self.spec.table),
+            names.ghost,
+            names.old
+        )
+    }
+
+    async fn run_ready(
+        &mut self,
+        ready: Ready,
+        control: Session,
+        guard: Session,
+        tasks: &mut JoinSet<Task>,
+        cancel: &CancellationToken,
+    ) -> Result<End, EngineError> {
+        let Ready { migration, record, board, chunks, start, safe, applied } = ready;
+        let inbox = Arc::new(Inbox::new(safe.point(), DIRTY_LIMIT));
+        let streamer = Streamer::open(&self.spec.server, start, watched(&migration)?, Arc::clone(&inbox)).await?;
+        spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
+        spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
+
+        let board = Arc::new(Mutex::new(board));
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let flush_workers = if record.rows_estimated < SMALL_TABLE { 1 } else { FLUSH_WORKERS };
+        let applier =
+            Applier::open(Arc::clone(&migration), Arc::clone(&inbox), Arc::clone(&board), Arc::clone(&records), flush_workers, safe.point(), &chunks, applied)
+                .await?;
+        let (flushed_tx, flushed) = watch::channel(applier.total());
+        let wanted = {
+            let asked = self.controls.borrow().workers;
+            match asked {
+                0 if record.rows_estimated < SMALL_TABLE => 1,
+                0 => COPY_WORKERS,
+                n => n,
+            }
+        };
+        let (allowed_tx, allowed) = watch::channel(wanted);
+        let copier = Arc::new(Copier::new(
+            Arc::clone(&migration),
+            Arc::clone(&board),
+            Arc::clone(&inbox),
+            flushed,
+            self.controls.clone(),
+            allowed,
+            self.publisher.clone(),
+            records,
+        ));
+        let mut copying = 0;
+        for index in 0..wanted {
+            spawn(tasks, COPY, Arc::clone(&copier).worker(index, cancel.clone()));
+            copying += 1;
+        }
+        let mut run = Run {
+            migration,
+            record,
+            inbox,
+            applier,
+            control,
+            lock: None,
+            publisher: self.publisher.clone(),
+            controls: self.controls.clone(),
+            stop: self.stop.clone(),
+            cancel: cancel.clone(),
+            flushed: flushed_tx,
+            copying,
+            _allowed: allowed_tx,
+            index_build: None,
+            rate: Rate::new(Instant::now(), self.publisher.progress().rows_copied),
+            lag: Lag::default(),
+            failures: 0,
+            next_cut_over: Instant::now(),
+            swap_announced: false,
+        };
+        let result = run.follow(tasks).await;
+        if let Ok(Some(())) = result {
+            let Run { migration, record, control: mut session, applier, .. } = run;
+            applier.close().await;
+            let leftovers = Leftovers { state: migration.state.clone(), record, epoch: migration.epoch };
+            return finish(&self.spec, &self.publisher, &self.controls, &mut session, leftovers).await;
+        }
+        // Whatever is done is stored, so that the next engine repeats as little as possible.
+        if result.is_ok() {
+            run.applier.checkpoint(true).await?;
+        }
+        match result {
+            Err(error) if run.swap_announced && error.reason == Reason::OutcomeUnknown => Ok(End::Over(Outcome::Unknown { message: self.unknown() })),
+            Err(error) => {
+                if restart_needed(error.reason) {
+                    run.forget().await;
+                }
+                Err(error)
+            }
+            Ok(_) => Ok(End::Interrupted),
+        }
+    }
+}
+
+/// After these the ghost cannot be trusted or continued: a retry must start anew.
+fn restart_needed(reason: Reason) -> bool {
+    matches!(reason, Reason::DefinitionChanged | Reason::BinlogPurged | Reason::StatementLogged | Reason::GhostWritten | Reason::VerificationFailed)
+}
+
+type Task = (&'static str, Result<(), EngineError>);
+const COPY: &str = "copy";
+const BUILD: &str = "index build";
+
+fn spawn(tasks: &mut JoinSet<Task>, name: &'static str, work: impl Future<Output = Result<(), EngineError>> + Send + 'static) {
+    tasks.spawn(async move { (name, work.await) });
+}
+
+async fn stop_all(tasks: &mut JoinSet<Task>) {
+    let joined = tokio::time::timeout(STOP_LIMIT, async { while tasks.join_next().await.is_some() {} }).await;
+    if joined.is_err() {
+        tasks.shutdown().await;
+    }
+}
+
+/// Adds up to a fifth either way, so that engines that failed together do not come back together.
+fn jitter(pause: Duration) -> Duration {
+    pause.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+fn watched(m: &Migration) -> Result<Watched, EngineError> {
+    let key = m
+        .key
+        .columns
+        .iter()
+        .map(|part| {
+            let columns = &m.original.definition.columns;
+            let ordinal = columns.iter().position(|c| c.name.eq_ignore_ascii_case(&part.original))?;
+            let unsigned = matches!(columns[ordinal].column_type, crate::sql::table::ColumnType::Integer { unsigned: true, .. });
+            Some(KeyColumn { ordinal, unsigned })
+        })
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| EngineError::internal("the key names a column that the table lacks"))?;
+    Ok(Watched { database: m.spec.database.clone(), table: m.original.definition.name.clone(), key, codec: Arc::clone(&m.codec) })
+}
+
+/// Holds the named lock by keeping its connection alive.
+async fn keep_lock(mut guard: Session, cancel: CancellationToken) -> Result<(), EngineError> {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => {
+                guard.close().await;
+                return Ok(());
+            }
+            () = tokio::time::sleep(Duration::from_secs(2)) => guard.run("keep the migration's lock", SHORT, "DO 1").await?,
+        }
+    }
+}
+
+/// How far the stream is behind the end of the log.
+#[derive(Default)]
+struct Lag {
+    /// An end of the log, and when it was read.
+    target: Option<(crate::mysql::BinlogPosition, Instant)>,
+    looked: Option<Instant>,
+    known: Option<Duration>,
+}
+
+/// The part of an attempt after everything is started.
+struct Run {
+    migration: Arc<Migration>,
+    record: Record,
+    inbox: Arc<Inbox>,
+    applier: Applier,
+    control: Session,
+    lock: Option<Session>,
+    publisher: Publisher,
+    controls: watch::Receiver<Controls>,
+    stop: CancellationToken,
+    cancel: CancellationToken,
+    flushed: watch::Sender<Flushed>,
+    /// Copy workers still at work.
+    copying: u16,
+    _allowed: watch::Sender<u16>,
+    index_build: Option<()>,
+    rate: Rate,
+    lag: Lag,
+    failures: u32,
+    next_cut_over: Instant,
+    swap_announced: bool,
+}
+
+impl Run {
+    /// Until the swap (`Some`), or an interruption (`None`).
+    async fn follow(&mut self, tasks: &mut JoinSet<Task>) -> Result<Option<()>, EngineError> {
+        let mut last_cycle = Instant::now();
+        let mut last_taken = usize::MAX;
+        loop {
+            // 1. Wait for something to do.
+            let pause = if self.copying > 0 { CYCLE_COPYING } else { CYCLE_TAIL };
+            let due = last_cycle + pause;
+            let hurry = self.applier.backlog() >= CYCLE_KEYS || last_taken >= SMALL_BACKLOG && self.copying == 0;
+            if !hurry {
+                tokio::select! {
+                    () = self.stop.cancelled() => return Ok(None),
+                    Some(done) = tasks.join_next() => self.joined(done)?,
+                    changed = self.controls.changed() => {
+                        if changed.is_err() {
+                            return Ok(None);
+                        }
+                    }
+                    () = tokio::time::sleep_until(due.into()) => {}
+                }
+            }
+            while let Some(done) = tasks.try_join_next() {
+                self.joined(done)?;
+            }
+            {
+                let controls = self.controls.borrow_and_update();
+                let throttled = controls.throttled_by_user && self.copying > 0;
+                self.publisher.throttle(throttled.then(|| ("User", "annotation theseus.dev/throttle, or the command throttle".to_owned())));
+                if controls.paused || controls.cancel || self.stop.is_cancelled() {
+                    drop(controls);
+                    return Ok(None);
+                }
+            }
+            // 2. Flush.
+            let cycle = self.applier.cycle().await?;
+            last_cycle = Instant::now();
+            last_taken = cycle.taken;
+            self.flushed.send_replace(self.applier.total());
+            if let Some(notice) = cycle.notice {
+                self.look_at(notice).await?;
+            }
+            self.look_at_lag().await?;
+            self.report();
+            if self.copying > 0 {
+                continue;
+            }
+            // 3. The tail.
+            self.applier.copy_complete();
+            if !self.record.deferred_indexes.is_empty() {
+                if self.index_build.is_none() {
+                    self.publisher.phase(Phase::CatchingUp);
+                    self.index_build = Some(());
+                    spawn(tasks, BUILD, build_indexes(Arc::clone(&self.migration), self.record.deferred_indexes.clone(), self.cancel.clone()));
+                }
+                continue;
+            }
+            let caught_up = cycle.taken < SMALL_BACKLOG && self.lag.known.is_some_and(|lag| lag < Duration::from_secs(2));
+            let gate = gate(&self.controls.borrow());
+            match gate {
+                _ if !caught_up => self.publisher.phase(Phase::CatchingUp),
+                Gate::NeedsApproval | Gate::Throttled => self.publisher.phase(Phase::AwaitingCutOver),
+                Gate::Open => {
+                    self.publisher.phase(Phase::CuttingOver);
+                    if Instant::now() >= self.next_cut_over && self.cut_over().await? {
+                        return Ok(Some(()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A task ended: copy workers and the index build do so when they are done, the others only by an error.
+    fn joined(&mut self, done: Result<Task, tokio::task::JoinError>) -> Result<(), EngineError> {
+        let (name, result) = done.map_err(|error| EngineError::internal(&format!("a task of the engine ended: {error}")))?;
+        result?;
+        match name {
+            COPY => {
+                self.copying -= 1;
+                if self.copying == 0 {
+                    self.publisher.update(|s| {
+                        s.progress.copy_complete = true;
+                        s.progress.eta = None;
+                    });
+                }
+                Ok(())
+            }
+            BUILD => {
+                self.record.deferred_indexes.clear();
+                Ok(())
+            }
+            _ if self.cancel.is_cancelled() => Ok(()),
+            name => Err(EngineError::transient(Reason::ConnectionFailed, &format!("the {name} ended"))),
+        }
+    }
+
+    async fn look_at(&mut self, notice: StreamNotice) -> Result<(), EngineError> {
+        let m = &self.migration;
+        match notice {
+            StreamNotice::StatementDml => Err(EngineError::terminal(
+                Reason::StatementLogged,
+                &format!(
+                    "a statement that may have changed {} was logged as text (a session with binlog_format=STATEMENT): which rows changed is unknown. The original is untouched; retry to start anew, or delete the migration",
+                    m.original_name()
+                ),
+            )),
+            StreamNotice::Ddl => {
+                let now = inspector::table(&mut self.control, &m.spec.database, &m.spec.table).await?;
+                let same = now.is_some_and(|now| {
+                    prepare::normalise(&now.show_create).ok().as_ref() == Some(&self.record.original_definition)
+                        && (self.record.original_id.is_none() || now.table_id == self.record.original_id)
+                });
+                if same { Ok(()) } else { Err(definition_changed(m)) }
+            }
+        }
+    }
+
+    async fn look_at_lag(&mut self) -> Result<(), EngineError> {
+        let received = self.inbox.follow().borrow().clone();
+        if let Some((target, read)) = &self.lag.target {
+            if received >= *target {
+                self.lag.known = Some(Duration::ZERO);
+                self.lag.target = None;
+            } else {
+                self.lag.known = Some(read.elapsed());
+            }
+        }
+        if self.lag.target.is_none() && self.lag.looked.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
+            let (end, _) = self.migration.facts.log_end(&mut self.control).await?;
+            self.lag.looked = Some(Instant::now());
+            if received >= end {
+                self.lag.known = Some(Duration::ZERO);
+            } else {
+                self.lag.target = Some((end, Instant::now()));
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        let (_, seen) = self.inbox.counts();
+        let backlog = self.applier.backlog();
+        let applied = self.applier.total().applied;
+        let lag = self.lag.known;
+        let copying = self.copying;
+        let progress = self.publisher.progress();
+        let eta = if copying > 0 { self.rate.eta(Instant::now(), progress.rows_copied, progress.rows_estimated) } else { None };
+        self.publisher.update(|s| {
+            s.progress.changes_seen = seen;
+            s.progress.changes_applied = applied;
+            s.progress.backlog = backlog as u64;
+            s.progress.binlog_lag = lag;
+            s.progress.eta = eta;
+            s.progress.copy_workers = copying;
+        });
+    }
+
+    /// One attempt at the cut-over. True: swapped.
+    async fn cut_over(&mut self) -> Result<bool, EngineError> {
+        let m = Arc::clone(&self.migration);
+        let limit = self.controls.borrow().lock_timeout;
+        if let Some(blocker) = blocker(&m, &mut self.control, limit).await? {
+            // An attempt that must fail is not made.
+            self.publisher.update(|s| s.cut_over.blocked_by = Some(blocker.clone()));
+            self.next_cut_over = Instant::now() + Duration::from_secs(1);
+            return Ok(false);
+        }
+        if !self.swap_announced {
+            // The next engine must look whether the swap happened.
+            self.record.stage = Stage::Swapping;
+            m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
+            self.swap_announced = true;
+        }
+        let mut lock = match self.lock.take() {
+            Some(lock) => lock,
+            None => Session::open(&m.spec.server).await?,
+        };
+        self.publisher.update(|s| {
+            s.cut_over.attempts += 1;
+            s.cut_over.last_attempt = Some(SystemTime::now());
+            s.cut_over.blocked_by = None;
+        });
+        let id = lock.id();
+        let attempt =
+            cutover::attempt(&m, &self.record, &mut self.applier, &self.inbox, &mut lock, &mut self.control, &mut self.controls.clone()).await?;
+        match attempt {
+            Attempt::Swapped(waited) => {
+                self.swapped(waited);
+                Ok(true)
+            }
+            Attempt::GivenUp { why, locked } => {
+                if locked < self.controls.borrow().lock_timeout * 2 {
+                    self.lock = Some(lock);
+                }
+                self.failed(&why, locked);
+                Ok(false)
+            }
+            Attempt::Ambiguous => {
+                drop(lock);
+                cutover::wait_gone(&mut self.control, id, Duration::from_secs(60)).await?;
+                match cutover::outcome(&mut self.control, &m.spec.database, &m.spec.table, &m.names, &self.record).await? {
+                    Swap::Happened => {
+                        self.swapped(Duration::ZERO);
+                        Ok(true)
+                    }
+                    Swap::DidNot => {
+                        self.failed("the connection was lost while the tables were being swapped; they were not", Duration::ZERO);
+                        Ok(false)
+                    }
+                    Swap::Unknown => Err(EngineError::terminal(Reason::OutcomeUnknown, "nothing tells whether the tables were swapped")),
+                }
+            }
+        }
+    }
+
+    fn swapped(&mut self, waited: Duration) {
+        self.publisher.update(|s| {
+            s.cut_over.locked = Some(waited);
+            s.cut_over.last_failure = None;
+            s.phase = Phase::CleaningUp;
+        });
+        self.publisher.notice("Swapped", false, format!("{} has its new definition", self.migration.original_name()));
+    }
+
+    fn failed(&mut self, why: &str, locked: Duration) {
+        self.failures += 1;
+        let pause = jitter(back_off(self.failures));
+        self.next_cut_over = Instant::now() + pause;
+        self.publisher.update(|s| {
+            s.cut_over.last_failure = Some(why.to_owned());
+            s.cut_over.locked = Some(locked);
+        });
+        self.publisher.notice("CutOverAttemptFailed", true, format!("the cut-over attempt was given up: {why}; the original is in place and the ghost stays current"));
+    }
+
+    /// The next engine must start anew.
+    async fn forget(&mut self) {
+        self.record.stage = Stage::Preparing;
+        let m = Arc::clone(&self.migration);
+        if let Err(error) = m.state.store(&mut self.control, m.epoch, &self.record, None).await {
+            tracing::warn!("the state table could not be marked for a new start: {error}");
+        }
+    }
+}
+
+/// The session that has held a metadata lock on the original for longer than an attempt may take, if there is one and it can be seen.
+async fn blocker(m: &Migration, control: &mut Session, limit: Duration) -> Result<Option<String>, EngineError> {
+    let sql = format!(
+        "SELECT t.PROCESSLIST_ID, TIMESTAMPDIFF(SECOND, x.trx_started, NOW()) FROM performance_schema.metadata_locks l \
+         JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
+         JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID \
+         WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME = {} AND l.LOCK_STATUS = 'GRANTED' \
+         AND t.PROCESSLIST_ID <> CONNECTION_ID() AND x.trx_started < NOW() - INTERVAL {} SECOND LIMIT 1",
+        quote::string(&m.spec.database),
+        quote::string(&m.spec.table),
+        limit.as_secs().max(1)
+    );
+    match control.first::<(u64, i64)>("look for sessions that hold the table", SHORT, &sql).await {
+        Ok(found) => Ok(found.map(|(id, seconds)| format!("connection {id}: a transaction open for {seconds} s"))),
+        Err(error) if error.is_connection() => Err(error.into()),
+        // Without the privileges there is nothing to see; the attempt itself is bounded.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Builds the indexes that were left off, in one statement: each one sorted, in one pass, while the ghost takes changes.
+async fn build_indexes(m: Arc<Migration>, definitions: Vec<String>, cancel: CancellationToken) -> Result<(), EngineError> {
+    let mut session = Session::open(&m.spec.server).await?;
+    let adds: Vec<String> = definitions.iter().map(|d| format!("ADD {d}")).collect();
+    let build = async {
+        // A former engine may have built them just before it died.
+        let ghost = inspector::table(&mut session, &m.spec.database, &m.names.ghost).await?;
+        if ghost.is_some_and(|g| definitions.iter().all(|d| g.show_create.contains(d.as_str()))) {
+            return Ok(());
+        }
+        session.run("build the secondary indexes", LONG, &format!("ALTER TABLE {} {}", m.ghost_name(), adds.join(", "))).await.map_err(EngineError::from)
+    };
+    tokio::select! {
+        () = cancel.cancelled() => Ok(()),
+        done = build => done,
+    }
+}
+
+/// After the swap: marks it, drops what is to be dropped.
+async fn finish(
+    spec: &MigrationSpec,
+    publisher: &Publisher,
+    controls: &watch::Receiver<Controls>,
+    control: &mut Session,
+    leftovers: Leftovers,
+) -> Result<End, EngineError> {
+    publisher.phase(Phase::CleaningUp);
+    let Leftovers { state, mut record, epoch } = leftovers;
+    record.stage = Stage::Swapped;
+    state.store(control, epoch, &record, None).await?;
+    let names = TableNames::for_table(&spec.table);
+    if controls.borrow().old_table == OldTable::DropNow {
+        drop_old(control, spec, &names, &state).await?;
+    }
+    publisher.update(|s| {
+        s.progress.copy_complete = true;
+        s.progress.backlog = 0;
+    });
+    Ok(End::Over(Outcome::Succeeded))
+}
+
+async fn drop_old(control: &mut Session, spec: &MigrationSpec, names: &TableNames, state: &StateTable) -> Result<(), EngineError> {
+    control.run("drop the old table", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.old))).await?;
+    control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
+    Ok(())
+}
+
+/// See [`super::clean_up`].
+///
+/// # Errors
+/// As there.
+pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
+    if clean_up_unless_swapped(spec).await? || !old_too {
+        return Ok(());
+    }
+    let names = TableNames::for_table(&spec.table);
+    let state = StateTable::new(&spec.database, &names.state);
+    let mut control = Session::open(&spec.server).await?;
+    drop_old(&mut control, spec, &names, &state).await?;
+    control.close().await;
+    Ok(())
+}
+
+/// Drops ghost and state table, if they are this migration's and the swap has not happened. False: it has.
+async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<bool, EngineError> {
+    let mut control = Session::open(&spec.server).await?;
+    let mut guard = Session::open(&spec.server).await?;
+    let names = TableNames::for_table(&spec.table);
+    let state = StateTable::new(&spec.database, &names.state);
+    let Some(stored) = state.load(&mut control, &spec.database).await? else {
+        return Ok(true);
+    };
+    if !stored.record.id.is_empty() && stored.record.id != spec.id {
+        // Somebody else's: nothing of ours is there.
+        return Ok(true);
+    }
+    prepare::take_lock(&mut guard, spec).await?;
+    let swapped = match stored.record.stage {
+        Stage::Swapped => true,
+        Stage::Swapping => match cutover::outcome(&mut control, &spec.database, &spec.table, &names, &stored.record).await? {
+            Swap::Happened => true,
+            Swap::DidNot => false,
+            Swap::Unknown => {
+                return Err(EngineError::terminal(
+                    Reason::OutcomeUnknown,
+                    &format!("nothing tells whether {} was swapped, so nothing was dropped", quote::qualified(&spec.database, &spec.table)),
+                ));
+            }
+        },
+        Stage::Preparing | Stage::Copying => false,
+    };
+    if !swapped {
+        if stored.epoch > 0 {
+            // A frozen engine must not write to a table that is about to go.
+            state.take_over(&mut control).await?;
+        }
+        prepare::drop_ours(&mut control, spec, &names).await?;
+    }
+    guard.close().await;
+    control.close().await;
+    Ok(!swapped)
+}

@@ -1,0 +1,554 @@
+//! From a spec to a [`Migration`] that can run: inspects, takes the lock and the epoch, makes the ghost or takes up a former engine's work.
+//!
+//! Promises: what is refused is refused before anything is touched, or with everything removed again; nothing that this migration did not
+//! make is ever written or dropped.
+
+use super::board::{Board, ChunkId};
+use super::checkpoint::{Record, SafePosition, Stage, StateTable, Stored, VERSION};
+use super::cutover::{Swap, outcome};
+use super::error::EngineError;
+use super::inspector::{self, Inspected};
+use super::migration::Migration;
+use super::progress::Publisher;
+use super::reason::Reason;
+use super::snapshot::Tables;
+use super::spec::{DeferIndexes, MigrationSpec};
+use super::streamer::Start;
+use crate::mysql::server::ServerFacts;
+use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::{GtidSet, Session};
+use crate::sql::alter::Alter;
+use crate::sql::create;
+use crate::sql::key::{self, KeyCodec, KeyRange};
+use crate::sql::mapping::ColumnMapping;
+use crate::sql::names::{TableNames, lock_name};
+use crate::sql::quote;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the preparation comes to.
+pub enum Prepared {
+    /// Copy and follow.
+    Run(Box<Ready>),
+    /// Mode DryRun: the ALTER works and a key is there; nothing is left.
+    Proven,
+    /// A former engine had swapped the tables already.
+    Swapped(Box<Leftovers>),
+    /// A former engine died at the swap, and nothing tells whether it happened.
+    Unknown,
+}
+
+/// A migration ready to run.
+pub struct Ready {
+    /// Everything decided.
+    pub migration: Arc<Migration>,
+    /// As stored.
+    pub record: Record,
+    /// Which ranges are copied.
+    pub board: Board,
+    /// Their records.
+    pub chunks: Vec<(ChunkId, super::checkpoint::ChunkRecord)>,
+    /// Where the stream starts.
+    pub start: Start,
+    /// The same as a point.
+    pub safe: SafePosition,
+    /// Changes applied by former engines.
+    pub applied: u64,
+}
+
+/// What is left to do after a swap.
+pub struct Leftovers {
+    /// The state table.
+    pub state: StateTable,
+    /// Its record.
+    pub record: Record,
+    /// Our epoch.
+    pub epoch: u64,
+}
+
+/// Rows under which building indexes later gains nothing.
+const DEFER_FROM_ROWS: u64 = 10_000;
+
+/// Digest of what a migration is, to tell whether the tables found were made for it.
+pub fn spec_digest(spec: &MigrationSpec) -> String {
+    let mut hash = Sha256::new();
+    for part in [&spec.database, &spec.table, &spec.alter] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Parses the ALTER and refuses what a migration must not do. Pure.
+///
+/// # Errors
+/// [`Reason::AlterNotSupported`] or [`Reason::ForeignKeys`] with the clause.
+pub fn check_alter(text: &str) -> Result<Alter, EngineError> {
+    let alter = Alter::parse(text).map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("spec.alter: {error}. Nothing was touched")))?;
+    let refusals = alter.refusals();
+    if let Some(first) = refusals.first() {
+        let reason = if first.kind == crate::sql::alter::RefusalKind::ForeignKey { Reason::ForeignKeys } else { Reason::AlterNotSupported };
+        let all: Vec<String> = refusals.iter().map(|r| r.message.clone()).collect();
+        return Err(EngineError::terminal(reason, &format!("spec.alter: {}. Nothing was touched", all.join("; "))));
+    }
+    Ok(alter)
+}
+
+/// Takes the named lock that keeps two engines apart while both are alive; the epoch keeps a frozen one apart.
+///
+/// # Errors
+/// [`Reason::LockHeldElsewhere`] (transient).
+pub async fn take_lock(guard: &mut Session, spec: &MigrationSpec) -> Result<(), EngineError> {
+    let name = lock_name(&spec.database, &spec.table);
+    let got: Option<Option<u8>> = guard.first("take the migration's lock", SHORT, &format!("SELECT GET_LOCK({}, 0)", quote::string(&name))).await?;
+    if got.flatten() == Some(1) {
+        return Ok(());
+    }
+    let holder: Option<Option<u64>> = guard.first("see who holds the lock", SHORT, &format!("SELECT IS_USED_LOCK({})", quote::string(&name))).await?;
+    Err(EngineError::transient(
+        Reason::LockHeldElsewhere,
+        &format!(
+            "another engine works on {} (the lock {name} is held by connection {}); trying again until it is gone",
+            quote::qualified(&spec.database, &spec.table),
+            holder.flatten().map_or_else(|| "?".to_owned(), |id| id.to_string())
+        ),
+    ))
+}
+
+/// Inspects and prepares. `touched` tells the caller whether tables of ours exist when an error comes back.
+///
+/// # Errors
+/// Every reason of refusal; the server's.
+pub async fn prepare(
+    spec: &MigrationSpec,
+    defer: DeferIndexes,
+    control: &mut Session,
+    publisher: &Publisher,
+    touched: &mut bool,
+) -> Result<Prepared, EngineError> {
+    let alter = check_alter(&spec.alter)?;
+    let facts = ServerFacts::read(control).await?;
+    inspector::check_server(&facts)?;
+    let names = TableNames::for_table(&spec.table);
+    let state = StateTable::new(&spec.database, &names.state);
+    publisher.update(|s| s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() });
+
+    if let Some(stored) = state.load(control, &spec.database).await? {
+        if !stored.record.id.is_empty() && stored.record.id != spec.id {
+            return Err(EngineError::terminal(
+                Reason::NameTaken,
+                &format!(
+                    "the tables {} and {} belong to another migration ({}). Nothing was touched; finish or delete that one first",
+                    names.ghost, names.state, stored.record.display_name
+                ),
+            ));
+        }
+        *touched = true;
+        if let Some(prepared) = resume(spec, &alter, &facts, &names, &state, stored, control, publisher).await? {
+            return Ok(prepared);
+        }
+        // What was there describes no work that can be taken up: it is ours, so it goes.
+        drop_ours(control, spec, &names).await?;
+        *touched = false;
+    }
+    fresh(spec, &alter, facts, names, state, defer, control, publisher, touched).await
+}
+
+/// The original, or why it cannot be migrated.
+async fn original(spec: &MigrationSpec, control: &mut Session) -> Result<Inspected, EngineError> {
+    inspector::table(control, &spec.database, &spec.table).await?.ok_or_else(|| {
+        EngineError::terminal(
+            Reason::TableNotFound,
+            &format!("{} does not exist, or the account may not see it. Nothing was touched", quote::qualified(&spec.database, &spec.table)),
+        )
+    })
+}
+
+/// Drops ghost and state table of this migration, ghost first: as long as the state table is there, the ghost is known to be ours.
+///
+/// # Errors
+/// The server's.
+pub async fn drop_ours(control: &mut Session, spec: &MigrationSpec, names: &TableNames) -> Result<(), EngineError> {
+    for name in [&names.ghost, &names.state] {
+        control.run("drop a table of the migration", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, name))).await?;
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments, reason = "the second half of `prepare`")]
+async fn fresh(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    facts: ServerFacts,
+    names: TableNames,
+    state: StateTable,
+    defer: DeferIndexes,
+    control: &mut Session,
+    publisher: &Publisher,
+    touched: &mut bool,
+) -> Result<Prepared, EngineError> {
+    let original = original(spec, control).await?;
+    inspector::check_relations(control, &spec.database, &spec.table).await?;
+    for name in [&names.ghost, &names.old] {
+        if inspector::exists(control, &spec.database, name).await? {
+            return Err(EngineError::terminal(
+                Reason::NameTaken,
+                &format!(
+                    "the table {} exists and this migration did not make it. Nothing was touched; if it is a left-over of a finished migration, drop it, then retry",
+                    quote::qualified(&spec.database, name)
+                ),
+            ));
+        }
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let mut record = Record {
+        version: VERSION,
+        id: spec.id.clone(),
+        display_name: spec.display_name.clone(),
+        spec_digest: spec_digest(spec),
+        stage: Stage::Preparing,
+        server_uuid: facts.uuid.clone(),
+        original_definition: normalise(&original.show_create)?,
+        ghost_definition: String::new(),
+        original_id: original.table_id,
+        ghost_id: None,
+        deferred_indexes: Vec::new(),
+        key_index: String::new(),
+        rows_estimated: original.rows_estimated,
+        started_at: now,
+        resumed_count: 0,
+    };
+    *touched = true;
+    let epoch = match state.create(control, &record).await {
+        Ok(epoch) => epoch,
+        Err(error) => return Err(undo(control, spec, &names, touched, error).await),
+    };
+    match make_ghost(spec, alter, &facts, &names, &original, defer, control, &mut record).await {
+        Ok((ghost, mapping, key)) => {
+            if spec.mode == super::spec::Mode::DryRun {
+                drop_ours(control, spec, &names).await?;
+                *touched = false;
+                return Ok(Prepared::Proven);
+            }
+            let (position, executed) = facts.log_end(control).await?;
+            let safe = SafePosition { position, executed: executed.to_string(), applied: 0 };
+            record.stage = Stage::Copying;
+            // This commit is the first barrier too: with binlog_order_commits it returns after everything before `position` is visible.
+            state.store(control, epoch, &record, Some(&safe)).await?;
+            publisher.update(|s| {
+                s.started_at = Some(SystemTime::now());
+                s.progress.rows_estimated = original.rows_estimated;
+            });
+            let codec = codec(&original, &ghost, &key)?;
+            let start = start_of(&facts, &safe, true);
+            let migration = Migration {
+                spec: spec.clone(),
+                facts,
+                names,
+                original,
+                ghost,
+                mapping,
+                key,
+                codec,
+                alter_sets_auto_increment: alter.sets_auto_increment(),
+                state,
+                epoch,
+            };
+            Ok(Prepared::Run(Box::new(Ready {
+                migration: Arc::new(migration),
+                record,
+                board: Board::default(),
+                chunks: Vec::new(),
+                start,
+                safe,
+                applied: 0,
+            })))
+        }
+        Err(error) => Err(undo(control, spec, &names, touched, error).await),
+    }
+}
+
+/// Removes what was made for a migration that is then refused, so that nothing is left behind.
+async fn undo(control: &mut Session, spec: &MigrationSpec, names: &TableNames, touched: &mut bool, error: EngineError) -> EngineError {
+    if error.is_transient() {
+        // The next attempt finds the state table and removes it.
+        return error;
+    }
+    match drop_ours(control, spec, names).await {
+        Ok(()) => {
+            *touched = false;
+            error
+        }
+        Err(left) => EngineError { message: format!("{}; and the tables {} and {} could not be removed ({left})", error.message, names.ghost, names.state), ..error },
+    }
+}
+
+type Ghost = (crate::sql::table::TableDefinition, ColumnMapping, key::MigrationKey);
+
+#[allow(clippy::too_many_arguments, reason = "the middle of `fresh`, split off so that its errors pass `undo`")]
+async fn make_ghost(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    facts: &ServerFacts,
+    names: &TableNames,
+    original: &Inspected,
+    defer: DeferIndexes,
+    control: &mut Session,
+    record: &mut Record,
+) -> Result<Ghost, EngineError> {
+    let ghost_name = quote::qualified(&spec.database, &names.ghost);
+    let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
+    let mut renamed = BTreeMap::new();
+    if checks.is_empty() {
+        control
+            .run("create the ghost table", SHORT, &format!("CREATE TABLE {ghost_name} LIKE {}", quote::qualified(&spec.database, &spec.table)))
+            .await?;
+    } else {
+        // CREATE TABLE … LIKE would number the CHECK constraints anew.
+        for check in &checks {
+            renamed.insert(check.name.clone(), create::ghost_check_name(&spec.table, &names.ghost, &check.name));
+        }
+        let text = create::rename_for_ghost(&original.show_create, &names.ghost, &renamed).map_err(not_readable)?;
+        control.run("create the ghost table", SHORT, &format!("USE {}; {text}", quote::identifier(&spec.database))).await?;
+    }
+    let clauses = alter.with_check_names(&renamed);
+    // On an empty table COPY accepts everything that any algorithm does, and leaves no trace of instant columns; partition clauses
+    // alone do not take it.
+    let copy = format!("ALTER TABLE {ghost_name} {clauses}, ALGORITHM=COPY");
+    let plain = format!("ALTER TABLE {ghost_name} {clauses}");
+    if let Err(error) = control.run("apply the ALTER to the empty ghost table", SHORT, &copy).await {
+        if error.is_connection() || error.is_contention() {
+            return Err(error.into());
+        }
+        if let Err(error) = control.run("apply the ALTER to the empty ghost table", SHORT, &plain).await {
+            if error.is_connection() || error.is_contention() {
+                return Err(error.into());
+            }
+            let reason = match super::error::reason_of(&error) {
+                Reason::MissingPrivilege => Reason::MissingPrivilege,
+                _ => Reason::AlterRejected,
+            };
+            return Err(EngineError::terminal(
+                reason,
+                &format!("the server refuses the ALTER on an empty copy of {}: {}. Nothing is left behind", quote::qualified(&spec.database, &spec.table), error.message),
+            ));
+        }
+    }
+    let full = ghost(spec, names, control).await?;
+    let mapping = ColumnMapping::new(&original.definition, &full.definition, alter)
+        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("{error}. Nothing is left behind")))?;
+    let key = choose_key(spec, facts, original, &full, &mapping)?;
+    record.key_index.clone_from(&key.index);
+    record.ghost_definition = normalise(&full.show_create)?;
+    let wanted = match defer {
+        DeferIndexes::Never => false,
+        DeferIndexes::Always => true,
+        // A replica would stand still for as long as the build takes.
+        DeferIndexes::Auto => original.rows_estimated >= DEFER_FROM_ROWS && !has_replicas(facts, control).await,
+    };
+    if wanted {
+        record.deferred_indexes = drop_deferrable(&ghost_name, &full, control).await?;
+    }
+    record.ghost_id = inspector::table_id(control, &spec.database, &names.ghost).await?;
+    Ok((full.definition, mapping, key))
+}
+
+async fn ghost(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
+    inspector::table(control, &spec.database, &names.ghost)
+        .await?
+        .ok_or_else(|| EngineError::transient(Reason::GhostWritten, "the ghost table was dropped by someone else while it was being made"))
+}
+
+fn choose_key(
+    spec: &MigrationSpec,
+    facts: &ServerFacts,
+    original: &Inspected,
+    ghost: &Inspected,
+    mapping: &ColumnMapping,
+) -> Result<key::MigrationKey, EngineError> {
+    let key = key::choose(&original.definition, &ghost.definition, mapping)
+        .map_err(|error| EngineError::terminal(Reason::NoUsableKey, &format!("{}: {error}", quote::qualified(&spec.database, &spec.table))))?;
+    // Other images are sure to hold the primary key only (MySQL manual, binlog_row_image).
+    if facts.binlog_row_image == "MINIMAL" && key.index != "PRIMARY" {
+        return Err(EngineError::terminal(
+            Reason::NoUsableKey,
+            &format!(
+                "{}: binlog_row_image=MINIMAL logs the primary key only, and the migration would have to go by {}; set binlog_row_image=FULL or NOBLOB",
+                quote::qualified(&spec.database, &spec.table),
+                key.index
+            ),
+        ));
+    }
+    Ok(key)
+}
+
+async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> bool {
+    let sql = if facts.version >= (8, 0, 22) { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" };
+    match control.rows::<mysql_async::Row>("look for replicas", SHORT, sql).await {
+        // Streams of other engines register too, with ids in the upper half (see the streamer).
+        Ok(rows) => rows.iter().any(|row| row.get::<Option<u64>, _>(0).flatten().is_none_or(|id| id < super::streamer::FIRST_SERVER_ID)),
+        // Not allowed to look: be careful.
+        Err(_) => true,
+    }
+}
+
+/// Drops the non-unique secondary indexes that can be built after the rows; returns their definitions.
+async fn drop_deferrable(ghost_name: &str, ghost: &Inspected, control: &mut Session) -> Result<Vec<String>, EngineError> {
+    let indexes = create::split_secondary_indexes(&ghost.show_create, &[]).map_err(not_readable)?;
+    let later: Vec<_> = indexes.iter().filter(|i| i.stays.is_none() && !i.unique && !i.full_text && !i.definition.starts_with("SPATIAL")).collect();
+    // The order of the remaining ones must stay what a native ALTER leaves: FULLTEXT and SPATIAL come last, and an index that stays in
+    // between would move up.
+    let last_later = indexes.iter().rposition(|i| later.iter().any(|l| l.name == i.name));
+    let first_later = indexes.iter().position(|i| later.iter().any(|l| l.name == i.name));
+    let contiguous = match (first_later, last_later) {
+        (Some(first), Some(last)) => last - first + 1 == later.len() && last + 1 == indexes.len(),
+        _ => false,
+    };
+    if !contiguous {
+        return Ok(Vec::new());
+    }
+    let drops: Vec<String> = later.iter().map(|i| format!("DROP INDEX {}", quote::identifier(&i.name))).collect();
+    control.run("leave secondary indexes off the ghost", SHORT, &format!("ALTER TABLE {ghost_name} {}", drops.join(", "))).await?;
+    Ok(later.iter().map(|i| i.definition.clone()).collect())
+}
+
+fn codec(original: &Inspected, ghost: &crate::sql::table::TableDefinition, key: &key::MigrationKey) -> Result<Arc<KeyCodec>, EngineError> {
+    KeyCodec::new(&original.definition, ghost, key).map(Arc::new).map_err(|error| EngineError::internal(&format!("the chosen key cannot be coded: {error}")))
+}
+
+/// Takes up the work of a former engine; `None` when there is none to take up.
+#[allow(clippy::too_many_arguments, reason = "the first half of `prepare`")]
+async fn resume(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    facts: &ServerFacts,
+    names: &TableNames,
+    state: &StateTable,
+    stored: Stored,
+    control: &mut Session,
+    publisher: &Publisher,
+) -> Result<Option<Prepared>, EngineError> {
+    let Stored { mut record, safe, chunks, .. } = stored;
+    if record.stage == Stage::Preparing || spec.mode == super::spec::Mode::DryRun {
+        return Ok(None);
+    }
+    if record.stage == Stage::Swapping {
+        match outcome(control, &spec.database, &spec.table, names, &record).await? {
+            Swap::Happened => record.stage = Stage::Swapped,
+            Swap::DidNot => record.stage = Stage::Copying,
+            Swap::Unknown => return Ok(Some(Prepared::Unknown)),
+        }
+    }
+    let epoch = state.take_over(control).await?;
+    if record.stage == Stage::Swapped {
+        state.store(control, epoch, &record, None).await?;
+        return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
+    }
+    if record.spec_digest != spec_digest(spec) {
+        return Ok(None);
+    }
+    let original = original(spec, control).await?;
+    inspector::check_relations(control, &spec.database, &spec.table).await?;
+    if normalise(&original.show_create)? != record.original_definition || (record.original_id.is_some() && original.table_id != record.original_id) {
+        publisher.notice("StartedAnew", true, format!("the definition of {} was changed while no engine was running: the copy starts anew", spec.table));
+        return Ok(None);
+    }
+    let Some(mut ghost) = inspector::table(control, &spec.database, &names.ghost).await? else {
+        publisher.notice("StartedAnew", true, "the ghost table was dropped by someone else: the copy starts anew".into());
+        return Ok(None);
+    };
+    if record.ghost_id.is_some() && ghost.table_id != record.ghost_id {
+        publisher.notice("StartedAnew", true, "the ghost table was replaced by someone else: the copy starts anew".into());
+        return Ok(None);
+    }
+    if record.server_uuid != facts.uuid {
+        if !facts.gtid {
+            return Err(EngineError::terminal(
+                Reason::ServerNotSupported,
+                "the server is another one than before, and without GTIDs nothing tells where its binary log goes on. The original table is untouched; delete the migration to start anew",
+            ));
+        }
+        let (_, executed) = facts.log_end(control).await?;
+        if !executed.contains(&GtidSet::parse(&safe.executed).unwrap_or_default()) {
+            return Err(EngineError::transient(
+                Reason::ServerNotSupported,
+                "the server is another one than before and lacks transactions that this migration has seen; waiting for it to catch up",
+            ));
+        }
+    }
+    // The definition as it will be with its deferred indexes is what counts for the key; they are never unique.
+    let mapping = ColumnMapping::new(&original.definition, &ghost.definition, alter)
+        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &error.to_string()))?;
+    let key = choose_key(spec, facts, &original, &ghost, &mapping)?;
+    let ranges: Vec<(ChunkId, KeyRange)> =
+        chunks.iter().map(|(first, chunk)| (ChunkId { first: *first, last: chunk.last }, chunk.range.clone())).collect();
+    let board = match Board::resume(&ranges) {
+        Some(board) if key.index == record.key_index => board,
+        _ => {
+            publisher.notice("StartedAnew", true, "the recorded chunks do not fit the key: the copy starts anew".into());
+            return Ok(None);
+        }
+    };
+    let same_server = record.server_uuid == facts.uuid;
+    record.resumed_count += 1;
+    record.server_uuid.clone_from(&facts.uuid);
+    // The new epoch is committed: everything that was logged before it is visible now.
+    state.store(control, epoch, &record, None).await?;
+    let rows: u64 = chunks.iter().map(|(_, c)| c.rows).sum();
+    let deferred = std::mem::take(&mut ghost.show_create);
+    tracing::debug!(definition = deferred, "ghost as found");
+    publisher.update(|s| {
+        s.resumed_count = record.resumed_count;
+        s.started_at = UNIX_EPOCH.checked_add(std::time::Duration::from_secs(record.started_at));
+        s.progress.rows_copied = rows;
+        s.progress.chunks = chunks.len() as u64;
+        s.progress.changes_applied = safe.applied;
+        s.progress.rows_estimated = record.rows_estimated.max(rows).max(original.rows_estimated);
+    });
+    publisher.notice("Resumed", false, format!("took up the work of a former engine: {rows} rows were copied already"));
+    let codec = codec(&original, &ghost.definition, &key)?;
+    let migration = Migration {
+        spec: spec.clone(),
+        facts: facts.clone(),
+        names: names.clone(),
+        original,
+        ghost: ghost.definition,
+        mapping,
+        key,
+        codec,
+        alter_sets_auto_increment: alter.sets_auto_increment(),
+        state: state.clone(),
+        epoch,
+    };
+    let start = start_of(facts, &safe, same_server);
+    let chunks = chunks.into_iter().map(|(first, chunk)| (ChunkId { first, last: chunk.last }, chunk)).collect();
+    let applied = safe.applied;
+    Ok(Some(Prepared::Run(Box::new(Ready { migration: Arc::new(migration), record, board, chunks, start, safe, applied }))))
+}
+
+/// By position where that is exact; by GTIDs on another server, and where a logged transaction may still be invisible
+/// (`binlog_order_commits=OFF`): a GTID is in the executed set only when its transaction is visible.
+fn start_of(facts: &ServerFacts, safe: &SafePosition, same_server: bool) -> Start {
+    if facts.gtid && (!same_server || !facts.order_commits) {
+        Start::Executed(GtidSet::parse(&safe.executed).unwrap_or_default())
+    } else {
+        Start::Position(safe.position.clone())
+    }
+}
+
+/// The definition without name and AUTO_INCREMENT.
+///
+/// # Errors
+/// The server's text is not understood.
+pub fn normalise(show_create: &str) -> Result<String, EngineError> {
+    create::normalise_definition(show_create).map_err(not_readable)
+}
+
+fn not_readable(error: create::CreateError) -> EngineError {
+    match error {
+        create::CreateError::ForeignKey { .. } => EngineError::terminal(Reason::ForeignKeys, &error.to_string()),
+        _ => EngineError::terminal(Reason::TableNotSupported, &format!("the table's definition is not understood: {error}")),
+    }
+}

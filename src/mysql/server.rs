@@ -1,0 +1,95 @@
+//! What a server is: version, flavour, log settings. Read once for each connection attempt.
+
+use super::error::MySqlError;
+use super::gtid::GtidSet;
+use super::position::BinlogPosition;
+use super::session::{SHORT, Session};
+
+/// Settings that matter to a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// E.g. `9.7.4`.
+    pub version_text: String,
+    /// E.g. `(9, 7, 4)`.
+    pub version: (u16, u16, u16),
+    /// MariaDB speaks the protocol but has other rules.
+    pub mariadb: bool,
+    /// `server_uuid`.
+    pub uuid: String,
+    /// `log_bin`.
+    pub log_bin: bool,
+    /// `binlog_format`: `ROW`, `MIXED`, `STATEMENT`.
+    pub binlog_format: String,
+    /// `binlog_row_image`: `FULL`, `MINIMAL`, `NOBLOB`.
+    pub binlog_row_image: String,
+    /// `gtid_mode` is `ON`.
+    pub gtid: bool,
+    /// `binlog_order_commits`.
+    pub order_commits: bool,
+    /// `read_only` or `super_read_only`.
+    pub read_only: bool,
+    /// `lower_case_table_names`.
+    pub lower_case_table_names: u8,
+    /// `max_allowed_packet` in bytes.
+    pub max_allowed_packet: u64,
+}
+
+impl ServerFacts {
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// The server's refusal or a lost connection.
+    pub async fn read(session: &mut Session) -> Result<Self, MySqlError> {
+        let what = "read the server's settings";
+        let (version_text, log_bin, binlog_format, read_only, lower_case_table_names, max_allowed_packet): (String, u8, String, u8, u8, u64) = session
+            .first(what, SHORT, "SELECT @@version, @@log_bin, @@global.binlog_format, @@global.read_only, @@lower_case_table_names, @@max_allowed_packet")
+            .await?
+            .ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
+        let mariadb = version_text.contains("MariaDB");
+        let (uuid, binlog_row_image, gtid, order_commits) = if mariadb {
+            (String::new(), "FULL".to_owned(), false, true)
+        } else {
+            let (uuid, image, gtid_mode, order): (String, String, String, u8) = session
+                .first(what, SHORT, "SELECT @@server_uuid, @@global.binlog_row_image, @@global.gtid_mode, @@global.binlog_order_commits")
+                .await?
+                .ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
+            (uuid, image, gtid_mode == "ON", order != 0)
+        };
+        Ok(Self {
+            version: session.version(),
+            version_text,
+            mariadb,
+            uuid,
+            log_bin: log_bin != 0,
+            binlog_format,
+            binlog_row_image,
+            gtid,
+            order_commits,
+            read_only: read_only != 0,
+            lower_case_table_names,
+            max_allowed_packet,
+        })
+    }
+
+    /// The end of the binary log, and the GTIDs executed.
+    ///
+    /// # Errors
+    /// The account lacks REPLICATION CLIENT, or the connection was lost.
+    pub async fn log_end(&self, session: &mut Session) -> Result<(BinlogPosition, GtidSet), MySqlError> {
+        let what = "read the end of the binary log";
+        // Renamed in 8.2, the old name removed in 8.4.
+        let sql = if !self.mariadb && self.version >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+        let row: mysql_async::Row =
+            session.first(what, SHORT, sql).await?.ok_or_else(|| MySqlError::unexpected(what, "the server says that it has no binary log"))?;
+        let file: Option<String> = row.get(0);
+        let offset: Option<u64> = row.get(1);
+        let gtids: Option<Option<String>> = row.get(4);
+        match (file, offset) {
+            (Some(file), Some(offset)) => {
+                let gtids = gtids.flatten().and_then(|text| GtidSet::parse(&text)).unwrap_or_default();
+                Ok((BinlogPosition { file, offset }, gtids))
+            }
+            _ => Err(MySqlError::unexpected(what, "the answer has another shape")),
+        }
+    }
+}
