@@ -1,0 +1,167 @@
+//! What the suites share: a database of one's own on the real server, a migration spec for it, waiting for snapshots.
+//!
+//! `THESEUS_TEST_MYSQL_URL` names the server (`hack/with-parts --mysql -- …` sets it). Without it a suite fails with a sentence; nothing is skipped.
+#![allow(dead_code, reason = "each suite uses its own part")]
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use theseus::engine::Handle;
+use theseus::engine::snapshot::{Outcome, Snapshot};
+use theseus::engine::spec::{Controls, MigrationSpec, OldTable, ServerAddress, Tls};
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// The server's URL.
+pub fn mysql_url() -> String {
+    std::env::var("THESEUS_TEST_MYSQL_URL")
+        .expect("THESEUS_TEST_MYSQL_URL is not set: run the tests by `make test`, or `hack/with-parts --mysql --replica --kube -- cargo test`")
+}
+
+/// The replica's URL.
+pub fn replica_url() -> String {
+    std::env::var("THESEUS_TEST_MYSQL_REPLICA_URL")
+        .expect("THESEUS_TEST_MYSQL_REPLICA_URL is not set: run the tests by `make test`, or `hack/with-parts --mysql --replica --kube -- cargo test`")
+}
+
+/// The address of a URL as the engine takes it.
+pub fn address(url: &str) -> ServerAddress {
+    let opts = Opts::from_url(url).expect("a MySQL URL");
+    ServerAddress {
+        host: opts.ip_or_hostname().to_owned(),
+        port: opts.tcp_port(),
+        username: opts.user().unwrap_or_default().to_owned(),
+        password: opts.pass().unwrap_or_default().to_owned(),
+        tls: Tls::default(),
+    }
+}
+
+/// A database of a test's own; dropped by [`Db::drop`].
+pub struct Db {
+    /// Its name.
+    pub name: String,
+    /// The server.
+    pub url: String,
+    /// A connection with it as default, UTC, utf8mb4, and the engine's sql_mode.
+    pub conn: Conn,
+}
+
+impl Db {
+    /// Makes a database whose name starts with `prefix`.
+    pub async fn new(prefix: &str) -> Self {
+        Self::on(&mysql_url(), prefix).await
+    }
+
+    /// Makes one on a given server.
+    pub async fn on(url: &str, prefix: &str) -> Self {
+        let name = format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut conn = connect(url).await;
+        conn.query_drop(format!("CREATE DATABASE `{name}`")).await.expect("create a database");
+        conn.query_drop(format!("USE `{name}`")).await.expect("use it");
+        Self { name, url: url.to_owned(), conn }
+    }
+
+    /// Another connection like [`Db::conn`].
+    pub async fn connect(&self) -> Conn {
+        let mut conn = connect(&self.url).await;
+        conn.query_drop(format!("USE `{}`", self.name)).await.expect("use the database");
+        conn
+    }
+
+    /// Runs statements.
+    pub async fn run(&mut self, sql: &str) {
+        self.conn.query_drop(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+
+    /// One value.
+    pub async fn value<T: mysql_async::prelude::FromValue + Send + 'static>(&mut self, sql: &str) -> T {
+        self.conn.query_first(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")).unwrap_or_else(|| panic!("{sql}: no row"))
+    }
+
+    /// All rows, each as text, for comparing.
+    pub async fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
+        let rows: Vec<mysql_async::Row> = self.conn.query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        rows.into_iter().map(|row| row.unwrap().iter().map(|v| v.as_sql(true)).collect()).collect()
+    }
+
+    /// Tables of the database, in order.
+    pub async fn tables(&mut self) -> Vec<String> {
+        self.conn.query("SHOW TABLES").await.expect("show tables")
+    }
+
+    /// `SHOW CREATE TABLE`.
+    pub async fn definition(&mut self, table: &str) -> String {
+        let row: (String, String) = self.conn.query_first(format!("SHOW CREATE TABLE `{table}`")).await.expect("show create table").expect("a row");
+        row.1
+    }
+
+    /// A migration of a table of this database.
+    pub fn spec(&self, table: &str, alter: &str) -> MigrationSpec {
+        MigrationSpec {
+            id: format!("test-{}-{table}", self.name),
+            display_name: format!("{}/{table}", self.name),
+            server: address(&self.url),
+            database: self.name.clone(),
+            table: table.to_owned(),
+            alter: alter.to_owned(),
+            mode: theseus::engine::spec::Mode::Execute,
+            algorithm: theseus::engine::spec::Algorithm::Copy,
+            deletion_policy: theseus::engine::spec::DeletionPolicy::Cleanup,
+        }
+    }
+
+    /// Drops the database. A test that panics leaves it for a look.
+    pub async fn drop(mut self) {
+        self.run(&format!("DROP DATABASE `{}`", self.name)).await;
+        let _ = self.conn.disconnect().await;
+    }
+}
+
+/// A connection with the engine's settings.
+pub async fn connect(url: &str) -> Conn {
+    let mut conn = Conn::new(Opts::from_url(url).expect("a MySQL URL")).await.unwrap_or_else(|e| panic!("connect to the test server: {e}"));
+    conn.query_drop("SET SESSION time_zone='+00:00', sql_mode='STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', information_schema_stats_expiry=0")
+        .await
+        .expect("settings");
+    conn
+}
+
+/// Controls for a test: swap at once, leave nothing.
+pub fn controls() -> Controls {
+    Controls { old_table: OldTable::DropNow, ..Controls::default() }
+}
+
+/// Migrates to the end.
+pub async fn migrate(spec: MigrationSpec, controls: Controls) -> Outcome {
+    let handle = theseus::engine::start(spec, controls);
+    join(handle).await
+}
+
+/// Waits for the end, a minute at most.
+pub async fn join(handle: Handle) -> Outcome {
+    let watch = handle.watch();
+    match tokio::time::timeout(Duration::from_secs(120), handle.join()).await {
+        Ok(outcome) => outcome,
+        Err(_) => panic!("the engine did not end within 120 s; last snapshot: {:#?}", *watch.borrow()),
+    }
+}
+
+/// Waits until a snapshot fulfils a condition, 30 s at most.
+pub async fn until(handle: &Handle, what: &str, condition: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    let mut watch = handle.watch();
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        {
+            let snapshot = watch.borrow_and_update();
+            if condition(&snapshot) {
+                return snapshot.clone();
+            }
+        }
+        match tokio::time::timeout_at(end.into(), watch.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => panic!("the engine ended while waiting until {what}; last snapshot: {:#?}", *watch.borrow()),
+            Err(_) => panic!("waited 30 s until {what}; last snapshot: {:#?}", *watch.borrow()),
+        }
+    }
+}
