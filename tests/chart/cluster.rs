@@ -121,8 +121,20 @@ fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     let deployment: Value = serde_json::from_str(&deployment).unwrap();
     assert_eq!(deployment.pointer("/spec/template/spec/serviceAccountName"), Some(&json!("theseus")));
 
-    // The notes' first migration is one that this API server takes.
     let example = notes.split("<<'YAML'\n").nth(1).and_then(|rest| rest.split("\n  YAML").next()).expect("the notes have an example");
+    // This API server takes every example, strictly: an unknown field would be an error.
+    for namespace in ["shop", "billing"] {
+        kubectl.run(&["create", "namespace", namespace], "").stdout();
+    }
+    for entry in std::fs::read_dir(root().join("examples")).unwrap() {
+        let file = entry.unwrap().path().display().to_string();
+        let output = kubectl.run(&["create", "--validate=strict", "--dry-run=server", "-f", &file], "");
+        assert!(output.ok && !output.stderr.contains("Warning"), "{file}: {}", output.stderr);
+    }
+    let misspelt = example.replace("cutOver:", "cutover:");
+    assert!(kubectl.run(&["create", "--validate=strict", "--dry-run=server", "-f", "-"], &misspelt).refusal().contains("unknown field"));
+
+    // And the notes' first migration.
     kubectl.run(&["apply", "-f", "-"], example).stdout();
     let migrations = || kubectl.run(&["get", "smig", "-o", "name"], "").stdout();
     assert_eq!(migrations(), "schemamigration.theseus.dev/orders-add-status\n");

@@ -1,0 +1,51 @@
+//! The pages under `docs/`, the README and the examples say what the program does, no more and no less.
+//!
+//! Where a page holds a table made from the program, `THESEUS_UPDATE=1 cargo test --test docs` writes it anew.
+#![allow(clippy::unwrap_used)]
+
+mod examples;
+mod fields;
+mod links;
+mod metrics;
+mod reasons;
+
+use std::{collections::BTreeSet, path::Path};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(path: &str) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What stands in `code` font in the headings of this level; each only once.
+fn headings(page: &str, level: &str) -> BTreeSet<String> {
+    let names: Vec<String> =
+        page.lines().filter_map(|line| line.strip_prefix(level)?.strip_prefix(" `")?.strip_suffix('`')).map(str::to_owned).collect();
+    let set: BTreeSet<String> = names.iter().cloned().collect();
+    assert_eq!(set.len(), names.len(), "a heading is there twice: {names:?}");
+    set
+}
+
+/// The text under a heading, up to the next one of the same or a higher level.
+fn section<'a>(page: &'a str, level: &str, name: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("{level} `{name}`\n")).unwrap_or_else(|| panic!("no section {name}"));
+    let end = (1..=level.len()).filter_map(|depth| rest.find(&format!("\n{} ", "#".repeat(depth)))).min().unwrap_or(rest.len());
+    &rest[..end]
+}
+
+/// Holds the text between the two marks called `name` equal to `made`, or writes it.
+fn made_part(path: &str, name: &str, made: &str) {
+    let text = page(path);
+    let begin = format!("<!-- {name}: made by THESEUS_UPDATE=1 cargo test --test docs -->\n");
+    let end = format!("<!-- end of {name} -->");
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{path} has no line {begin}"));
+    let (present, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{path} has no line {end}"));
+    if std::env::var_os("THESEUS_UPDATE").is_some() {
+        std::fs::write(root().join(path), format!("{before}{begin}{made}{end}{after}")).unwrap();
+    } else {
+        assert!(present == made, "{path}: the part {name} is out of date: THESEUS_UPDATE=1 cargo test --test docs\nit should be:\n{made}");
+    }
+}
