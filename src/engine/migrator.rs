@@ -217,8 +217,10 @@ impl Migrator {
         cancel: &CancellationToken,
     ) -> Result<End, EngineError> {
         let Ready { migration, record, board, chunks, start, safe, applied } = ready;
+        let mut control = control;
+        let (log_end, _) = migration.facts.log_end(&mut control).await?;
         let inbox = Arc::new(Inbox::new(safe.point(), DIRTY_LIMIT));
-        let streamer = Streamer::open(&self.spec.server, start, watched(&migration)?, Arc::clone(&inbox)).await?;
+        let streamer = Streamer::open(&self.spec.server, start, &log_end, watched(&migration)?, Arc::clone(&inbox)).await?;
         spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
         spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
 

@@ -15,8 +15,9 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The server's URL.
 pub fn mysql_url() -> String {
-    std::env::var("THESEUS_TEST_MYSQL_URL")
-        .expect("THESEUS_TEST_MYSQL_URL is not set: run the tests by `make test`, or `hack/with-parts --mysql --replica --kube -- cargo test`")
+    std::env::var("THESEUS_TEST_MYSQL_URL").expect(
+        "THESEUS_TEST_MYSQL_URL is not set: run the tests by `make test`, or `hack/with-parts --mysql --replica --kube -- cargo test`",
+    )
 }
 
 /// The replica's URL.
@@ -55,6 +56,9 @@ impl Db {
 
     /// Makes one on a given server.
     pub async fn on(url: &str, prefix: &str) -> Self {
+        // THESEUS_LOG=theseus=trace shows each statement.
+        let filter = tracing_subscriber::EnvFilter::try_from_env("THESEUS_LOG").unwrap_or_else(|_| "off".into());
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let name = format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut conn = connect(url).await;
         conn.query_drop(format!("CREATE DATABASE `{name}`")).await.expect("create a database");
@@ -92,7 +96,8 @@ impl Db {
 
     /// `SHOW CREATE TABLE`.
     pub async fn definition(&mut self, table: &str) -> String {
-        let row: (String, String) = self.conn.query_first(format!("SHOW CREATE TABLE `{table}`")).await.expect("show create table").expect("a row");
+        let row: (String, String) =
+            self.conn.query_first(format!("SHOW CREATE TABLE `{table}`")).await.expect("show create table").expect("a row");
         row.1
     }
 
@@ -121,9 +126,11 @@ impl Db {
 /// A connection with the engine's settings.
 pub async fn connect(url: &str) -> Conn {
     let mut conn = Conn::new(Opts::from_url(url).expect("a MySQL URL")).await.unwrap_or_else(|e| panic!("connect to the test server: {e}"));
-    conn.query_drop("SET SESSION time_zone='+00:00', sql_mode='STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', information_schema_stats_expiry=0")
-        .await
-        .expect("settings");
+    conn.query_drop(
+        "SET SESSION time_zone='+00:00', sql_mode='STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', information_schema_stats_expiry=0",
+    )
+    .await
+    .expect("settings");
     conn
 }
 
@@ -138,12 +145,17 @@ pub async fn migrate(spec: MigrationSpec, controls: Controls) -> Outcome {
     join(handle).await
 }
 
+/// How long a migration may take; `THESEUS_TEST_JOIN_SECONDS` for impatient people.
+fn join_seconds() -> u64 {
+    std::env::var("THESEUS_TEST_JOIN_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(120)
+}
+
 /// Waits for the end, a minute at most.
 pub async fn join(handle: Handle) -> Outcome {
     let watch = handle.watch();
-    match tokio::time::timeout(Duration::from_secs(120), handle.join()).await {
+    match tokio::time::timeout(Duration::from_secs(join_seconds()), handle.join()).await {
         Ok(outcome) => outcome,
-        Err(_) => panic!("the engine did not end within 120 s; last snapshot: {:#?}", *watch.borrow()),
+        Err(_) => panic!("the engine did not end in time; last snapshot: {:#?}", *watch.borrow()),
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Streamer {
     before: StreamPoint,
     /// Inside a compressed transaction events carry no position of their own: the enclosing event's counts.
     inside_payload: bool,
+    /// Length of the name of a file of this log.
+    name_length: usize,
 }
 
 impl Streamer {
@@ -69,7 +71,7 @@ impl Streamer {
     ///
     /// # Errors
     /// Unreachable, REPLICATION SLAVE missing, or the log is gone ([`Reason::BinlogPurged`], told at the first event).
-    pub async fn open(address: &ServerAddress, start: Start, watched: Watched, inbox: Arc<Inbox>) -> Result<Self, EngineError> {
+    pub async fn open(address: &ServerAddress, start: Start, log_end: &BinlogPosition, watched: Watched, inbox: Arc<Inbox>) -> Result<Self, EngineError> {
         let mut session = Session::open_raw(address).await?;
         let nanoseconds = HEARTBEAT.as_nanos();
         session
@@ -97,7 +99,8 @@ impl Streamer {
             .await
             .map_err(|error| EngineError::from(MySqlError::new("start the binary log stream", &error)))?;
         let before = inbox.point();
-        Ok(Self { stream, watched, inbox, position, keys: Vec::new(), images: 0, gtid: None, before, inside_payload: false })
+        let name_length = log_end.file.len();
+        Ok(Self { stream, watched, inbox, position, keys: Vec::new(), images: 0, gtid: None, before, inside_payload: false, name_length })
     }
 
     /// Reads until cancelled.
@@ -175,7 +178,7 @@ impl Streamer {
             }
             EventType::ROTATE_EVENT => {
                 if let Some(EventData::RotateEvent(rotate)) = event.read_data().map_err(malformed)? {
-                    self.position = BinlogPosition { file: rotate.name().to_string(), offset: rotate.position() };
+                    self.position = BinlogPosition { file: file_name(rotate.name_raw(), self.name_length), offset: rotate.position() };
                 }
             }
             EventType::TRANSACTION_PAYLOAD_EVENT => {
@@ -343,6 +346,15 @@ fn mentions(text: &str, name: &str) -> bool {
     text.to_lowercase().contains(&name.to_lowercase())
 }
 
+/// The name in a rotate event. The first one comes before the event that says whether events carry a checksum, so the driver leaves four
+/// bytes of checksum at its end; the length of another name of the same log tells.
+fn file_name(raw: &[u8], length: usize) -> String {
+    let digits = |name: &[u8]| name.rsplit(|b| *b == b'.').next().is_some_and(|tail| !tail.is_empty() && tail.iter().all(u8::is_ascii_digit));
+    let cut = raw.len().saturating_sub(4);
+    let name = if raw.len() == length || (cut != length && digits(raw)) { raw } else { &raw[..cut] };
+    String::from_utf8_lossy(name).into_owned()
+}
+
 fn sids(set: &GtidSet) -> Vec<Sid<'static>> {
     set.iter()
         .map(|(source, intervals)| {
@@ -404,5 +416,19 @@ mod tests {
             assert_eq!(classify(text), want, "{text}");
         }
         assert_eq!(xid(b"a", b"", 1), "x'61',x'',1");
+    }
+
+    #[test]
+    fn a_checksum_is_no_part_of_a_file_name() {
+        for (raw, want) in [
+            (&b"binlog.000001"[..], "binlog.000001"),
+            (b"binlog.000001\xff{\\r", "binlog.000001"),
+            (b"binlog.0000011234", "binlog.000001"),
+            (b"binlog.1000000", "binlog.1000000"),
+            (b"binlog.1000000\x01abc", "binlog.1000000"),
+            (b"", ""),
+        ] {
+            assert_eq!(file_name(raw, "binlog.000001".len()), want);
+        }
     }
 }
