@@ -120,8 +120,9 @@ fn the_rules_hold_without_faults() {
     let rules = Rules::default();
     holds("2 keys, 3 transactions", rules, Size { transactions: 3, ..small() });
     holds("3 keys, 2 transactions, parallel batches", rules, Size { parallel_flush: true, chunks: &[1, 2, 4], ..three_keys() });
-    holds("3 keys, 3 transactions", rules, Size { transactions: 3, ..three_keys() });
+    holds("3 keys, 3 transactions, 1 worker", rules, Size { transactions: 3, workers: 1, ..three_keys() });
     if large() {
+        holds("3 keys, 3 transactions", rules, Size { transactions: 3, ..three_keys() });
         holds("2 keys, 4 transactions", rules, Size { transactions: 4, ..small() });
         let size = Size { parallel_flush: true, chunks: &[1, 2, 4], transactions: 3, ..three_keys() };
         holds("3 keys, 3 transactions, parallel batches", rules, size);
@@ -143,12 +144,13 @@ fn the_rules_hold_with_crashes() {
 #[test]
 fn the_rules_hold_with_a_second_owner() {
     let rules = Rules::default();
+    let one_value = Size { takeovers: 1, values: 1, fresh: true, ..small() };
     holds("2 keys, 1 transaction, a second owner", rules, Size { takeovers: 1, transactions: 1, fresh: true, ..small() });
-    let size = Size { takeovers: 1, values: 1, fresh: true, workers: 1, ..small() };
-    holds("2 keys, 2 transactions of 1 value, a second owner", rules, size);
+    holds("2 keys in 1 chunk, 2 transactions of 1 value, a second owner", rules, Size { chunks: &[0b011], ..one_value.clone() });
     let size = Size { takeovers: 1, crashes: 1, transactions: 1, fresh: true, ..small() };
     holds("2 keys, 1 transaction, a second owner and a crash", rules, size);
     if large() {
+        holds("2 keys, 2 transactions of 1 value, a second owner", rules, one_value);
         holds("2 keys, 2 transactions, a second owner", rules, Size { takeovers: 1, fresh: true, ..small() });
     }
 }
