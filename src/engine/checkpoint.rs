@@ -18,6 +18,7 @@ use super::board::ChunkId;
 use crate::sql::key::KeyRange;
 use crate::sql::quote;
 use serde::{Deserialize, Serialize};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Version of the table's layout and of the JSON in it. A reader refuses other versions.
 pub const VERSION: u32 = 1;
@@ -137,7 +138,8 @@ impl StateTable {
         &self.qualified
     }
 
-    /// Makes the table and takes ownership with epoch 1.
+    /// Makes the table and takes ownership. The first epoch is the time in microseconds, so that it differs from every epoch of a state
+    /// table that had this name before: an engine of then stays fenced out.
     ///
     /// # Errors
     /// The server's; the name is known to be free.
@@ -155,15 +157,15 @@ impl StateTable {
                 ),
             )
             .await?;
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| u64::try_from(d.as_micros()).unwrap_or(1));
         session
-            .execute(
+            .run(
                 "write the state table",
                 SHORT,
-                &format!("INSERT INTO {t} (kind, id, value) VALUES ('owner', 0, '1'), ('migration', 0, ?)"),
-                vec![json(record)?.into()],
+                &format!("INSERT INTO {t} (kind, id, value) VALUES ('owner', 0, '{epoch}'), ('migration', 0, {})", quote::string(&json(record)?)),
             )
             .await?;
-        Ok(1)
+        Ok(epoch)
     }
 
     /// Reads everything; `None` when the table does not exist.
@@ -230,7 +232,7 @@ impl StateTable {
     /// The server's.
     pub async fn take_over(&self, session: &mut Session) -> Result<u64, EngineError> {
         let t = &self.qualified;
-        session.run("take over the migration", SHORT, &format!("UPDATE {t} SET value = value + 1 WHERE kind = 'owner' AND id = 0")).await?;
+        session.run("take over the migration", SHORT, &format!("UPDATE {t} SET value = CAST(value AS UNSIGNED) + 1 WHERE kind = 'owner' AND id = 0")).await?;
         let epoch: Option<String> =
             session.first("take over the migration", SHORT, &format!("SELECT value FROM {t} WHERE kind = 'owner' AND id = 0")).await?;
         epoch.and_then(|e| e.parse().ok()).ok_or_else(|| self.unreadable("the owner row is missing"))

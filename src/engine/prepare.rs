@@ -223,7 +223,14 @@ async fn fresh(
     *touched = true;
     let epoch = match state.create(control, &record).await {
         Ok(epoch) => epoch,
-        Err(error) => return Err(undo(control, spec, &names, touched, error).await),
+        Err(error) => {
+            // Refused before it existed: there is nothing to remove, and the account may not even be allowed to try.
+            if !error.is_transient() && !inspector::exists(control, &spec.database, &names.state).await? {
+                *touched = false;
+                return Err(error);
+            }
+            return Err(undo(control, spec, &names, touched, error).await);
+        }
     };
     match make_ghost(spec, alter, &facts, &names, &original, defer, control, &mut record).await {
         Ok((ghost, mapping, key)) => {
@@ -430,10 +437,14 @@ async fn resume(
     control: &mut Session,
     publisher: &Publisher,
 ) -> Result<Option<Prepared>, EngineError> {
-    let Stored { mut record, safe, chunks, .. } = stored;
-    if record.stage == Stage::Preparing || spec.mode == super::spec::Mode::DryRun {
+    if stored.record.stage == Stage::Preparing || spec.mode == super::spec::Mode::DryRun {
         return Ok(None);
     }
+    let epoch = state.take_over(control).await?;
+    // Read again behind the new epoch: until then a former owner that is not quite dead may have recorded a chunk.
+    let Some(Stored { mut record, safe, chunks, .. }) = state.load(control, &spec.database).await? else {
+        return Ok(None);
+    };
     if record.stage == Stage::Swapping {
         match outcome(control, &spec.database, &spec.table, names, &record).await? {
             Swap::Happened => record.stage = Stage::Swapped,
@@ -441,7 +452,6 @@ async fn resume(
             Swap::Unknown => return Ok(Some(Prepared::Unknown)),
         }
     }
-    let epoch = state.take_over(control).await?;
     if record.stage == Stage::Swapped {
         state.store(control, epoch, &record, None).await?;
         return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));

@@ -3,6 +3,8 @@
 //! `THESEUS_TEST_MYSQL_URL` names the server (`hack/with-parts --mysql -- …` sets it). Without it a suite fails with a sentence; nothing is skipped.
 #![allow(dead_code, reason = "each suite uses its own part")]
 
+pub mod types;
+
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
 use std::sync::atomic::{AtomicU64, Ordering};

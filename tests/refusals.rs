@@ -1,0 +1,178 @@
+//! What bad input gets: a refusal before anything is touched, with a documented reason, the thing named, and nothing left behind.
+mod support;
+
+use support::{Db, controls, migrate};
+use theseus::engine::reason::Reason;
+use theseus::engine::snapshot::Outcome;
+use theseus::engine::spec::MigrationSpec;
+
+async fn refused(spec: MigrationSpec, reason: Reason, words: &[&str]) {
+    let password = spec.server.password.clone();
+    // The test server's password is the product's name, which messages do hold.
+    let secret = password != "theseus";
+    match migrate(spec, controls()).await {
+        Outcome::Refused { reason: got, message } => {
+            assert_eq!(got, reason, "{message}");
+            for word in words {
+                assert!(message.contains(word), "the message lacks {word:?}: {message}");
+            }
+            assert!(!secret || !message.contains(&password), "a message never holds a password");
+        }
+        other => panic!("refused with {reason} was expected, got {other:?}"),
+    }
+}
+
+/// Each bad table or ALTER, and that the table is as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
+    let mut db = Db::new("refused").await;
+    db.run("CREATE TABLE good (id INT PRIMARY KEY, a INT, j JSON)").await;
+    db.run("INSERT INTO good VALUES (1, 1, NULL)").await;
+    db.run("CREATE TABLE nokey (a INT, b INT UNIQUE)").await;
+    db.run("CREATE TABLE nullable (a INT, UNIQUE KEY u (a))").await;
+    db.run("CREATE TABLE floating (a DOUBLE NOT NULL PRIMARY KEY)").await;
+    db.run("CREATE TABLE prefixed (a VARCHAR(50) NOT NULL, UNIQUE KEY p (a(3)))").await;
+    db.run("CREATE TABLE parent (id INT PRIMARY KEY)").await;
+    db.run("CREATE TABLE child (id INT PRIMARY KEY, p INT, CONSTRAINT to_parent FOREIGN KEY (p) REFERENCES parent (id))").await;
+    db.run("CREATE TABLE triggered (id INT PRIMARY KEY, a INT)").await;
+    db.run("CREATE TRIGGER on_insert BEFORE INSERT ON triggered FOR EACH ROW SET NEW.a = 1").await;
+    db.run("CREATE TABLE isam (id INT PRIMARY KEY) ENGINE=MyISAM").await;
+    db.run("CREATE VIEW seen AS SELECT * FROM good").await;
+    let before = db.tables().await;
+    let definition = db.definition("good").await;
+    let cases: &[(&str, &str, Reason, &[&str])] = &[
+        ("absent", "ADD b INT", Reason::TableNotFound, &["`absent`"]),
+        ("seen", "ADD b INT", Reason::TableNotSupported, &["view"]),
+        ("isam", "ADD b INT", Reason::TableNotSupported, &["MyISAM"]),
+        ("nokey", "ADD c INT", Reason::NoUsableKey, &["nokey"]),
+        ("nullable", "ADD c INT", Reason::NoUsableKey, &["u", "a"]),
+        ("floating", "ADD c INT", Reason::NoUsableKey, &["PRIMARY"]),
+        ("prefixed", "ADD c INT", Reason::NoUsableKey, &["p", "a"]),
+        ("parent", "ADD c INT", Reason::ForeignKeys, &["to_parent", "child"]),
+        ("child", "ADD c INT", Reason::ForeignKeys, &["to_parent"]),
+        ("triggered", "ADD c INT", Reason::Triggers, &["on_insert"]),
+        ("good", "ADD COLUMN a INT", Reason::AlterRejected, &["Duplicate column"]),
+        ("good", "MODIFY nothere INT", Reason::AlterRejected, &["nothere"]),
+        ("good", "ADD COLUMN x NOTATYPE", Reason::AlterRejected, &[]),
+        ("good", "ADD COLUMN x INT; DROP TABLE good", Reason::AlterNotSupported, &[]),
+        ("good", "RENAME TO better", Reason::AlterNotSupported, &["RENAME"]),
+        ("good", "ADD COLUMN x INT, ALGORITHM=INPLACE", Reason::AlterNotSupported, &["spec.algorithm"]),
+        ("good", "ENGINE=MyISAM", Reason::AlterNotSupported, &["InnoDB"]),
+        ("good", "ADD FOREIGN KEY (a) REFERENCES parent (id)", Reason::ForeignKeys, &[]),
+        ("good", "DROP PRIMARY KEY", Reason::NoUsableKey, &["good"]),
+        ("good", "DROP COLUMN id, ADD COLUMN id2 INT PRIMARY KEY", Reason::NoUsableKey, &[]),
+        ("good", "", Reason::AlterNotSupported, &[]),
+    ];
+    for (table, alter, reason, words) in cases {
+        refused(db.spec(table, alter), *reason, words).await;
+        assert_eq!(db.tables().await, before, "after {table}: {alter}");
+    }
+    assert_eq!(db.definition("good").await, definition);
+    db.drop().await;
+}
+
+/// A table under one of our names that this migration did not make is neither written nor dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_taken_are_left_alone() {
+    let mut db = Db::new("taken").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    db.run("INSERT INTO t VALUES (1, 1)").await;
+    for name in ["_t_gho", "_t_ghc", "_t_del"] {
+        db.run(&format!("CREATE TABLE {name} (mine INT)")).await;
+        db.run(&format!("INSERT INTO {name} VALUES (42)")).await;
+        refused(db.spec("t", "ADD b INT"), Reason::NameTaken, &[name]).await;
+        assert_eq!(db.value::<u64>(&format!("SELECT mine FROM {name}")).await, 42);
+        assert_eq!(db.tables().await, [name, "t"]);
+        db.run(&format!("DROP TABLE {name}")).await;
+    }
+    db.drop().await;
+}
+
+/// Wrong credentials and a server that is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_refused_without_showing_them() {
+    let db = Db::new("creds").await;
+    let mut spec = db.spec("t", "ADD b INT");
+    spec.server.password = "not-the-password".into();
+    refused(spec, Reason::AccessDenied, &[]).await;
+    db.drop().await;
+}
+
+/// An account that lacks a privilege is told which statement it was refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_privilege_is_refused() {
+    let mut db = Db::new("privilege").await;
+    let user = format!("u{}", std::process::id());
+    db.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
+    db.run(&format!("GRANT SELECT ON `{}`.* TO '{user}'@'%'", db.name)).await;
+    let mut spec = db.spec("t", "ADD b INT");
+    spec.server.username.clone_from(&user);
+    spec.server.password = "secretword".into();
+    refused(spec, Reason::MissingPrivilege, &[]).await;
+    assert_eq!(db.tables().await, ["t"]);
+    db.run(&format!("DROP USER '{user}'@'%'")).await;
+    db.drop().await;
+}
+
+/// DryRun proves the ALTER and leaves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_proves_and_leaves_nothing() {
+    let mut db = Db::new("dry").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    let definition = db.definition("t").await;
+    let mut spec = db.spec("t", "ADD b INT");
+    spec.mode = theseus::engine::spec::Mode::DryRun;
+    assert_eq!(migrate(spec.clone(), controls()).await, Outcome::Proven);
+    spec.alter = "ADD a INT".into();
+    refused(spec, Reason::AlterRejected, &["Duplicate column"]).await;
+    assert_eq!(db.tables().await, ["t"]);
+    assert_eq!(db.definition("t").await, definition);
+    db.drop().await;
+}
+
+/// Data that does not fit fails the migration by name, leaves the original as it was, and shows no value.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_does_not_fit_fails_without_showing_it() {
+    let mut db = Db::new("nofit").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(50), b INT)").await;
+    db.run("INSERT INTO t VALUES (1, 'topsecretvalue', 70000), (2, NULL, 1)").await;
+    for (alter, column) in [("MODIFY a INT", "a"), ("MODIFY a VARCHAR(3)", "a"), ("MODIFY b SMALLINT", "b"), ("MODIFY a VARCHAR(50) NOT NULL", "a")] {
+        match migrate(db.spec("t", alter), controls()).await {
+            Outcome::Failed { reason, message } => {
+                assert_eq!(reason, Reason::DataDoesNotFit, "{alter}: {message}");
+                assert!(message.contains(&format!("'{column}'")), "{alter}: the column is named: {message}");
+                assert!(!message.contains("topsecret") && !message.contains("70000"), "{alter}: no value is shown: {message}");
+            }
+            other => panic!("{alter}: {other:?}"),
+        }
+        assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, 2);
+        theseus::engine::clean_up(&db.spec("t", alter), true).await.expect("clean up");
+        assert_eq!(db.tables().await, ["t"], "{alter}");
+    }
+    db.drop().await;
+}
+
+/// Two rows that are equal under a new unique key fail it, with both keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_under_a_new_unique_key_are_named() {
+    let mut db = Db::new("dup").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(50) COLLATE utf8mb4_bin)").await;
+    db.run("INSERT INTO t VALUES (1, 'x'), (7, 'same'), (9, 'SAME'), (12, NULL), (13, NULL)").await;
+    for alter in ["MODIFY a VARCHAR(50) COLLATE utf8mb4_0900_ai_ci, ADD UNIQUE KEY u (a)", "ADD UNIQUE KEY u ((LOWER(a)))"] {
+        match migrate(db.spec("t", alter), controls()).await {
+            Outcome::Failed { reason, message } => {
+                assert_eq!(reason, Reason::DuplicateKey, "{message}");
+                assert!(message.contains("`u`"), "{message}");
+                if alter.starts_with("MODIFY") {
+                    assert!(message.contains(" 7 ") && message.contains(" 9 "), "both keys are named: {message}");
+                }
+                assert!(!message.to_lowercase().contains("same'"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+        theseus::engine::clean_up(&db.spec("t", alter), true).await.expect("clean up");
+        assert_eq!(db.tables().await, ["t"]);
+    }
+    db.drop().await;
+}
