@@ -4,7 +4,9 @@
 //! `cli` → `controller` → `engine` → `mysql` → `sql`; `api` (types only) is used by `cli` and `controller`; `telemetry` and `http` by all above.
 pub mod api;
 pub mod cli;
+pub mod controller;
 pub mod engine;
 pub mod http;
+pub mod mysql;
 pub mod sql;
 pub mod telemetry;

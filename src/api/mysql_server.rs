@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULT_MAX_CONCURRENT_MIGRATIONS: i32 = 2;
 
 /// Where a MySQL server is, how to log in, and how many migrations it can take.
+// Each printer column has its own type and priority; clippy takes them for one attribute said twice.
+#[allow(clippy::duplicated_attributes)]
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "theseus.dev",

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One online change of one MySQL table.
+// Each printer column has its own type and priority; clippy takes them for one attribute said twice.
+#[allow(clippy::duplicated_attributes)]
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "theseus.dev",
@@ -25,14 +27,42 @@ use serde::{Deserialize, Serialize};
     selectable = ".status.phase",
     printcolumn(name = "Table", type_ = "string", json_path = ".spec.table", description = "The table that changes."),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the migration is."),
-    printcolumn(name = "Progress", type_ = "integer", json_path = ".status.progress.percent", description = "Share of rows copied, in percent."),
-    printcolumn(name = "ETA", type_ = "string", json_path = ".status.progress.eta", description = "Estimated time to the end of the copy."),
+    printcolumn(
+        name = "Progress",
+        type_ = "integer",
+        json_path = ".status.progress.percent",
+        description = "Share of rows copied, in percent."
+    ),
+    printcolumn(
+        name = "ETA",
+        type_ = "string",
+        json_path = ".status.progress.eta",
+        description = "Estimated time to the end of the copy."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
     printcolumn(name = "Server", type_ = "string", json_path = ".status.server", priority = 1, description = "Host and port."),
     printcolumn(name = "Database", type_ = "string", json_path = ".spec.database", priority = 1, description = "Schema of the table."),
-    printcolumn(name = "Throttled by", type_ = "string", json_path = ".status.throttle.reason", priority = 1, description = "Why copying waits."),
-    printcolumn(name = "Algorithm", type_ = "string", json_path = ".status.algorithm.chosen", priority = 1, description = "How the change is made."),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The present state in a sentence.")
+    printcolumn(
+        name = "Throttled by",
+        type_ = "string",
+        json_path = ".status.throttle.reason",
+        priority = 1,
+        description = "Why copying waits."
+    ),
+    printcolumn(
+        name = "Algorithm",
+        type_ = "string",
+        json_path = ".status.algorithm.chosen",
+        priority = 1,
+        description = "How the change is made."
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1,
+        description = "The present state in a sentence."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SchemaMigrationSpec {

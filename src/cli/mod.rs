@@ -2,6 +2,7 @@
 //!
 //! One file per subcommand; each has a clap `Args` struct and a function that returns the process's [`std::process::ExitCode`].
 pub mod crd;
+pub mod operator;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the controller until SIGTERM.
+    Operator(operator::Args),
     /// Print the custom resource definitions as YAML.
     Crd(crd::Args),
 }
@@ -25,6 +28,7 @@ pub enum Command {
 /// Runs what was asked for.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
+        Command::Operator(args) => operator::run(args),
         Command::Crd(args) => crd::run(&args),
     }
 }

@@ -1,0 +1,366 @@
+//! What the operator remembers of one migration, and its engine if it has one.
+//!
+//! Memory wins over the object: the object in the watch cache may be older than what was written a moment ago. Only when there is no memory
+//! (after a start) is the status read back, by [`Entry::adopt`].
+use super::backoff::Attempts;
+use super::queue::Ticket;
+use super::state::{Consequence, End, State, Trouble, consequence};
+use super::wake::Wakers;
+use crate::api::conditions::{READY, STALLED, SUCCEEDED, Truth, VALIDATED, find, is};
+use crate::api::schema_migration::{Mode, SchemaMigration};
+use crate::api::status::{SchemaMigrationStatus, TablesStatus};
+use crate::engine::reason::Reason;
+use crate::engine::snapshot::{Outcome, Phase, Snapshot};
+use crate::engine::spec::{Controls, DeletionPolicy, MigrationSpec};
+use crate::engine::{self, Handle};
+use crate::telemetry::{Metrics, MigrationSample};
+use k8s_openapi::jiff::Timestamp;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// An engine that has dropped its snapshot channel is about to end; more than this means that it hangs.
+const JOIN_LIMIT: Duration = Duration::from_secs(30);
+/// Metrics are scraped every 15 s or so: more samples than this are not seen.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// For so long a missing Secret is thought to be on its way; after that somebody has to look.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is remembered of one migration.
+pub struct Entry {
+    /// Where it is.
+    pub state: State,
+    /// The engine that works for it.
+    pub engine: Option<Engine>,
+    /// The last thing that an engine said, also one that has ended since.
+    pub snapshot: Option<Snapshot>,
+    /// Whether an engine ever worked for it; what is left may then have to be dropped.
+    pub begun: bool,
+    /// Whether the inspector has ever accepted it.
+    pub validated: bool,
+    /// When it first got to work.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub completed_at: Option<Timestamp>,
+    /// The tables that are there.
+    pub tables: TablesStatus,
+    /// The retry token that is not acted upon any more.
+    pub handled_retry: String,
+    /// The status as last written.
+    pub written: SchemaMigrationStatus,
+    /// When that was; `None` before the first time in this process.
+    pub written_at: Option<Instant>,
+    /// How to ask for a place in the queue.
+    pub ticket: Option<Ticket>,
+    /// The engine is there but has no slot: the reason.
+    pub waits_for_slot: Option<String>,
+    /// Failures in a row of what is tried without an engine.
+    pub attempts: Attempts,
+    /// Since when it has been failing.
+    pub failing_since: Option<Instant>,
+    /// No new engine before this.
+    pub not_before: Option<Instant>,
+    /// Dropping the tables was given up, since one of them is not ours.
+    pub gave_up_dropping: bool,
+    /// Session and number of the engine's last notice that became an Event.
+    pub noticed: (String, u64),
+}
+
+impl Entry {
+    /// What the object itself says, after a start of the operator.
+    pub fn adopt(object: &SchemaMigration) -> Self {
+        let status = object.status.clone().unwrap_or_default();
+        let time = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| time.as_ref().map(|time| time.0);
+        Self {
+            state: end_of(&status, object.spec.mode).map_or(State::New, State::Ended),
+            engine: None,
+            snapshot: None,
+            begun: status.started_at.is_some(),
+            validated: is(&status.conditions, VALIDATED, Truth::True),
+            started_at: time(&status.started_at),
+            completed_at: time(&status.completed_at),
+            tables: status.tables.clone().unwrap_or_default(),
+            handled_retry: status.handled_tokens.clone().unwrap_or_default().retry,
+            ticket: status.server.clone().map(|server| ticket(object, server, usize::MAX)),
+            written: status,
+            written_at: None,
+            waits_for_slot: None,
+            attempts: Attempts::default(),
+            failing_since: None,
+            not_before: None,
+            gave_up_dropping: false,
+            noticed: (String::new(), 0),
+        }
+    }
+
+    /// Takes over what the engine says, and its end. `pause` says whether a stop is what was wanted.
+    pub async fn observe(&mut self, pause: bool, now: Timestamp) {
+        let Some(engine) = &mut self.engine else { return };
+        let snapshot = engine.snapshot.borrow_and_update().clone();
+        // The sender is dropped when the engine's task ends.
+        let over = engine.handle.is_finished() || engine.snapshot.has_changed().is_err();
+        self.take_over(snapshot);
+        if over && let Some(engine) = self.engine.take() {
+            let ended = engine.join().await;
+            self.conclude(ended, pause, now);
+        }
+    }
+
+    fn take_over(&mut self, snapshot: Snapshot) {
+        self.validated |= snapshot.validated;
+        if !snapshot.tables.ghost.is_empty() || !snapshot.tables.state.is_empty() {
+            self.tables = tables(&snapshot, snapshot.phase == Phase::CleaningUp);
+        }
+        self.snapshot = Some(snapshot);
+    }
+
+    /// What the end of an engine means.
+    pub fn conclude(&mut self, ended: Ended, pause: bool, now: Timestamp) {
+        let Ended { outcome, snapshot, orphans } = ended;
+        tracing::info!(?outcome, "an engine has ended");
+        let made = tables(&snapshot, true);
+        self.take_over(snapshot);
+        self.waits_for_slot = None;
+        match consequence(outcome) {
+            Consequence::Ends(end) => {
+                self.tables = match &end {
+                    // A dry run has dropped what it made, a refusal made nothing, a cancelled one cleaned up unless it was told not to.
+                    End::Succeeded { proven: true } | End::Refused { .. } => TablesStatus::default(),
+                    End::Cancelled { .. } if !orphans => TablesStatus::default(),
+                    End::Succeeded { proven: false } => TablesStatus { ghost: String::new(), ..made },
+                    End::Cancelled { .. } | End::Failed { .. } => TablesStatus { old: String::new(), ..made },
+                    End::Unknown { .. } => made,
+                };
+                self.end(end, now);
+            }
+            Consequence::Stopped if pause => self.state = State::Paused,
+            Consequence::Stopped => self.trouble(Reason::Internal, "the engine stopped without being asked to".to_owned(), now),
+            Consequence::TryAgain { reason, message } => self.trouble(reason, message, now),
+        }
+    }
+
+    /// It is over.
+    pub fn end(&mut self, end: End, now: Timestamp) {
+        self.state = State::Ended(end);
+        self.completed_at = Some(now);
+        self.well();
+    }
+
+    /// Something went wrong that is tried again.
+    pub fn trouble(&mut self, reason: Reason, message: String, now: Timestamp) {
+        let delay = self.attempts.failed();
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        self.not_before = Some(Instant::now() + delay);
+        let next_attempt = now.checked_add(delay).unwrap_or(now);
+        let trouble = Trouble { reason, message, next_attempt };
+        self.state = if since.elapsed() < PATIENCE { State::Retrying(trouble) } else { State::Blocked(trouble) };
+    }
+
+    /// Nothing is wrong any more.
+    pub fn well(&mut self) {
+        self.attempts.succeeded();
+        self.failing_since = None;
+        self.not_before = None;
+    }
+
+    /// How long to wait before the next attempt.
+    pub fn wait(&self) -> Option<Duration> {
+        self.not_before.map(|at| at.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    /// A failed one starts again.
+    pub fn restart(&mut self) {
+        self.state = State::New;
+        self.snapshot = None;
+        self.completed_at = None;
+        self.gave_up_dropping = false;
+        self.well();
+    }
+}
+
+/// How it ended, if the status says that it did.
+fn end_of(status: &SchemaMigrationStatus, mode: Mode) -> Option<End> {
+    let conditions = &status.conditions;
+    let (reason, message) = find(conditions, READY).map(|ready| (ready.reason.clone(), ready.message.clone())).unwrap_or_default();
+    if is(conditions, SUCCEEDED, Truth::True) {
+        return Some(End::Succeeded { proven: mode == Mode::DryRun });
+    }
+    if is(conditions, SUCCEEDED, Truth::False) {
+        return Some(match reason.as_str() {
+            "Cancelled" => End::Cancelled { message },
+            _ if is(conditions, VALIDATED, Truth::False) => End::Refused { reason, message },
+            _ => End::Failed { reason, message },
+        });
+    }
+    (is(conditions, STALLED, Truth::True) && reason == "OutcomeUnknown").then_some(End::Unknown { message })
+}
+
+fn tables(snapshot: &Snapshot, swapped: bool) -> TablesStatus {
+    let old = if swapped { snapshot.tables.old.clone() } else { String::new() };
+    TablesStatus { ghost: snapshot.tables.ghost.clone(), state: snapshot.tables.state.clone(), old }
+}
+
+/// The ticket of an object for the queue.
+pub fn ticket(object: &SchemaMigration, server: String, server_limit: usize) -> Ticket {
+    let meta = &object.metadata;
+    Ticket {
+        created: meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
+        display_name: format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()),
+        server,
+        server_limit,
+        table: (object.spec.database.clone(), object.spec.table.clone()),
+    }
+}
+
+/// A running engine, and the task that looks after it.
+pub struct Engine {
+    handle: Handle,
+    snapshot: watch::Receiver<Snapshot>,
+    /// Wakes the object on the engine's news; ends with the engine, and is aborted when this value is dropped.
+    attendant: JoinHandle<()>,
+    /// What was last told to it.
+    pub controls: Controls,
+    /// When it was started.
+    pub started: Timestamp,
+    /// It leaves its tables when it is cancelled.
+    pub orphans: bool,
+}
+
+impl Engine {
+    /// Starts one.
+    pub fn start(
+        spec: MigrationSpec,
+        controls: Controls,
+        namespace: &str,
+        name: &str,
+        wakers: Wakers,
+        metrics: Metrics,
+        now: Timestamp,
+    ) -> Self {
+        let orphans = spec.deletion_policy == DeletionPolicy::Orphan;
+        let handle = engine::start(spec, controls.clone());
+        let snapshot = handle.watch();
+        let attendant = tokio::spawn(attend(handle.watch(), namespace.to_owned(), name.to_owned(), wakers, metrics));
+        Self { handle, snapshot, attendant, controls, started: now, orphans }
+    }
+
+    /// Tells it what is wanted now.
+    pub fn control(&mut self, controls: Controls) {
+        if self.controls != controls {
+            self.controls = controls.clone();
+            self.handle.control(controls);
+        }
+    }
+
+    /// Asks it to stop and keep its work.
+    pub fn stop(&self) {
+        self.handle.stop();
+    }
+
+    /// Waits for its end, within [`JOIN_LIMIT`].
+    pub async fn join(self) -> Ended {
+        self.join_within(JOIN_LIMIT).await
+    }
+
+    /// Waits for its end; one that does not end is dropped, which ends it at once.
+    pub async fn join_within(mut self, limit: Duration) -> Ended {
+        let outcome = tokio::time::timeout(limit, self.handle.join()).await;
+        self.attendant.abort();
+        // It was aborted or has ended by itself: neither is news.
+        let _ = self.attendant.await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            tracing::error!("an engine did not end within {limit:?} and was dropped");
+            Outcome::Stopped
+        });
+        let snapshot = self.snapshot.borrow_and_update().clone();
+        Ended { outcome, snapshot, orphans: self.orphans }
+    }
+}
+
+/// What is left of an engine.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The last thing it said.
+    pub snapshot: Snapshot,
+    /// It leaves its tables when it is cancelled.
+    pub orphans: bool,
+}
+
+/// Wakes the object whenever something changed that a program may wait for, and takes samples for the metrics.
+///
+/// Numbers alone wake nobody: a working migration is visited every ten seconds anyway.
+async fn attend(mut snapshots: watch::Receiver<Snapshot>, namespace: String, name: String, wakers: Wakers, metrics: Metrics) {
+    let mut seen = face(&snapshots.borrow_and_update());
+    let mut sampled: Option<Instant> = None;
+    while snapshots.changed().await.is_ok() {
+        let (now, sample) = {
+            let snapshot = snapshots.borrow_and_update();
+            let due = sampled.is_none_or(|at| at.elapsed() >= SAMPLE_EVERY);
+            (face(&snapshot), due.then(|| sample(&namespace, &name, &snapshot)))
+        };
+        if let Some(sample) = sample {
+            metrics.observe_migration(&sample);
+            sampled = Some(Instant::now());
+        }
+        if now != seen {
+            seen = now;
+            wakers.wake(&namespace, &name);
+        }
+    }
+    wakers.wake(&namespace, &name);
+}
+
+/// What of a snapshot is news.
+#[derive(PartialEq)]
+struct Face {
+    phase: Phase,
+    validated: bool,
+    copy_complete: bool,
+    algorithm: bool,
+    throttle: Option<&'static str>,
+    retrying: Option<Reason>,
+    attempts: u32,
+    blocked: bool,
+    verified: bool,
+    tables: (bool, bool, bool),
+    notice: u64,
+}
+
+fn face(snapshot: &Snapshot) -> Face {
+    let tables = &snapshot.tables;
+    Face {
+        phase: snapshot.phase,
+        validated: snapshot.validated,
+        copy_complete: snapshot.progress.copy_complete,
+        algorithm: snapshot.algorithm.is_some(),
+        throttle: snapshot.throttle.as_ref().map(|throttle| throttle.reason),
+        retrying: snapshot.retrying.as_ref().map(|retrying| retrying.reason),
+        attempts: snapshot.cut_over.attempts,
+        blocked: snapshot.cut_over.blocked_by.is_some(),
+        verified: snapshot.verification.as_ref().is_some_and(|verification| verification.complete),
+        tables: (tables.ghost.is_empty(), tables.state.is_empty(), tables.old.is_empty()),
+        notice: snapshot.notices.iter().map(|notice| notice.sequence).max().unwrap_or(0),
+    }
+}
+
+fn sample(namespace: &str, name: &str, snapshot: &Snapshot) -> MigrationSample {
+    let progress = &snapshot.progress;
+    MigrationSample {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        rows_copied: progress.rows_copied,
+        copy_progress: f64::from(progress.percent()) / 100.0,
+        binlog_events: progress.changes_seen,
+        changes_applied: progress.changes_applied,
+        backlog_keys: progress.backlog,
+        binlog_lag: progress.binlog_lag,
+        throttled: snapshot.throttle.as_ref().map(|throttle| throttle.reason),
+        throttled_total: snapshot.throttled_total,
+    }
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

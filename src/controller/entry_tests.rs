@@ -1,0 +1,91 @@
+use super::*;
+use crate::api::SchemaMigrationSpec;
+use crate::api::conditions::settle;
+use crate::controller::conditions::{Scene, table};
+use crate::engine::snapshot::Tables;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+fn object(status: SchemaMigrationStatus) -> SchemaMigration {
+    let spec: SchemaMigrationSpec = serde_json::from_value(serde_json::json!({
+        "target": {"serverRef": {"name": "s"}}, "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
+    }))
+    .unwrap();
+    SchemaMigration { status: Some(status), ..SchemaMigration::new("orders", spec) }
+}
+
+fn written(state: &State, validated: bool) -> SchemaMigrationStatus {
+    let scene = Scene { state, snapshot: None, validated, waits_for_slot: None, nonsense: &[], invalid_controls: None };
+    let conditions = settle(&[], table(&scene, "m"), Some(1), &Time(Timestamp::UNIX_EPOCH));
+    SchemaMigrationStatus { conditions, ..SchemaMigrationStatus::default() }
+}
+
+#[test]
+fn an_end_is_read_back_from_the_conditions_and_nothing_else_is() {
+    let m = || "m".to_owned();
+    let trouble = Trouble { reason: Reason::SecretNotFound, message: m(), next_attempt: Timestamp::UNIX_EPOCH };
+    for (state, validated, adopted) in [
+        (State::Ended(End::Succeeded { proven: false }), true, true),
+        (State::Ended(End::Cancelled { message: m() }), true, true),
+        (State::Ended(End::Refused { reason: "NoUsableKey".to_owned(), message: m() }), false, true),
+        (State::Ended(End::Failed { reason: "DuplicateKey".to_owned(), message: m() }), true, true),
+        (State::Ended(End::Unknown { message: m() }), true, true),
+        (State::Blocked(trouble.clone()), false, false),
+        (State::Retrying(trouble), false, false),
+        (State::Queued(m()), false, false),
+        (State::Working, true, false),
+        (State::Paused, true, false),
+    ] {
+        let entry = Entry::adopt(&object(written(&state, validated)));
+        assert_eq!(entry.state, if adopted { state.clone() } else { State::New }, "{state:?}");
+        assert_eq!(entry.validated, validated && !matches!(state, State::Ended(End::Refused { .. })), "{state:?}");
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let tables = Tables { ghost: "g".to_owned(), state: "s".to_owned(), old: "o".to_owned() };
+    Snapshot { tables, ..Snapshot::default() }
+}
+
+#[test]
+fn what_is_left_behind_follows_from_the_end() {
+    let message = String::new;
+    let reason = Reason::DuplicateKey;
+    for (outcome, orphan, left) in [
+        (Outcome::Succeeded, false, ("", "s", "o")),
+        (Outcome::Proven, false, ("", "", "")),
+        (Outcome::Cancelled, false, ("", "", "")),
+        (Outcome::Cancelled, true, ("g", "s", "")),
+        (Outcome::Refused { reason, message: message() }, false, ("", "", "")),
+        (Outcome::Failed { reason, message: message() }, false, ("g", "s", "")),
+        (Outcome::Unknown { message: message() }, false, ("g", "s", "o")),
+    ] {
+        let mut entry = Entry::adopt(&object(SchemaMigrationStatus::default()));
+        entry.conclude(Ended { outcome: outcome.clone(), snapshot: snapshot(), orphans: orphan }, false, Timestamp::UNIX_EPOCH);
+        let tables = &entry.tables;
+        assert_eq!((tables.ghost.as_str(), tables.state.as_str(), tables.old.as_str()), left, "{outcome:?}");
+        assert!(matches!(entry.state, State::Ended(_)) && entry.completed_at.is_some());
+    }
+}
+
+#[test]
+fn a_stop_is_a_pause_if_that_was_wanted_and_else_a_trouble() {
+    let mut entry = Entry::adopt(&object(SchemaMigrationStatus::default()));
+    let stopped = || Ended { outcome: Outcome::Stopped, snapshot: snapshot(), orphans: false };
+    entry.conclude(stopped(), true, Timestamp::UNIX_EPOCH);
+    assert_eq!(entry.state, State::Paused);
+    entry.conclude(stopped(), false, Timestamp::UNIX_EPOCH);
+    assert!(matches!(entry.state, State::Retrying(_)));
+    assert!(entry.wait().is_some());
+    entry.well();
+    assert!(entry.wait().is_none());
+}
+
+#[test]
+fn numbers_are_no_news_and_a_phase_is() {
+    let before = snapshot();
+    let mut numbers = before.clone();
+    numbers.progress.rows_copied = 7;
+    numbers.throttled_total = Duration::from_secs(1);
+    assert!(face(&before) == face(&numbers));
+    assert!(face(&before) != face(&Snapshot { phase: Phase::Copying, ..before.clone() }));
+}

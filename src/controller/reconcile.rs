@@ -1,0 +1,332 @@
+//! One visit to one migration: dereference → validate → plan → drive → status → apply.
+//!
+//! A visit never runs migration work: it starts, steers and observes engines, writes down what it sees, and says when to come back.
+//! It is level-triggered: why it was called is not known and does not matter.
+use super::apply;
+use super::conditions::Scene;
+use super::dereference;
+use super::drive;
+use super::entry::{Entry, ticket};
+use super::events::{Note, transitions};
+use super::plan::{self, Directive, Target};
+use super::registry::Identity;
+use super::state::State;
+use super::status::{self, Urgency};
+use super::validate;
+use super::{Context, Guarded, cleanup};
+use crate::api::annotations::Intents;
+use crate::api::conditions::{ACCEPTED, READY, RECONCILING, STALLED, SUCCEEDED, Truth, Wanted, settle};
+use crate::api::schema_migration::{DeletionPolicy, SchemaMigration};
+use crate::api::status::SchemaMigrationStatus;
+use crate::engine::reason::Reason;
+use crate::engine::spec::{Controls, MigrationSpec};
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::controller::Action;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::Instrument;
+
+/// A working migration is visited this often, and its numbers are written as often at most.
+pub const REFRESH: Duration = Duration::from_secs(10);
+/// Whoever waits is woken when it may run; what it waits for, as its status says, may change unseen.
+const WAITING: Duration = Duration::from_secs(15);
+/// Even where nothing is expected to change: a safety net.
+const RARELY: Duration = Duration::from_secs(600);
+
+/// A visit that has to be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not take what was written.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    /// The API server did not say what was asked.
+    #[error(transparent)]
+    Dereference(#[from] dereference::Error),
+    /// An object without a name, a namespace or a UID.
+    #[error("the API server sent an object without {0}")]
+    Incomplete(&'static str),
+}
+
+/// What a visit is about.
+pub struct Visit<'a> {
+    /// The operator's parts.
+    pub ctx: &'a Context,
+    /// The object.
+    pub object: &'a SchemaMigration,
+    /// Its identity.
+    pub identity: Identity,
+    /// What its annotations ask for.
+    pub intents: Intents,
+    /// The time of the visit.
+    pub now: Timestamp,
+}
+
+/// The entry point for kube's controller.
+///
+/// # Errors
+/// The visit has to be repeated.
+pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let began = Instant::now();
+    let identity = identity(object.meta())?;
+    let span = tracing::info_span!("migration", namespace = identity.namespace, name = identity.name, uid = identity.uid);
+    let result = async {
+        match &object.0 {
+            Ok(migration) => visit(migration, identity.clone(), &ctx).await,
+            Err(invalid) => undecodable(invalid, &ctx).await,
+        }
+    }
+    .instrument(span)
+    .await;
+    ctx.registry.visited(&identity.uid);
+    if result.is_ok() {
+        ctx.forget_failures(&identity.uid);
+    }
+    ctx.metrics.reconciliation(if result.is_ok() { "succeeded" } else { "failed" }, began.elapsed());
+    result
+}
+
+/// When to repeat a visit that failed.
+pub fn error_policy(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> Action {
+    let meta = object.meta();
+    let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
+    tracing::warn!(namespace = meta.namespace, name = meta.name, %error, ?delay, "a visit failed and will be repeated");
+    Action::requeue(delay)
+}
+
+fn identity(meta: &kube::core::ObjectMeta) -> Result<Identity, Error> {
+    Ok(Identity {
+        namespace: meta.namespace.clone().ok_or(Error::Incomplete("a namespace"))?,
+        name: meta.name.clone().ok_or(Error::Incomplete("a name"))?,
+        uid: meta.uid.clone().ok_or(Error::Incomplete("a UID"))?,
+    })
+}
+
+async fn visit(object: &SchemaMigration, identity: Identity, ctx: &Context) -> Result<Action, Error> {
+    let entry = ctx.registry.entry(&identity, || Entry::adopt(object));
+    // Held for the whole visit: see the registry.
+    let mut entry = entry.lock().await;
+    if ctx.registry.is_closing() {
+        return Ok(Action::await_change());
+    }
+    let intents = Intents::read(object.metadata.annotations.as_ref().unwrap_or(&Default::default()));
+    let visit = Visit { ctx, object, identity, intents, now: Timestamp::now() };
+    if object.metadata.deletion_timestamp.is_some() {
+        return cleanup::visit(&visit, &mut entry).await;
+    }
+    apply::add_finalizer(&ctx.client, &object.metadata).await?;
+    visit.migrate(&mut entry).await
+}
+
+impl Visit<'_> {
+    /// A reference to the object, for Events.
+    pub fn reference(&self) -> ObjectReference {
+        self.object.object_ref(&())
+    }
+
+    /// Whether the migration should stand still.
+    pub fn pause(&self) -> bool {
+        self.object.spec.suspend || self.intents.pause
+    }
+
+    /// Whether tables of an unfinished migration are dropped.
+    pub fn cleans_up(&self) -> bool {
+        self.object.spec.deletion_policy == DeletionPolicy::Cleanup
+    }
+
+    async fn migrate(&self, entry: &mut Entry) -> Result<Action, Error> {
+        entry.observe(self.pause(), self.now).await;
+        let (controls, invalid_controls) = match validate::controls(&self.object.spec, &self.intents) {
+            Ok(controls) => (controls, None),
+            // The schema's bounds make this a matter of objects older than the schema: what was in force stays.
+            Err(invalid) => (entry.engine.as_ref().map(|engine| engine.controls.clone()).unwrap_or_default(), Some(invalid)),
+        };
+        let new_token = self.intents.retry.as_deref().filter(|token| *token != entry.handled_retry).map(str::to_owned);
+        if self.decide(entry, new_token.is_some(), controls.clone(), invalid_controls.as_ref()).await? == Directive::Restart {
+            tracing::info!("the migration starts again");
+            entry.restart();
+            entry.handled_retry = new_token.clone().unwrap_or_default();
+            self.decide(entry, false, controls, invalid_controls.as_ref()).await?;
+        }
+        // A token that was seen when there was nothing to retry is used up: it must not fire at a later failure.
+        if let Some(token) = new_token {
+            entry.handled_retry = token;
+        }
+        if entry.state == State::New && !entry.written.conditions.is_empty() {
+            // Just after a start: what was written before is a better description than "not looked at yet".
+            return Ok(Action::requeue(WAITING));
+        }
+        let problem = invalid_controls.filter(|_| entry.engine.is_some()).map(|invalid| invalid.message);
+        self.write(entry, problem.as_deref(), false).await?;
+        let after = drive::aftermath(self, entry).await?;
+        if self.write(entry, problem.as_deref(), false).await? == Urgency::Whenever {
+            return Ok(Action::requeue(after.unwrap_or(REFRESH).min(REFRESH)));
+        }
+        Ok(Action::requeue(match (&entry.state, after) {
+            (State::Working, _) => REFRESH,
+            (State::Queued(_), _) => WAITING,
+            (State::Ended(_), Some(after)) => after,
+            _ => entry.wait().unwrap_or(RARELY),
+        }))
+    }
+
+    /// Dereference, validate, plan, drive.
+    async fn decide(
+        &self,
+        entry: &mut Entry,
+        new_token: bool,
+        controls: Controls,
+        invalid: Option<&validate::Invalid>,
+    ) -> Result<Directive, Error> {
+        let (pause, cancel) = (self.pause(), self.intents.cancel);
+        let mut resolved = None;
+        let target = if plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up()) {
+            match (self.resolve(entry).await?, invalid) {
+                (Ok(_), Some(invalid)) => Target::Invalid(invalid.clone()),
+                (Ok(spec), None) => {
+                    resolved = Some(spec);
+                    Target::Known
+                }
+                (Err(target), _) => target,
+            }
+        } else {
+            Target::NotLookedAt
+        };
+        let place = match (&entry.ticket, &target) {
+            (Some(ticket), Target::Known) if !cancel => Some(self.ctx.registry.enter(&self.identity.uid, ticket.clone(), entry.begun)),
+            _ => None,
+        };
+        let directive = plan::plan(&plan::Facts {
+            state: &entry.state,
+            engine: entry.engine.is_some(),
+            begun: entry.begun,
+            pause,
+            cancel,
+            new_retry_token: new_token,
+            cleans_up: self.cleans_up(),
+            must_wait: entry.wait().is_some(),
+            target: &target,
+            place: place.as_ref(),
+        });
+        tracing::debug!(?directive, "decided");
+        drive::drive(self, entry, &directive, resolved, controls).await?;
+        Ok(directive)
+    }
+
+    /// The engine's spec; or what is missing or makes no sense.
+    ///
+    /// # Errors
+    /// The API server did not answer as it should: that is no property of the migration.
+    pub async fn resolve(&self, entry: &mut Entry) -> Result<Result<MigrationSpec, Target>, Error> {
+        let server = match dereference::dereference(&self.ctx.client, &self.identity.namespace, &self.object.spec.target).await {
+            Ok(server) => server,
+            Err(error @ dereference::Error::Api { .. }) => return Err(error.into()),
+            Err(error @ dereference::Error::Target(_)) => {
+                return Ok(Err(Target::Invalid(validate::Invalid { reason: Reason::InvalidSpec, message: error.to_string() })));
+            }
+            Err(error) => return Ok(Err(Target::Trouble(error.reason(), error.to_string()))),
+        };
+        let address = format!("{}:{}", server.address.host, server.address.port);
+        entry.ticket = Some(ticket(self.object, address, server.max_concurrent_migrations));
+        let display_name = format!("{}/{}", self.identity.namespace, self.identity.name);
+        Ok(validate::migration(&self.identity.uid, &display_name, &self.object.spec, server).map_err(Target::Invalid))
+    }
+
+    /// Builds the status and writes it if it is time, with the Events of what has changed.
+    ///
+    /// Returns how urgent what is *not yet* written is. `force` writes whatever has changed.
+    ///
+    /// # Errors
+    /// The API server did not take it.
+    pub async fn write(&self, entry: &mut Entry, problem: Option<&str>, force: bool) -> Result<Urgency, Error> {
+        let scene = Scene {
+            state: &entry.state,
+            snapshot: entry.snapshot.as_ref(),
+            validated: entry.validated,
+            waits_for_slot: entry.waits_for_slot.as_deref(),
+            nonsense: &self.intents.nonsense,
+            invalid_controls: problem,
+        };
+        let phase = status::phase(&scene);
+        let next = status::status(&status::Facts {
+            scene,
+            previous: &entry.written,
+            generation: self.object.metadata.generation,
+            instance: &self.ctx.instance,
+            server: entry.ticket.as_ref().map(|ticket| ticket.server.as_str()),
+            engine_started: entry.engine.as_ref().map(|engine| engine.started),
+            handled_retry: &entry.handled_retry,
+            tables: &entry.tables,
+            started_at: entry.started_at,
+            completed_at: entry.completed_at,
+            approved: self.intents.approved,
+            now: self.now,
+        });
+        self.ctx.registry.note_phase(&self.identity.uid, phase);
+        let urgency = status::urgency(&entry.written, &next);
+        let due = entry.written_at.is_none_or(|at| at.elapsed() >= REFRESH);
+        if urgency == Urgency::None || (urgency == Urgency::Whenever && !due && !force) {
+            self.tell_notices(entry).await;
+            return Ok(urgency);
+        }
+        apply::migration_status(&self.ctx.client, &self.object.metadata, &next).await?;
+        let notes = transitions(&entry.written, &next);
+        entry.written = next;
+        entry.written_at = Some(Instant::now());
+        for note in notes {
+            tracing::info!(reason = note.reason, "{}", note.note);
+            self.ctx.publisher.publish(&self.reference(), note).await;
+        }
+        self.tell_notices(entry).await;
+        Ok(Urgency::None)
+    }
+
+    /// The engine's own notices become Events, each once.
+    async fn tell_notices(&self, entry: &mut Entry) {
+        let Some(snapshot) = &entry.snapshot else { return };
+        if entry.noticed.0 != snapshot.session {
+            entry.noticed = (snapshot.session.clone(), 0);
+        }
+        let fresh: Vec<_> = snapshot.notices.iter().filter(|notice| notice.sequence > entry.noticed.1).cloned().collect();
+        for notice in fresh {
+            entry.noticed.1 = notice.sequence;
+            let note = Note { reason: notice.reason.to_owned(), warning: notice.warning, note: notice.message };
+            self.ctx.publisher.publish(&self.reference(), note).await;
+        }
+    }
+}
+
+/// An object that this version cannot read: it is told so, and stops nobody else. It may have been stored by another version of the schema.
+async fn undecodable(invalid: &InvalidObject, ctx: &Context) -> Result<Action, Error> {
+    let meta = &invalid.metadata;
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    if meta.deletion_timestamp.is_some() {
+        // What is not understood cannot be cleaned up; keeping the object for ever would help nobody.
+        apply::remove_finalizer(&ctx.client, meta).await?;
+        ctx.registry.forget(uid);
+        return Ok(Action::await_change());
+    }
+    let message = format!("this version of the operator cannot read the object: {}", invalid.error);
+    tracing::warn!("{message}");
+    let reason = Reason::InvalidSpec.as_str();
+    let wanted = vec![
+        Wanted::new(ACCEPTED, Truth::False, reason, message.as_str()),
+        Wanted::new(READY, Truth::False, reason, message.as_str()),
+        Wanted::new(RECONCILING, Truth::False, reason, ""),
+        Wanted::new(STALLED, Truth::True, reason, message.as_str()),
+        Wanted::new(SUCCEEDED, Truth::Unknown, reason, message.as_str()),
+    ];
+    let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
+    let status = SchemaMigrationStatus {
+        observed_generation: meta.generation,
+        phase: Some("Invalid".to_owned()),
+        message: Some(message),
+        conditions: settle(&[], wanted, meta.generation, &now),
+        ..SchemaMigrationStatus::default()
+    };
+    apply::migration_status(&ctx.client, meta, &status).await?;
+    Ok(Action::await_change())
+}

@@ -1,0 +1,223 @@
+//! `MySQLServer`: asked once a minute what it is and whether migrations can run there.
+//!
+//! [`judge`] is pure. The probe reads settings only; it writes nothing and needs no privilege but to connect.
+use super::Context;
+use super::apply;
+use super::dereference::{self, dereference_server};
+use super::reconcile::Error;
+use super::scope::api;
+use crate::api::conditions::{READY, RECONCILING, STALLED, Truth, Wanted, find, settle};
+use crate::api::{MySQLServer, MySQLServerStatus};
+use crate::engine::reason::Reason;
+use crate::mysql::server::ServerFacts;
+use crate::mysql::{MySqlError, Session};
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config as ControllerConfig, Error as ControllerError};
+use kube::runtime::watcher::{self, watcher};
+use kube::runtime::{Controller, WatchStreamExt, predicates, reflector};
+use kube::{Resource, ResourceExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+type GuardedServer = DeserializeGuard<MySQLServer>;
+
+/// How often a server is asked.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Connecting and one answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(15);
+/// Probes at once.
+const CONCURRENCY: u16 = 8;
+
+/// Runs the controller until `term` is cancelled.
+///
+/// A label selector divides migrations, not servers: with several shards each of them asks each server, and all write the same.
+pub async fn servers(ctx: Arc<Context>, namespace: Option<String>, term: CancellationToken) {
+    let (store, writer) = reflector::store();
+    let changes = watcher(api::<GuardedServer>(&ctx.client, namespace.as_deref()), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation, Default::default());
+    Controller::for_stream(changes, store)
+        .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(term.cancelled_owned())
+        .run(visit, error_policy, ctx)
+        .for_each(|result| async move {
+            if let Err(ControllerError::QueueError(error)) = result {
+                tracing::warn!(%error, "the watch of MySQLServers failed; it starts again");
+            }
+        })
+        .await;
+}
+
+fn error_policy(object: Arc<GuardedServer>, error: &Error, ctx: Arc<Context>) -> Action {
+    let meta = object.meta();
+    let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
+    tracing::warn!(namespace = meta.namespace, server = meta.name, %error, ?delay, "a visit failed and will be repeated");
+    Action::requeue(delay)
+}
+
+/// What was found out.
+enum Found {
+    Facts(ServerFacts),
+    Unreachable(MySqlError),
+    Missing(dereference::Error),
+}
+
+async fn visit(object: Arc<GuardedServer>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let server = match &object.0 {
+        Ok(server) => server,
+        Err(invalid) => {
+            let problem = format!("this version of the operator cannot read the object: {}", invalid.error);
+            let verdict = Verdict { ready: false, reason: Reason::InvalidSpec.to_string(), message: problem };
+            write(&ctx, &invalid.metadata, &MySQLServerStatus::default(), None, verdict).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    if server.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let namespace = server.namespace().ok_or(Error::Incomplete("a namespace"))?;
+    let found = match dereference_server(&ctx.client, &namespace, &server.spec).await {
+        Ok(connection) => match tokio::time::timeout(PROBE_LIMIT, probe(&connection.address)).await {
+            Ok(Ok(facts)) => Found::Facts(facts),
+            Ok(Err(error)) => Found::Unreachable(error),
+            Err(_) => Found::Unreachable(MySqlError::timeout("ask the server what it is", PROBE_LIMIT)),
+        },
+        Err(error @ dereference::Error::Api { .. }) => return Err(error.into()),
+        Err(error) => Found::Missing(error),
+    };
+    let verdict = match &found {
+        Found::Facts(facts) => judge(facts),
+        Found::Unreachable(error) => {
+            Verdict { ready: false, reason: crate::engine::error::reason_of(error).to_string(), message: error.to_string() }
+        }
+        Found::Missing(error) => Verdict { ready: false, reason: error.reason().to_string(), message: error.to_string() },
+    };
+    let facts = match found {
+        Found::Facts(facts) => Some(facts),
+        _ => None,
+    };
+    write(&ctx, &server.metadata, server.status.as_ref().unwrap_or(&MySQLServerStatus::default()), facts.as_ref(), verdict).await?;
+    ctx.forget_failures(server.metadata.uid.as_deref().unwrap_or_default());
+    Ok(Action::requeue(INTERVAL))
+}
+
+async fn probe(address: &crate::mysql::ServerAddress) -> Result<ServerFacts, MySqlError> {
+    let mut session = Session::open(address).await?;
+    let facts = ServerFacts::read(&mut session).await;
+    session.close().await;
+    facts
+}
+
+/// Whether migrations can run on a server, and what it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    ready: bool,
+    reason: String,
+    message: String,
+}
+
+fn flavour(facts: &ServerFacts) -> &'static str {
+    if facts.mariadb { "MariaDB" } else { "MySQL" }
+}
+
+fn judge(facts: &ServerFacts) -> Verdict {
+    let mut problems = Vec::new();
+    let mut reason = Reason::ServerNotSupported;
+    if facts.mariadb {
+        problems.push("MariaDB is not supported by this version".to_owned());
+    } else if facts.version < (8, 0, 13) {
+        problems.push(format!("version {} is older than 8.0.13", facts.version_text));
+    }
+    if !facts.log_bin {
+        problems.push("the binary log is off (log_bin)".to_owned());
+    } else if facts.binlog_format != "ROW" {
+        problems.push(format!("binlog_format is {} and must be ROW", facts.binlog_format));
+    }
+    if facts.read_only {
+        if problems.is_empty() {
+            reason = Reason::ReadOnly;
+        }
+        problems.push("the server is read only: is it a replica?".to_owned());
+    }
+    let gtid = if facts.gtid { "with" } else { "without" };
+    let what = format!("{} {}, {gtid} GTIDs, binlog_format {}", flavour(facts), facts.version_text, facts.binlog_format);
+    if problems.is_empty() {
+        Verdict { ready: true, reason: "Reachable".to_owned(), message: what }
+    } else {
+        Verdict { ready: false, reason: reason.to_string(), message: format!("{what}: {}", problems.join("; ")) }
+    }
+}
+
+async fn write(
+    ctx: &Context,
+    meta: &kube::core::ObjectMeta,
+    previous: &MySQLServerStatus,
+    facts: Option<&ServerFacts>,
+    verdict: Verdict,
+) -> Result<(), Error> {
+    let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
+    let wanted = vec![
+        Wanted::new(READY, verdict.ready, verdict.reason.as_str(), verdict.message.as_str()),
+        // A server that is not ready is asked again for ever, so this object never stalls.
+        Wanted::new(RECONCILING, if verdict.ready { Truth::False } else { Truth::True }, verdict.reason.as_str(), ""),
+        Wanted::new(STALLED, Truth::False, verdict.reason.as_str(), ""),
+    ];
+    let turned = find(&previous.conditions, READY).map(|ready| (ready.status.clone(), ready.reason.clone()));
+    let status = MySQLServerStatus {
+        observed_generation: meta.generation,
+        version: facts.map(|facts| facts.version_text.clone()),
+        flavour: facts.map(|facts| flavour(facts).to_owned()),
+        gtid_mode: facts.map(|facts| if facts.gtid { "ON" } else { "OFF" }.to_owned()),
+        binlog_format: facts.map(|facts| facts.binlog_format.clone()),
+        last_probe: Some(now.clone()),
+        conditions: settle(&previous.conditions, wanted, meta.generation, &now),
+    };
+    apply::status::<MySQLServer>(&ctx.client, meta, &status).await?;
+    let now_is = (Truth::from(verdict.ready).as_str().to_owned(), verdict.reason.clone());
+    if turned.as_ref() != Some(&now_is) {
+        tracing::info!(namespace = meta.namespace, server = meta.name, ready = verdict.ready, "{}", verdict.message);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_server_is_said() {
+        let good = ServerFacts {
+            version_text: "9.7.4".to_owned(),
+            version: (9, 7, 4),
+            mariadb: false,
+            uuid: String::new(),
+            log_bin: true,
+            binlog_format: "ROW".to_owned(),
+            binlog_row_image: "FULL".to_owned(),
+            gtid: true,
+            order_commits: true,
+            read_only: false,
+            lower_case_table_names: 0,
+            max_allowed_packet: 1,
+        };
+        assert_eq!(judge(&good).message, "MySQL 9.7.4, with GTIDs, binlog_format ROW");
+        assert!(judge(&good).ready);
+        for (facts, reason, word) in [
+            (ServerFacts { read_only: true, ..good.clone() }, "ReadOnly", "replica"),
+            (ServerFacts { log_bin: false, ..good.clone() }, "ServerNotSupported", "log_bin"),
+            (ServerFacts { binlog_format: "MIXED".to_owned(), ..good.clone() }, "ServerNotSupported", "must be ROW"),
+            (ServerFacts { version: (8, 0, 12), ..good.clone() }, "ServerNotSupported", "8.0.13"),
+            (ServerFacts { mariadb: true, ..good.clone() }, "ServerNotSupported", "MariaDB"),
+            (ServerFacts { log_bin: false, read_only: true, ..good.clone() }, "ServerNotSupported", "replica"),
+        ] {
+            let verdict = judge(&facts);
+            assert!(!verdict.ready && verdict.reason == reason && verdict.message.contains(word), "{verdict:?}");
+        }
+    }
+}

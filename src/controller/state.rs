@@ -1,0 +1,154 @@
+//! What the operator knows of one migration, as values: the words that plan, drive, conditions and status share.
+use crate::engine::reason::Reason;
+use crate::engine::snapshot::Outcome;
+use k8s_openapi::jiff::Timestamp;
+
+/// Where a migration is, as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Seen, nothing decided.
+    New,
+    /// It waits for its table or a slot, and this is why.
+    Queued(String),
+    /// Stopped on request; no engine works for it.
+    Paused,
+    /// Something went wrong that may go away by itself.
+    Retrying(Trouble),
+    /// The same for so long that somebody will have to do something; it is still retried.
+    Blocked(Trouble),
+    /// An engine works for it.
+    Working,
+    /// It is over.
+    Ended(End),
+}
+
+/// What went wrong outside the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// From the documented enum.
+    pub reason: Reason,
+    /// What, where, what to do.
+    pub message: String,
+    /// When it is tried again.
+    pub next_attempt: Timestamp,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The table has its new definition; or, `proven`, it was a dry run that went well.
+    Succeeded {
+        /// Nothing was changed: mode DryRun.
+        proven: bool,
+    },
+    /// On request, before the swap.
+    Cancelled {
+        /// What became of the tables.
+        message: String,
+    },
+    /// Before anything was touched.
+    Refused {
+        /// A word of the documented enum.
+        reason: String,
+        /// What, where, what to do.
+        message: String,
+    },
+    /// For good; the original is untouched.
+    Failed {
+        /// A word of the documented enum.
+        reason: String,
+        /// What, where, what is left behind, what to do.
+        message: String,
+    },
+    /// Whether the swap happened cannot be told.
+    Unknown {
+        /// What was tried and what to look at.
+        message: String,
+    },
+}
+
+impl End {
+    /// Whether the annotation `retry` may start it again. A cancelled one is over, and about an unknown outcome nobody guesses.
+    pub fn can_be_retried(&self) -> bool {
+        matches!(self, End::Refused { .. } | End::Failed { .. })
+    }
+}
+
+/// What an engine's outcome means for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// The migration is over.
+    Ends(End),
+    /// The engine stopped as it was asked to (or for no reason it gave); the work is kept.
+    Stopped,
+    /// Another engine may be started in a while.
+    TryAgain {
+        /// From the documented enum.
+        reason: Reason,
+        /// The engine's message.
+        message: String,
+    },
+}
+
+/// Reads an engine's outcome.
+///
+/// Another engine that still holds the lock (the operator's Pod before this one, cut off from the API server) goes away by itself, and so does
+/// a server that cannot be reached: such ends are tried again. Every other failure is final.
+pub fn consequence(outcome: Outcome) -> Consequence {
+    match outcome {
+        Outcome::Succeeded => Consequence::Ends(End::Succeeded { proven: false }),
+        Outcome::Proven => Consequence::Ends(End::Succeeded { proven: true }),
+        Outcome::Cancelled => {
+            Consequence::Ends(End::Cancelled { message: "cancelled before the swap; the original table is as it was".to_owned() })
+        }
+        Outcome::Stopped => Consequence::Stopped,
+        Outcome::Refused { reason, message } | Outcome::Failed { reason, message }
+            if matches!(reason, Reason::LockHeldElsewhere | Reason::Fenced | Reason::ConnectionFailed) =>
+        {
+            Consequence::TryAgain { reason, message }
+        }
+        Outcome::Refused { reason, message } => Consequence::Ends(End::Refused { reason: reason.to_string(), message }),
+        Outcome::Failed { reason: Reason::Cancelled, message } => Consequence::Ends(End::Cancelled { message }),
+        Outcome::Failed { reason, message } => Consequence::Ends(End::Failed { reason: reason.to_string(), message }),
+        Outcome::Unknown { message } => Consequence::Ends(End::Unknown { message }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_consequence() {
+        let message = String::new;
+        for reason in Reason::ALL.iter().copied() {
+            let expected = match reason {
+                Reason::LockHeldElsewhere | Reason::Fenced | Reason::ConnectionFailed => {
+                    Consequence::TryAgain { reason, message: message() }
+                }
+                Reason::Cancelled => Consequence::Ends(End::Cancelled { message: message() }),
+                _ => Consequence::Ends(End::Failed { reason: reason.to_string(), message: message() }),
+            };
+            assert_eq!(consequence(Outcome::Failed { reason, message: message() }), expected);
+        }
+        assert_eq!(consequence(Outcome::Stopped), Consequence::Stopped);
+        assert_eq!(consequence(Outcome::Proven), Consequence::Ends(End::Succeeded { proven: true }));
+        assert_eq!(consequence(Outcome::Unknown { message: message() }), Consequence::Ends(End::Unknown { message: message() }));
+        let refused = Outcome::Refused { reason: Reason::NoUsableKey, message: message() };
+        assert_eq!(consequence(refused), Consequence::Ends(End::Refused { reason: "NoUsableKey".to_owned(), message: message() }));
+    }
+
+    #[test]
+    fn only_failures_can_be_retried() {
+        let (reason, message) = (String::new, String::new);
+        for (end, can) in [
+            (End::Succeeded { proven: false }, false),
+            (End::Cancelled { message: message() }, false),
+            (End::Unknown { message: message() }, false),
+            (End::Refused { reason: reason(), message: message() }, true),
+            (End::Failed { reason: reason(), message: message() }, true),
+        ] {
+            assert_eq!(end.can_be_retried(), can, "{end:?}");
+        }
+    }
+}

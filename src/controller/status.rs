@@ -1,0 +1,312 @@
+//! Step 5: the status, whole, as it is written. Pure.
+//!
+//! Numbers are taken from the engine while there is one and from the status before otherwise, so that a finished migration keeps its figures
+//! over restarts of the operator. [`urgency`] says how soon a new status has to be written.
+use super::conditions::{Scene, table};
+use super::state::{End, State};
+use crate::api::conditions::{settle, shorten};
+use crate::api::duration::KubeDuration;
+use crate::api::status::{
+    AlgorithmStatus, CutOverStatus, EngineStatus, HandledTokens, ProgressStatus, SchemaMigrationStatus, TablesStatus, ThrottleStatus,
+    VerificationStatus,
+};
+use crate::engine::snapshot::{Phase, Progress};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use std::time::{Duration, SystemTime};
+
+/// What is shown besides the scene.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// What the conditions are about.
+    pub scene: Scene<'a>,
+    /// The status as last written.
+    pub previous: &'a SchemaMigrationStatus,
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// The operator's Pod.
+    pub instance: &'a str,
+    /// `host:port`, where known.
+    pub server: Option<&'a str>,
+    /// When the present engine was started.
+    pub engine_started: Option<Timestamp>,
+    /// The retry token that was acted upon, or seen while there was nothing to retry.
+    pub handled_retry: &'a str,
+    /// The tables that are there.
+    pub tables: &'a TablesStatus,
+    /// When the migration first got to work.
+    pub started_at: Option<Timestamp>,
+    /// When it finished.
+    pub completed_at: Option<Timestamp>,
+    /// The annotation `cut-over` is there.
+    pub approved: bool,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Kubernetes' times have whole seconds; so have ours, or a status would differ from itself after a round trip.
+fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+fn system_time(at: SystemTime) -> Option<Time> {
+    Timestamp::try_from(at).ok().map(time)
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Builds the status.
+pub fn status(facts: &Facts<'_>) -> SchemaMigrationStatus {
+    let previous = facts.previous;
+    let message = message(&facts.scene);
+    let conditions = settle(&previous.conditions, table(&facts.scene, &message), facts.generation, &time(facts.now));
+    let snapshot = facts.scene.snapshot;
+    let over = matches!(facts.scene.state, State::Ended(_));
+    SchemaMigrationStatus {
+        observed_generation: facts.generation,
+        phase: Some(phase(&facts.scene).to_owned()),
+        message: Some(message),
+        server: facts.server.map(str::to_owned).or_else(|| previous.server.clone()),
+        algorithm: snapshot
+            .and_then(|snapshot| snapshot.algorithm.as_ref())
+            .map(|algorithm| AlgorithmStatus { chosen: format!("{:?}", algorithm.chosen), reason: shorten(algorithm.reason.clone(), 1024) })
+            .or_else(|| previous.algorithm.clone()),
+        progress: match snapshot {
+            Some(snapshot) => Some(progress(&snapshot.progress, over)),
+            None => previous.progress.clone(),
+        },
+        throttle: throttle(facts),
+        cut_over: cut_over(facts),
+        verification: match snapshot.and_then(|snapshot| snapshot.verification.as_ref()) {
+            Some(verification) => Some(VerificationStatus {
+                chunks_checked: number(verification.chunks_checked),
+                rows_repaired: number(verification.rows_repaired),
+                result: if verification.complete { "Same" } else { "Running" }.to_owned(),
+            }),
+            None => previous.verification.clone(),
+        },
+        engine: match (facts.engine_started, snapshot) {
+            (Some(started), snapshot) => Some(EngineStatus {
+                instance: facts.instance.to_owned(),
+                session: snapshot.map(|snapshot| snapshot.session.clone()).filter(|session| !session.is_empty()),
+                started_at: Some(time(started)),
+                resumed_count: snapshot.map_or(0, |snapshot| i32::try_from(snapshot.resumed_count).unwrap_or(i32::MAX)),
+            }),
+            (None, _) => previous.engine.clone(),
+        },
+        tables: (!facts.tables.is_empty() || previous.tables.is_some()).then(|| facts.tables.clone()),
+        handled_tokens: (!facts.handled_retry.is_empty()).then(|| HandledTokens { retry: facts.handled_retry.to_owned() }),
+        started_at: facts.started_at.map(time),
+        completed_at: facts.completed_at.map(time),
+        conditions,
+    }
+}
+
+fn progress(progress: &Progress, over: bool) -> ProgressStatus {
+    ProgressStatus {
+        rows_copied: number(progress.rows_copied),
+        rows_estimated: number(progress.rows_estimated),
+        percent: i32::from(progress.percent()),
+        eta: progress.eta.filter(|_| !over && !progress.copy_complete).map(|eta| rounded(eta).to_string()),
+        changes_seen: number(progress.changes_seen),
+        changes_applied: number(progress.changes_applied),
+        backlog: number(progress.backlog),
+    }
+}
+
+/// An estimate has no milliseconds.
+fn rounded(time: Duration) -> KubeDuration {
+    KubeDuration::from_secs(time.as_secs())
+}
+
+fn throttle(facts: &Facts<'_>) -> Option<ThrottleStatus> {
+    let Some(snapshot) = facts.scene.snapshot else {
+        return facts
+            .previous
+            .throttle
+            .as_ref()
+            .map(|before| ThrottleStatus { total_seconds: before.total_seconds, ..ThrottleStatus::default() });
+    };
+    let now = snapshot.throttle.as_ref().filter(|_| *facts.scene.state == State::Working);
+    if now.is_none() && snapshot.throttled_total.is_zero() && facts.previous.throttle.is_none() {
+        return None;
+    }
+    Some(ThrottleStatus {
+        active: now.is_some(),
+        reason: now.map(|throttle| throttle.reason.to_owned()),
+        detail: now.map(|throttle| shorten(throttle.detail.clone(), 1024)).filter(|detail| !detail.is_empty()),
+        since: now.and_then(|throttle| system_time(throttle.since)),
+        total_seconds: number(snapshot.throttled_total.as_secs()),
+    })
+}
+
+fn cut_over(facts: &Facts<'_>) -> Option<CutOverStatus> {
+    let before = facts.previous.cut_over.as_ref();
+    let mut next = match facts.scene.snapshot.map(|snapshot| &snapshot.cut_over) {
+        Some(cut_over) => CutOverStatus {
+            attempts: i32::try_from(cut_over.attempts).unwrap_or(i32::MAX),
+            last_attempt: cut_over.last_attempt.and_then(system_time),
+            last_failure: cut_over.last_failure.clone().map(|failure| shorten(failure, 1024)),
+            blocked_by: cut_over.blocked_by.clone().map(|blocker| shorten(blocker, 1024)),
+            locked_milliseconds: cut_over.locked.map(|locked| i64::try_from(locked.as_millis()).unwrap_or(i64::MAX)),
+            approved_at: None,
+        },
+        None => before.cloned().unwrap_or_default(),
+    };
+    next.approved_at = match (facts.approved, &facts.scene.state) {
+        (true, _) => before.and_then(|before| before.approved_at.clone()).or_else(|| Some(time(facts.now))),
+        // What opened the gate is kept for the record once it is over.
+        (false, State::Ended(_)) => before.and_then(|before| before.approved_at.clone()),
+        (false, _) => None,
+    };
+    (next != CutOverStatus::default()).then_some(next)
+}
+
+/// The word for people.
+pub fn phase(scene: &Scene<'_>) -> &'static str {
+    match scene.state {
+        State::New | State::Queued(_) => "Queued",
+        State::Paused => "Paused",
+        State::Retrying(_) => "Retrying",
+        State::Blocked(_) => "Blocked",
+        State::Working => match scene.snapshot {
+            _ if scene.waits_for_slot.is_some() => "Queued",
+            Some(snapshot) if snapshot.retrying.is_some() => "Retrying",
+            Some(snapshot) => match snapshot.phase {
+                Phase::Inspecting => "Inspecting",
+                Phase::Copying => "Copying",
+                Phase::CatchingUp => "CatchingUp",
+                Phase::Verifying => "Verifying",
+                Phase::AwaitingCutOver => "AwaitingCutOver",
+                Phase::CuttingOver => "CuttingOver",
+                Phase::CleaningUp | Phase::Finished => "CleaningUp",
+                Phase::Paused => "Paused",
+            },
+            None => "Inspecting",
+        },
+        State::Ended(End::Succeeded { .. }) => "Succeeded",
+        State::Ended(End::Cancelled { .. }) => "Cancelled",
+        State::Ended(End::Refused { .. }) => "Refused",
+        State::Ended(End::Failed { .. }) => "Failed",
+        State::Ended(End::Unknown { .. }) => "OutcomeUnknown",
+    }
+}
+
+/// All words of [`phase`], for metrics.
+pub const PHASES: [&str; 16] = [
+    "Queued",
+    "Inspecting",
+    "Copying",
+    "CatchingUp",
+    "Verifying",
+    "AwaitingCutOver",
+    "CuttingOver",
+    "CleaningUp",
+    "Paused",
+    "Retrying",
+    "Blocked",
+    "Succeeded",
+    "Cancelled",
+    "Refused",
+    "Failed",
+    "OutcomeUnknown",
+];
+
+fn message(scene: &Scene<'_>) -> String {
+    match scene.state {
+        State::New => "not looked at yet".to_owned(),
+        State::Queued(why) => why.clone(),
+        State::Paused => "paused; the work is kept".to_owned(),
+        State::Retrying(trouble) | State::Blocked(trouble) => {
+            format!("{}; next attempt at {}", trouble.message, clock(trouble.next_attempt))
+        }
+        State::Working => working(scene),
+        State::Ended(End::Succeeded { proven: true }) => "dry run: the change can be made; nothing was changed".to_owned(),
+        State::Ended(End::Succeeded { proven: false }) => "the table has its new definition".to_owned(),
+        State::Ended(
+            End::Cancelled { message } | End::Refused { message, .. } | End::Failed { message, .. } | End::Unknown { message },
+        ) => message.clone(),
+    }
+}
+
+fn working(scene: &Scene<'_>) -> String {
+    if let Some(why) = scene.waits_for_slot {
+        return why.to_owned();
+    }
+    let Some(snapshot) = scene.snapshot else { return "starting".to_owned() };
+    if let Some(retrying) = &snapshot.retrying {
+        let next = Timestamp::try_from(retrying.next_attempt).map(|at| format!("; next attempt at {}", clock(at))).unwrap_or_default();
+        return format!("{}: {}{next}", retrying.reason, retrying.message);
+    }
+    let progress = &snapshot.progress;
+    let throttle = snapshot.throttle.as_ref().map(|throttle| format!("; throttled by {}", throttle_words(throttle))).unwrap_or_default();
+    match snapshot.phase {
+        Phase::Inspecting => "reading definitions and trying the change on an empty table".to_owned(),
+        Phase::Copying => {
+            let left = progress.eta.map(|eta| format!(", {} left", rounded(eta))).unwrap_or_default();
+            format!("{} % copied{left}{throttle}", progress.percent())
+        }
+        Phase::CatchingUp => format!("all rows are copied; {} changed keys wait{throttle}", progress.backlog),
+        Phase::Verifying => "both tables are being compared".to_owned(),
+        Phase::AwaitingCutOver => "ready for the cut-over; waits for the annotation theseus.dev/cut-over=approved".to_owned(),
+        Phase::CuttingOver => match (&snapshot.cut_over.blocked_by, &snapshot.cut_over.last_failure) {
+            (Some(blocker), _) => format!("the cut-over waits for {blocker}"),
+            (None, Some(failure)) => format!("the tables are being swapped; the last attempt failed: {failure}"),
+            (None, None) => "the tables are being swapped".to_owned(),
+        },
+        Phase::CleaningUp | Phase::Finished => "done; what is not needed any more is being removed".to_owned(),
+        Phase::Paused => "paused; the work is kept".to_owned(),
+    }
+}
+
+fn throttle_words(throttle: &crate::engine::snapshot::Throttle) -> String {
+    if throttle.detail.is_empty() { throttle.reason.to_owned() } else { format!("{} ({})", throttle.reason, throttle.detail) }
+}
+
+fn clock(at: Timestamp) -> String {
+    time(at).0.to_string()
+}
+
+/// How soon a status has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// It is what is there.
+    None,
+    /// Only numbers and sentences moved.
+    Whenever,
+    /// Something changed that a program may wait for.
+    Now,
+}
+
+/// Compares the status that was written with the one that should be.
+pub fn urgency(written: &SchemaMigrationStatus, next: &SchemaMigrationStatus) -> Urgency {
+    if written == next {
+        return Urgency::None;
+    }
+    if essence(written) == essence(next) { Urgency::Whenever } else { Urgency::Now }
+}
+
+/// The status without what moves all the time.
+fn essence(status: &SchemaMigrationStatus) -> SchemaMigrationStatus {
+    let mut essence = status.clone();
+    essence.message = None;
+    essence.progress = None;
+    essence.verification = None;
+    if let Some(throttle) = &mut essence.throttle {
+        throttle.detail = None;
+        throttle.total_seconds = 0;
+    }
+    if essence.throttle == Some(ThrottleStatus::default()) {
+        essence.throttle = None;
+    }
+    for condition in &mut essence.conditions {
+        condition.message.clear();
+    }
+    essence
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

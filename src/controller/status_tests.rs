@@ -1,0 +1,165 @@
+use super::*;
+use crate::api::conditions::{READY, SUCCEEDED, Truth, find, is};
+use crate::engine::snapshot::{ChosenAlgorithm, CutOver, Snapshot, Throttle};
+use crate::engine::spec::Algorithm;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+struct Given {
+    state: State,
+    snapshot: Option<Snapshot>,
+    previous: SchemaMigrationStatus,
+    tables: TablesStatus,
+    approved: bool,
+    now: i64,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            state: State::Working,
+            snapshot: None,
+            previous: SchemaMigrationStatus::default(),
+            tables: TablesStatus::default(),
+            approved: false,
+            now: 1000,
+        }
+    }
+}
+
+fn built(given: &Given) -> SchemaMigrationStatus {
+    status(&Facts {
+        scene: Scene {
+            state: &given.state,
+            snapshot: given.snapshot.as_ref(),
+            validated: false,
+            waits_for_slot: None,
+            nonsense: &[],
+            invalid_controls: None,
+        },
+        previous: &given.previous,
+        generation: Some(3),
+        instance: "pod",
+        server: Some("db:3306"),
+        engine_started: given.snapshot.as_ref().map(|_| at(900)),
+        handled_retry: "",
+        tables: &given.tables,
+        started_at: Some(at(900)),
+        completed_at: None,
+        approved: given.approved,
+        now: at(given.now),
+    })
+}
+
+fn copying(rows: u64) -> Snapshot {
+    Snapshot {
+        phase: Phase::Copying,
+        validated: true,
+        algorithm: Some(ChosenAlgorithm { chosen: Algorithm::Copy, reason: "INSTANT refused".to_owned() }),
+        progress: Progress { rows_copied: rows, rows_estimated: 1000, eta: Some(Duration::from_millis(130_500)), ..Progress::default() },
+        session: "s".to_owned(),
+        ..Snapshot::default()
+    }
+}
+
+#[test]
+fn a_status_survives_the_api_server_unchanged() {
+    let throttled =
+        Snapshot { throttle: Some(Throttle { reason: "User", detail: "d".to_owned(), since: SystemTime::now() }), ..copying(410) };
+    let status = built(&Given { snapshot: Some(throttled), approved: true, ..Given::default() });
+    let back: SchemaMigrationStatus = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+    assert_eq!(back, status);
+    assert_eq!(status.message.as_deref(), Some("41 % copied, 2m10s left; throttled by User (d)"));
+    assert_eq!(status.algorithm.unwrap().chosen, "Copy");
+    assert_eq!(status.progress.unwrap().eta.as_deref(), Some("2m10s"));
+}
+
+#[test]
+fn figures_stay_when_the_engine_is_gone() {
+    let running = built(&Given { snapshot: Some(copying(410)), ..Given::default() });
+    let state = State::Ended(End::Succeeded { proven: false });
+    let after = built(&Given { state, previous: running.clone(), now: 2000, ..Given::default() });
+    assert_eq!((after.progress, after.algorithm, after.engine), (running.progress, running.algorithm, running.engine));
+    assert!(is(&after.conditions, SUCCEEDED, Truth::True));
+    assert_eq!(find(&after.conditions, READY).unwrap().last_transition_time, time(at(2000)));
+}
+
+#[test]
+fn only_what_programs_wait_for_is_urgent() {
+    let before = built(&Given { snapshot: Some(copying(410)), ..Given::default() });
+    let written = |given: Given| built(&Given { previous: before.clone(), now: 1005, ..given });
+    let same = written(Given { snapshot: Some(copying(410)), ..Given::default() });
+    assert_eq!(urgency(&before, &same), Urgency::None);
+    let numbers = written(Given { snapshot: Some(copying(500)), ..Given::default() });
+    assert_eq!(urgency(&before, &numbers), Urgency::Whenever);
+    let waited = Snapshot { throttled_total: Duration::from_secs(9), ..copying(410) };
+    assert_eq!(urgency(&before, &written(Given { snapshot: Some(waited), ..Given::default() })), Urgency::Whenever);
+    for (case, given) in [
+        ("phase", Given { snapshot: Some(Snapshot { phase: Phase::CatchingUp, ..copying(410) }), ..Given::default() }),
+        (
+            "throttle",
+            Given {
+                snapshot: Some(Snapshot {
+                    throttle: Some(Throttle { reason: "User", detail: String::new(), since: SystemTime::UNIX_EPOCH }),
+                    ..copying(410)
+                }),
+                ..Given::default()
+            },
+        ),
+        (
+            "cut-over",
+            Given {
+                snapshot: Some(Snapshot { cut_over: CutOver { attempts: 1, ..CutOver::default() }, ..copying(410) }),
+                ..Given::default()
+            },
+        ),
+        (
+            "tables",
+            Given {
+                snapshot: Some(copying(410)),
+                tables: TablesStatus { ghost: "g".to_owned(), ..TablesStatus::default() },
+                ..Given::default()
+            },
+        ),
+        ("approval", Given { snapshot: Some(copying(410)), approved: true, ..Given::default() }),
+        ("end", Given { state: State::Ended(End::Succeeded { proven: false }), ..Given::default() }),
+    ] {
+        assert_eq!(urgency(&before, &written(given)), Urgency::Now, "{case}");
+    }
+}
+
+#[test]
+fn the_approval_has_a_time_while_it_lasts() {
+    let approved_at = |status: &SchemaMigrationStatus| status.cut_over.as_ref().and_then(|cut_over| cut_over.approved_at.clone());
+    let none = built(&Given { snapshot: Some(copying(1)), ..Given::default() });
+    assert_eq!(approved_at(&none), None);
+    let given = built(&Given { snapshot: Some(copying(1)), previous: none, approved: true, now: 50, ..Given::default() });
+    assert_eq!(approved_at(&given), Some(time(at(50))));
+    let still = built(&Given { snapshot: Some(copying(1)), previous: given.clone(), approved: true, now: 60, ..Given::default() });
+    assert_eq!(approved_at(&still), Some(time(at(50))));
+    let taken_back = built(&Given { snapshot: Some(copying(1)), previous: still.clone(), now: 70, ..Given::default() });
+    assert_eq!(approved_at(&taken_back), None);
+    let over = built(&Given { state: State::Ended(End::Succeeded { proven: false }), previous: still, now: 80, ..Given::default() });
+    assert_eq!(approved_at(&over), Some(time(at(50))));
+}
+
+#[test]
+fn every_phase_is_in_the_list_for_metrics() {
+    let phases = [
+        Phase::Inspecting,
+        Phase::Copying,
+        Phase::CatchingUp,
+        Phase::Verifying,
+        Phase::AwaitingCutOver,
+        Phase::CuttingOver,
+        Phase::CleaningUp,
+        Phase::Paused,
+        Phase::Finished,
+    ];
+    for engine_phase in phases {
+        let status = built(&Given { snapshot: Some(Snapshot { phase: engine_phase, ..Snapshot::default() }), ..Given::default() });
+        assert!(PHASES.contains(&status.phase.as_deref().unwrap()), "{engine_phase:?}");
+    }
+}

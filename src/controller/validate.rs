@@ -1,0 +1,212 @@
+//! Step 2: spec and annotations to what the engine takes. Pure; also used by `theseus run`, which has no API server in front of it,
+//! so every bound of the schema is checked here again.
+use super::dereference::Server;
+use crate::api::annotations::Intents;
+use crate::api::duration::KubeDuration;
+use crate::api::schema_migration::{
+    Algorithm as ApiAlgorithm, CutOverPolicy as ApiCutOverPolicy, DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy,
+    Mode as ApiMode, SchemaMigrationSpec,
+};
+use crate::engine::reason::Reason;
+use crate::engine::spec::{Algorithm, Controls, CutOverPolicy, DeferIndexes, DeletionPolicy, MigrationSpec, Mode, OldTable};
+use std::time::Duration;
+
+/// A spec that makes no sense; no retry cures it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Invalid {
+    /// From the engine's documented enum.
+    pub reason: Reason,
+    /// Which field, what is wrong, what is right.
+    pub message: String,
+}
+
+impl Invalid {
+    fn spec(message: impl Into<String>) -> Self {
+        Self { reason: Reason::InvalidSpec, message: message.into() }
+    }
+}
+
+/// The part that never changes, as the engine takes it.
+///
+/// `id` is the owner of the tables (the object's UID), `display_name` is for people.
+///
+/// # Errors
+/// A field is out of its bounds.
+pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, server: Server) -> Result<MigrationSpec, Invalid> {
+    name("spec.database", &spec.database)?;
+    name("spec.table", &spec.table)?;
+    if spec.alter.trim().is_empty() || spec.alter.len() > 4 * 32768 {
+        return Err(Invalid::spec("spec.alter must have 1 to 32768 characters: the clauses of ALTER TABLE"));
+    }
+    Ok(MigrationSpec {
+        id: id.to_owned(),
+        display_name: display_name.to_owned(),
+        server: server.address,
+        database: spec.database.clone(),
+        table: spec.table.clone(),
+        alter: spec.alter.clone(),
+        mode: match spec.mode {
+            ApiMode::Execute => Mode::Execute,
+            ApiMode::DryRun => Mode::DryRun,
+        },
+        algorithm: match spec.algorithm {
+            ApiAlgorithm::Auto => Algorithm::Auto,
+            ApiAlgorithm::Instant => Algorithm::Instant,
+            ApiAlgorithm::Inplace => Algorithm::Inplace,
+            ApiAlgorithm::Copy => Algorithm::Copy,
+        },
+        deletion_policy: match spec.deletion_policy {
+            ApiDeletionPolicy::Cleanup => DeletionPolicy::Cleanup,
+            ApiDeletionPolicy::Orphan => DeletionPolicy::Orphan,
+        },
+    })
+}
+
+/// The part that may change at any time, as levels.
+///
+/// The old table is always kept by the engine: who asked for the migration has to know of the swap before the last proof of it is dropped,
+/// so the front end drops it with [`crate::engine::clean_up`] once the result is written down.
+///
+/// # Errors
+/// A field is out of its bounds.
+pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents) -> Result<Controls, Invalid> {
+    Ok(Controls {
+        paused: spec.suspend || intents.pause,
+        throttled_by_user: intents.throttle,
+        cut_over_policy: match spec.cut_over.policy {
+            ApiCutOverPolicy::Automatic => CutOverPolicy::Automatic,
+            ApiCutOverPolicy::Manual => CutOverPolicy::Manual,
+        },
+        approved: intents.approved,
+        cancel: intents.cancel,
+        workers: number("spec.copy.workers", spec.copy.workers, 0, 64)?,
+        target_chunk_time: between(
+            "spec.copy.targetChunkTime",
+            spec.copy.target_chunk_time,
+            Duration::from_millis(10),
+            Duration::from_secs(10),
+        )?,
+        defer_indexes: match spec.copy.defer_indexes {
+            ApiDeferIndexes::Auto => DeferIndexes::Auto,
+            ApiDeferIndexes::Always => DeferIndexes::Always,
+            ApiDeferIndexes::Never => DeferIndexes::Never,
+        },
+        nice_ratio_percent: number("spec.throttle.niceRatioPercent", spec.throttle.nice_ratio_percent, 0, 1000)?,
+        lock_timeout: between("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout, Duration::from_secs(1), Duration::from_secs(60))?,
+        old_table: OldTable::Keep,
+    })
+}
+
+/// A schema object's name as MySQL allows it, quoted: 1–64 characters, no control characters, no `/` or `\`, no space at the end.
+/// <https://dev.mysql.com/doc/refman/8.4/en/identifiers.html>
+fn name(field: &str, value: &str) -> Result<(), Invalid> {
+    let length = value.chars().count();
+    let forbidden = |c: char| c.is_ascii_control() || c == '/' || c == '\\';
+    if (1..=64).contains(&length) && !value.contains(forbidden) && !value.ends_with(' ') {
+        return Ok(());
+    }
+    Err(Invalid::spec(format!(
+        "{field} must have 1 to 64 characters, without control characters, / and \\, and must not end with a space; it is {value:?}"
+    )))
+}
+
+fn number(field: &str, value: i32, least: u16, most: u16) -> Result<u16, Invalid> {
+    u16::try_from(value)
+        .ok()
+        .filter(|value| (least..=most).contains(value))
+        .ok_or_else(|| Invalid::spec(format!("{field} must be between {least} and {most}; it is {value}")))
+}
+
+fn between(field: &str, value: KubeDuration, least: Duration, most: Duration) -> Result<Duration, Invalid> {
+    if (least..=most).contains(&value.0) {
+        return Ok(value.0);
+    }
+    Err(Invalid::spec(format!("{field} must be between {} and {}; it is {value}", KubeDuration(least), KubeDuration(most))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn spec(change: &Value) -> SchemaMigrationSpec {
+        let mut spec = json!({
+            "target": {"host": "db", "credentialsSecretRef": {"name": "login"}},
+            "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
+        });
+        merge(&mut spec, change);
+        serde_json::from_value(spec).unwrap()
+    }
+
+    fn merge(into: &mut Value, change: &Value) {
+        match (into, change) {
+            (Value::Object(into), Value::Object(change)) => {
+                for (key, value) in change {
+                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                }
+            }
+            (into, change) => *into = change.clone(),
+        }
+    }
+
+    fn server() -> Server {
+        Server {
+            address: crate::engine::spec::ServerAddress {
+                host: "db".to_owned(),
+                port: 3306,
+                username: "u".to_owned(),
+                password: "p".to_owned(),
+                tls: crate::engine::spec::Tls::default(),
+            },
+            max_concurrent_migrations: 2,
+        }
+    }
+
+    #[test]
+    fn the_defaults_of_the_schema_are_those_of_the_engine() {
+        let controls = controls(&spec(&json!({})), &Intents::default()).unwrap();
+        assert_eq!(controls, Controls::default());
+        let migration = migration("uid", "shop/orders", &spec(&json!({})), server()).unwrap();
+        assert_eq!(
+            (migration.mode, migration.algorithm, migration.deletion_policy),
+            (Mode::Execute, Algorithm::Auto, DeletionPolicy::Cleanup)
+        );
+    }
+
+    #[test]
+    fn suspend_and_the_annotation_pause_are_one() {
+        for (suspend, pause, paused) in [(false, false, false), (true, false, true), (false, true, true), (true, true, true)] {
+            let found = controls(&spec(&json!({"suspend": suspend})), &Intents { pause, ..Intents::default() }).unwrap();
+            assert_eq!(found.paused, paused);
+        }
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused_by_the_name_of_their_field() {
+        for (change, field) in [
+            (json!({"database": ""}), "spec.database"),
+            (json!({"table": "x".repeat(65)}), "spec.table"),
+            (json!({"table": "a/b"}), "spec.table"),
+            (json!({"table": "a "}), "spec.table"),
+            (json!({"table": "a\u{0}"}), "spec.table"),
+            (json!({"alter": " \n"}), "spec.alter"),
+            (json!({"copy": {"workers": -1}}), "spec.copy.workers"),
+            (json!({"copy": {"workers": 65}}), "spec.copy.workers"),
+            (json!({"copy": {"targetChunkTime": "9ms"}}), "spec.copy.targetChunkTime"),
+            (json!({"copy": {"targetChunkTime": "11s"}}), "spec.copy.targetChunkTime"),
+            (json!({"throttle": {"niceRatioPercent": 1001}}), "spec.throttle.niceRatioPercent"),
+            (json!({"cutOver": {"lockTimeout": "500ms"}}), "spec.cutOver.lockTimeout"),
+            (json!({"cutOver": {"lockTimeout": "61s"}}), "spec.cutOver.lockTimeout"),
+        ] {
+            let spec = spec(&change);
+            let error = migration("uid", "shop/orders", &spec, server())
+                .map(|_| ())
+                .and(controls(&spec, &Intents::default()).map(|_| ()))
+                .unwrap_err();
+            assert_eq!(error.reason, Reason::InvalidSpec);
+            assert!(error.message.starts_with(field), "{}", error.message);
+        }
+        assert!(migration("uid", "x", &spec(&json!({"table": "Größe `x`.ü"})), server()).is_ok());
+    }
+}
