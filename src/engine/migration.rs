@@ -17,6 +17,31 @@ use super::inspector::Inspected;
 /// How long one barrier may take before the connection counts as stuck: commits that are delayed longer are not normal operation.
 const BARRIER_LIMIT: Duration = Duration::from_secs(60);
 
+/// How it is made sure that a read sees what the log has told of (DESIGN 1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// Wait until the GTIDs received are in `gtid_executed`: a GTID gets there after its engine commit.
+    Gtids,
+    /// Commit a marker of our own: with `binlog_order_commits=ON` that returns after all earlier commits are visible.
+    Marker,
+    /// Neither is there (`binlog_order_commits=OFF`, no GTIDs): read with FOR SHARE, which waits for the writers' row locks.
+    RowLocks,
+    /// Nothing is done: wrong. It exists so that a test can show what the barrier is for.
+    #[doc(hidden)]
+    Unchecked,
+}
+
+impl Visibility {
+    /// What the server allows.
+    pub fn on(facts: &ServerFacts) -> Self {
+        match (facts.gtid, facts.order_commits) {
+            (true, _) => Self::Gtids,
+            (false, true) => Self::Marker,
+            (false, false) => Self::RowLocks,
+        }
+    }
+}
+
 /// A migration with everything decided.
 pub struct Migration {
     /// What was asked for.
@@ -29,6 +54,8 @@ pub struct Migration {
     pub original: Inspected,
     /// The ghost as it will be at the swap.
     pub ghost: TableDefinition,
+    /// How the barrier is made.
+    pub visibility: Visibility,
     /// Columns of both sides.
     pub mapping: ColumnMapping,
     /// The key that chunks and changes go by.
@@ -55,7 +82,7 @@ impl Migration {
     }
 
     /// `INSERT INTO G (…) SELECT … FROM O` for the rows that `condition` (over the original's columns) names. Without locks on O, except
-    /// where the server can give no barrier ([`Migration::locking_reads`]).
+    /// where the server can give no other barrier ([`Visibility::RowLocks`]).
     fn insert_select(&self, condition: &str) -> String {
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition}{}",
@@ -64,7 +91,7 @@ impl Migration {
             self.mapping.select_list(),
             self.original_name(),
             quote::identifier(&self.key.index),
-            if self.locking_reads() { " FOR SHARE" } else { "" }
+            if self.visibility == Visibility::RowLocks { " FOR SHARE" } else { "" }
         )
     }
 
@@ -83,11 +110,6 @@ impl Migration {
         format!("DELETE FROM {} WHERE {}", self.ghost_name(), self.codec.in_list(Side::Ghost, keys.iter()))
     }
 
-    /// Without GTIDs and with `binlog_order_commits=OFF` nothing tells when a logged transaction is visible; row locks do.
-    pub fn locking_reads(&self) -> bool {
-        !self.facts.gtid && !self.facts.order_commits
-    }
-
     /// The barrier (DESIGN 1.1): when it returns, every read that starts sees all transactions whose events had been received when
     /// `received` was taken.
     ///
@@ -95,17 +117,15 @@ impl Migration {
     /// The limit, or the server's.
     pub async fn barrier(&self, session: &mut Session, received: &GtidSet) -> Result<(), MySqlError> {
         let what = "wait until received transactions are visible";
-        if self.facts.gtid {
-            if received.is_empty() {
-                return Ok(());
+        match self.visibility {
+            Visibility::Gtids if received.is_empty() => Ok(()),
+            Visibility::Gtids => {
+                let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{received}', {})", BARRIER_LIMIT.as_secs());
+                let timed_out: Option<u8> = session.first(what, BARRIER_LIMIT + Duration::from_secs(10), &sql).await?;
+                if timed_out == Some(0) { Ok(()) } else { Err(MySqlError::timeout(what, BARRIER_LIMIT)) }
             }
-            let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{received}', {})", BARRIER_LIMIT.as_secs());
-            let timed_out: Option<u8> = session.first(what, BARRIER_LIMIT + Duration::from_secs(10), &sql).await?;
-            return match timed_out {
-                Some(0) => Ok(()),
-                _ => Err(MySqlError::timeout(what, BARRIER_LIMIT)),
-            };
+            Visibility::Marker => self.state.commit_marker(session).await,
+            Visibility::RowLocks | Visibility::Unchecked => Ok(()),
         }
-        self.state.commit_marker(session).await
     }
 }

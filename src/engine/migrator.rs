@@ -325,7 +325,11 @@ fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(0.8 + 0.4 * fastrand::f64())
 }
 
-fn watched(m: &Migration) -> Result<Watched, EngineError> {
+/// What the streamer must look for.
+///
+/// # Errors
+/// The key names a column that the table lacks: a bug.
+pub fn watched(m: &Migration) -> Result<Watched, EngineError> {
     let key = m
         .key
         .columns

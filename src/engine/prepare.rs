@@ -8,7 +8,7 @@ use super::checkpoint::{Record, SafePosition, Stage, StateTable, Stored, VERSION
 use super::cutover::{Swap, outcome};
 use super::error::EngineError;
 use super::inspector::{self, Inspected};
-use super::migration::Migration;
+use super::migration::{Migration, Visibility};
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::snapshot::Tables;
@@ -252,6 +252,7 @@ async fn fresh(
             let start = start_of(&facts, &safe, true);
             let migration = Migration {
                 spec: spec.clone(),
+                visibility: Visibility::on(&facts),
                 facts,
                 names,
                 original,
@@ -521,6 +522,7 @@ async fn resume(
     let codec = codec(&original, &ghost.definition, &key)?;
     let migration = Migration {
         spec: spec.clone(),
+        visibility: Visibility::on(facts),
         facts: facts.clone(),
         names: names.clone(),
         original,

@@ -179,3 +179,38 @@ pub async fn until(handle: &Handle, what: &str, condition: impl Fn(&Snapshot) ->
         }
     }
 }
+
+/// A server of a test's own, for settings that others must not see. Stopped when dropped.
+pub struct PrivateServer {
+    /// Its URL.
+    pub url: String,
+    /// Its folder.
+    pub dir: String,
+}
+
+impl PrivateServer {
+    /// Starts one with more options for `mysqld`.
+    pub async fn start(options: &[&str]) -> Self {
+        let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());
+        let mut command = tokio::process::Command::new(&script);
+        command.args(["start", "--fast", "--"]).args(options).stdin(std::process::Stdio::null());
+        let output = command.output().await.unwrap_or_else(|e| panic!("{script}: {e}"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{script} failed: {}", String::from_utf8_lossy(&output.stderr));
+        let of = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .unwrap_or_else(|| panic!("{script} did not print {name}: {text}"))
+                .trim_matches('\'')
+                .to_owned()
+        };
+        Self { url: of("MYSQL_URL"), dir: of("MYSQL_DIR") }
+    }
+}
+
+impl Drop for PrivateServer {
+    fn drop(&mut self) {
+        let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());
+        let _ = std::process::Command::new(script).args(["stop", &self.dir, "--delete"]).stdout(std::process::Stdio::null()).status();
+    }
+}
