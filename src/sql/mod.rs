@@ -8,7 +8,7 @@
 //! |---|---|
 //! | what does this ALTER do, and do we take it? | [`alter`] |
 //! | which column of the ghost comes from which column, and through which conversion? | [`mapping`] |
-//! | along which unique key do we copy and reconcile? | [`key::choose`] |
+//! | along which unique key do we copy and reconcile? | [`key::choose()`] |
 //! | how is a key value kept, compared and written as SQL? | [`key::KeyCodec`] |
 //! | what does SHOW CREATE TABLE say, and how does the ghost's differ? | [`create`] |
 //!

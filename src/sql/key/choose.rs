@@ -1,17 +1,4 @@
 //! Which unique key a migration walks along.
-//!
-//! # Which can
-//! A visible unique BTREE index of the original with plain columns (no prefix, no expression, not nullable, no FLOAT, DOUBLE,
-//! JSON, TEXT, BLOB or spatial type, not VIRTUAL), all of them kept by the ALTER under a conversion that keeps the value
-//! ([`conversion_keeps_key`]); and on the ghost a unique index on some of these columns, so that the key is unique there, with
-//! a visible index that finds a row by them.
-//!
-//! # Which is taken
-//! 1. the primary key, since it is the order of the rows;
-//! 2. a key of integers only;
-//! 3. fewer columns;
-//! 4. fewer bytes;
-//! 5. the name that comes first.
 
 use std::fmt;
 
@@ -118,7 +105,20 @@ impl fmt::Display for NoUsableKey {
     }
 }
 
-/// Chooses the migration key; the ranking is in the module's documentation.
+/// Chooses the migration key.
+///
+/// # Which can
+/// A visible unique BTREE index of the original with plain columns (no prefix, no expression, not nullable, no FLOAT, DOUBLE,
+/// JSON, TEXT, BLOB or spatial type, not VIRTUAL), all of them kept by the ALTER under a conversion that keeps the value
+/// ([`conversion_keeps_key`]); and on the ghost a unique index on some of these columns, so that the key is unique there, with
+/// a visible index that finds a row by them.
+///
+/// # Which is taken
+/// 1. the primary key, since it is the order of the rows;
+/// 2. a key of integers only;
+/// 3. fewer columns;
+/// 4. fewer bytes;
+/// 5. the name that comes first.
 ///
 /// # Errors
 /// [`NoUsableKey`] names every unique index and why it cannot be used.
@@ -238,6 +238,8 @@ fn usable_column(column: &Column) -> Result<(), Rejection> {
         T::Float { .. } | T::Text | T::Blob | T::Json | T::Geometry | T::Vector | T::Other(_) => {
             Err(Rejection::Type(column.name.clone(), type_name(column)))
         }
+        // mysql_common 0.37 decodes negative values of these wrongly from the binary log (the fraction is taken as unsigned).
+        T::Time { fsp: 1 | 2 } => Err(Rejection::Type(column.name.clone(), type_name(column))),
         // A string whose character set is not known could not be written as a literal.
         T::Char { .. } | T::VarChar { .. } if column.charset.is_none() || column.collation.is_none() => {
             Err(Rejection::Type(column.name.clone(), type_name(column)))

@@ -70,7 +70,7 @@ pub(super) struct CodecColumn {
 }
 
 impl KeyCodec {
-    /// The codec for a key that [`super::choose`] chose.
+    /// The codec for a key that [`super::choose()`] chose.
     ///
     /// # Errors
     /// [`KeyError::MissingColumn`] or [`KeyError::UnusableType`] if the key is not of these tables.

@@ -1,28 +1,29 @@
 //! The migration key: along which unique key a table is copied and reconciled, and key values as values.
 //!
-//! A key is chosen by [`choose`], kept as a [`Key`] (bytes, a few for each row that changed), read and written by [`KeyCodec`].
+//! A key is chosen by [`choose()`], kept as a [`Key`] (bytes, a few for each row that changed), read and written by [`KeyCodec`].
 //!
-//! * [`mod@choose`]: which index, and why not the others.
-//! * [`value`]: one column's value: from a row or the binary log to bytes and back to a literal.
-//! * [`codec`]: the whole tuple; encode, compare.
-//! * [`predicate`]: the SQL: lists, ranges, classification.
+//! * `choose`: which index, and why not the others.
+//! * `value`: one column's value: from a row or the binary log to bytes and back to a literal.
+//! * `codec`: the whole tuple; encode, compare.
+//! * `predicate`: the SQL: lists, ranges, classification.
 //!
 //! Promises: the same stored value gives the same [`Key`] whether it was read by SELECT or from the binary log; two different
 //! stored values never give the same one; nothing here panics on any value. Whether two *different* keys are one to the server
 //! (`'a'` and `'A'` under a case-insensitive collation) only the server says.
 
-pub mod choose;
-pub mod codec;
-pub mod predicate;
-pub mod value;
+mod choose;
+mod codec;
+mod predicate;
+mod value;
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
-pub use choose::{KeyColumn, MigrationKey, NoUsableKey, Rejection, choose};
+pub use choose::{KeyColumn, MigrationKey, NoUsableKey, Rejection, choose, conversion_keeps_key};
 pub use codec::{KeyCodec, KeyError};
+pub use predicate::{BEYOND_FRONTIER, IN_NO_RANGE};
 
 use super::quote;
 

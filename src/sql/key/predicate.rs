@@ -64,11 +64,14 @@ impl KeyCodec {
     /// On a ghost whose key has another collation, keys that only the ghost takes for equal are told apart by the original's
     /// collation: reconciling `'a'` must not touch the row `'A'` that is another one on the original.
     pub fn in_list<'k>(&self, side: Side, keys: impl Iterator<Item = &'k Key>) -> String {
-        let tuples: Vec<String> = keys.map(|k| self.tuple(k)).collect();
-        if tuples.is_empty() {
+        let keys: Vec<&Key> = keys.collect();
+        if keys.is_empty() {
             return "FALSE".to_owned();
         }
-        let tuples = tuples.join(", ");
+        if self.columns.len() > 1 && self.columns.iter().any(|c| c.kind.is_text_in_rows()) {
+            return format!("({})", keys.iter().map(|k| self.equals(side, k)).collect::<Vec<_>>().join(" OR "));
+        }
+        let tuples = keys.iter().map(|k| self.tuple(k)).collect::<Vec<_>>().join(", ");
         let mut terms = vec![format!("{} IN ({tuples})", row(self.columns.iter().map(|c| c.bare(side)).collect()))];
         if self.columns.iter().any(|c| c.differs(side)) {
             terms.push(format!("{} IN ({tuples})", row(self.columns.iter().map(|c| c.ordered(side)).collect())));
@@ -81,7 +84,8 @@ impl KeyCodec {
     /// A tuple is compared column by column with the leading column's bound once more on its own: a row constructor
     /// (`(a, b) > (1, 2)`) is no range to the optimizer.
     pub fn range(&self, side: Side, range: &KeyRange) -> String {
-        let columns: Vec<Comparand> = self.columns.iter().map(|c| Comparand { text: c.ordered(side), descending: c.descending }).collect();
+        let comparand = |c: &CodecColumn| Comparand { text: c.ordered(side), descending: c.descending, largest: c.kind.enumerable() };
+        let columns: Vec<Comparand> = self.columns.iter().map(comparand).collect();
         let bound = |key: &Option<Key>| key.as_ref().map(|k| self.literals(k));
         range_terms(&columns, bound(&range.lo).as_deref(), bound(&range.hi).as_deref())
     }
@@ -100,7 +104,7 @@ impl KeyCodec {
             .iter()
             .enumerate()
             // What the client may compare is compared by its encoding, which is turned round where the index is.
-            .map(|(i, c)| Comparand { text: format!("k{i}"), descending: c.descending && !c.kind.comparable() })
+            .map(|(i, c)| Comparand { text: format!("k{i}"), descending: c.descending && !c.kind.comparable(), largest: None })
             .collect();
         let bound = |key: Option<&Key>| key.map(|k| self.comparison_literals(k));
         let mut cases = String::new();
@@ -163,6 +167,8 @@ impl CodecColumn {
 struct Comparand {
     text: String,
     descending: bool,
+    /// Set if a bound is to be written as a list of the numbers from 0 to this one.
+    largest: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -180,6 +186,21 @@ impl Comparand {
             (Bound::Lower, false) | (Bound::Upper, true) => ">",
             (Bound::Lower, true) | (Bound::Upper, false) => "<",
         }
+    }
+
+    /// `column operator literal`
+    fn compare(&self, operator: &str, literal: &str) -> String {
+        let (Some(largest), Ok(number)) = (self.largest, literal.parse::<u64>()) else {
+            return format!("{} {operator} {literal}", self.text);
+        };
+        let fits = |n: &u64| match operator {
+            ">" => *n > number,
+            ">=" => *n >= number,
+            "<" => *n < number,
+            _ => *n <= number,
+        };
+        let numbers: Vec<String> = (0..=largest).filter(fits).map(|n| n.to_string()).collect();
+        if numbers.is_empty() { "FALSE".to_owned() } else { format!("{} IN ({})", self.text, numbers.join(", ")) }
     }
 
     fn inclusive(&self, bound: Bound) -> &'static str {
@@ -215,16 +236,16 @@ fn bound_terms(columns: &[Comparand], literals: &[String], bound: Bound, terms: 
     let pairs: Vec<(&Comparand, &String)> = columns.iter().zip(literals).collect();
     let Some((first, rest)) = pairs.split_first() else { return };
     if rest.is_empty() {
-        terms.push(format!("{} {} {}", first.0.text, last_operator(first.0), first.1));
+        terms.push(first.0.compare(last_operator(first.0), first.1));
         return;
     }
     let mut alternatives = Vec::new();
     for (i, (column, literal)) in pairs.iter().enumerate() {
         let operator = if i + 1 == pairs.len() { last_operator(column) } else { column.strict(bound) };
         let equal = pairs.iter().take(i).map(|(c, l)| format!("{} = {l}", c.text));
-        alternatives.push(conjunction(equal.chain([format!("{} {operator} {literal}", column.text)]).collect()));
+        alternatives.push(conjunction(equal.chain([column.compare(operator, literal)]).collect()));
     }
-    terms.push(format!("{} {} {}", first.0.text, first.0.inclusive(bound), first.1));
+    terms.push(first.0.compare(first.0.inclusive(bound), first.1));
     terms.push(format!("({})", alternatives.join(" OR ")));
 }
 

@@ -123,6 +123,23 @@ fn another_collation_on_the_ghost() {
 }
 
 #[test]
+fn enums_are_neither_rows_nor_ranges() {
+    let labels = || ["x", "y", "z"].map(str::to_owned).to_vec();
+    let columns = [column("e", ColumnType::Enum { labels: labels() }), column("a", INT)];
+    let c = same(&columns, &["e", "a"]);
+    assert_eq!(c.select_list(Side::Original), "CAST(`e` AS UNSIGNED), `a`");
+    let k = |e: u64, a: i64| key(&c, &[Value::UInt(e), Value::Int(a)]);
+    assert_eq!(c.in_list(Side::Original, [&k(1, 2), &k(3, 4)].into_iter()), "((`e` = 1 AND `a` = 2) OR (`e` = 3 AND `a` = 4))");
+    let range = KeyRange { lo: Some(k(2, 5)), hi: None };
+    assert_eq!(c.range(Side::Original, &range), "(`e` IN (2, 3) AND (`e` IN (3) OR (`e` = 2 AND `a` > 5)))");
+    let alone = same(&columns, &["-e"]);
+    let (one, three) = (key(&alone, &[Value::UInt(1)]), key(&alone, &[Value::UInt(3)]));
+    assert_eq!(alone.in_list(Side::Original, [&one].into_iter()), "`e` IN (1)");
+    assert_eq!(alone.range(Side::Original, &KeyRange { lo: Some(one), hi: None }), "`e` IN (0)");
+    assert_eq!(alone.range(Side::Original, &KeyRange { lo: None, hi: Some(three) }), "`e` IN (3)");
+}
+
+#[test]
 fn what_is_no_key() {
     let c = same(&[column("a", INT), column("b", BYTES)], &["a", "b"]);
     assert_eq!(c.encode_row(&[Value::Int(1)]), Err(KeyError::WrongCount { expected: 2, found: 1 }));

@@ -4,8 +4,6 @@
 //! order; DECIMAL 8 or more; BINARY its length. Strings are the stored bytes in the column's own character set: no conversion
 //! anywhere, hence no loss, and no comparison here either (but for binary ones).
 
-use std::cmp::Ordering;
-
 use mysql_async::Value;
 
 use super::super::quote;
@@ -13,6 +11,9 @@ use super::super::table::{Column, ColumnType};
 
 /// A DECIMAL of up to this many digits fits an i64 scaled to an integer.
 const SMALL_DECIMAL: u8 = 18;
+
+/// Longest list of numbers that stands for a bound: all ENUMs one meets, SETs of eight members.
+const MAX_ENUMERATED: u64 = 256;
 
 /// 838:59:59.999999, the largest TIME, in microseconds.
 const MAX_TIME: i64 = 3_020_399_999_999;
@@ -34,11 +35,18 @@ pub enum Kind {
         /// Digits after the point.
         scale: u8,
     },
-    /// ENUM (an index), SET (bits) and BIT: a number the server compares as such.
-    Number {
-        /// How the binary log writes it.
-        log: NumberInLog,
+    /// ENUM: the index of its label, 0 for the empty error value.
+    Enum {
+        /// How many there are.
+        labels: usize,
     },
+    /// SET: a bit for each of its members.
+    Set {
+        /// How many there are.
+        labels: usize,
+    },
+    /// BIT: a number.
+    Bit,
     /// YEAR.
     Year,
     /// DATE.
@@ -76,17 +84,6 @@ pub enum Kind {
     VarBinary,
 }
 
-/// What the binary log has for a number that is not an integer type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NumberInLog {
-    /// An integer (ENUM).
-    Integer,
-    /// Bytes, least significant first (SET).
-    LittleEndian,
-    /// Bytes, most significant first (BIT).
-    BigEndian,
-}
-
 /// Where a value was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -102,9 +99,9 @@ impl Kind {
         Some(match &column.column_type {
             ColumnType::Integer { bits, unsigned } => Kind::Integer { bits: *bits, unsigned: *unsigned },
             ColumnType::Decimal { precision, scale, .. } => Kind::Decimal { precision: *precision, scale: *scale },
-            ColumnType::Bit { .. } => Kind::Number { log: NumberInLog::BigEndian },
-            ColumnType::Enum { .. } => Kind::Number { log: NumberInLog::Integer },
-            ColumnType::Set { .. } => Kind::Number { log: NumberInLog::LittleEndian },
+            ColumnType::Bit { .. } => Kind::Bit,
+            ColumnType::Enum { labels } => Kind::Enum { labels: labels.len() },
+            ColumnType::Set { labels } => Kind::Set { labels: labels.len() },
             ColumnType::Year => Kind::Year,
             ColumnType::Date => Kind::Date,
             ColumnType::Time { fsp } => Kind::Time { fsp: *fsp },
@@ -130,6 +127,23 @@ impl Kind {
         }
     }
 
+    /// Whether the server compares the column as text inside a row constructor, where a number then matches nothing:
+    /// `(a, e) IN ((1, 2))` finds no row though `a = 1 AND e = 2` does (MySQL 9.7, ENUM and SET).
+    pub fn is_text_in_rows(&self) -> bool {
+        matches!(self, Kind::Enum { .. } | Kind::Set { .. })
+    }
+
+    /// The largest number of a type whose `<` and `>` no index serves (ENUM and SET: their numbers are compared after the
+    /// fact), if there are few: then a bound is better written as a list.
+    pub fn enumerable(&self) -> Option<u64> {
+        let largest = match self {
+            Kind::Enum { labels } => u64::try_from(*labels).ok()?,
+            Kind::Set { labels } => 1_u64.checked_shl(u32::try_from(*labels).ok()?)?.checked_sub(1)?,
+            _ => return None,
+        };
+        (largest <= MAX_ENUMERATED).then_some(largest)
+    }
+
     /// Length of the encoding, if it is always the same.
     pub fn fixed_length(&self) -> Option<usize> {
         match self {
@@ -144,7 +158,7 @@ impl Kind {
     pub fn select(&self, quoted_column: &str) -> String {
         match self {
             // Adding zero would go through DOUBLE, which has 53 bits and a SET 64.
-            Kind::Number { .. } => format!("CAST({quoted_column} AS UNSIGNED)"),
+            Kind::Enum { .. } | Kind::Set { .. } | Kind::Bit => format!("CAST({quoted_column} AS UNSIGNED)"),
             Kind::Text { .. } => format!("CAST({quoted_column} AS BINARY)"),
             _ => quoted_column.to_owned(),
         }
@@ -155,10 +169,10 @@ impl Kind {
         match self {
             Kind::Integer { bits, unsigned } => encode_integer(value, *bits, *unsigned, origin),
             Kind::Decimal { precision, scale } => encode_decimal(text(value)?, *precision, *scale),
-            Kind::Number { log } => {
-                let number = match (origin, log, value) {
-                    (Origin::Log, NumberInLog::LittleEndian, Value::Bytes(b)) => from_bytes(b.iter().rev())?,
-                    (Origin::Log, NumberInLog::BigEndian, Value::Bytes(b)) => from_bytes(b.iter())?,
+            Kind::Enum { .. } | Kind::Set { .. } | Kind::Bit => {
+                let number = match (self, value) {
+                    (Kind::Set { .. }, Value::Bytes(b)) if origin == Origin::Log => from_bytes(b.iter().rev())?,
+                    (Kind::Bit, Value::Bytes(b)) if origin == Origin::Log => from_bytes(b.iter())?,
                     _ => u64::try_from(integer(value)?).ok()?,
                 };
                 Some(number.to_be_bytes().to_vec())
@@ -203,7 +217,7 @@ impl Kind {
     pub fn literal(&self, encoded: &[u8]) -> Option<String> {
         let number = || Some(u64::from_be_bytes(encoded.try_into().ok()?));
         Some(match self {
-            Kind::Integer { unsigned: true, .. } | Kind::Number { .. } => number()?.to_string(),
+            Kind::Integer { unsigned: true, .. } | Kind::Enum { .. } | Kind::Set { .. } | Kind::Bit => number()?.to_string(),
             Kind::Integer { .. } => unflip_sign(number()?).to_string(),
             Kind::Decimal { precision, scale } => decode_decimal(encoded, *precision, *scale)?,
             // Text: the number 0 would be taken for 2000.
@@ -226,11 +240,6 @@ impl Kind {
             }
             Kind::VarBinary => format!("_binary X'{}'", quote::hex(encoded)),
         })
-    }
-
-    /// The order of two encodings; `None` where only the server may compare.
-    pub fn compare(&self, a: &[u8], b: &[u8]) -> Option<Ordering> {
-        (a == b || self.comparable()).then(|| a.cmp(b))
     }
 }
 
@@ -560,10 +569,10 @@ mod tests {
                 t("0.000000000000000000000000000001"),
                 "0.000000000000000000000000000001",
             ),
-            (Kind::Number { log: NumberInLog::Integer }, Value::UInt(3), Value::Int(3), "3"),
-            (Kind::Number { log: NumberInLog::LittleEndian }, t("258"), b(&[2, 1]), "258"),
-            (Kind::Number { log: NumberInLog::BigEndian }, Value::UInt(258), b(&[1, 2]), "258"),
-            (Kind::Number { log: NumberInLog::LittleEndian }, Value::UInt(u64::MAX), b(&[255; 8]), "18446744073709551615"),
+            (Kind::Enum { labels: 3 }, Value::UInt(3), Value::Int(3), "3"),
+            (Kind::Set { labels: 64 }, t("258"), b(&[2, 1]), "258"),
+            (Kind::Bit, Value::UInt(258), b(&[1, 2]), "258"),
+            (Kind::Set { labels: 64 }, Value::UInt(u64::MAX), b(&[255; 8]), "18446744073709551615"),
             (Kind::Year, Value::UInt(2024), t("2024"), "'2024'"),
             (Kind::Year, t("0000"), t("1900"), "'0000'"),
             (Kind::Date, t("2024-02-29"), Value::Date(2024, 2, 29, 0, 0, 0, 0), "'2024-02-29'"),
@@ -621,7 +630,8 @@ mod tests {
         prop_oneof![
             (prop::sample::select(vec![8_u8, 16, 24, 32, 64]), any::<bool>()).prop_map(|(bits, unsigned)| Kind::Integer { bits, unsigned }),
             (1_u8..=65, 0_u8..=30).prop_map(|(precision, scale)| Kind::Decimal { precision, scale: scale.min(precision) }),
-            Just(Kind::Number { log: NumberInLog::LittleEndian }),
+            Just(Kind::Set { labels: 9 }),
+            Just(Kind::Bit),
             Just(Kind::Year),
             Just(Kind::Date),
             (0_u8..=6).prop_map(|fsp| Kind::Time { fsp }),
