@@ -13,7 +13,7 @@
 use fastrand::Rng;
 use futures::TryStreamExt as _;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder, Params, Value, params};
+use mysql_async::{Conn, Opts, OptsBuilder, Params, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -288,7 +288,10 @@ impl Workload {
         let (mut accounts, mut tasks) = (Vec::new(), Vec::new());
         for writer in 0..plan.writers {
             let account = Arc::new(AsyncMutex::new(Account::new(writer, &plan)));
-            let conn = Conn::new(OptsBuilder::from_opts(Opts::from_url(&plan.url)?).db_name(Some(plan.database.clone())).prefer_socket(Some(false))).await?;
+            let conn = Conn::new(
+                OptsBuilder::from_opts(Opts::from_url(&plan.url)?).db_name(Some(plan.database.clone())).prefer_socket(Some(false)),
+            )
+            .await?;
             let one = Writer {
                 conn,
                 table: format!("`{}`", plan.table),
@@ -396,7 +399,11 @@ async fn compare(plan: &Plan, changed: &HashMap<i64, Option<Row>>) -> Result<u64
     };
     read.await.map_err(|error| format!("the table cannot be read for the comparison: {error}"))?;
     if found != wanted {
-        let missing = changed.iter().filter(|(_, row)| row.is_some()).map(|(id, _)| *id).chain((1..=i64::try_from(plan.rows).unwrap_or(0)).filter(|id| !changed.contains_key(id)));
+        let missing = changed
+            .iter()
+            .filter(|(_, row)| row.is_some())
+            .map(|(id, _)| *id)
+            .chain((1..=i64::try_from(plan.rows).unwrap_or(0)).filter(|id| !changed.contains_key(id)));
         let missing: Vec<i64> = missing.filter(|id| !present.contains(id)).take(NAMED).collect();
         differences.push(format!("{found} rows, must be {wanted}; missing: {missing:?}"));
     }
@@ -563,7 +570,8 @@ impl Writer {
                 self.insert(Some(id), account, draft).await
             }
             Step::UpdateHot => {
-                let hot = i64::try_from(account.writer).unwrap_or(0) + i64::try_from(account.writers).unwrap_or(1) * self.rng.i64(1..=HOT_ROWS);
+                let hot =
+                    i64::try_from(account.writer).unwrap_or(0) + i64::try_from(account.writers).unwrap_or(1) * self.rng.i64(1..=HOT_ROWS);
                 match draft.get(account, hot) {
                     Some(row) => self.update(hot, row, draft).await,
                     None => self.insert(Some(hot), account, draft).await,
@@ -575,7 +583,7 @@ impl Writer {
             },
             Step::Delete => {
                 let Some((id, _)) = self.pick(account, draft) else { return Ok(()) };
-                self.one("DELETE FROM {t} WHERE id = :id", params! { id }).await?;
+                self.one("DELETE FROM {t} WHERE id = ?", (id,)).await?;
                 draft.changes.insert(id, None);
                 Ok(())
             }
@@ -591,7 +599,7 @@ impl Writer {
                 if draft.get(account, to).is_some() {
                     return Ok(());
                 }
-                self.one("UPDATE {t} SET id = :to WHERE id = :id", params! { id, to }).await?;
+                self.one("UPDATE {t} SET id = ? WHERE id = ?", (to, id)).await?;
                 draft.changes.insert(id, None);
                 draft.changes.insert(to, Some(row));
                 Ok(())
@@ -617,15 +625,22 @@ impl Writer {
             account.next_reference += 1;
             account.next_reference
         });
-        let row = Row { writer: account.writer, customer: self.rng.i64(..100_003), amount: self.rng.i64(..1_000_000), reference, note: self.note("new") };
-        let values = params! {
-            "id" => id, "writer" => row.writer, "customer" => row.customer, "amount" => row.amount, "reference" => row.reference, "note" => row.note.clone(),
+        let row = Row {
+            writer: account.writer,
+            customer: self.rng.i64(0..100_003),
+            amount: self.rng.i64(0..1_000_000),
+            reference,
+            note: self.note("new"),
         };
-        self.one("INSERT INTO {t} (id, writer, customer, amount, reference, note) VALUES (:id, :writer, :customer, :amount / 100, :reference, :note)", values)
-            .await?;
+        let values = (id, row.writer, row.customer, row.amount, row.reference, row.note.clone());
+        self.one("INSERT INTO {t} (id, writer, customer, amount, reference, note) VALUES (?, ?, ?, ? / 100, ?, ?)", values).await?;
         let id = match id {
             Some(id) => id,
-            None => self.conn.last_insert_id().and_then(|id| i64::try_from(id).ok()).ok_or_else(|| Undone::Failed("an insert gave no id".into()))?,
+            None => self
+                .conn
+                .last_insert_id()
+                .and_then(|id| i64::try_from(id).ok())
+                .ok_or_else(|| Undone::Failed("an insert gave no id".into()))?,
         };
         if let Some(there) = draft.get(account, id) {
             return Err(Undone::Failed(format!("AUTO_INCREMENT gave {id} again, which is {there:?}")));
@@ -639,15 +654,12 @@ impl Writer {
         row.customer = (row.customer + 1) % 1_000_000;
         row.amount += 1;
         if self.rng.bool() {
-            self.one("UPDATE {t} SET customer = (customer + 1) % 1000000, amount = amount + 0.01 WHERE id = :id", params! { id }).await?;
+            self.one("UPDATE {t} SET customer = (customer + 1) % 1000000, amount = amount + 0.01 WHERE id = ?", (id,)).await?;
         } else {
             row.note = self.note("changed");
             let note = row.note.clone();
-            self.one(
-                "UPDATE {t} SET customer = (customer + 1) % 1000000, amount = amount + 0.01, note = :note WHERE id = :id",
-                params! { id, note },
-            )
-            .await?;
+            self.one("UPDATE {t} SET customer = (customer + 1) % 1000000, amount = amount + 0.01, note = ? WHERE id = ?", (note, id))
+                .await?;
         }
         draft.changes.insert(id, Some(row));
         Ok(())
@@ -660,13 +672,13 @@ impl Writer {
         if a == b {
             return Ok(());
         }
-        let set = "UPDATE {t} SET reference = :reference WHERE id = :id";
-        self.one(set, params! { "id" => a, "reference" => None::<i64> }).await?;
-        self.one(set, params! { "id" => b, "reference" => of_a }).await?;
+        let set = "UPDATE {t} SET reference = ? WHERE id = ?";
+        self.one(set, (None::<i64>, a)).await?;
+        self.one(set, (of_a, b)).await?;
         row_b.reference = Some(of_a);
         row_a.reference = None;
         if of_b.is_some() && self.rng.bool() {
-            self.one(set, params! { "id" => a, "reference" => of_b }).await?;
+            self.one(set, (of_b, a)).await?;
             row_a.reference = of_b;
         }
         draft.changes.insert(a, Some(row_a));
@@ -684,9 +696,10 @@ impl Writer {
     }
 
     /// A statement that must change exactly one row.
-    async fn one(&mut self, sql: &str, values: Params) -> Result<(), Undone> {
+    async fn one(&mut self, sql: &str, values: impl Into<Params>) -> Result<(), Undone> {
         let sql = sql.replace("{t}", &self.table);
-        let shown = format!("{sql} with {}", named(&values));
+        let values = values.into();
+        let shown = format!("{sql} with {}", shown(&values));
         self.statement(&sql, values).await?;
         match self.conn.affected_rows() {
             1 => Ok(()),
@@ -714,14 +727,9 @@ fn undone(sql: &str, error: mysql_async::Error) -> Undone {
     }
 }
 
-fn named(values: &Params) -> String {
+fn shown(values: &Params) -> String {
     match values {
-        Params::Named(values) => {
-            let mut list: Vec<String> =
-                values.iter().map(|(name, value): (&Vec<u8>, &Value)| format!("{} = {}", String::from_utf8_lossy(name), value.as_sql(true))).collect();
-            list.sort_unstable();
-            list.join(", ")
-        }
+        Params::Positional(values) => values.iter().map(|value: &Value| value.as_sql(true)).collect::<Vec<_>>().join(", "),
         _ => String::new(),
     }
 }
