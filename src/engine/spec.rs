@@ -1,5 +1,6 @@
 //! What a front end hands to the engine: one migration, fully resolved and validated, with no Kubernetes in it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use crate::mysql::{ServerAddress, Tls, TlsMode};
@@ -82,6 +83,8 @@ pub struct Controls {
     pub defer_indexes: DeferIndexes,
     /// Sleep this share of each chunk's time, in percent (0–1000).
     pub nice_ratio_percent: u16,
+    /// What holds the migration back.
+    pub limits: Limits,
     /// The longest that clients may wait in one cut-over attempt (1 s – 60 s).
     pub lock_timeout: Duration,
     /// What happens to the old table after the swap.
@@ -100,10 +103,74 @@ impl Default for Controls {
             target_chunk_time: Duration::from_millis(500),
             defer_indexes: DeferIndexes::Auto,
             nice_ratio_percent: 0,
+            limits: Limits::default(),
             lock_timeout: Duration::from_secs(3),
             old_table: OldTable::Keep,
         }
     }
+}
+
+/// `spec.throttle`: what holds the migration back. `None`, or an empty map, is no limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// A replica that is further behind holds copying. `None`: replicas are not looked at.
+    pub max_replica_lag: Option<Duration>,
+    /// Which replicas are looked at.
+    pub replicas: Replicas,
+    /// Status variables of the primary and the values above which copying is held. `Threads_running` and `Threads_connected` do not count
+    /// the engine's own sessions.
+    pub max_load: BTreeMap<String, u64>,
+    /// As above, for everything: the migration fails or hibernates.
+    pub critical_load: BTreeMap<String, u64>,
+    /// Which of the two.
+    pub critical_load_action: CriticalLoadAction,
+    /// How long a hibernation goes on after the load was last critical.
+    pub hibernation: Duration,
+    /// A query on the primary; a first column of the first row above zero holds copying.
+    pub throttle_query: Option<String>,
+    /// An `http` or `https` address; any answer but 200 holds copying.
+    pub throttle_http_url: Option<String>,
+    /// The longest InnoDB history list (unpurged transactions). `None`: it is not looked at.
+    pub max_history_list_length: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let threads = |n| BTreeMap::from([("Threads_running".to_owned(), n)]);
+        Self {
+            max_replica_lag: Some(Duration::from_secs(10)),
+            replicas: Replicas::Auto,
+            max_load: threads(50),
+            critical_load: threads(1000),
+            critical_load_action: CriticalLoadAction::Fail,
+            hibernation: Duration::from_secs(60),
+            throttle_query: None,
+            throttle_http_url: None,
+            max_history_list_length: Some(1_000_000),
+        }
+    }
+}
+
+/// `throttle.replicas`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Replicas {
+    /// Those that the primary lists with an address (`SHOW REPLICAS`).
+    #[default]
+    Auto,
+    /// These: `host`, or `host:port` where the port is not 3306.
+    Hosts(Vec<String>),
+    /// None.
+    None,
+}
+
+/// `throttle.criticalLoadAction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CriticalLoadAction {
+    /// The migration fails; a retry goes on with the work.
+    #[default]
+    Fail,
+    /// Nothing is written, not even changes, until the load has been lower for [`Limits::hibernation`].
+    Hibernate,
 }
 
 /// `copy.deferIndexes`.
