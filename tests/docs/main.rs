@@ -8,6 +8,7 @@ mod fields;
 mod links;
 mod metrics;
 mod reasons;
+mod words;
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -31,8 +32,14 @@ fn headings(page: &str, level: &str) -> BTreeSet<String> {
 
 /// The text under a heading, up to the next one of the same or a higher level.
 fn section<'a>(page: &'a str, level: &str, name: &str) -> &'a str {
-    let (_, rest) = page.split_once(&format!("{level} `{name}`\n")).unwrap_or_else(|| panic!("no section {name}"));
-    let end = (1..=level.len()).filter_map(|depth| rest.find(&format!("\n{} ", "#".repeat(depth)))).min().unwrap_or(rest.len());
+    section_of(page, &format!("{level} `{name}`"))
+}
+
+/// The text under a heading that is written like this.
+fn section_of<'a>(page: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    let level = heading.chars().take_while(|c| *c == '#').count();
+    let end = (1..=level).filter_map(|depth| rest.find(&format!("\n{} ", "#".repeat(depth)))).min().unwrap_or(rest.len());
     &rest[..end]
 }
 

@@ -1,0 +1,56 @@
+//! Words that a program may read: phases and Event reasons on the page are those of the code.
+
+use crate::{page, root, section_of};
+use std::{collections::BTreeSet, path::Path};
+use theseus::controller::status::PHASES;
+
+/// What stands in `code` font.
+fn code(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_has_every_phase_and_no_other() {
+    let page = page("docs/reference/schemamigration.md");
+    let (_, rest) = page.split_once("is one of these words:\n").unwrap();
+    let words = code(rest.split("\n\n").next().unwrap());
+    assert_eq!(words, PHASES.iter().map(|word| (*word).to_owned()).collect());
+}
+
+fn sources(folder: &Path, texts: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, texts);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            // Test modules come last in a file.
+            let text = std::fs::read_to_string(&path).unwrap();
+            texts.push(text.split("#[cfg(test)]").next().unwrap().to_owned());
+        }
+    }
+}
+
+#[test]
+fn the_page_has_every_event_and_no_other() {
+    let mut texts = Vec::new();
+    for room in ["src/controller", "src/engine"] {
+        sources(&root().join(room), &mut texts);
+    }
+    let mut used = BTreeSet::new();
+    for text in &texts {
+        // rustfmt may put the reason on the next line.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ").replace("( ", "(");
+        for call in ["Note::normal(\"", "Note::warning(\"", "publisher.notice(\"", ".notice(\""] {
+            used.extend(text.split(call).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+        }
+    }
+    assert!(used.contains("Swapped") && used.contains("Queued"), "{used:?}");
+    let page = page("docs/reference/schemamigration.md");
+    let table: String = section_of(&page, "## Events")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| line.split('|').next())
+        .map(|cell| format!("`{cell}"))
+        .collect();
+    assert_eq!(code(&table), used);
+}
