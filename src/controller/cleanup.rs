@@ -177,7 +177,7 @@ async fn release(visit: &Visit<'_>, entry: &mut Entry, left_behind: Option<Strin
 
 /// What a shutdown has to write down: an engine that finished while it was being stopped.
 pub fn is_worth_writing(outcome: &crate::engine::snapshot::Outcome) -> bool {
-    matches!(consequence(outcome.clone()), Consequence::Ends(_))
+    matches!(consequence(outcome.clone(), true), Consequence::Ends(_))
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ impl Entry {
         let made = tables(&snapshot, true);
         self.take_over(snapshot);
         self.waits_for_slot = None;
-        match consequence(outcome) {
+        match consequence(outcome, self.validated) {
             Consequence::Ends(end) => {
                 self.tables = match &end {
                     // A dry run has dropped what it made, a refusal made nothing, a cancelled one cleaned up unless it was told not to.

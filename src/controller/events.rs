@@ -1,6 +1,7 @@
 //! Events (`events.k8s.io/v1`), on transitions only. [`transitions`] is pure; [`Publisher`] sends.
 //!
 //! Notes hold no numbers that move: the recorder counts equal Events of six minutes as one and keeps the first note.
+use super::status::what_is_wrong;
 use crate::api::conditions::{ACCEPTED, PAUSED, READY, STALLED, SUCCEEDED, THROTTLED, Truth, find, is, shorten};
 use crate::api::status::SchemaMigrationStatus;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -54,8 +55,8 @@ pub fn transitions(before: &SchemaMigrationStatus, after: &SchemaMigrationStatus
             "Cancelled" => Some(Note::normal("Cancelled", message(SUCCEEDED))),
             // Told by the condition Paused.
             "Paused" => None,
-            "Retrying" => Some(Note::warning("Retrying", message(READY))),
-            failure if stalled => Some(Note::warning(failure, message(STALLED))),
+            "Retrying" => Some(Note::warning("Retrying", what_is_wrong(&message(READY)))),
+            failure if stalled => Some(Note::warning(failure, what_is_wrong(&message(STALLED)))),
             other => Some(Note::normal(other, message(READY))),
         });
     }

@@ -163,7 +163,8 @@ impl Visit<'_> {
         self.write(entry, problem.as_deref(), false).await?;
         let after = drive::aftermath(self, entry).await?;
         if self.write(entry, problem.as_deref(), false).await? == Urgency::Whenever {
-            return Ok(Action::requeue(after.unwrap_or(REFRESH).min(REFRESH)));
+            let next = [after, entry.wait()].into_iter().flatten().min().unwrap_or(REFRESH);
+            return Ok(Action::requeue(next.min(REFRESH)));
         }
         Ok(Action::requeue(match (&entry.state, after) {
             (State::Working, _) => REFRESH,

@@ -27,6 +27,8 @@ type GuardedServer = DeserializeGuard<MySQLServer>;
 
 /// How often a server is asked.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// How often one is asked that is not ready: somebody may be mending it.
+const INTERVAL_NOT_READY: Duration = Duration::from_secs(15);
 /// Connecting and one answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
 /// Probes at once.
@@ -98,13 +100,14 @@ async fn visit(object: Arc<GuardedServer>, ctx: Arc<Context>) -> Result<Action, 
         }
         Found::Missing(error) => Verdict { ready: false, reason: error.reason().to_string(), message: error.to_string() },
     };
+    let interval = if verdict.ready { INTERVAL } else { INTERVAL_NOT_READY };
     let facts = match found {
         Found::Facts(facts) => Some(facts),
         _ => None,
     };
     write(&ctx, &server.metadata, server.status.as_ref().unwrap_or(&MySQLServerStatus::default()), facts.as_ref(), verdict).await?;
     ctx.forget_failures(server.metadata.uid.as_deref().unwrap_or_default());
-    Ok(Action::requeue(INTERVAL))
+    Ok(Action::requeue(interval))
 }
 
 async fn probe(address: &crate::mysql::ServerAddress) -> Result<ServerFacts, MySqlError> {

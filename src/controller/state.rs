@@ -93,8 +93,14 @@ pub enum Consequence {
 /// Reads an engine's outcome.
 ///
 /// Another engine that still holds the lock (the operator's Pod before this one, cut off from the API server) goes away by itself, and so does
-/// a server that cannot be reached: such ends are tried again. Every other failure is final.
-pub fn consequence(outcome: Outcome) -> Consequence {
+/// a server that cannot be reached: such ends are tried again. A login that is refused to a migration that was at work already (`validated`) is
+/// a password that was changed: the next engine takes the new one from the Secret. Every other failure is final.
+pub fn consequence(outcome: Outcome, validated: bool) -> Consequence {
+    let passes = |reason| match reason {
+        Reason::LockHeldElsewhere | Reason::Fenced | Reason::ConnectionFailed => true,
+        Reason::AccessDenied => validated,
+        _ => false,
+    };
     match outcome {
         Outcome::Succeeded => Consequence::Ends(End::Succeeded { proven: false }),
         Outcome::Proven => Consequence::Ends(End::Succeeded { proven: true }),
@@ -102,9 +108,7 @@ pub fn consequence(outcome: Outcome) -> Consequence {
             Consequence::Ends(End::Cancelled { message: "cancelled before the swap; the original table is as it was".to_owned() })
         }
         Outcome::Stopped => Consequence::Stopped,
-        Outcome::Refused { reason, message } | Outcome::Failed { reason, message }
-            if matches!(reason, Reason::LockHeldElsewhere | Reason::Fenced | Reason::ConnectionFailed) =>
-        {
+        Outcome::Refused { reason, message } | Outcome::Failed { reason, message } if passes(reason) => {
             Consequence::TryAgain { reason, message }
         }
         Outcome::Refused { reason, message } => Consequence::Ends(End::Refused { reason: reason.to_string(), message }),
@@ -129,13 +133,15 @@ mod tests {
                 Reason::Cancelled => Consequence::Ends(End::Cancelled { message: message() }),
                 _ => Consequence::Ends(End::Failed { reason: reason.to_string(), message: message() }),
             };
-            assert_eq!(consequence(Outcome::Failed { reason, message: message() }), expected);
+            assert_eq!(consequence(Outcome::Failed { reason, message: message() }, false), expected);
         }
-        assert_eq!(consequence(Outcome::Stopped), Consequence::Stopped);
-        assert_eq!(consequence(Outcome::Proven), Consequence::Ends(End::Succeeded { proven: true }));
-        assert_eq!(consequence(Outcome::Unknown { message: message() }), Consequence::Ends(End::Unknown { message: message() }));
+        let denied = Outcome::Refused { reason: Reason::AccessDenied, message: message() };
+        assert_eq!(consequence(denied, true), Consequence::TryAgain { reason: Reason::AccessDenied, message: message() });
+        assert_eq!(consequence(Outcome::Stopped, false), Consequence::Stopped);
+        assert_eq!(consequence(Outcome::Proven, false), Consequence::Ends(End::Succeeded { proven: true }));
+        assert_eq!(consequence(Outcome::Unknown { message: message() }, false), Consequence::Ends(End::Unknown { message: message() }));
         let refused = Outcome::Refused { reason: Reason::NoUsableKey, message: message() };
-        assert_eq!(consequence(refused), Consequence::Ends(End::Refused { reason: "NoUsableKey".to_owned(), message: message() }));
+        assert_eq!(consequence(refused, false), Consequence::Ends(End::Refused { reason: "NoUsableKey".to_owned(), message: message() }));
     }
 
     #[test]

@@ -220,7 +220,7 @@ fn message(scene: &Scene<'_>) -> String {
         State::Queued(why) => why.clone(),
         State::Paused => "paused; the work is kept".to_owned(),
         State::Retrying(trouble) | State::Blocked(trouble) => {
-            format!("{}; next attempt at {}", trouble.message, clock(trouble.next_attempt))
+            format!("{}{NEXT_ATTEMPT}{}", trouble.message, clock(trouble.next_attempt))
         }
         State::Working => working(scene),
         State::Ended(End::Succeeded { proven: true }) => "dry run: the change can be made; nothing was changed".to_owned(),
@@ -237,7 +237,7 @@ fn working(scene: &Scene<'_>) -> String {
     }
     let Some(snapshot) = scene.snapshot else { return "starting".to_owned() };
     if let Some(retrying) = &snapshot.retrying {
-        let next = Timestamp::try_from(retrying.next_attempt).map(|at| format!("; next attempt at {}", clock(at))).unwrap_or_default();
+        let next = Timestamp::try_from(retrying.next_attempt).map(|at| format!("{NEXT_ATTEMPT}{}", clock(at))).unwrap_or_default();
         return format!("{}: {}{next}", retrying.reason, retrying.message);
     }
     let progress = &snapshot.progress;
@@ -267,6 +267,14 @@ fn throttle_words(throttle: &crate::engine::snapshot::Throttle) -> String {
 
 fn clock(at: Timestamp) -> String {
     time(at).0.to_string()
+}
+
+/// What stands between an error and the time of the next attempt, at the end of a message.
+const NEXT_ATTEMPT: &str = "; next attempt at ";
+
+/// A message without the time of the next attempt: what is wrong, which is the same at each attempt.
+pub fn what_is_wrong(message: &str) -> &str {
+    message.rsplit_once(NEXT_ATTEMPT).map_or(message, |(wrong, _)| wrong)
 }
 
 /// How soon a status has to be written.
@@ -302,7 +310,9 @@ fn essence(status: &SchemaMigrationStatus) -> SchemaMigrationStatus {
         essence.throttle = None;
     }
     for condition in &mut essence.conditions {
-        condition.message.clear();
+        // An error that becomes another one is news.
+        condition.message =
+            if condition.message.contains(NEXT_ATTEMPT) { what_is_wrong(&condition.message).to_owned() } else { String::new() };
     }
     essence
 }

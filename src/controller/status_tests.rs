@@ -163,3 +163,21 @@ fn every_phase_is_in_the_list_for_metrics() {
         assert!(PHASES.contains(&status.phase.as_deref().unwrap()), "{engine_phase:?}");
     }
 }
+
+#[test]
+fn an_error_that_becomes_another_one_is_urgent_and_its_next_attempt_is_not() {
+    let retrying = |message: &str, at_second| Given {
+        state: State::Retrying(crate::controller::state::Trouble {
+            reason: crate::engine::reason::Reason::SecretNotFound,
+            message: message.to_owned(),
+            next_attempt: at(at_second),
+        }),
+        ..Given::default()
+    };
+    let before = built(&retrying("no Secret", 1));
+    assert_eq!(before.message.as_deref(), Some("no Secret; next attempt at 1970-01-01T00:00:01Z"));
+    assert_eq!(what_is_wrong(before.message.as_deref().unwrap()), "no Secret");
+    let again = |given: Given| built(&Given { previous: before.clone(), ..given });
+    assert_eq!(urgency(&before, &again(retrying("no Secret", 2))), Urgency::Whenever);
+    assert_eq!(urgency(&before, &again(retrying("no server", 2))), Urgency::Now);
+}
