@@ -8,7 +8,7 @@ use crate::api::schema_migration::{
     Mode as ApiMode, SchemaMigrationSpec,
 };
 use crate::engine::reason::Reason;
-use crate::engine::spec::{Algorithm, Controls, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable};
+use crate::engine::spec::{Algorithm, Controls, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, VerifyPolicy};
 use std::time::Duration;
 
 /// A spec that makes no sense; no retry cures it.
@@ -94,6 +94,7 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents) -> Result<Control
         },
         nice_ratio_percent: number("spec.throttle.niceRatioPercent", spec.throttle.nice_ratio_percent, 0, 1000)?,
         limits: Limits::default(),
+        verify: VerifyPolicy::Always,
         lock_timeout: between("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout, Duration::from_secs(1), Duration::from_secs(60))?,
         old_table: OldTable::Keep,
     })

@@ -6,7 +6,7 @@
 
 use crate::mysql::{BinlogPosition, GtidSet};
 use crate::sql::key::Key;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
@@ -38,6 +38,8 @@ struct State {
     prepared: Vec<(String, StreamPoint, Vec<Key>)>,
     notice: Option<StreamNotice>,
     seen: u64,
+    /// Keys that the verifier observes, and whether an event has named them since.
+    observed: HashMap<Key, bool>,
 }
 
 /// The dirty set.
@@ -79,6 +81,7 @@ impl Inbox {
                 prepared: Vec::new(),
                 notice: None,
                 seen: 0,
+                observed: HashMap::new(),
             }),
             position,
             room: Notify::new(),
@@ -97,6 +100,13 @@ impl Inbox {
         {
             let mut state = self.lock();
             state.seen += images;
+            if !state.observed.is_empty() {
+                for key in keys.iter() {
+                    if let Some(touched) = state.observed.get_mut(key) {
+                        *touched = true;
+                    }
+                }
+            }
             add(&mut state, keys.drain(..));
             if let Some((uuid, tag, number)) = gtid {
                 state.fresh.insert(uuid, &tag, number);
@@ -153,6 +163,16 @@ impl Inbox {
     /// Makes keys dirty that no event named: holders of a conflicting value, rows found different.
     pub fn add(&self, keys: impl IntoIterator<Item = Key>) {
         add(&mut self.lock(), keys.into_iter());
+    }
+
+    /// Starts to notice events on these keys, and on no others.
+    pub fn observe(&self, keys: &[Key]) {
+        self.lock().observed = keys.iter().map(|k| (k.clone(), false)).collect();
+    }
+
+    /// The observed keys that an event has named since; observing ends.
+    pub fn observed(&self) -> HashSet<Key> {
+        std::mem::take(&mut self.lock().observed).into_iter().filter_map(|(key, touched)| touched.then_some(key)).collect()
     }
 
     /// The present point.

@@ -16,16 +16,19 @@ use super::prepare::{self, Leftovers, Prepared, Ready};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying};
-use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, OldTable};
+use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, OldTable, VerifyPolicy};
 use super::streamer::rows::KeyColumn;
 use super::streamer::{Streamer, Watched};
+use super::throttler;
+use super::throttler::decide::Decision;
+use super::verifier::Verifier;
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
 use crate::sql::names::TableNames;
 use crate::sql::quote;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -223,6 +226,9 @@ impl Migrator {
         let streamer = Streamer::open(&self.spec.server, start, &log_end, watched(&migration)?, Arc::clone(&inbox)).await?;
         spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
         spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
+        let (decided, throttler) =
+            throttler::start(&self.spec.server, migration.state.clone(), self.controls.clone(), self.publisher.clone(), cancel.clone());
+        spawn(tasks, "throttler", throttler);
 
         let board = Arc::new(Mutex::new(board));
         let records = Arc::new(Mutex::new(Vec::new()));
@@ -247,6 +253,7 @@ impl Migrator {
             flushed,
             self.controls.clone(),
             allowed,
+            decided.clone(),
             self.publisher.clone(),
             records,
         ));
@@ -264,12 +271,15 @@ impl Migrator {
             lock: None,
             publisher: self.publisher.clone(),
             controls: self.controls.clone(),
+            decided,
             stop: self.stop.clone(),
             cancel: cancel.clone(),
             flushed: flushed_tx,
             copying,
             _allowed: allowed_tx,
             index_build: None,
+            verified: None,
+            quiet: Arc::default(),
             rate: Rate::new(Instant::now(), self.publisher.progress().rows_copied),
             lag: Lag::default(),
             failures: 0,
@@ -377,6 +387,7 @@ struct Run {
     lock: Option<Session>,
     publisher: Publisher,
     controls: watch::Receiver<Controls>,
+    decided: watch::Receiver<Decision>,
     stop: CancellationToken,
     cancel: CancellationToken,
     flushed: watch::Sender<Flushed>,
@@ -384,6 +395,10 @@ struct Run {
     copying: u16,
     _allowed: watch::Sender<u16>,
     index_build: Option<()>,
+    /// The verification's first whole pass, once it is under way.
+    verified: Option<watch::Receiver<bool>>,
+    /// Keeps the verification's reads out of the cut-over.
+    quiet: Arc<RwLock<()>>,
     rate: Rate,
     lag: Lag,
     failures: u32,
@@ -400,8 +415,9 @@ impl Run {
             // 1. Wait for something to do.
             let pause = if self.copying > 0 { CYCLE_COPYING } else { CYCLE_TAIL };
             let due = last_cycle + pause;
+            let resting = self.decided.borrow().apply.is_some();
             let hurry = self.applier.backlog() >= CYCLE_KEYS || last_taken >= SMALL_BACKLOG && self.copying == 0;
-            if !hurry {
+            if resting || !hurry {
                 tokio::select! {
                     () = self.stop.cancelled() => return Ok(None),
                     Some(done) = tasks.join_next() => self.joined(done)?,
@@ -410,6 +426,8 @@ impl Run {
                             return Ok(None);
                         }
                     }
+                    // Its end is seen below, among the tasks.
+                    Ok(()) = self.decided.changed() => {}
                     () = tokio::time::sleep_until(due.into()) => {}
                 }
             }
@@ -418,12 +436,21 @@ impl Run {
             }
             {
                 let controls = self.controls.borrow_and_update();
-                let throttled = controls.throttled_by_user && self.copying > 0;
-                self.publisher.throttle(throttled.then(|| ("User", "annotation theseus.dev/throttle, or the command throttle".to_owned())));
                 if controls.paused || controls.cancel || self.stop.is_cancelled() {
                     drop(controls);
                     return Ok(None);
                 }
+            }
+            let held = self.decided.borrow_and_update().clone();
+            if held.apply.is_some() {
+                // Keys gather in the inbox; when it is full the stream waits.
+                self.show(&held);
+                last_cycle = Instant::now();
+                self.report();
+                continue;
+            }
+            if self.copying > 0 {
+                self.show(&held);
             }
             // 2. Flush.
             let cycle = self.applier.cycle().await?;
@@ -443,24 +470,72 @@ impl Run {
             if !self.record.deferred_indexes.is_empty() {
                 if self.index_build.is_none() {
                     self.publisher.phase(Phase::CatchingUp);
+                    // A build cannot be held once it runs.
+                    self.show(&held);
+                    if held.copy.is_some() {
+                        continue;
+                    }
                     self.index_build = Some(());
                     spawn(tasks, BUILD, build_indexes(Arc::clone(&self.migration), self.record.deferred_indexes.clone(), self.cancel.clone()));
                 }
                 continue;
             }
+            if !self.verification(tasks) {
+                self.publisher.phase(Phase::Verifying);
+                continue;
+            }
             let caught_up = cycle.taken < SMALL_BACKLOG && self.lag.known.is_some_and(|lag| lag < Duration::from_secs(2));
             let gate = gate(&self.controls.borrow());
             match gate {
-                _ if !caught_up => self.publisher.phase(Phase::CatchingUp),
-                Gate::NeedsApproval | Gate::Throttled => self.publisher.phase(Phase::AwaitingCutOver),
+                _ if !caught_up => {
+                    self.publisher.throttle(None);
+                    self.publisher.phase(Phase::CatchingUp);
+                }
+                Gate::NeedsApproval => {
+                    self.publisher.throttle(None);
+                    self.publisher.phase(Phase::AwaitingCutOver);
+                }
+                Gate::Throttled => {
+                    self.show(&held);
+                    self.publisher.phase(Phase::AwaitingCutOver);
+                }
                 Gate::Open => {
                     self.publisher.phase(Phase::CuttingOver);
-                    if Instant::now() >= self.next_cut_over && self.cut_over().await? {
+                    self.show(&held);
+                    // Tables are not locked on a server, or under replicas, that have enough to do.
+                    if held.copy.is_none() && Instant::now() >= self.next_cut_over && self.cut_over().await? {
                         return Ok(Some(()));
                     }
                 }
             }
         }
+    }
+
+    /// Starts the verification, and tells whether a first whole pass is done.
+    fn verification(&mut self, tasks: &mut JoinSet<Task>) -> bool {
+        if self.controls.borrow().verify == VerifyPolicy::Never {
+            return true;
+        }
+        let cancel = &self.cancel;
+        let verified = self.verified.get_or_insert_with(|| {
+            let (verified, done) = watch::channel(false);
+            let verifier = Verifier {
+                migration: Arc::clone(&self.migration),
+                inbox: Arc::clone(&self.inbox),
+                flushed: self.flushed.subscribe(),
+                publisher: self.publisher.clone(),
+                quiet: Arc::clone(&self.quiet),
+                verified,
+            };
+            spawn(tasks, "verification", verifier.run(cancel.clone()));
+            done
+        });
+        *verified.borrow()
+    }
+
+    /// Tells what holds the migration back, if anything does.
+    fn show(&self, held: &Decision) {
+        self.publisher.throttle(held.copy.as_ref().map(|hold| (hold.reason, hold.detail.clone())));
     }
 
     /// A task ended: copy workers and the index build do so when they are done, the others only by an error.
@@ -574,6 +649,8 @@ impl Run {
             s.cut_over.blocked_by = None;
         });
         let id = lock.id();
+        let quiet = Arc::clone(&self.quiet);
+        let _quiet = quiet.write().await;
         let attempt =
             cutover::attempt(&m, &self.record, &mut self.applier, &self.inbox, &mut lock, &mut self.control, &mut self.controls.clone()).await?;
         match attempt {

@@ -21,6 +21,8 @@ pub mod reason;
 pub mod snapshot;
 pub mod spec;
 pub mod streamer;
+pub mod throttler;
+pub mod verifier;
 
 pub use crate::mysql::Class;
 pub use error::EngineError;

@@ -85,6 +85,8 @@ pub struct Controls {
     pub nice_ratio_percent: u16,
     /// What holds the migration back.
     pub limits: Limits,
+    /// `verify.policy`.
+    pub verify: VerifyPolicy,
     /// The longest that clients may wait in one cut-over attempt (1 s – 60 s).
     pub lock_timeout: Duration,
     /// What happens to the old table after the swap.
@@ -104,6 +106,7 @@ impl Default for Controls {
             defer_indexes: DeferIndexes::Auto,
             nice_ratio_percent: 0,
             limits: Limits::default(),
+            verify: VerifyPolicy::Always,
             lock_timeout: Duration::from_secs(3),
             old_table: OldTable::Keep,
         }
@@ -182,6 +185,16 @@ pub enum DeferIndexes {
     /// Always.
     Always,
     /// Never.
+    Never,
+}
+
+/// `verify.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum VerifyPolicy {
+    /// Compare both tables before the swap.
+    #[default]
+    Always,
+    /// Trust the copy.
     Never,
 }
 

@@ -19,6 +19,7 @@
 
 pub mod alter;
 pub mod create;
+pub mod digest;
 pub mod key;
 pub mod mapping;
 pub mod names;

@@ -1,0 +1,138 @@
+//! Verification bites (rule 11): damage that no event tells of is found before the swap, repaired once, and fails the migration when it
+//! comes back; a busy table is never blamed.
+mod support;
+
+use mysql_async::prelude::Queryable;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use support::{Db, controls, join, until};
+use theseus::engine::reason::Reason;
+use theseus::engine::snapshot::{Outcome, Phase};
+use theseus::engine::spec::{Controls, CutOverPolicy};
+
+async fn table(prefix: &str) -> Db {
+    let mut db = Db::new(prefix).await;
+    db.run("SET SESSION cte_max_recursion_depth = 1000000").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL, b VARCHAR(50) CHARACTER SET latin1, d DATETIME(6), f FLOAT, j JSON, e ENUM('x','y'))").await;
+    db.run("INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i, i, CONCAT('v', i), '2024-05-06 07:08:09.123456', i / 7, JSON_OBJECT('i', i), 'x' FROM n").await;
+    db
+}
+
+fn manual() -> Controls {
+    Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() }
+}
+
+/// One kind of damage.
+type Damage = &'static [&'static str];
+
+const DAMAGES: &[Damage] = &[
+    &["UPDATE _t_gho SET a = -1 WHERE id = 17"],
+    &["UPDATE _t_gho SET b = NULL WHERE id = 18"],
+    &["UPDATE _t_gho SET f = f + 0.0001 WHERE id = 19"],
+    &["DELETE FROM _t_gho WHERE id = 2999"],
+    &["INSERT INTO _t_gho SELECT 700000, a, b, d, f, j, e FROM t WHERE id = 1"],
+    &["UPDATE t SET a = a + 1 WHERE id = 21"],
+    &["DELETE FROM t WHERE id = 22"],
+    &["INSERT INTO t SELECT 800000, a, b, d, f, j, e FROM t WHERE id = 1"],
+];
+
+/// Both for columns that are compared by an expression and for those that go through a temporary table.
+const ALTERS: &[&str] = &["MODIFY a BIGINT NOT NULL, MODIFY b VARCHAR(60) CHARACTER SET utf8mb4", "MODIFY a VARCHAR(20) NOT NULL, MODIFY e VARCHAR(5)"];
+
+/// Damage done behind the log's back at the closed gate: the next pass finds and repairs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_damage_is_found_and_repaired_before_the_swap() {
+    for alter in ALTERS {
+        let mut db = table("damage").await;
+        let handle = theseus::engine::start(db.spec("t", alter), manual());
+        until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+        db.run("SET SESSION sql_log_bin = 0").await;
+        for damage in DAMAGES {
+            for sql in *damage {
+                db.run(sql).await;
+            }
+        }
+        db.run("SET SESSION sql_log_bin = 1").await;
+        let s = until(&handle, "all of it is found", |s| s.verification.as_ref().is_some_and(|v| v.rows_repaired >= DAMAGES.len() as u64)).await;
+        assert_eq!(s.verification.map(|v| v.rows_repaired), Some(DAMAGES.len() as u64), "and nothing else");
+        assert_eq!(s.phase, Phase::AwaitingCutOver);
+        let expected = db.rows("SELECT id, CAST(a AS CHAR), CONVERT(b USING utf8mb4), d, f, j, CAST(e AS CHAR) FROM t ORDER BY id").await;
+        handle.control(Controls { approved: true, ..manual() });
+        assert_eq!(join(handle).await, Outcome::Succeeded, "{alter}");
+        let now = db.rows("SELECT id, CAST(a AS CHAR), CONVERT(b USING utf8mb4), d, f, j, CAST(e AS CHAR) FROM t ORDER BY id").await;
+        assert_eq!(now.len(), 3000 - 1 + 1);
+        assert_eq!(now, expected, "{alter}");
+        db.drop().await;
+    }
+}
+
+/// Damage done while rows are copied is found by the first pass, without anybody waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_done_during_the_copy_is_found_by_the_first_pass() {
+    let mut db = table("early").await;
+    let slow = Controls { target_chunk_time: Duration::from_millis(1), nice_ratio_percent: 1000, workers: 1, ..controls() };
+    let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), slow);
+    until(&handle, "rows are copied", |s| s.progress.rows_copied > 100).await;
+    db.run("SET SESSION sql_log_bin = 0").await;
+    db.run("UPDATE t SET a = 4242 WHERE id = 1").await;
+    db.run("DELETE FROM _t_gho WHERE id = 2").await;
+    db.run("SET SESSION sql_log_bin = 1").await;
+    handle.control(controls());
+    let watch = handle.watch();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert!(watch.borrow().verification.as_ref().is_some_and(|v| v.complete && v.rows_repaired == 2), "{:?}", watch.borrow().verification);
+    assert_eq!(db.value::<i64>("SELECT a FROM t WHERE id = 1").await, 4242);
+    assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, 3000);
+    db.drop().await;
+}
+
+/// A difference that comes back although it is repaired fails the migration, with key and column.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_that_comes_back_fails_with_key_and_column() {
+    let mut db = table("stubborn").await;
+    let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), manual());
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    // A ghost that is wrong whatever is written to it.
+    let mut other = db.connect().await;
+    other.query_drop("SET SESSION sql_log_bin = 0").await.expect("no log");
+    other.query_drop("CREATE TRIGGER spoil BEFORE INSERT ON _t_gho FOR EACH ROW SET NEW.a = IF(NEW.id = 33, -33, NEW.a)").await.expect("a trigger");
+    db.run("UPDATE t SET f = 0.5 WHERE id = 33").await;
+    match join(handle).await {
+        Outcome::Failed { reason: Reason::VerificationFailed, message } => {
+            assert!(message.contains("= 33 ") && message.contains("`a`") && !message.contains("`b`"), "{message}");
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(db.value::<i64>("SELECT a FROM t WHERE id = 33").await, 33);
+    db.drop().await;
+}
+
+/// Rows that change all the time differ at every look and are never blamed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_table_is_never_blamed() {
+    let db = table("busy").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for n in 0..3_u32 {
+        let mut conn = db.connect().await;
+        let stop = Arc::clone(&stop);
+        writers.push(tokio::spawn(async move {
+            let mut i = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                i += 1;
+                conn.query_drop(format!("UPDATE t SET a = a + 1 WHERE id IN ({}, {})", 1 + n, 1 + (i * 7 + n) % 3000)).await.expect("update");
+            }
+        }));
+    }
+    let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), manual());
+    let s = until(&handle, "three passes are done", |s| s.verification.as_ref().is_some_and(|v| v.chunks_checked >= 3)).await;
+    assert_eq!(s.verification.map(|v| v.rows_repaired), Some(0), "every difference was explained by an event");
+    handle.control(Controls { approved: true, ..manual() });
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.expect("no statement of a writer failed");
+    }
+    db.drop().await;
+}
