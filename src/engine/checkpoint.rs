@@ -5,6 +5,7 @@
 //! | `owner` | 0 | the owner's epoch: every writing transaction reads it `FOR SHARE`; taking over increments it (the fence) |
 //! | `migration` | 0 | [`Record`] as JSON |
 //! | `position` | 0 | [`SafePosition`] as JSON |
+//! | `heartbeat` | 0 | the engine's time in microseconds, read on replicas to know their lag; written outside of the fence: a stale one only tells a lag |
 //! | `chunk` | n | [`ChunkRecord`] as JSON, written in the chunk's own transaction; neighbours are merged at checkpoints (`last` is then larger than the id) |
 //!
 //! The table's comment says whose it is, so that a person who finds it knows, and so that nobody else's table is ever taken for ours.
@@ -310,6 +311,16 @@ impl StateTable {
     /// The server's.
     pub async fn commit_marker(&self, session: &mut Session) -> Result<(), MySqlError> {
         session.run("commit a marker", SHORT, &format!("REPLACE INTO {} (kind, id, value) VALUES ('marker', 0, UUID())", self.qualified)).await
+    }
+
+    /// The statement that writes the heartbeat.
+    pub fn heartbeat(&self, microseconds: u64) -> String {
+        format!("REPLACE INTO {} (kind, id, value) VALUES ('heartbeat', 0, '{microseconds}')", self.qualified)
+    }
+
+    /// The statement that reads it.
+    pub fn read_heartbeat(&self) -> String {
+        format!("SELECT value FROM {} WHERE kind = 'heartbeat' AND id = 0", self.qualified)
     }
 }
 

@@ -14,6 +14,7 @@ use super::migration::Migration;
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::spec::Controls;
+use super::throttler::decide::Decision;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, KeyRange, Side};
@@ -77,6 +78,8 @@ pub struct Copier {
     pub controls: watch::Receiver<Controls>,
     /// How many of the workers may work now.
     pub allowed: watch::Receiver<u16>,
+    /// Whether a chunk may begin.
+    pub decided: watch::Receiver<Decision>,
     /// Where to report.
     pub publisher: Publisher,
     /// Finished chunks that the checkpoint has not merged yet.
@@ -101,6 +104,7 @@ impl Copier {
         flushed: watch::Receiver<Flushed>,
         controls: watch::Receiver<Controls>,
         allowed: watch::Receiver<u16>,
+        decided: watch::Receiver<Decision>,
         publisher: Publisher,
         records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
     ) -> Self {
@@ -112,6 +116,7 @@ impl Copier {
             flushed,
             controls,
             allowed,
+            decided,
             publisher,
             records,
             sizer: Mutex::new(ChunkSizer::new(row_bytes)),
@@ -160,11 +165,12 @@ impl Copier {
 
     /// Waits while this worker may not copy. False: stop.
     async fn may_go_on(&self, index: u16, stop: &CancellationToken) -> bool {
-        let (mut controls, mut allowed) = (self.controls.clone(), self.allowed.clone());
+        let (mut decided, mut allowed) = (self.decided.clone(), self.allowed.clone());
         loop {
-            let throttled = controls.borrow_and_update().throttled_by_user;
+            // The throttler's task obeys a person at once, this one even before it runs.
+            let may = decided.borrow_and_update().may_copy() && !self.controls.borrow().throttled_by_user;
             let wanted = index < *allowed.borrow_and_update();
-            if !throttled && wanted {
+            if may && wanted {
                 return !stop.is_cancelled();
             }
             if locked(&self.board).complete() {
@@ -173,7 +179,7 @@ impl Copier {
             // Cancel-safe: watch receivers lose nothing. The tick lets a worker that is not needed any more see that the copy is complete.
             tokio::select! {
                 () = stop.cancelled() => return false,
-                changed = controls.changed() => if changed.is_err() { return false },
+                changed = decided.changed() => if changed.is_err() { return false },
                 changed = allowed.changed() => if changed.is_err() { return false },
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }

@@ -55,6 +55,8 @@ pub enum Reason {
     BinlogPurged,
     /// The comparison found a difference that came back.
     VerificationFailed,
+    /// The server's load became critical, and the migration was to fail then.
+    CriticalLoad,
     /// The state table is of another version or damaged.
     StateNotReadable,
     /// The spec of a running migration was changed.
@@ -100,6 +102,7 @@ impl Reason {
         Reason::StatementLogged,
         Reason::BinlogPurged,
         Reason::VerificationFailed,
+        Reason::CriticalLoad,
         Reason::StateNotReadable,
         Reason::SpecChanged,
         Reason::InvalidSpec,
@@ -138,6 +141,7 @@ impl Reason {
             Reason::StatementLogged => "StatementLogged",
             Reason::BinlogPurged => "BinlogPurged",
             Reason::VerificationFailed => "VerificationFailed",
+            Reason::CriticalLoad => "CriticalLoad",
             Reason::StateNotReadable => "StateNotReadable",
             Reason::SpecChanged => "SpecChanged",
             Reason::InvalidSpec => "InvalidSpec",

@@ -1,0 +1,298 @@
+use super::decide::*;
+use crate::engine::spec::{Controls, CriticalLoadAction, Limits};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// A world that a case changes: readings, controls, and time in milliseconds since the start.
+struct World {
+    start: Instant,
+    now: Instant,
+    readings: Readings,
+    controls: Controls,
+    decision: Decision,
+}
+
+impl World {
+    fn new() -> Self {
+        let start = Instant::now();
+        let limits = Limits {
+            max_load: map("Threads_running", 50),
+            critical_load: map("Threads_running", 1000),
+            throttle_query: Some("SELECT 0".into()),
+            throttle_http_url: Some("http://x/".into()),
+            ..Limits::default()
+        };
+        let mut world = Self {
+            start,
+            now: start,
+            readings: Readings::new(start),
+            controls: Controls { limits, ..Controls::default() },
+            decision: Decision::first(),
+        };
+        world.readings.replicas_known = true;
+        world.lag("db-2", 0).threads(1).history(10).query(0.0).http(200);
+        world.readings.heartbeat.get_or_insert_with(|| Signal::new(start)).read((), start);
+        world
+    }
+
+    fn at(&mut self, milliseconds: u64) -> &mut Self {
+        self.now = self.start + Duration::from_millis(milliseconds);
+        self
+    }
+
+    fn lag(&mut self, name: &str, milliseconds: u64) -> &mut Self {
+        let (start, now) = (self.start, self.now);
+        self.readings.replicas.entry(name.into()).or_insert_with(|| Signal::new(start)).read(Duration::from_millis(milliseconds), now);
+        self
+    }
+
+    fn threads(&mut self, n: u64) -> &mut Self {
+        let (start, now) = (self.start, self.now);
+        self.readings.load.get_or_insert_with(|| Signal::new(start)).read(BTreeMap::from([("Threads_running".into(), Some(n))]), now);
+        self
+    }
+
+    fn history(&mut self, n: u64) -> &mut Self {
+        let (start, now) = (self.start, self.now);
+        self.readings.history.get_or_insert_with(|| Signal::new(start)).read(n, now);
+        self
+    }
+
+    fn query(&mut self, n: f64) -> &mut Self {
+        let (start, now) = (self.start, self.now);
+        self.readings.query.get_or_insert_with(|| Signal::new(start)).read(n, now);
+        self
+    }
+
+    fn http(&mut self, code: u16) -> &mut Self {
+        let (start, now) = (self.start, self.now);
+        self.readings.http.get_or_insert_with(|| Signal::new(start)).read((code, "http://x/".into()), now);
+        self
+    }
+
+    /// Everything is read again as it is.
+    fn all_read(&mut self) -> &mut Self {
+        self.lag("db-2", 0).threads(1).history(10).query(0.0).http(200);
+        let now = self.now;
+        if let Some(heartbeat) = &mut self.readings.heartbeat {
+            heartbeat.read((), now);
+        }
+        self
+    }
+
+    fn decide(&mut self) -> &mut Self {
+        self.decision = decide(&self.decision, &self.readings, &self.controls, self.now);
+        self
+    }
+
+    fn copy(&self) -> (&'static str, &str) {
+        self.decision.copy.as_ref().map_or(("", ""), |h| (h.reason, h.detail.as_str()))
+    }
+}
+
+fn map(name: &str, limit: u64) -> BTreeMap<String, u64> {
+    BTreeMap::from([(name.to_owned(), limit)])
+}
+
+#[test]
+fn each_signal_holds_copying_alone_and_says_what_was_measured() {
+    type Change = fn(&mut World);
+    let cases: [(Change, &str, &str); 13] = [
+        (|_| {}, "", ""),
+        (|w| w.controls.throttled_by_user = true, "User", "annotation theseus.dev/throttle, or the command throttle"),
+        (|w| { w.lag("db-2", 12_345); }, "ReplicaLag", "12 s on db-2, above 10 s"),
+        (|w| { w.lag("db-2", 11_000).lag("db-3", 22_000); }, "ReplicaLag", "22 s on db-3, above 10 s"),
+        (|w| { w.lag("db-2", 10_000); }, "", ""),
+        (|w| { w.threads(51); }, "Load", "Threads_running is 51, above 50"),
+        (|w| { w.threads(50); }, "", ""),
+        (|w| { w.history(1_000_001); }, "HistoryLength", "1000001 unpurged transactions, above 1000000"),
+        (|w| { w.query(3.0); }, "Query", "throttle.query returned 3"),
+        (|w| w.readings.query.as_mut().unwrap().failed("1146: no such table".into()), "Query", "throttle.query failed: 1146: no such table"),
+        (|w| { w.http(503); }, "Http", "503 from http://x/"),
+        (|w| { w.http(204); }, "Http", "204 from http://x/"),
+        (|w| w.readings.http.as_mut().unwrap().failed("refused".into()), "Http", "throttle.httpUrl failed: refused"),
+    ];
+    for (change, reason, detail) in cases {
+        let mut world = World::new();
+        change(&mut world);
+        world.decide();
+        assert_eq!(world.copy(), (reason, detail));
+        assert_eq!(world.decision.may_copy(), reason.is_empty());
+        assert_eq!((world.decision.apply.is_none(), world.decision.critical.is_none()), (true, true), "changes go on: {reason}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_taken_away_holds_no_longer_than_the_dwell() {
+    let mut world = World::new();
+    world.lag("db-2", 60_000).history(9_000_000).threads(900).decide();
+    assert_eq!(world.copy().0, "Load");
+    world.controls.limits = Limits { max_replica_lag: None, max_history_list_length: None, max_load: BTreeMap::new(), ..Limits::default() };
+    world.at(1001).decide();
+    assert_eq!(world.copy().0, "");
+}
+
+#[test]
+fn the_most_important_cause_is_told_and_the_others_come_forward() {
+    let mut world = World::new();
+    world.controls.throttled_by_user = true;
+    world.controls.limits.critical_load_action = CriticalLoadAction::Hibernate;
+    world.lag("db-2", 60_000).threads(2000).history(9_000_000).query(1.0).http(500).decide();
+    world.at(2000).decide();
+    let mut told = Vec::new();
+    loop {
+        told.push(world.copy().0);
+        match world.copy().0 {
+            "CriticalLoad" => {
+                world.controls.limits.critical_load.clear();
+            }
+            "User" => world.controls.throttled_by_user = false,
+            "Load" => world.controls.limits.max_load.clear(),
+            "ReplicaLag" => world.controls.limits.max_replica_lag = None,
+            "HistoryLength" => world.controls.limits.max_history_list_length = None,
+            "Query" => world.readings.query = None,
+            "Http" => world.readings.http = None,
+            _ => break,
+        }
+        let later = u64::try_from(world.now.duration_since(world.start).as_millis()).unwrap() + 1000;
+        world.at(later).decide();
+    }
+    told.pop();
+    assert_eq!(told, ORDER);
+}
+
+#[test]
+fn a_value_that_dances_around_its_limit_does_not_start_and_stop_the_copy() {
+    let mut world = World::new();
+    world.threads(51).decide();
+    for at in (200..3000).step_by(200) {
+        world.at(at).threads(if at % 400 == 0 { 51 } else { 50 }).decide();
+        assert_eq!(world.copy().0, "Load", "at {at} ms");
+    }
+    // The last value above the limit was seen at 2800 ms.
+    world.at(3799).threads(50).decide();
+    assert_eq!(world.copy(), ("Load", "Threads_running is 51, above 50"));
+    world.at(3800).threads(50).decide();
+    assert_eq!(world.copy().0, "");
+}
+
+#[test]
+fn the_users_word_counts_at_once_both_ways() {
+    let mut world = World::new();
+    world.controls.throttled_by_user = true;
+    assert!(!world.decide().decision.may_copy());
+    world.controls.throttled_by_user = false;
+    assert!(world.decide().decision.may_copy());
+}
+
+#[test]
+fn what_is_not_readable_holds_after_the_grace_and_says_so() {
+    /// Never read since the start, with or without an error.
+    fn unread<T>(start: Instant, error: &str) -> Signal<T> {
+        let mut signal = Signal::new(start);
+        if !error.is_empty() {
+            signal.failed(error.to_owned());
+        }
+        signal
+    }
+    type Break = fn(&mut World);
+    let cases: [(Break, &str, &str); 7] = [
+        (|w| { w.readings.replicas.insert("db-2".into(), unread(w.start, "refused")); }, "ReplicaLag", "replica db-2 has not been readable for 10 s: refused"),
+        (|w| { w.readings.replicas.insert("db-9".into(), unread(w.start, "")); }, "ReplicaLag", "replica db-9 has not been readable for 10 s"),
+        (|w| w.readings.heartbeat = Some(unread(w.start, "no")), "ReplicaLag", "the heartbeat on the primary has not been readable for 10 s: no"),
+        (|w| w.readings.load = Some(unread(w.start, "no answer")), "Load", "the server's status has not been readable for 10 s: no answer"),
+        (|w| w.readings.history = Some(unread(w.start, "no")), "HistoryLength", "the length of the history list has not been readable for 10 s: no"),
+        // A poller that hangs gives no error at all.
+        (|w| w.readings.query = Some(unread(w.start, "")), "Query", "throttle.query has not been readable for 10 s"),
+        (|w| w.readings.http = Some(unread(w.start, "")), "Http", "throttle.httpUrl has not been readable for 10 s"),
+    ];
+    for (break_it, reason, detail) in cases {
+        for (at, expected) in [(9_999, ("", "")), (10_000, (reason, detail))] {
+            let mut world = World::new();
+            world.at(at).all_read();
+            break_it(&mut world);
+            world.decide();
+            assert_eq!(world.copy(), expected, "{reason} at {at} ms");
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_not_silently_no_limit() {
+    let mut world = World::new();
+    world.controls.limits.max_load = map("Threads_runing", 50);
+    let now = world.now;
+    world.readings.load.as_mut().unwrap().read(BTreeMap::from([("Threads_runing".into(), None), ("Threads_running".into(), Some(1))]), now);
+    world.decide();
+    assert_eq!(world.copy(), ("Load", "SHOW GLOBAL STATUS has no number called Threads_runing"));
+}
+
+#[test]
+fn a_critical_load_fails_only_when_it_lasts() {
+    let mut world = World::new();
+    for at in [0, 200, 1000, 1900] {
+        world.at(at).threads(1001).decide();
+        assert_eq!((world.decision.critical.clone(), world.copy().0), (None, "Load"), "at {at} ms");
+    }
+    world.at(1950).threads(1000).decide();
+    world.at(2100).threads(1001).decide();
+    assert_eq!(world.decision.critical, None, "one better reading begins it anew");
+    world.at(4099).threads(1001).decide();
+    assert_eq!(world.decision.critical, None);
+    world.at(4100).threads(1001).decide();
+    assert_eq!(world.decision.critical.as_deref(), Some("Threads_running is 1001, above 1000"));
+    assert_eq!(world.decision.apply, None);
+}
+
+#[test]
+fn a_hibernation_stops_everything_until_the_load_has_been_lower_for_a_while() {
+    let mut world = World::new();
+    world.controls.limits.critical_load_action = CriticalLoadAction::Hibernate;
+    world.threads(1001).decide();
+    world.at(2000).threads(1001).decide();
+    assert_eq!(world.decision.critical, None);
+    assert_eq!(world.copy(), ("CriticalLoad", "Threads_running is 1001, above 1000; nothing is written until it has been lower for 60 s"));
+    assert!(world.decision.apply.is_some());
+    // A short relapse makes it longer.
+    world.at(30_000).all_read().decide();
+    world.at(40_000).all_read().threads(5000).decide();
+    world.at(99_999).all_read().decide();
+    assert_eq!(world.copy().0, "CriticalLoad");
+    world.at(100_000).all_read().decide();
+    assert_eq!((world.copy().0, world.decision.apply.is_none()), ("", true));
+    // Changing the action while it hibernates takes effect.
+    world.at(110_000).all_read().threads(1001).decide();
+    world.at(112_000).all_read().threads(1001).decide();
+    assert!(world.decision.apply.is_some());
+    world.at(113_000).all_read().decide();
+    world.controls.limits.critical_load_action = CriticalLoadAction::Fail;
+    world.decide();
+    assert!(world.decision.apply.is_none());
+}
+
+#[test]
+fn copying_waits_for_the_first_readings_but_not_for_long() {
+    let mut world = World::new();
+    let complete = world.readings.clone();
+    assert!(world.decide().decision.may_copy(), "all have answered");
+    type Change = fn(&mut Readings);
+    let cases: [Change; 6] = [
+        |r| r.replicas_known = false,
+        |r| drop(r.replicas.insert("db-3".into(), Signal::new(r.started))),
+        |r| r.load = None,
+        |r| r.history = None,
+        |r| r.query = None,
+        |r| r.http = None,
+    ];
+    for change in cases {
+        let mut world = World::new();
+        change(&mut world.readings);
+        assert!(!world.decide().decision.may_copy());
+        assert_eq!(world.decision.copy, None, "waiting for a moment is no throttle");
+        assert!(world.at(2000).decide().decision.may_copy());
+        // It never comes back.
+        world.readings = Readings::new(world.start);
+        assert!(world.at(2100).decide().decision.may_copy());
+        world.readings = complete.clone();
+    }
+}

@@ -1,0 +1,93 @@
+//! The throttler: reads what should hold the migration back, each signal on its own rhythm, and decides.
+//!
+//! Who says "not now": a person, replicas that lag, load, a query, an HTTP address, a long history list ([`decide::ORDER`]). Most hold
+//! copying and the cut-over, while changes go on being applied (they would only pile up); a critical load stops everything. The decision is
+//! one pure function ([`decide::decide`]); the pollers ([`primary`], [`replicas`], [`http`]) only bring readings.
+//!
+//! Promises: a user's word is obeyed at once, a reading as soon as it is there; no reading takes more than a tenth of its signal's time,
+//! none blocks another one, and none lasts longer than [`signals::READING_LIMIT`]. What cannot be read holds after [`decide::GRACE`].
+//! Nothing here is spawned: the pollers live in the one future that [`start`] returns, which the migrator owns and joins.
+
+pub mod decide;
+mod http;
+mod primary;
+mod replicas;
+mod signals;
+
+#[cfg(test)]
+mod decide_tests;
+
+use super::checkpoint::StateTable;
+use super::error::EngineError;
+use super::progress::Publisher;
+use super::reason::Reason;
+use super::spec::{Controls, ServerAddress};
+use decide::{Decision, Readings, decide};
+use signals::Signals;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Decisions also change when time passes (a dwell ends, a signal grows stale).
+const TICK: Duration = Duration::from_millis(100);
+
+/// The decisions, and the future that makes them until `cancel`.
+///
+/// The future ends with [`Reason::CriticalLoad`] when the load is critical and the controls want the migration to fail then.
+pub fn start(
+    server: &ServerAddress,
+    state: StateTable,
+    controls: watch::Receiver<Controls>,
+    publisher: Publisher,
+    cancel: CancellationToken,
+) -> (watch::Receiver<Decision>, impl Future<Output = Result<(), EngineError>> + Send + 'static) {
+    let readings = Readings::new(Instant::now());
+    let first = decide(&Decision::first(), &readings, &controls.borrow(), Instant::now());
+    let (decisions, decided) = watch::channel(first);
+    let (readings, latest) = watch::channel(readings);
+    let signals = Signals::new(server.clone(), state, controls.clone(), readings, publisher);
+    let work = async move {
+        let beat = replicas::Beat::new();
+        let pollers = async {
+            tokio::join!(
+                primary::watch_load(&signals),
+                primary::watch_history(&signals),
+                primary::watch_query(&signals),
+                http::watch(&signals),
+                replicas::write_heartbeat(&signals, &beat),
+                replicas::watch(&signals, &beat),
+            )
+        };
+        tokio::select! {
+            () = cancel.cancelled() => Ok(()),
+            _ = pollers => Err(EngineError::internal("the pollers of the throttler ended")),
+            ended = follow(&decisions, latest, controls) => ended,
+        }
+    };
+    (decided, work)
+}
+
+/// Decides whenever something is read, said, or grows old.
+async fn follow(decisions: &watch::Sender<Decision>, mut latest: watch::Receiver<Readings>, mut controls: watch::Receiver<Controls>) -> Result<(), EngineError> {
+    loop {
+        let critical = decisions.borrow().critical.clone();
+        if let Some(words) = critical {
+            return Err(EngineError::terminal(
+                Reason::CriticalLoad,
+                &format!("the load of the server became critical: {words}. The original table is untouched; ghost and state table are kept, and a retry goes on from there"),
+            ));
+        }
+        // Cancel-safe: watches lose nothing.
+        tokio::select! {
+            changed = latest.changed() => if changed.is_err() { return Ok(()) },
+            changed = controls.changed() => if changed.is_err() { return Ok(()) },
+            () = tokio::time::sleep(TICK) => {}
+        }
+        decisions.send_if_modified(|present| {
+            let next = decide(present, &latest.borrow_and_update(), &controls.borrow_and_update(), Instant::now());
+            let same = next.says_as(present);
+            *present = next;
+            !same
+        });
+    }
+}

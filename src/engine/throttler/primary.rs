@@ -1,0 +1,168 @@
+//! Signals of the primary: status variables, the length of the history list, and a person's query.
+
+use super::decide::{Readings, Signal, Status};
+use super::signals::{Line, Signals, number, pause_after, text};
+use crate::mysql::MySqlError;
+use crate::sql::quote;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+const RUNNING: &str = "Threads_running";
+const CONNECTED: &str = "Threads_connected";
+/// ER_SPECIFIC_ACCESS_DENIED_ERROR: the history list needs PROCESS.
+const NEEDS_PRIVILEGE: u16 = 1227;
+
+fn load(readings: &mut Readings) -> &mut Option<Signal<Status>> {
+    &mut readings.load
+}
+
+fn history(readings: &mut Readings) -> &mut Option<Signal<u64>> {
+    &mut readings.history
+}
+
+fn query(readings: &mut Readings) -> &mut Option<Signal<f64>> {
+    &mut readings.query
+}
+
+/// Nothing to read until the controls change.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Reads the status variables that limits name. Never ends.
+pub async fn watch_load(signals: &Signals) {
+    let mut line = Line::new(signals.server.clone(), "");
+    loop {
+        let limits = signals.limits();
+        let names: BTreeSet<&str> = limits.max_load.keys().chain(limits.critical_load.keys()).map(String::as_str).collect();
+        if names.is_empty() {
+            signals.forget(load);
+            line.close().await;
+            signals.rest(IDLE).await;
+            continue;
+        }
+        signals.begin(load);
+        let began = Instant::now();
+        let least = |name: &str| [&limits.max_load, &limits.critical_load].into_iter().filter_map(|l| l.get(name).copied()).min();
+        let reading = read_status(&mut line, &names, least).await;
+        let pause = pause_after(began.elapsed(), reading.is_err());
+        signals.put(load, reading.map_err(|error| error.to_string()));
+        signals.rest(pause).await;
+    }
+}
+
+/// The variables, and for counts of threads only those that are not of an engine.
+async fn read_status(line: &mut Line, names: &BTreeSet<&str>, least: impl Fn(&str) -> Option<u64>) -> Result<Status, MySqlError> {
+    let what = "read the server's status";
+    let list = names.iter().map(|name| quote::string(name)).collect::<Vec<_>>().join(", ");
+    let rows = line.rows(what, &format!("SHOW GLOBAL STATUS WHERE Variable_name IN ({list})"), false).await?;
+    let found: BTreeMap<String, u64> = rows
+        .iter()
+        .filter_map(|row| {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are not negative; a cast from float saturates")]
+            let value = number(row, 1)? as u64;
+            Some((text(row, 0)?.to_lowercase(), value))
+        })
+        .collect();
+    let mut status: Status = names.iter().map(|name| ((*name).to_owned(), found.get(&name.to_lowercase()).copied())).collect();
+    // Whose threads they are costs more than how many there are, so it is asked only when it matters.
+    let matters = status.iter().any(|(name, value)| {
+        (name.eq_ignore_ascii_case(RUNNING) || name.eq_ignore_ascii_case(CONNECTED)) && least(name).is_some_and(|limit| value.is_some_and(|v| v > limit))
+    });
+    if matters {
+        let (connected, running) = own_threads(line).await?;
+        for (name, value) in &mut status {
+            let own = if name.eq_ignore_ascii_case(RUNNING) { running } else { connected };
+            if name.eq_ignore_ascii_case(RUNNING) || name.eq_ignore_ascii_case(CONNECTED) {
+                *value = value.map(|v| v.saturating_sub(own));
+            }
+        }
+    }
+    Ok(status)
+}
+
+/// Sessions of engines that log in with our account, and how many of them are at work. An account may always see its own sessions
+/// (manual: "The processlist Table", "The session_account_connect_attrs Table"). Where these tables are missing, all count.
+async fn own_threads(line: &mut Line) -> Result<(u64, u64), MySqlError> {
+    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(p.COMMAND <> 'Sleep'), 0) AS UNSIGNED) \
+               FROM performance_schema.session_account_connect_attrs a JOIN performance_schema.processlist p ON p.ID = a.PROCESSLIST_ID \
+               WHERE a.ATTR_NAME = 'program_name' AND a.ATTR_VALUE = 'theseus'";
+    let rows = match line.rows("tell the engine's own threads", sql, false).await {
+        Ok(rows) => rows,
+        Err(error) if error.is_connection() => return Err(error),
+        Err(error) => {
+            tracing::debug!("the engine's own threads cannot be told from others: {error}");
+            return Ok((0, 0));
+        }
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
+    let count = |index| rows.first().and_then(|row| number(row, index)).unwrap_or(0.0) as u64;
+    Ok((count(0), count(1)))
+}
+
+/// Reads the length of the history list. Never ends.
+pub async fn watch_history(signals: &Signals) {
+    let what = "read the length of the history list";
+    // In the table since 5.6; the counter is on by default (manual: "The INFORMATION_SCHEMA INNODB_METRICS Table").
+    let sql = "SELECT `COUNT` FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'";
+    let mut line = Line::new(signals.server.clone(), "");
+    loop {
+        if signals.limits().max_history_list_length.is_none() {
+            signals.forget(history);
+            line.close().await;
+            signals.rest(IDLE).await;
+            continue;
+        }
+        signals.begin(history);
+        let began = Instant::now();
+        let reading = line.rows(what, sql, false).await;
+        let pause = pause_after(began.elapsed(), reading.is_err());
+        match reading {
+            Ok(rows) => {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a length")]
+                let length = rows.first().and_then(|row| number(row, 0)).map(|n| n as u64);
+                signals.put(history, length.ok_or_else(|| "INNODB_METRICS has no row trx_rseg_history_len".to_owned()));
+            }
+            // It is a limit by default: an account that may not read it must not stand still for that.
+            Err(error) if error.code == NEEDS_PRIVILEGE => {
+                signals.say_once("SignalNotAvailable", format!("maxHistoryListLength has no effect: {error}; grant PROCESS to the account, or take the limit away"));
+                signals.put(history, Ok(0));
+                line.close().await;
+                signals.rest(Duration::from_secs(60)).await;
+                // The controls may have changed in the meantime.
+                continue;
+            }
+            Err(error) => signals.put(history, Err(error.to_string())),
+        }
+        signals.rest(pause).await;
+    }
+}
+
+/// Runs the person's query. Never ends.
+///
+/// It cannot write, and it is one statement: the session is read only, and prepared statements hold exactly one.
+pub async fn watch_query(signals: &Signals) {
+    let mut line = Line::new(signals.server.clone(), "SET SESSION transaction_read_only=ON, max_execution_time=3000");
+    loop {
+        let Some(sql) = signals.limits().throttle_query else {
+            signals.forget(query);
+            line.close().await;
+            signals.rest(IDLE).await;
+            continue;
+        };
+        signals.begin(query);
+        let began = Instant::now();
+        let reading = line.rows("run it", &sql, true).await;
+        let pause = pause_after(began.elapsed(), reading.is_err());
+        let value = match reading {
+            // No row and NULL are not above zero.
+            Ok(rows) => match rows.first() {
+                Some(row) if !matches!(row.as_ref(0), None | Some(mysql_async::Value::NULL)) => number(row, 0).ok_or_else(|| "its first column is no number".to_owned()),
+                _ => Ok(0.0),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        if signals.limits().throttle_query.as_ref() == Some(&sql) {
+            signals.put(query, value);
+            signals.rest(pause).await;
+        }
+    }
+}
