@@ -480,6 +480,13 @@ impl Run {
                 }
                 continue;
             }
+            if self.verified.is_none() && self.controls.borrow().verify != VerifyPolicy::Never {
+                // It reads both tables whole.
+                self.show(&held);
+                if held.copy.is_some() {
+                    continue;
+                }
+            }
             if !self.verification(tasks) {
                 self.publisher.phase(Phase::Verifying);
                 continue;
