@@ -15,6 +15,7 @@ use theseus::engine::progress::Publisher;
 use theseus::engine::snapshot::{Outcome, Phase};
 use theseus::engine::spec::{Controls, CutOverPolicy, DeferIndexes};
 use theseus::engine::streamer::Streamer;
+use theseus::engine::throttler::decide::Decision;
 use theseus::mysql::Session;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +56,8 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
     let (_flushed, flushed) = watch::channel(applier.total());
     let (_controls, control_levels) = watch::channel(controls());
     let (_allowed, allowed) = watch::channel(1);
-    let copier = Arc::new(Copier::new(Arc::clone(&m), board, Arc::clone(&inbox), flushed, control_levels, allowed, publisher, records));
+    let (_decided, decided) = watch::channel(Decision::free());
+    let copier = Arc::new(Copier::new(Arc::clone(&m), board, Arc::clone(&inbox), flushed, control_levels, allowed, decided, publisher, records));
     copier.worker(0, cancel.clone()).await.expect("the rows are copied");
     applier.cycle().await.expect("a cycle");
 

@@ -166,6 +166,11 @@ impl Decision {
         Self { copy: None, apply: None, critical: None, pending: true, held: Vec::new(), critical_since: None }
     }
 
+    /// Nothing is held, and nothing is awaited.
+    pub fn free() -> Self {
+        Self { pending: false, ..Self::first() }
+    }
+
     /// Whether a chunk may begin.
     pub fn may_copy(&self) -> bool {
         !self.pending && self.copy.is_none()
