@@ -191,9 +191,25 @@ pub struct PrivateServer {
 impl PrivateServer {
     /// Starts one with more options for `mysqld`.
     pub async fn start(options: &[&str]) -> Self {
+        Self::launch(&[], options).await
+    }
+
+    /// Starts a replica of another one.
+    pub async fn replica_of(source: &Self) -> Self {
+        Self::launch(&["--replica-of", &address(&source.url).port.to_string()], &[]).await
+    }
+
+    /// Stops the server and leaves its folder; to be used once.
+    pub async fn stop(&self) {
+        let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());
+        let status = tokio::process::Command::new(&script).args(["stop", &self.dir]).stdout(std::process::Stdio::null()).status().await;
+        assert!(status.unwrap_or_else(|e| panic!("{script}: {e}")).success(), "the server in {} was not stopped", self.dir);
+    }
+
+    async fn launch(arguments: &[&str], options: &[&str]) -> Self {
         let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());
         let mut command = tokio::process::Command::new(&script);
-        command.args(["start", "--fast", "--"]).args(options).stdin(std::process::Stdio::null());
+        command.args(["start", "--fast"]).args(arguments).arg("--").args(options).stdin(std::process::Stdio::null());
         let output = command.output().await.unwrap_or_else(|e| panic!("{script}: {e}"));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{script} failed: {}", String::from_utf8_lossy(&output.stderr));
