@@ -172,7 +172,7 @@ async fn a_stop_keeps_the_work() {
 /// Two engines on one migration: the second waits for the lock; a table of another migration is not touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_engine_waits_and_another_migration_is_refused() {
-    let mut db = table("second").await;
+    let db = table("second").await;
     let first = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), manual());
     until(&first, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
     let second = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), controls());

@@ -50,6 +50,9 @@ pub struct Record {
     pub ghost_id: Option<u64>,
     /// Definitions of secondary indexes that are built after the rows.
     pub deferred_indexes: Vec<String>,
+    /// Whether the server changed the table itself: then there is no old table.
+    #[serde(default)]
+    pub native: bool,
     /// The index of the original that chunks walk along.
     pub key_index: String,
     /// Rows thought to be there at the start.
@@ -67,6 +70,8 @@ pub enum Stage {
     Preparing,
     /// The ghost is ready; chunks may be recorded.
     Copying,
+    /// The server changes the table itself (or is about to: the definition tells); there is no ghost.
+    Native,
     /// The tables are swapped (or about to be: the table ids tell).
     Swapping,
     /// The tables are swapped for sure; only leftovers are to be removed.
@@ -339,6 +344,7 @@ impl Record {
             original_id: None,
             ghost_id: None,
             deferred_indexes: Vec::new(),
+            native: false,
             key_index: String::new(),
             rows_estimated: 0,
             started_at: 0,

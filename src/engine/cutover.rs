@@ -357,6 +357,7 @@ mod tests {
             original_id,
             ghost_id,
             deferred_indexes: Vec::new(),
+            native: false,
             key_index: String::new(),
             rows_estimated: 0,
             started_at: 0,

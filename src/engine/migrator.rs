@@ -11,8 +11,9 @@ use super::cutover::{self, Attempt, Gate, Swap, back_off, definition_changed, ga
 use super::error::EngineError;
 use super::inbox::{Inbox, StreamNotice};
 use super::inspector;
+use super::native;
 use super::migration::Migration;
-use super::prepare::{self, Leftovers, Prepared, Ready};
+use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying};
@@ -160,9 +161,9 @@ impl Migrator {
             return Ok(End::Over(Outcome::Cancelled));
         }
         match clean_up_unless_swapped(&self.spec).await {
-            Ok(true) => Ok(End::Over(Outcome::Cancelled)),
+            Ok(None) => Ok(End::Over(Outcome::Cancelled)),
             // Too late: finish.
-            Ok(false) => {
+            Ok(Some(_)) => {
                 let mut touched = true;
                 self.attempt(&mut touched).await
             }
@@ -179,6 +180,34 @@ impl Migrator {
         let defer = self.controls.borrow().defer_indexes;
         match prepare::prepare(&self.spec, defer, &mut control, &self.publisher, touched).await? {
             Prepared::Proven => Ok(End::Over(Outcome::Proven)),
+            Prepared::Nothing => {
+                self.publisher.update(|s| {
+                    s.validated = true;
+                    s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Instant, reason: "nothing to do: the table is as asked for".into() });
+                });
+                Ok(End::Over(Outcome::Succeeded))
+            }
+            Prepared::Native(ready) => {
+                match native::run(&self.spec, &ready, &mut control, &mut guard, &self.publisher, &mut self.controls, &self.stop).await {
+                    Ok(native::Ended::Done) => {
+                        let NativeReady { leftovers, .. } = *ready;
+                        finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers).await
+                    }
+                    Ok(native::Ended::Interrupted) => Ok(End::Interrupted),
+                    Ok(native::Ended::CopyInstead(words)) => {
+                        self.publisher.notice("CopyInstead", false, format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"));
+                        prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        self.spec.algorithm = Algorithm::Copy;
+                        Ok(End::Interrupted)
+                    }
+                    Err(error) if error.is_transient() => Err(error),
+                    Err(error) => {
+                        // There is no work to keep.
+                        prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        Err(error)
+                    }
+                }
+            }
             Prepared::Unknown => Ok(End::Over(Outcome::Unknown { message: self.unknown() })),
             Prepared::Swapped(leftovers) => {
                 self.publisher.update(|s| s.validated = true);
@@ -189,7 +218,7 @@ impl Migrator {
                     s.validated = true;
                     s.retrying = None;
                     s.phase = Phase::Copying;
-                    s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Copy, reason: "the table is rebuilt through a ghost table".into() });
+                    s.algorithm.get_or_insert_with(|| ChosenAlgorithm { chosen: Algorithm::Copy, reason: "as begun by a former engine".into() });
                 });
                 let cancel = CancellationToken::new();
                 let mut tasks = JoinSet::new();
@@ -331,7 +360,7 @@ async fn stop_all(tasks: &mut JoinSet<Task>) {
 }
 
 /// Adds up to a fifth either way, so that engines that failed together do not come back together.
-fn jitter(pause: Duration) -> Duration {
+pub fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(0.8 + 0.4 * fastrand::f64())
 }
 
@@ -634,7 +663,7 @@ impl Run {
     async fn cut_over(&mut self) -> Result<bool, EngineError> {
         let m = Arc::clone(&self.migration);
         let limit = self.controls.borrow().lock_timeout;
-        if let Some(blocker) = blocker(&m, &mut self.control, limit).await? {
+        if let Some(blocker) = blocker(&m.spec.database, &m.spec.table, &mut self.control, limit).await? {
             // An attempt that must fail is not made.
             self.publisher.update(|s| s.cut_over.blocked_by = Some(blocker.clone()));
             self.next_cut_over = Instant::now() + Duration::from_secs(1);
@@ -721,15 +750,15 @@ impl Run {
 }
 
 /// The session that has held a metadata lock on the original for longer than an attempt may take, if there is one and it can be seen.
-async fn blocker(m: &Migration, control: &mut Session, limit: Duration) -> Result<Option<String>, EngineError> {
+pub async fn blocker(database: &str, table: &str, control: &mut Session, limit: Duration) -> Result<Option<String>, EngineError> {
     let sql = format!(
         "SELECT t.PROCESSLIST_ID, TIMESTAMPDIFF(SECOND, x.trx_started, NOW()) FROM performance_schema.metadata_locks l \
          JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
          JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID \
          WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME = {} AND l.LOCK_STATUS = 'GRANTED' \
          AND t.PROCESSLIST_ID <> CONNECTION_ID() AND x.trx_started < NOW() - INTERVAL {} SECOND LIMIT 1",
-        quote::string(&m.spec.database),
-        quote::string(&m.spec.table),
+        quote::string(database),
+        quote::string(table),
         limit.as_secs().max(1)
     );
     match control.first::<(u64, i64)>("look for sessions that hold the table", SHORT, &sql).await {
@@ -771,8 +800,13 @@ async fn finish(
     record.stage = Stage::Swapped;
     state.store(control, epoch, &record, None).await?;
     let names = TableNames::for_table(&spec.table);
-    if controls.borrow().old_table == OldTable::DropNow {
-        drop_old(control, spec, &names, &state).await?;
+    let drop_now = controls.borrow().old_table == OldTable::DropNow;
+    if record.native {
+        // No table was swapped out.
+        publisher.update(|s| s.tables.old.clear());
+    }
+    if drop_now {
+        drop_old(control, spec, &names, &state, record.native).await?;
     }
     publisher.update(|s| {
         s.progress.copy_complete = true;
@@ -781,7 +815,10 @@ async fn finish(
     Ok(End::Over(Outcome::Succeeded))
 }
 
-async fn drop_old(control: &mut Session, spec: &MigrationSpec, names: &TableNames, state: &StateTable) -> Result<(), EngineError> {
+async fn drop_old(control: &mut Session, spec: &MigrationSpec, names: &TableNames, state: &StateTable, native: bool) -> Result<(), EngineError> {
+    if native {
+        return Ok(control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?);
+    }
     control.run("drop the old table", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.old))).await?;
     control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
     Ok(())
@@ -792,29 +829,30 @@ async fn drop_old(control: &mut Session, spec: &MigrationSpec, names: &TableName
 /// # Errors
 /// As there.
 pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    if clean_up_unless_swapped(spec).await? || !old_too {
-        return Ok(());
-    }
+    let native = match clean_up_unless_swapped(spec).await? {
+        Some(native) if old_too => native,
+        _ => return Ok(()),
+    };
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
     let mut control = Session::open(&spec.server).await?;
-    drop_old(&mut control, spec, &names, &state).await?;
+    drop_old(&mut control, spec, &names, &state, native).await?;
     control.close().await;
     Ok(())
 }
 
-/// Drops ghost and state table, if they are this migration's and the swap has not happened. False: it has.
-async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<bool, EngineError> {
+/// Drops ghost and state table, if they are this migration's and the change has not been made. `Some`: it has (and whether natively).
+async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, EngineError> {
     let mut control = Session::open(&spec.server).await?;
     let mut guard = Session::open(&spec.server).await?;
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
     let Some(stored) = state.load(&mut control, &spec.database).await? else {
-        return Ok(true);
+        return Ok(None);
     };
     if !stored.record.id.is_empty() && stored.record.id != spec.id {
         // Somebody else's: nothing of ours is there.
-        return Ok(true);
+        return Ok(None);
     }
     prepare::take_lock(&mut guard, spec).await?;
     let swapped = match stored.record.stage {
@@ -829,6 +867,10 @@ async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<bool, EngineErr
                 ));
             }
         },
+        Stage::Native => {
+            let now = inspector::show_create(&mut control, &spec.database, &spec.table).await?;
+            prepare::normalise(&now)? == stored.record.ghost_definition
+        }
         Stage::Preparing | Stage::Copying => false,
     };
     if !swapped {
@@ -840,5 +882,5 @@ async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<bool, EngineErr
     }
     guard.close().await;
     control.close().await;
-    Ok(!swapped)
+    Ok(swapped.then_some(stored.record.native))
 }

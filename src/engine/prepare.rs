@@ -4,6 +4,7 @@
 //! make is ever written or dropped.
 
 use super::board::{Board, ChunkId};
+use super::chooser::{self, Choice, Native};
 use super::checkpoint::{Record, SafePosition, Stage, StateTable, Stored, VERSION};
 use super::cutover::{Swap, outcome};
 use super::error::EngineError;
@@ -11,8 +12,8 @@ use super::inspector::{self, Inspected};
 use super::migration::{Migration, Visibility};
 use super::progress::Publisher;
 use super::reason::Reason;
-use super::snapshot::Tables;
-use super::spec::{DeferIndexes, MigrationSpec};
+use super::snapshot::{ChosenAlgorithm, Tables};
+use super::spec::{Algorithm, DeferIndexes, MigrationSpec};
 use super::streamer::Start;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{LONG, SHORT};
@@ -34,6 +35,10 @@ pub enum Prepared {
     Run(Box<Ready>),
     /// Mode DryRun: the ALTER works and a key is there; nothing is left.
     Proven,
+    /// The server can make the change itself; nothing but the state table is there.
+    Native(Box<NativeReady>),
+    /// The table is as asked for; nothing is left.
+    Nothing,
     /// A former engine had swapped the tables already.
     Swapped(Box<Leftovers>),
     /// A former engine died at the swap, and nothing tells whether it happened.
@@ -56,6 +61,16 @@ pub struct Ready {
     pub safe: SafePosition,
     /// Changes applied by former engines.
     pub applied: u64,
+}
+
+/// A native change ready to run.
+pub struct NativeReady {
+    /// How.
+    pub native: Native,
+    /// The state table with its record and our epoch.
+    pub leftovers: Leftovers,
+    /// The clauses, as the user wrote them.
+    pub clauses: String,
 }
 
 /// What is left to do after a swap.
@@ -215,6 +230,7 @@ async fn fresh(
         original_id: original.table_id,
         ghost_id: None,
         deferred_indexes: Vec::new(),
+        native: false,
         key_index: String::new(),
         rows_estimated: original.rows_estimated,
         started_at: now,
@@ -232,8 +248,29 @@ async fn fresh(
             return Err(undo(control, spec, &names, touched, error).await);
         }
     };
-    match make_ghost(spec, alter, &facts, &names, &original, defer, control, &mut record).await {
-        Ok((ghost, mapping, key)) => {
+    match make(spec, alter, &facts, &names, &original, defer, control, &mut record, publisher).await {
+        Ok(Made::Nothing) => {
+            drop_ours(control, spec, &names).await?;
+            *touched = false;
+            Ok(Prepared::Nothing)
+        }
+        Ok(Made::Native(native)) => {
+            // The clone has told what there was to tell.
+            control.run("drop the clone", SHORT, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.ghost))).await?;
+            if spec.mode == super::spec::Mode::DryRun {
+                drop_ours(control, spec, &names).await?;
+                *touched = false;
+                return Ok(Prepared::Proven);
+            }
+            record.stage = Stage::Native;
+            record.native = true;
+            record.ghost_definition.clone_from(&native.expected);
+            state.store(control, epoch, &record, None).await?;
+            publisher.update(|s| s.started_at = Some(SystemTime::now()));
+            let leftovers = Leftovers { state, record, epoch };
+            Ok(Prepared::Native(Box::new(NativeReady { native, leftovers, clauses: alter.to_sql() })))
+        }
+        Ok(Made::Ghost((ghost, mapping, key))) => {
             if spec.mode == super::spec::Mode::DryRun {
                 drop_ours(control, spec, &names).await?;
                 *touched = false;
@@ -293,19 +330,17 @@ async fn undo(control: &mut Session, spec: &MigrationSpec, names: &TableNames, t
     }
 }
 
+/// What became of the clone.
+enum Made {
+    Ghost(Ghost),
+    Native(Native),
+    Nothing,
+}
+
 type Ghost = (crate::sql::table::TableDefinition, ColumnMapping, key::MigrationKey);
 
-#[allow(clippy::too_many_arguments, reason = "the middle of `fresh`, split off so that its errors pass `undo`")]
-async fn make_ghost(
-    spec: &MigrationSpec,
-    alter: &Alter,
-    facts: &ServerFacts,
-    names: &TableNames,
-    original: &Inspected,
-    defer: DeferIndexes,
-    control: &mut Session,
-    record: &mut Record,
-) -> Result<Ghost, EngineError> {
+/// Makes an empty clone of the original, and returns the clauses as they apply to it.
+async fn make_clone(spec: &MigrationSpec, alter: &Alter, names: &TableNames, original: &Inspected, control: &mut Session) -> Result<String, EngineError> {
     let ghost_name = quote::qualified(&spec.database, &names.ghost);
     let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
     let mut renamed = BTreeMap::new();
@@ -321,7 +356,34 @@ async fn make_ghost(
         let text = create::rename_for_ghost(&original.show_create, &names.ghost, &renamed).map_err(not_readable)?;
         control.run("create the ghost table", SHORT, &format!("USE {}; {text}", quote::identifier(&spec.database))).await?;
     }
-    let clauses = alter.with_check_names(&renamed);
+    Ok(alter.with_check_names(&renamed))
+}
+
+#[allow(clippy::too_many_arguments, reason = "the middle of `fresh`, split off so that its errors pass `undo`")]
+async fn make(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    facts: &ServerFacts,
+    names: &TableNames,
+    original: &Inspected,
+    defer: DeferIndexes,
+    control: &mut Session,
+    record: &mut Record,
+    publisher: &Publisher,
+) -> Result<Made, EngineError> {
+    let ghost_name = quote::qualified(&spec.database, &names.ghost);
+    let clauses = make_clone(spec, alter, names, original, control).await?;
+    let replicas = has_replicas(facts, control).await;
+    match chooser::choose(spec, alter, &clauses, names, original, replicas, control).await? {
+        Choice::Nothing => return Ok(Made::Nothing),
+        Choice::Native(native) => return Ok(Made::Native(native)),
+        Choice::Copy { reason } => {
+            if !inspector::exists(control, &spec.database, &names.ghost).await? {
+                make_clone(spec, alter, names, original, control).await?;
+            }
+            publisher.update(|s| s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Copy, reason }));
+        }
+    }
     // On an empty table COPY accepts everything that any algorithm does, and leaves no trace of instant columns; partition clauses
     // alone do not take it.
     let copy = format!("ALTER TABLE {ghost_name} {clauses}, ALGORITHM=COPY");
@@ -354,13 +416,13 @@ async fn make_ghost(
         DeferIndexes::Never => false,
         DeferIndexes::Always => true,
         // A replica would stand still for as long as the build takes.
-        DeferIndexes::Auto => original.rows_estimated >= DEFER_FROM_ROWS && !has_replicas(facts, control).await,
+        DeferIndexes::Auto => original.rows_estimated >= DEFER_FROM_ROWS && !replicas,
     };
     if wanted {
         record.deferred_indexes = drop_deferrable(&ghost_name, &full, control).await?;
     }
     record.ghost_id = inspector::table_id(control, &spec.database, &names.ghost).await?;
-    Ok((full.definition, mapping, key))
+    Ok(Made::Ghost((full.definition, mapping, key)))
 }
 
 async fn ghost(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
@@ -461,6 +523,15 @@ async fn resume(
         return Ok(None);
     }
     let original = original(spec, control).await?;
+    if record.stage == Stage::Native {
+        // Atomic DDL: the definition is the old one or the new one.
+        if normalise(&original.show_create)? == record.ghost_definition {
+            record.stage = Stage::Swapped;
+            state.store(control, epoch, &record, None).await?;
+            return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
+        }
+        return Ok(None);
+    }
     inspector::check_relations(control, &spec.database, &spec.table).await?;
     if normalise(&original.show_create)? != record.original_definition || (record.original_id.is_some() && original.table_id != record.original_id) {
         publisher.notice("StartedAnew", true, format!("the definition of {} was changed while no engine was running: the copy starts anew", spec.table));
