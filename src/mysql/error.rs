@@ -144,6 +144,7 @@ const WITH_VALUES: &[u16] = &[
     1525, // Incorrect %s value: '%s'
     1526, // Table has no partition for value %s
     1690, // %s value is out of range in '%s'
+    4095, 4096, // Delimiter %s in position %u in datetime value %s is deprecated
     1739, 3140, // Invalid JSON text: … in value for column '%s'
     3141, 3156, 3751, 3902, 3903,
 ];
