@@ -288,28 +288,62 @@ pub struct Ended {
     pub orphans: bool,
 }
 
-/// Wakes the object whenever something changed that a program may wait for, and takes samples for the metrics.
+/// Wakes the object whenever something changed that a program may wait for, and feeds the metrics.
 ///
 /// Numbers alone wake nobody: a working migration is visited every ten seconds anyway.
 async fn attend(mut snapshots: watch::Receiver<Snapshot>, namespace: String, name: String, wakers: Wakers, metrics: Metrics) {
     let mut seen = face(&snapshots.borrow_and_update());
-    let mut sampled: Option<Instant> = None;
+    let mut meter = Meter { namespace: namespace.clone(), name: name.clone(), metrics, sampled: None, notice: 0, chunks: 0 };
     while snapshots.changed().await.is_ok() {
-        let (now, sample) = {
+        let now = {
             let snapshot = snapshots.borrow_and_update();
-            let due = sampled.is_none_or(|at| at.elapsed() >= SAMPLE_EVERY);
-            (face(&snapshot), due.then(|| sample(&namespace, &name, &snapshot)))
+            meter.read(&snapshot, false);
+            face(&snapshot)
         };
-        if let Some(sample) = sample {
-            metrics.observe_migration(&sample);
-            sampled = Some(Instant::now());
-        }
         if now != seen {
             seen = now;
             wakers.wake(&namespace, &name);
         }
     }
+    // The end comes within a second of the swap: without this, the last numbers would be those before it.
+    meter.read(&snapshots.borrow(), true);
     wakers.wake(&namespace, &name);
+}
+
+/// Turns the snapshots of one engine into metrics. Snapshots that were replaced before they were read are not seen: of many short chunks
+/// some are counted.
+struct Meter {
+    namespace: String,
+    name: String,
+    metrics: Metrics,
+    sampled: Option<Instant>,
+    notice: u64,
+    chunks: u64,
+}
+
+impl Meter {
+    fn read(&mut self, snapshot: &Snapshot, last: bool) {
+        for notice in snapshot.notices.iter().filter(|notice| notice.sequence > self.notice) {
+            let outcome = match notice.reason {
+                "Swapped" => "succeeded",
+                "CutOverAttemptFailed" => "failed",
+                _ => continue,
+            };
+            self.metrics.cut_over_attempt(outcome);
+            if let Some(locked) = snapshot.cut_over.locked {
+                self.metrics.cut_over_locked(locked);
+            }
+        }
+        self.notice = snapshot.notices.iter().map(|notice| notice.sequence).max().unwrap_or(0).max(self.notice);
+        if let Some(took) = snapshot.last_chunk.filter(|_| snapshot.progress.chunks != self.chunks) {
+            self.metrics.chunk(took);
+        }
+        self.chunks = snapshot.progress.chunks;
+        if last || self.sampled.is_none_or(|at| at.elapsed() >= SAMPLE_EVERY) {
+            self.metrics.observe_migration(&sample(&self.namespace, &self.name, snapshot));
+            self.sampled = Some(Instant::now());
+        }
+    }
 }
 
 /// What of a snapshot is news.

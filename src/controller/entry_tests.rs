@@ -89,3 +89,40 @@ fn numbers_are_no_news_and_a_phase_is() {
     assert!(face(&before) == face(&numbers));
     assert!(face(&before) != face(&Snapshot { phase: Phase::Copying, ..before.clone() }));
 }
+
+/// What an engine says of its chunks and attempts is counted once each.
+#[test]
+fn chunks_and_attempts_are_counted_once() {
+    use crate::engine::snapshot::{CutOver, Notice, Progress};
+    let metrics = Metrics::new();
+    let mut meter =
+        Meter { namespace: "shop".to_owned(), name: "orders".to_owned(), metrics: metrics.clone(), sampled: None, notice: 0, chunks: 0 };
+    let notice = |sequence, reason| Notice { sequence, reason, warning: false, message: String::new() };
+    let chunk = Some(Duration::from_millis(400));
+    let failed = notice(1, "CutOverAttemptFailed");
+    for (chunks, notices) in [
+        (1, vec![]),
+        (1, vec![failed.clone()]),
+        (2, vec![failed.clone(), notice(2, "Resumed")]),
+        (2, vec![failed, notice(2, "Resumed"), notice(3, "Swapped")]),
+    ] {
+        let snapshot = Snapshot {
+            last_chunk: chunk,
+            progress: Progress { chunks, rows_copied: chunks * 10, ..Progress::default() },
+            cut_over: CutOver { locked: Some(Duration::from_millis(20)), ..CutOver::default() },
+            notices,
+            ..Snapshot::default()
+        };
+        meter.read(&snapshot, chunks == 2);
+    }
+    let text = metrics.encode();
+    for line in [
+        "theseus_chunk_seconds_count 2",
+        "theseus_cut_over_attempts_total{outcome=\"failed\"} 1",
+        "theseus_cut_over_attempts_total{outcome=\"succeeded\"} 1",
+        "theseus_cut_over_lock_seconds_count 2",
+        "theseus_rows_copied_total{namespace=\"shop\",name=\"orders\"} 20",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+}

@@ -154,6 +154,8 @@ pub fn aftermath(after: Afterlife<'_>, now: i64) -> Aftermath {
         match after.retention {
             // Kept for ever: only the proof of ownership goes.
             None if after.state_left => return Aftermath::Drop { old_too: false },
+            // The server changed the table itself: there is no old one to wait for.
+            Some(_) if !after.old_left => return Aftermath::Drop { old_too: false },
             None => {}
             Some(retention) => {
                 let due = after.completed_at.saturating_add(retention);
@@ -304,6 +306,7 @@ mod tests {
             ("before the retention ends", base, 1050, Aftermath::LookAgainAt(1100)),
             ("when it ends", base, 1100, Aftermath::Drop { old_too: true }),
             ("at once", Afterlife { retention: Some(0), ..base }, 1000, Aftermath::Drop { old_too: true }),
+            ("no old table: the state goes at once", Afterlife { old_left: false, ..base }, 1000, Aftermath::Drop { old_too: false }),
             ("kept for ever: the state goes", Afterlife { retention: None, ..base }, 1000, Aftermath::Drop { old_too: false }),
             ("kept for ever", Afterlife { retention: None, state_left: false, ..base }, 9999, Aftermath::Nothing),
             ("given up", Afterlife { gave_up: true, ..base }, 9999, Aftermath::Nothing),

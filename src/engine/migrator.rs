@@ -16,7 +16,7 @@ use super::migration::Migration;
 use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
-use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying};
+use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
 use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, OldTable, VerifyPolicy};
 use super::streamer::rows::KeyColumn;
 use super::streamer::{Streamer, Watched};
@@ -179,10 +179,14 @@ impl Migrator {
         prepare::take_lock(&mut guard, &self.spec).await?;
         let defer = self.controls.borrow().defer_indexes;
         match prepare::prepare(&self.spec, defer, &mut control, &self.publisher, touched).await? {
-            Prepared::Proven => Ok(End::Over(Outcome::Proven)),
+            Prepared::Proven => {
+                self.publisher.update(|s| s.tables = Tables::default());
+                Ok(End::Over(Outcome::Proven))
+            }
             Prepared::Nothing => {
                 self.publisher.update(|s| {
                     s.validated = true;
+                    s.tables = Tables::default();
                     s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Instant, reason: "nothing to do: the table is as asked for".into() });
                 });
                 Ok(End::Over(Outcome::Succeeded))
@@ -222,9 +226,20 @@ impl Migrator {
                 });
                 let cancel = CancellationToken::new();
                 let mut tasks = JoinSet::new();
+                let begun = ready.record.resumed_count > 0;
                 let result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
                 cancel.cancel();
                 stop_all(&mut tasks).await;
+                if let Err(error) = &result
+                    && error.reason == Reason::MissingPrivilege
+                    && !begun
+                    && self.publisher.progress().chunks == 0
+                {
+                    // Nothing was copied: it is a refusal, and nothing stays behind.
+                    let mut control = Session::open(&self.spec.server).await?;
+                    prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                    *touched = false;
+                }
                 result
             }
         }
@@ -815,8 +830,8 @@ async fn finish(
     Ok(End::Over(Outcome::Succeeded))
 }
 
-async fn drop_old(control: &mut Session, spec: &MigrationSpec, names: &TableNames, state: &StateTable, native: bool) -> Result<(), EngineError> {
-    if native {
+async fn drop_old(control: &mut Session, spec: &MigrationSpec, names: &TableNames, state: &StateTable, state_only: bool) -> Result<(), EngineError> {
+    if state_only {
         return Ok(control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?);
     }
     control.run("drop the old table", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.old))).await?;
@@ -829,14 +844,13 @@ async fn drop_old(control: &mut Session, spec: &MigrationSpec, names: &TableName
 /// # Errors
 /// As there.
 pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    let native = match clean_up_unless_swapped(spec).await? {
-        Some(native) if old_too => native,
-        _ => return Ok(()),
+    let Some(native) = clean_up_unless_swapped(spec).await? else {
+        return Ok(());
     };
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
     let mut control = Session::open(&spec.server).await?;
-    drop_old(&mut control, spec, &names, &state, native).await?;
+    drop_old(&mut control, spec, &names, &state, native || !old_too).await?;
     control.close().await;
     Ok(())
 }

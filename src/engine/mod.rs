@@ -101,7 +101,8 @@ pub fn start(spec: MigrationSpec, controls: Controls) -> Handle {
 }
 
 /// Drops the tables that a finished or cancelled migration left (ghost, state, and, where `old_too`, the old table), after proving by the
-/// state table that this migration made them. Dropping nothing because nothing is there is success.
+/// state table that this migration made them. Without `old_too` an old table stays and is its user's from then on: the state table, which
+/// proves whose it was, goes. Dropping nothing because nothing is there is success.
 ///
 /// # Errors
 /// The server cannot be reached, or a table of that name is not ours ([`reason::Reason::NameTaken`]).

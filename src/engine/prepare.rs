@@ -421,8 +421,23 @@ async fn make(
     if wanted {
         record.deferred_indexes = drop_deferrable(&ghost_name, &full, control).await?;
     }
+    probe_privileges(spec, names, control).await?;
     record.ghost_id = inspector::table_id(control, &spec.database, &names.ghost).await?;
     Ok(Made::Ghost((full.definition, mapping, key)))
+}
+
+/// Does to the empty ghost what the cut-over will do: a privilege that is missing then is missed now, not after hours of copying.
+async fn probe_privileges(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<(), EngineError> {
+    let (ghost, old) = (quote::qualified(&spec.database, &names.ghost), quote::qualified(&spec.database, &names.old));
+    let state = quote::qualified(&spec.database, &names.state);
+    control
+        .run(
+            "try what the cut-over needs (LOCK TABLES, RENAME)",
+            SHORT,
+            &format!("LOCK TABLES {ghost} WRITE, {state} WRITE; UNLOCK TABLES; RENAME TABLE {ghost} TO {old}, {old} TO {ghost}"),
+        )
+        .await?;
+    Ok(())
 }
 
 async fn ghost(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {

@@ -3,6 +3,8 @@
 use super::error::MySqlError;
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, Row, SslOpts};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where a server is and how to log in.
@@ -78,9 +80,37 @@ pub const SHORT: Duration = Duration::from_secs(15);
 /// How long a statement that moves rows or builds indexes may take before the connection counts as lost.
 pub const LONG: Duration = Duration::from_secs(24 * 3600);
 
+/// Connections that this process has open now: host, port, id. A list of our own, because nothing on the server tells reliably: the driver's
+/// connection attributes get lost with TLS (its SSL request lacks `CLIENT_CONNECT_ATTRS`), and the account may be shared.
+static OPEN: Mutex<BTreeSet<(String, u16, u32)>> = Mutex::new(BTreeSet::new());
+
+/// An entry in the list of this process's connections; taken out when dropped.
+pub struct Registered(String, u16, u32);
+
+impl Registered {
+    fn new(address: &ServerAddress, id: u32) -> Self {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert((address.host.clone(), address.port, id));
+        Self(address.host.clone(), address.port, id)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&(std::mem::take(&mut self.0), self.1, self.2));
+    }
+}
+
+/// Ids of the connections that this process has open to a server now, of all its migrations.
+pub fn own_connections(address: &ServerAddress) -> Vec<u32> {
+    let first = (address.host.clone(), address.port, 0);
+    let last = (address.host.clone(), address.port, u32::MAX);
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner).range(first..=last).map(|(_, _, id)| *id).collect()
+}
+
 /// A logged-in connection.
 pub struct Session {
     conn: Conn,
+    registered: Registered,
 }
 
 impl Session {
@@ -89,7 +119,7 @@ impl Session {
     /// # Errors
     /// Unreachable, refused, TLS not as asked for, or a server that lacks one of the settings.
     pub async fn open(address: &ServerAddress) -> Result<Self, MySqlError> {
-        let mut session = Self { conn: connect(address).await? };
+        let mut session = Self::open_raw(address).await?;
         session.run("apply the session's settings", SHORT, SESSION_SETTINGS).await?;
         Ok(session)
     }
@@ -99,7 +129,9 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub async fn open_raw(address: &ServerAddress) -> Result<Self, MySqlError> {
-        Ok(Self { conn: connect(address).await? })
+        let conn = connect(address).await?;
+        let registered = Registered::new(address, conn.id());
+        Ok(Self { conn, registered })
     }
 
     /// The connection's id, as in the process list.
@@ -112,9 +144,9 @@ impl Session {
         self.conn.server_version()
     }
 
-    /// Hands out the driver's connection.
-    pub fn into_conn(self) -> Conn {
-        self.conn
+    /// Hands out the driver's connection, and its entry in the list of this process's connections, to be kept as long.
+    pub fn into_conn(self) -> (Conn, Registered) {
+        (self.conn, self.registered)
     }
 
     /// Runs a statement, or several divided by semicolons, without looking at results.

@@ -10,6 +10,7 @@ use super::EngineError;
 use super::inbox::{Inbox, StreamNotice, StreamPoint};
 use super::reason::Reason;
 use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
+use crate::mysql::session::Registered;
 use crate::sql::key::{Key, KeyCodec};
 use futures::StreamExt;
 use mysql_async::binlog::EventType;
@@ -64,6 +65,8 @@ pub struct Streamer {
     inside_payload: bool,
     /// Length of the name of a file of this log.
     name_length: usize,
+    /// The connection counts as the engine's own as long as the stream is open.
+    _registered: Registered,
 }
 
 impl Streamer {
@@ -93,14 +96,24 @@ impl Streamer {
                 BinlogStreamRequest::new(server_id).with_gtid().with_gtid_set(sids(set)),
             ),
         };
-        let stream = session
-            .into_conn()
+        let (conn, registered) = session.into_conn();
+        let stream = conn
             .get_binlog_stream(request)
             .await
-            .map_err(|error| EngineError::from(MySqlError::new("start the binary log stream", &error)))?;
+            .map_err(|error| {
+                let error = EngineError::from(MySqlError::new("start the binary log stream", &error));
+                // The login was good: what is denied is the dump.
+                match error.reason {
+                    Reason::AccessDenied => EngineError::terminal(
+                        Reason::MissingPrivilege,
+                        &format!("{error}: the account needs REPLICATION SLAVE to read the binary log"),
+                    ),
+                    _ => error,
+                }
+            })?;
         let before = inbox.point();
         let name_length = log_end.file.len();
-        Ok(Self { stream, watched, inbox, position, keys: Vec::new(), images: 0, gtid: None, before, inside_payload: false, name_length })
+        Ok(Self { stream, watched, inbox, position, keys: Vec::new(), images: 0, gtid: None, before, inside_payload: false, name_length, _registered: registered })
     }
 
     /// Reads until cancelled.

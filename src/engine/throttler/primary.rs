@@ -2,7 +2,8 @@
 
 use super::decide::{Readings, Signal, Status};
 use super::signals::{Line, Signals, number, pause_after, text};
-use crate::mysql::MySqlError;
+use crate::mysql::session::own_connections;
+use crate::mysql::{MySqlError, ServerAddress};
 use crate::sql::quote;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ pub async fn watch_load(signals: &Signals) {
         signals.begin(load);
         let began = Instant::now();
         let least = |name: &str| [&limits.max_load, &limits.critical_load].into_iter().filter_map(|l| l.get(name).copied()).min();
-        let reading = read_status(&mut line, &names, least).await;
+        let reading = read_status(&mut line, &signals.server, &names, least).await;
         let pause = pause_after(began.elapsed(), reading.is_err());
         signals.put(load, reading.map_err(|error| error.to_string()));
         signals.rest(pause).await;
@@ -50,7 +51,7 @@ pub async fn watch_load(signals: &Signals) {
 }
 
 /// The variables, and for counts of threads only those that are not of an engine.
-async fn read_status(line: &mut Line, names: &BTreeSet<&str>, least: impl Fn(&str) -> Option<u64>) -> Result<Status, MySqlError> {
+async fn read_status(line: &mut Line, server: &ServerAddress, names: &BTreeSet<&str>, least: impl Fn(&str) -> Option<u64>) -> Result<Status, MySqlError> {
     let what = "read the server's status";
     let list = names.iter().map(|name| quote::string(name)).collect::<Vec<_>>().join(", ");
     let rows = line.rows(what, &format!("SHOW GLOBAL STATUS WHERE Variable_name IN ({list})"), false).await?;
@@ -68,7 +69,7 @@ async fn read_status(line: &mut Line, names: &BTreeSet<&str>, least: impl Fn(&st
         (name.eq_ignore_ascii_case(RUNNING) || name.eq_ignore_ascii_case(CONNECTED)) && least(name).is_some_and(|limit| value.is_some_and(|v| v > limit))
     });
     if matters {
-        let (connected, running) = own_threads(line).await?;
+        let (connected, running) = own_threads(line, server).await?;
         for (name, value) in &mut status {
             let own = if name.eq_ignore_ascii_case(RUNNING) { running } else { connected };
             if name.eq_ignore_ascii_case(RUNNING) || name.eq_ignore_ascii_case(CONNECTED) {
@@ -79,13 +80,12 @@ async fn read_status(line: &mut Line, names: &BTreeSet<&str>, least: impl Fn(&st
     Ok(status)
 }
 
-/// Sessions of engines that log in with our account, and how many of them are at work. An account may always see its own sessions
-/// (manual: "The processlist Table", "The session_account_connect_attrs Table"). Where these tables are missing, all count.
-async fn own_threads(line: &mut Line) -> Result<(u64, u64), MySqlError> {
-    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(p.COMMAND <> 'Sleep'), 0) AS UNSIGNED) \
-               FROM performance_schema.session_account_connect_attrs a JOIN performance_schema.processlist p ON p.ID = a.PROCESSLIST_ID \
-               WHERE a.ATTR_NAME = 'program_name' AND a.ATTR_VALUE = 'theseus'";
-    let rows = match line.rows("tell the engine's own threads", sql, false).await {
+/// How many connections this process has to the server, of all its migrations, and how many of them are at work. An account may always see
+/// its own sessions (manual: "The processlist Table"). A server that lacks the table counts them all.
+async fn own_threads(line: &mut Line, server: &ServerAddress) -> Result<(u64, u64), MySqlError> {
+    let own = own_connections(server).iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let sql = format!("SELECT COUNT(*), SUM(COMMAND <> 'Sleep') FROM performance_schema.processlist WHERE ID IN ({own})");
+    let rows = match line.rows("tell the engine's own threads", &sql, false).await {
         Ok(rows) => rows,
         Err(error) if error.is_connection() => return Err(error),
         Err(error) => {
