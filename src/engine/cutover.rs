@@ -16,6 +16,7 @@ use super::reason::Reason;
 use super::spec::{Controls, CutOverPolicy};
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
+use crate::sql::create;
 use crate::sql::key::Key;
 use crate::sql::quote;
 use std::time::{Duration, Instant};
@@ -156,6 +157,7 @@ async fn locked(
             }
         }
     }
+    let locked_at = Instant::now();
     // The approval can be taken back until the tables are locked.
     if gate(&controls.borrow_and_update()) != Gate::Open {
         return Err(Stop::GiveUp("the gate was closed again".into()));
@@ -185,6 +187,7 @@ async fn locked(
         Ok(false) => return Err(Stop::GiveUp("the binary log stream ended".into())),
         Err(_) => return Err(Stop::GiveUp("the binary log stream did not reach the lock's position in time".into())),
     }
+    let reached_at = Instant::now();
     // Everything on the original is committed, visible and received: these are the last dirty keys.
     *taken = applier.take_for_cut_over();
     // All deletes before all inserts: no value of a stale row is in the way.
@@ -208,8 +211,17 @@ async fn locked(
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
     }
     in_time("the last changes were applied")?;
+    let applied_at = Instant::now();
     let old = quote::qualified(&m.spec.database, &m.names.old);
-    match lock.run("swap the tables", SHORT, &format!("RENAME TABLE {original} TO {old}, {ghost} TO {original}")).await {
+    let renamed = lock.run("swap the tables", SHORT, &format!("RENAME TABLE {original} TO {old}, {ghost} TO {original}")).await;
+    tracing::debug!(
+        checked_and_reached = ?(reached_at - locked_at),
+        keys = taken.len(),
+        applied = ?(applied_at - reached_at),
+        renamed = ?applied_at.elapsed(),
+        "under the lock"
+    );
+    match renamed {
         Ok(()) => Ok(()),
         Err(error) if error.is_connection() => Err(Stop::Ambiguous),
         Err(error) => Err(error.into()),
@@ -234,20 +246,13 @@ async fn auto_increment_to_set(m: &Migration, session: &mut Session) -> Result<O
     if m.alter_sets_auto_increment || !counts(&m.original.definition) || !counts(&m.ghost) {
         return Ok(None);
     }
-    let rows: Vec<(String, Option<u64>)> = session
-        .rows(
-            "read AUTO_INCREMENT",
-            SHORT,
-            &format!(
-                "SELECT TABLE_NAME, AUTO_INCREMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME IN ({}, {})",
-                quote::string(&m.spec.database),
-                quote::string(&m.spec.table),
-                quote::string(&m.names.ghost)
-            ),
-        )
-        .await?;
-    let of = |name: &str| rows.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).and_then(|(_, v)| *v).unwrap_or(0);
-    let (original, ghost) = (of(&m.spec.table), of(&m.names.ghost));
+    // Cheaper under the lock than information_schema, and exact: the handler's own counter.
+    let mut next = [0, 0];
+    for (table, next) in [&m.spec.table, &m.names.ghost].into_iter().zip(&mut next) {
+        let text = inspector::show_create(session, &m.spec.database, table).await.map_err(|e| MySqlError::unexpected("read AUTO_INCREMENT", &e.message))?;
+        *next = create::auto_increment(&text).map_err(|e| MySqlError::unexpected("read AUTO_INCREMENT", &e.to_string()))?.unwrap_or(1);
+    }
+    let [original, ghost] = next;
     Ok((original > ghost).then_some(original))
 }
 

@@ -138,6 +138,17 @@ pub fn rename_for_ghost(show_create: &str, new_table_name: &str, check_name_map:
     Ok(replace(show_create, &replaced))
 }
 
+/// The `AUTO_INCREMENT=…` option: the next value, which SHOW CREATE TABLE leaves out while it is 1.
+///
+/// # Errors
+/// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
+pub fn auto_increment(show_create: &str) -> Result<Option<u64>, CreateError> {
+    let definition = Definition::parse(show_create)?;
+    let options = definition.options.as_slice();
+    let value = options.iter().position(|t| t.is_word(show_create, "AUTO_INCREMENT")).and_then(|at| options.get(at + 2));
+    Ok(value.and_then(|token| token.span.of(show_create).parse().ok()))
+}
+
 /// The definition without the table's name and the `AUTO_INCREMENT=…` option: equal for equal definitions.
 ///
 /// # Errors
@@ -371,6 +382,13 @@ fn replace(source: &str, replaced: &[(Span, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_auto_increment_value() {
+        let of = |options: &str| auto_increment(&format!("CREATE TABLE `t` (\n  `id` int NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB{options}")).expect("a definition");
+        assert_eq!(of(" AUTO_INCREMENT=17 DEFAULT CHARSET=utf8mb4"), Some(17));
+        assert_eq!(of(" DEFAULT CHARSET=utf8mb4 COMMENT='AUTO_INCREMENT=5'"), None);
+    }
     use proptest::prelude::*;
 
     const ORDERS: &str = "CREATE TABLE `or``ders` (

@@ -1,0 +1,348 @@
+//! What may be said to a running migration: one line in, an answer out. Pure.
+use super::lines;
+use crate::api::duration::KubeDuration;
+use crate::engine::snapshot::Snapshot;
+use crate::engine::spec::{Controls, MigrationSpec};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The answer to `help`, and the end of `theseus ctl --help`.
+pub const HELP: &str = "\
+status              where it is and what it waits for
+sup                 the same in one line
+throttle            stop copying; changes are still applied
+no-throttle         go on copying
+pause               stop, keep the work, release the connections
+resume              go on
+approve             let the tables be swapped (policy Manual)
+unapprove           take the approval back; possible until the tables are locked
+cancel              stop for good and remove what was made
+chunk-time=500ms    the time one chunk should take, 10ms to 10s
+workers=2           copy workers, 0 to 64; 0 lets the engine choose
+nice-ratio=50       sleep this share of each chunk's time, in percent, 0 to 1000
+lock-timeout=3s     the longest that clients may wait in one cut-over attempt, 1s to 60s
+max-lag=10s         the replica lag that holds copying; 0s looks at no replica
+max-load=Threads_running=50,…       status variables above which copying is held
+critical-load=Threads_running=1000  … and above which the migration fails
+help                this";
+
+/// A command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Several lines, or all as JSON.
+    Status,
+    /// One line.
+    Sup,
+    /// The commands.
+    Help,
+    /// A change of the controls.
+    Change(Change),
+}
+
+/// A change of the controls. None of them is remembered: the next run starts from its file again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// `throttle`, `no-throttle`
+    Throttle(bool),
+    /// `pause`, `resume`
+    Pause(bool),
+    /// `approve`, `unapprove`
+    Approve(bool),
+    /// `cancel`
+    Cancel,
+    /// `chunk-time`
+    ChunkTime(Duration),
+    /// `workers`
+    Workers(u16),
+    /// `nice-ratio`
+    NiceRatio(u16),
+    /// `lock-timeout`
+    LockTimeout(Duration),
+    /// `max-lag`
+    MaxLag(Option<Duration>),
+    /// `max-load`
+    MaxLoad(BTreeMap<String, u64>),
+    /// `critical-load`
+    CriticalLoad(BTreeMap<String, u64>),
+}
+
+impl Command {
+    /// Reads a command.
+    ///
+    /// # Errors
+    /// What is not understood, and what would be.
+    pub fn parse(line: &str) -> Result<Self, String> {
+        let line = line.trim();
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value.trim())),
+            None => (line, None),
+        };
+        let needs = || value.ok_or_else(|| format!("{name} needs a value: {name}=…"));
+        let change = match name {
+            "chunk-time" => Change::ChunkTime(duration(name, needs()?, Duration::from_millis(10), Duration::from_secs(10))?),
+            "lock-timeout" => Change::LockTimeout(duration(name, needs()?, Duration::from_secs(1), Duration::from_secs(60))?),
+            "workers" => Change::Workers(number(name, needs()?, 64)?),
+            "nice-ratio" => Change::NiceRatio(number(name, needs()?, 1000)?),
+            "max-lag" => {
+                let lag = duration(name, needs()?, Duration::ZERO, Duration::from_secs(24 * 3600))?;
+                Change::MaxLag(Some(lag).filter(|lag| !lag.is_zero()))
+            }
+            "max-load" => Change::MaxLoad(load(name, needs()?)?),
+            "critical-load" => Change::CriticalLoad(load(name, needs()?)?),
+            _ if value.is_some() => return Err(format!("{name} is not a setting; `help` tells what is")),
+            "status" => return Ok(Self::Status),
+            "sup" => return Ok(Self::Sup),
+            "help" => return Ok(Self::Help),
+            "throttle" => Change::Throttle(true),
+            "no-throttle" => Change::Throttle(false),
+            "pause" => Change::Pause(true),
+            "resume" => Change::Pause(false),
+            "approve" => Change::Approve(true),
+            "unapprove" => Change::Approve(false),
+            "cancel" => Change::Cancel,
+            _ => return Err(format!("{:?} is not a command; `help` tells what is", name.chars().take(40).collect::<String>())),
+        };
+        Ok(Self::Change(change))
+    }
+}
+
+fn duration(name: &str, text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let value = text.parse::<KubeDuration>().map_err(|error| format!("{name}: {error}"))?.0;
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(format!("{name} must be between {} and {}", KubeDuration(least), KubeDuration(most)))
+}
+
+fn number(name: &str, text: &str, most: u16) -> Result<u16, String> {
+    text.parse().ok().filter(|n| *n <= most).ok_or_else(|| format!("{name} must be a number between 0 and {most}"))
+}
+
+/// `Threads_running=50,Threads_connected=900`; nothing is no limit.
+fn load(name: &str, text: &str) -> Result<BTreeMap<String, u64>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (variable, limit) = part.split_once('=').ok_or_else(|| format!("{name}: {part:?} is not VARIABLE=NUMBER"))?;
+            let limit = limit.trim().parse().map_err(|_| format!("{name}: {limit:?} is not a number"))?;
+            Ok((variable.trim().to_owned(), limit))
+        })
+        .collect()
+}
+
+impl Change {
+    /// Makes the change, and says so.
+    pub fn apply(self, controls: &mut Controls) -> String {
+        match self {
+            Self::Throttle(on) => {
+                controls.throttled_by_user = on;
+                if on { "copying stops; changes are still applied".into() } else { "copying goes on, as far as nothing else holds it".into() }
+            }
+            Self::Pause(on) => {
+                controls.paused = on;
+                if on { "pausing; the work is kept".into() } else { "going on".into() }
+            }
+            Self::Approve(on) => {
+                controls.approved = on;
+                match (on, controls.cut_over_policy) {
+                    (true, crate::engine::spec::CutOverPolicy::Automatic) => "approved, though the policy Automatic does not ask".into(),
+                    (true, _) => "approved: the tables are swapped as soon as everything is ready".into(),
+                    (false, crate::engine::spec::CutOverPolicy::Automatic) => "the policy Automatic does not ask for an approval; use throttle or pause to hold the swap".into(),
+                    (false, _) => "the approval is taken back, unless the tables are being swapped already".into(),
+                }
+            }
+            Self::Cancel => {
+                controls.cancel = true;
+                "cancelling".into()
+            }
+            Self::ChunkTime(time) => {
+                controls.target_chunk_time = time;
+                format!("chunk-time={}", KubeDuration(time))
+            }
+            Self::Workers(n) => {
+                controls.workers = n;
+                format!("workers={n}")
+            }
+            Self::NiceRatio(percent) => {
+                controls.nice_ratio_percent = percent;
+                format!("nice-ratio={percent}")
+            }
+            Self::LockTimeout(time) => {
+                controls.lock_timeout = time;
+                format!("lock-timeout={}", KubeDuration(time))
+            }
+            Self::MaxLag(lag) => {
+                controls.limits.max_replica_lag = lag;
+                lag.map_or_else(|| "no replica is looked at".into(), |lag| format!("max-lag={}", KubeDuration(lag)))
+            }
+            Self::MaxLoad(load) => {
+                let text = format!("max-load={}", shown(&load));
+                controls.limits.max_load = load;
+                text
+            }
+            Self::CriticalLoad(load) => {
+                let text = format!("critical-load={}", shown(&load));
+                controls.limits.critical_load = load;
+                text
+            }
+        }
+    }
+}
+
+fn shown(load: &BTreeMap<String, u64>) -> String {
+    load.iter().map(|(name, limit)| format!("{name}={limit}")).collect::<Vec<_>>().join(",")
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether the command was understood and taken.
+    pub ok: bool,
+    /// Text or JSON.
+    pub text: String,
+}
+
+/// Answers a line; a change is made in `controls`. `json ` before the command asks for JSON.
+pub fn answer(line: &str, spec: &MigrationSpec, s: &Snapshot, controls: &mut Controls, running: Duration) -> Answer {
+    let (json, line) = match line.trim().strip_prefix("json ") {
+        Some(rest) => (true, rest),
+        None => (false, line),
+    };
+    let (ok, text) = match Command::parse(line) {
+        Err(problem) => (false, problem),
+        Ok(Command::Help) => (true, HELP.to_owned()),
+        Ok(Command::Sup) if !json => (true, lines::line(s, controls, running)),
+        Ok(Command::Status) if !json => (true, lines::status(spec, s, controls, running)),
+        Ok(Command::Sup | Command::Status) => return Answer { ok: true, text: status_json(spec, s, controls, running).to_string() },
+        Ok(Command::Change(change)) => (true, change.apply(controls)),
+    };
+    match (json, ok) {
+        (true, _) => Answer { ok, text: json!({"ok": ok, "message": text}).to_string() },
+        (false, true) => Answer { ok, text },
+        (false, false) => Answer { ok, text: format!("error: {text}") },
+    }
+}
+
+/// Everything, for programs. Durations are milliseconds.
+fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: Duration) -> serde_json::Value {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let p = &s.progress;
+    json!({
+        "migration": spec.display_name,
+        "server": format!("{}:{}", spec.server.host, spec.server.port),
+        "database": spec.database,
+        "table": spec.table,
+        "alter": spec.alter,
+        "phase": format!("{:?}", s.phase),
+        "state": lines::state(s, controls),
+        "algorithm": s.algorithm.as_ref().map(|a| json!({"chosen": format!("{:?}", a.chosen), "reason": a.reason})),
+        "progress": {
+            "rowsCopied": p.rows_copied,
+            "rowsEstimated": p.rows_estimated,
+            "percent": p.percent(),
+            "copyComplete": p.copy_complete,
+            "etaMilliseconds": p.eta.map(millis),
+            "changesSeen": p.changes_seen,
+            "changesApplied": p.changes_applied,
+            "backlog": p.backlog,
+            "binlogLagMilliseconds": p.binlog_lag.map(millis),
+            "chunks": p.chunks,
+            "copyWorkers": p.copy_workers,
+        },
+        "throttle": s.throttle.as_ref().map(|t| json!({"reason": t.reason, "detail": t.detail})),
+        "throttledMilliseconds": millis(s.throttled_total),
+        "cutOver": {
+            "manual": controls.cut_over_policy == crate::engine::spec::CutOverPolicy::Manual,
+            "approved": controls.approved,
+            "attempts": s.cut_over.attempts,
+            "lastFailure": s.cut_over.last_failure,
+            "blockedBy": s.cut_over.blocked_by,
+            "lockedMilliseconds": s.cut_over.locked.map(millis),
+        },
+        "verification": s.verification.as_ref().map(|v| json!({"chunksChecked": v.chunks_checked, "rowsRepaired": v.rows_repaired, "complete": v.complete})),
+        "retrying": s.retrying.as_ref().map(|r| json!({"reason": r.reason.as_str(), "message": r.message})),
+        "tables": {"ghost": s.tables.ghost, "state": s.tables.state, "old": s.tables.old},
+        "controls": {
+            "throttle": controls.throttled_by_user,
+            "pause": controls.paused,
+            "cancel": controls.cancel,
+            "workers": controls.workers,
+            "chunkTimeMilliseconds": millis(controls.target_chunk_time),
+            "niceRatioPercent": controls.nice_ratio_percent,
+            "lockTimeoutMilliseconds": millis(controls.lock_timeout),
+        },
+        "resumedCount": s.resumed_count,
+        "session": s.session,
+        "runningMilliseconds": millis(running),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_of_the_help_is_understood() {
+        for line in HELP.lines() {
+            let command = line.split_whitespace().next().unwrap_or_default().trim_end_matches(",…");
+            assert!(Command::parse(command).is_ok(), "{command}: {:?}", Command::parse(command));
+        }
+    }
+
+    #[test]
+    fn changes_change_what_they_say() {
+        let mut c = Controls::default();
+        for line in [
+            "throttle", "pause", "approve", "cancel", "chunk-time = 1s", "workers=3", "nice-ratio=70", "lock-timeout=2s", "max-lag=5s",
+            "max-load=Threads_running=9, Threads_connected=100", "critical-load=",
+        ] {
+            match Command::parse(line) {
+                Ok(Command::Change(change)) => change.apply(&mut c),
+                other => panic!("{line}: {other:?}"),
+            };
+        }
+        let mut expected = Controls {
+            throttled_by_user: true,
+            paused: true,
+            approved: true,
+            cancel: true,
+            target_chunk_time: Duration::from_secs(1),
+            workers: 3,
+            nice_ratio_percent: 70,
+            lock_timeout: Duration::from_secs(2),
+            ..Controls::default()
+        };
+        expected.limits.max_replica_lag = Some(Duration::from_secs(5));
+        expected.limits.max_load = [("Threads_running".to_owned(), 9), ("Threads_connected".to_owned(), 100)].into();
+        expected.limits.critical_load = BTreeMap::new();
+        assert_eq!(c, expected);
+        for line in ["no-throttle", "resume", "unapprove"] {
+            if let Ok(Command::Change(change)) = Command::parse(line) {
+                change.apply(&mut c);
+            }
+        }
+        assert!(!c.throttled_by_user && !c.paused && !c.approved);
+    }
+
+    #[test]
+    fn nonsense_says_what_would_make_sense() {
+        for (line, word) in [
+            ("", "help"),
+            ("stop", "help"),
+            ("trottle=1", "help"),
+            ("workers", "workers="),
+            ("workers=65", "64"),
+            ("workers=-1", "64"),
+            ("chunk-time=1", "500ms"),
+            ("chunk-time=1m", "10s"),
+            ("lock-timeout=500ms", "1s"),
+            ("max-load=50", "VARIABLE=NUMBER"),
+            ("max-load=a=b", "number"),
+        ] {
+            let error = Command::parse(line).expect_err(line);
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}
