@@ -206,6 +206,17 @@ impl PrivateServer {
         assert!(status.unwrap_or_else(|e| panic!("{script}: {e}")).success(), "the server in {} was not stopped", self.dir);
     }
 
+    /// Stops it, or kills it as a crash would, and starts it again on its data and its port.
+    pub async fn restart(&self, crash: bool) {
+        let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());
+        let port = address(&self.url).port.to_string();
+        let how = if crash { "kill" } else { "stop" };
+        for arguments in [vec![how, &self.dir], vec!["start", "--fast", "--data", &self.dir, "--port", &port]] {
+            let output = tokio::process::Command::new(&script).args(&arguments).output().await.unwrap_or_else(|e| panic!("{script}: {e}"));
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
     async fn launch(arguments: &[&str], options: &[&str]) -> Self {
         let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());
         let mut command = tokio::process::Command::new(&script);
