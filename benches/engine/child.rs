@@ -31,13 +31,16 @@ pub struct Run {
     /// From the start of the process to its end; filled in by the parent.
     #[serde(default)]
     pub whole: Duration,
+    /// CPU time of the server meanwhile, where it can be seen; filled in by the parent.
+    #[serde(default)]
+    pub server_cpu: Duration,
 }
 
 impl Run {
     /// For people.
     pub fn told(&self) -> String {
         format!(
-            "{:.2} s (copied {:.2}, ready {:.2}), locked {:.1} ms in {} attempts, {} changes, {:.1} MB, {:.1} s CPU",
+            "{:.2} s (copied {:.2}, ready {:.2}), locked {:.1} ms in {} attempts, {} changes, {:.1} MB, {:.1} s CPU, server {:.1} s",
             self.took.as_secs_f64(),
             self.copied.as_secs_f64(),
             self.ready.as_secs_f64(),
@@ -46,6 +49,7 @@ impl Run {
             self.changes,
             self.peak_kib as f64 / 1024.0,
             self.cpu.as_secs_f64(),
+            self.server_cpu.as_secs_f64(),
         )
     }
 }
@@ -122,18 +126,29 @@ pub async fn main(arguments: &[String]) {
         attempts: snapshot.cut_over.attempts,
         peak_kib,
         changes: snapshot.progress.changes_seen,
-        cpu: cpu(),
+        cpu: cpu("self"),
         whole: Duration::ZERO,
+        server_cpu: Duration::ZERO,
     };
     println!("{}", serde_json::to_string(&run).expect("plain numbers"));
 }
 
-/// User and system time so far: fields 14 and 15 of `/proc/self/stat`, in hundredths of a second.
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// User and system time of a process so far: fields 14 and 15 of its `stat`, in hundredths of a second.
+pub fn cpu(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
     let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
+}
+
+/// The server's process, if it is on this machine.
+pub async fn server_process(db: &Db) -> String {
+    let mut conn = db.connect().await;
+    let file: Option<String> =
+        mysql_async::prelude::Queryable::query_first(&mut conn, "SELECT @@pid_file").await.expect("the server's settings");
+    let pid = file.and_then(|file| std::fs::read_to_string(file).ok()).map(|pid| pid.trim().to_owned()).unwrap_or_default();
+    let _ = conn.disconnect().await;
+    pid
 }
 
 /// A migration to its end.
@@ -143,6 +158,8 @@ pub async fn run(db: &Db, table: &str, alter: &str) -> Run {
 
 /// A migration, killed after `limit` (its tables are removed then).
 pub async fn run_for(db: &Db, table: &str, alter: &str, limit: Duration) -> Option<Run> {
+    let server = server_process(db).await;
+    let cpu_before = cpu(&server);
     let began = Instant::now();
     let child = tokio::process::Command::new(std::env::current_exe().expect("our own path"))
         .args([FLAG, &db.url, &db.name, table, alter])
@@ -163,5 +180,5 @@ pub async fn run_for(db: &Db, table: &str, alter: &str, limit: Duration) -> Opti
     let text = String::from_utf8_lossy(&output.stdout);
     let run: Run =
         serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("the engine failed on {table} ({alter}): {}", output.status));
-    Some(Run { whole: began.elapsed(), ..run })
+    Some(Run { whole: began.elapsed(), server_cpu: cpu(&server).saturating_sub(cpu_before), ..run })
 }

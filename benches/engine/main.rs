@@ -120,13 +120,16 @@ async fn load(db: &mut Db, table: &str, rows: u64) {
 /// Native and engine in turn, nobody else at work. Returns the engine's median.
 async fn idle(db: &mut Db, flip: &mut Flip, rounds: usize, report: &mut Report) -> Duration {
     let (mut native, mut engine) = (Vec::new(), Vec::new());
-    let mut memory = 0;
+    let (mut memory, mut native_cpu) = (0, Duration::ZERO);
     let mut others: Vec<(others::Tool, Vec<Duration>)> = others::given().into_iter().map(|tool| (tool, Vec::new())).collect();
     for round in 1..=rounds {
         if wanted("idle") {
+            let server = child::server_process(db).await;
+            let cpu = child::cpu(&server);
             let began = Instant::now();
             db.run(&format!("ALTER TABLE sbtest1 {}, ALGORITHM=COPY", flip.next())).await;
             native.push(began.elapsed());
+            native_cpu = child::cpu(&server).saturating_sub(cpu);
             for (tool, times) in &mut others {
                 match tool.run(db, "sbtest1", flip.next(), Duration::from_secs(600)).await {
                     Some(took) => times.push(took),
@@ -136,8 +139,9 @@ async fn idle(db: &mut Db, flip: &mut Flip, rounds: usize, report: &mut Report) 
         }
         let run = child::run(db, "sbtest1", flip.next()).await;
         progress(&format!(
-            "idle {round}/{rounds}: native {:.2} s, engine {}",
+            "idle {round}/{rounds}: native {:.2} s (server {:.1} s CPU), engine {}",
             native.last().copied().unwrap_or_default().as_secs_f64(),
+            native_cpu.as_secs_f64(),
             run.told()
         ));
         memory = memory.max(run.peak_kib);
