@@ -91,6 +91,7 @@ fn switch(value: &str, on: &mut bool) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Intents {

@@ -117,6 +117,7 @@ pub fn shorten(mut text: String, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use k8s_openapi::jiff::Timestamp;
 

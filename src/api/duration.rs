@@ -199,6 +199,7 @@ impl JsonSchema for TimeToLive {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 

@@ -74,6 +74,7 @@ fn write(args: &Args) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     #[test]
     fn the_committed_definitions_are_what_is_generated() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");

@@ -168,6 +168,7 @@ fn lease_name(namespaces: &[String], label_selector: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -47,11 +47,11 @@ async fn bounded<T>(what: &'static str, request: impl Future<Output = Result<T, 
 
 /// Writes a whole status. `force` is right because nobody else has business in it.
 ///
-/// The UID goes with it, so that the status of a deleted object is never written to a new one of the same name.
+/// The UID goes with it, so that the status of a deleted object is never written to a new one of the same name. Returns the object's version.
 ///
 /// # Errors
 /// The API server refused it, or did not answer.
-pub async fn status<K>(client: &Client, meta: &ObjectMeta, status: &impl Serialize) -> Result<(), Error>
+pub async fn status<K>(client: &Client, meta: &ObjectMeta, status: &impl Serialize) -> Result<Option<u64>, Error>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
@@ -64,15 +64,23 @@ where
         "metadata": {"name": name, "uid": meta.uid},
         "status": status,
     });
-    bounded("write the status", api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body))).await.map(|_| ())
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let written = bounded("write the status", api.patch_status(name, &params, &Patch::Apply(body))).await?;
+    Ok(version(&written.metadata))
 }
 
 /// Writes a migration's status.
 ///
 /// # Errors
 /// As [`status`].
-pub async fn migration_status(client: &Client, meta: &ObjectMeta, value: &SchemaMigrationStatus) -> Result<(), Error> {
+pub async fn migration_status(client: &Client, meta: &ObjectMeta, value: &SchemaMigrationStatus) -> Result<Option<u64>, Error> {
     status::<SchemaMigration>(client, meta, value).await
+}
+
+/// The resource version as a number, to tell which of two is newer: API servers since 1.35 promise that it is one, older ones made it so.
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
+pub fn version(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_ref()?.parse().ok()
 }
 
 fn migrations(client: &Client, meta: &ObjectMeta) -> Api<kube::core::PartialObjectMeta<SchemaMigration>> {

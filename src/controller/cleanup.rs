@@ -182,6 +182,7 @@ pub fn is_worth_writing(outcome: &crate::engine::snapshot::Outcome) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -146,6 +146,7 @@ fn accepted(scene: &Scene<'_>) -> Wanted {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::controller::state::Trouble;
     use crate::engine::reason::Reason;

@@ -10,6 +10,10 @@ use crate::engine::spec::{ServerAddress, Tls, TlsMode};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The API server answers in milliseconds; a visit that waits longer is better repeated.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The decoded data of a Secret.
 pub type SecretData = BTreeMap<String, Vec<u8>>;
@@ -56,16 +60,24 @@ pub enum Error {
         /// The client's error.
         source: kube::Error,
     },
+    /// The API server did not answer.
+    #[error("cannot read {0}: no answer within {LIMIT:?}")]
+    TimedOut(String),
 }
 
 impl Error {
+    /// It says nothing about the objects, only about the API server.
+    pub fn is_of_the_api_server(&self) -> bool {
+        matches!(self, Error::Api { .. } | Error::TimedOut(_))
+    }
+
     /// The word for the condition.
     pub fn reason(&self) -> Reason {
         match self {
             Error::ServerNotFound(_) => Reason::ServerNotFound,
             Error::SecretNotFound(_) | Error::SecretIncomplete { .. } => Reason::SecretNotFound,
             Error::Target(_) => Reason::InvalidSpec,
-            Error::Forbidden(..) | Error::Api { .. } => Reason::Internal,
+            Error::Forbidden(..) | Error::Api { .. } | Error::TimedOut(_) => Reason::Internal,
         }
     }
 }
@@ -78,7 +90,7 @@ pub async fn dereference(client: &Client, namespace: &str, target: &Target) -> R
     let server = match &target.server_ref {
         Some(reference) => {
             let api: Api<MySQLServer> = Api::namespaced(client.clone(), namespace);
-            let found = api.get_opt(&reference.name).await.map_err(|source| refused(format!("MySQLServer {}", reference.name), source))?;
+            let found = bounded(format!("MySQLServer {}", reference.name), api.get_opt(&reference.name)).await?;
             Some(found.ok_or_else(|| Error::ServerNotFound(reference.name.clone()))?)
         }
         None => None,
@@ -99,7 +111,7 @@ async fn fetch(client: &Client, namespace: &str, connection: &Connection) -> Res
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut secrets = BTreeMap::new();
     for name in connection.secrets() {
-        let found = api.get_opt(name).await.map_err(|source| refused(format!("Secret {name}"), source))?;
+        let found = bounded(format!("Secret {name}"), api.get_opt(name)).await?;
         let found = found.ok_or_else(|| Error::SecretNotFound(name.to_owned()))?;
         let data: SecretData = found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
         secrets.insert(name.to_owned(), data);
@@ -107,17 +119,19 @@ async fn fetch(client: &Client, namespace: &str, connection: &Connection) -> Res
     connection.resolve(&secrets)
 }
 
-fn refused(what: String, source: kube::Error) -> Error {
-    match source {
-        kube::Error::Api(status) if status.code == 403 => Error::Forbidden(what, status.message.clone()),
-        source => Error::Api { what, source },
+async fn bounded<T>(what: String, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(LIMIT, request).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(Error::Forbidden(what, status.message.clone())),
+        Ok(Err(source)) => Err(Error::Api { what, source }),
+        Err(_) => Err(Error::TimedOut(what)),
     }
 }
 
 /// The connection of a target from objects that are at hand.
 ///
 /// # Errors
-/// Something is missing or does not fit; never [`Error::Api`].
+/// Something is missing or does not fit.
 pub fn resolve(target: &Target, server: Option<&MySQLServerSpec>, secrets: &BTreeMap<String, SecretData>) -> Result<Server, Error> {
     Connection::of(target, server)?.resolve(secrets)
 }
@@ -227,6 +241,7 @@ fn transport(mode: ApiTlsMode, secret: Option<(&str, &SecretData)>) -> Result<Tl
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::connection::LocalReference;
 

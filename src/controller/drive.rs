@@ -1,6 +1,6 @@
 //! Step 4: what was decided is done: engines are started and steered, tables dropped.
 use super::apply;
-use super::entry::{Engine, Entry};
+use super::entry::{Attendance, Engine, Entry};
 use super::events::Note;
 use super::plan::{self, Afterlife, Aftermath, Directive};
 use super::queue::{Holding, Place};
@@ -11,7 +11,6 @@ use crate::engine::reason::Reason;
 use crate::engine::snapshot::Phase;
 use crate::engine::spec::{Controls, MigrationSpec};
 use crate::engine::{self, Class, EngineError};
-use crate::telemetry::Metrics;
 use std::time::Duration;
 
 /// Dropping a big table takes seconds; more than this is a server that does not answer.
@@ -95,10 +94,14 @@ async fn start(visit: &Visit<'_>, entry: &mut Entry, spec: MigrationSpec, contro
         return Ok(());
     }
     tracing::info!(server = ?spec.server, database = spec.database, table = spec.table, "starting an engine");
-    let identity = &visit.identity;
-    let metrics: Metrics = visit.ctx.metrics.clone();
+    let attendance = Attendance {
+        namespace: visit.identity.namespace.clone(),
+        name: visit.identity.name.clone(),
+        wakers: visit.ctx.wakers.clone(),
+        metrics: visit.ctx.metrics.clone(),
+    };
     entry.snapshot = None;
-    entry.engine = Some(Engine::start(spec, controls, &identity.namespace, &identity.name, visit.ctx.wakers.clone(), metrics, visit.now));
+    entry.engine = Some(Engine::start(spec, controls, attendance, visit.ctx.registry.term(), visit.now));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Memory wins over the object: the object in the watch cache may be older than what was written a moment ago. Only when there is no memory
 //! (after a start) is the status read back, by [`Entry::adopt`].
+use super::apply::version;
 use super::backoff::Attempts;
 use super::queue::Ticket;
 use super::state::{Consequence, End, State, Trouble, consequence};
@@ -15,12 +16,16 @@ use crate::engine::spec::{Controls, DeletionPolicy, MigrationSpec};
 use crate::engine::{self, Handle};
 use crate::telemetry::{Metrics, MigrationSample};
 use k8s_openapi::jiff::Timestamp;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// An engine that has dropped its snapshot channel is about to end; more than this means that it hangs.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
+/// The attendant ends with the engine's channel; more than this means that a dropped engine has not let go of it.
+const ATTENDANT_LIMIT: Duration = Duration::from_secs(5);
 /// Metrics are scraped every 15 s or so: more samples than this are not seen.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// For so long a missing Secret is thought to be on its way; after that somebody has to look.
@@ -48,6 +53,8 @@ pub struct Entry {
     pub handled_retry: String,
     /// The status as last written.
     pub written: SchemaMigrationStatus,
+    /// The version that the object had then.
+    pub written_version: Option<u64>,
     /// When that was; `None` before the first time in this process.
     pub written_at: Option<Instant>,
     /// How to ask for a place in the queue.
@@ -83,6 +90,7 @@ impl Entry {
             handled_retry: status.handled_tokens.clone().unwrap_or_default().retry,
             ticket: status.server.clone().map(|server| ticket(object, server, usize::MAX)),
             written: status,
+            written_version: None,
             written_at: None,
             waits_for_slot: None,
             attempts: Attempts::default(),
@@ -163,6 +171,19 @@ impl Entry {
         self.not_before = None;
     }
 
+    /// Somebody else has written the status since: a former leader that had stood still, or a person. Taking what is there for what was
+    /// written makes the next write put it right.
+    pub fn notice_other_writers(&mut self, object: &SchemaMigration) {
+        let newer = matches!((self.written_version, version(&object.metadata)), (Some(ours), Some(theirs)) if theirs > ours);
+        if newer
+            && let Some(status) = &object.status
+            && *status != self.written
+        {
+            tracing::warn!("somebody else has written the status; it is put right");
+            self.written = status.clone();
+        }
+    }
+
     /// How long to wait before the next attempt.
     pub fn wait(&self) -> Option<Duration> {
         self.not_before.map(|at| at.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
@@ -214,9 +235,10 @@ pub fn ticket(object: &SchemaMigration, server: String, server_limit: usize) -> 
 
 /// A running engine, and the task that looks after it.
 pub struct Engine {
-    handle: Handle,
+    /// The attendant has a weak one.
+    handle: Arc<Handle>,
     snapshot: watch::Receiver<Snapshot>,
-    /// Wakes the object on the engine's news; ends with the engine, and is aborted when this value is dropped.
+    /// Wakes the object on the engine's news and stops the engine at the end of the term; ends with the engine.
     attendant: JoinHandle<()>,
     /// What was last told to it.
     pub controls: Controls,
@@ -227,20 +249,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts one.
-    pub fn start(
-        spec: MigrationSpec,
-        controls: Controls,
-        namespace: &str,
-        name: &str,
-        wakers: Wakers,
-        metrics: Metrics,
-        now: Timestamp,
-    ) -> Self {
+    /// Starts one. It is told to stop when `term` is cancelled, whatever else goes on then.
+    pub fn start(spec: MigrationSpec, controls: Controls, attendance: Attendance, term: CancellationToken, now: Timestamp) -> Self {
         let orphans = spec.deletion_policy == DeletionPolicy::Orphan;
-        let handle = engine::start(spec, controls.clone());
+        let handle = Arc::new(engine::start(spec, controls.clone()));
         let snapshot = handle.watch();
-        let attendant = tokio::spawn(attend(handle.watch(), namespace.to_owned(), name.to_owned(), wakers, metrics));
+        let attendant = tokio::spawn(attend(handle.watch(), Arc::downgrade(&handle), attendance, term));
         Self { handle, snapshot, attendant, controls, started: now, orphans }
     }
 
@@ -257,21 +271,29 @@ impl Engine {
         self.handle.stop();
     }
 
-    /// Waits for its end, within [`JOIN_LIMIT`].
+    /// Waits for its end, within 30 s.
     pub async fn join(self) -> Ended {
         self.join_within(JOIN_LIMIT).await
     }
 
     /// Waits for its end; one that does not end is dropped, which ends it at once.
     pub async fn join_within(mut self, limit: Duration) -> Ended {
-        let outcome = tokio::time::timeout(limit, self.handle.join()).await;
-        self.attendant.abort();
-        // It was aborted or has ended by itself: neither is news.
-        let _ = self.attendant.await;
-        let outcome = outcome.unwrap_or_else(|_| {
+        // The attendant holds the handle for an instant at most, when it passes on the end of the term.
+        let handle = loop {
+            match Arc::try_unwrap(self.handle) {
+                Ok(handle) => break handle,
+                Err(shared) => self.handle = shared,
+            }
+            tokio::task::yield_now().await;
+        };
+        let outcome = tokio::time::timeout(limit, handle.join()).await.unwrap_or_else(|_| {
             tracing::error!("an engine did not end within {limit:?} and was dropped");
             Outcome::Stopped
         });
+        // Its channel is closed now, so the attendant ends by itself, after the last sample.
+        if tokio::time::timeout(ATTENDANT_LIMIT, &mut self.attendant).await.is_err() {
+            self.attendant.abort();
+        }
         let snapshot = self.snapshot.borrow_and_update().clone();
         Ended { outcome, snapshot, orphans: self.orphans }
     }
@@ -288,13 +310,42 @@ pub struct Ended {
     pub orphans: bool,
 }
 
-/// Wakes the object whenever something changed that a program may wait for, and feeds the metrics.
+/// Whom an engine's news concern.
+pub struct Attendance {
+    /// The object's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// How to ask for a visit.
+    pub wakers: Wakers,
+    /// Where samples go.
+    pub metrics: Metrics,
+}
+
+/// Wakes the object whenever something changed that a program may wait for, feeds the metrics, and stops the engine at the end of
+/// the term.
 ///
 /// Numbers alone wake nobody: a working migration is visited every ten seconds anyway.
-async fn attend(mut snapshots: watch::Receiver<Snapshot>, namespace: String, name: String, wakers: Wakers, metrics: Metrics) {
+async fn attend(mut snapshots: watch::Receiver<Snapshot>, engine: Weak<Handle>, attendance: Attendance, term: CancellationToken) {
+    let Attendance { namespace, name, wakers, metrics } = attendance;
     let mut seen = face(&snapshots.borrow_and_update());
     let mut meter = Meter { namespace: namespace.clone(), name: name.clone(), metrics, sampled: None, notice: 0, chunks: 0 };
-    while snapshots.changed().await.is_ok() {
+    let mut told = false;
+    loop {
+        // Both are cancel-safe: nothing is taken before the branch is chosen.
+        let changed = tokio::select! {
+            changed = snapshots.changed() => changed,
+            () = term.cancelled(), if !told => {
+                told = true;
+                if let Some(engine) = engine.upgrade() {
+                    engine.stop();
+                }
+                continue;
+            }
+        };
+        if changed.is_err() {
+            break;
+        }
         let now = {
             let snapshot = snapshots.borrow_and_update();
             meter.read(&snapshot, false);

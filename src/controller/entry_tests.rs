@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used)]
 use super::*;
 use crate::api::SchemaMigrationSpec;
 use crate::api::conditions::settle;

@@ -112,6 +112,7 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::conditions::{Wanted, settle};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

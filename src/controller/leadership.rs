@@ -1,17 +1,19 @@
 //! One active operator: a Lease, taken before any engine runs and given back at the end.
 //!
 //! kube-lease-manager does the locking (a server-side apply without force, so that of two takers one gets a conflict). It says when the lock
-//! has been taken by somebody else, but not when it merely cannot be renewed; that is judged here by [`Renewal`]: a leader that the API
+//! has been taken by somebody else, but not when it merely cannot be renewed; that is judged here by `Renewal`: a leader that the API
 //! server does not answer steps down before its Lease can be taken over.
 //!
-//! A Lease is advisory: a process that is stopped and goes on later has missed all of this. What keeps two engines from writing to one table
-//! is the fence in MySQL; the Lease keeps them from trying.
+//! A process that was stopped and goes on has missed all of this: it finds out by its [`Pulse`], before it writes anything. Still, a Lease is
+//! advisory. What keeps two engines from writing to one table is the fence in MySQL; the Lease keeps them from trying.
 use crate::telemetry::Metrics;
 use kube::{Client, Config};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How long a Lease lasts without renewal: how long a failover takes at most.
@@ -29,6 +31,50 @@ const STEP_DOWN_AFTER: Duration = Duration::from_secs(12);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Giving the Lease back is a courtesy to the next leader.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often the pulse is taken.
+const BEAT: Duration = Duration::from_secs(1);
+/// Without a beat for so long the process stood still (or its runtime was starved), and somebody else may lead.
+const STOOD_STILL: Duration = Duration::from_secs(10);
+
+/// Whether this process has been running without a gap. A clone is the same pulse.
+#[derive(Clone, Debug)]
+pub struct Pulse(Arc<Mutex<Instant>>);
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Pulse {
+    /// Whether the last beat was a moment ago.
+    pub fn is_regular(&self) -> bool {
+        self.was_regular(Instant::now())
+    }
+
+    fn was_regular(&self, now: Instant) -> bool {
+        now.duration_since(*self.0.lock().unwrap_or_else(PoisonError::into_inner)) < STOOD_STILL
+    }
+
+    /// One beat; `false` after a gap.
+    fn beat(&self, now: Instant) -> bool {
+        let regular = self.was_regular(now);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        regular
+    }
+
+    /// Beats while no Lease is asked for: then a gap is of no interest.
+    pub async fn beat_until(&self, term: CancellationToken) {
+        loop {
+            self.beat(Instant::now());
+            tokio::select! {
+                () = sleep(BEAT) => {}
+                () = term.cancelled() => return,
+            }
+        }
+    }
+}
 
 /// Which Lease, and who asks.
 #[derive(Clone, Debug)]
@@ -87,14 +133,14 @@ impl Renewal {
 
 /// Waits for the Lease, runs `work` while it is held, and starts over when it is lost, until `shutdown`.
 ///
-/// `work` gets a token that is cancelled when the Lease is lost or at shutdown, and is always waited for; the Lease is renewed meanwhile and
+/// `work` gets a token that is cancelled when the Lease is lost or at shutdown, and the pulse of its term; it is always waited for; the Lease is renewed meanwhile and
 /// given back only afterwards.
 ///
 /// # Errors
 /// `work` ended before its token was cancelled.
 pub async fn lead<F, W>(config: &Config, lease: &Lease, metrics: &Metrics, shutdown: &CancellationToken, work: F) -> Result<(), Error>
 where
-    F: Fn(CancellationToken) -> W,
+    F: Fn(CancellationToken, Pulse) -> W,
     W: Future<Output = Result<(), String>>,
 {
     // The client's usual patience (none at all for reads, since watches last) would hide that the API server is away.
@@ -141,7 +187,7 @@ async fn build(client: &Client, lease: &Lease, shutdown: &CancellationToken) -> 
 
 async fn alternate<F, W>(manager: &LeaseManager, metrics: &Metrics, shutdown: &CancellationToken, work: F) -> Result<(), Error>
 where
-    F: Fn(CancellationToken) -> W,
+    F: Fn(CancellationToken, Pulse) -> W,
     W: Future<Output = Result<(), String>>,
 {
     loop {
@@ -152,7 +198,8 @@ where
         tracing::info!("this process leads");
         metrics.leader(true);
         let term = shutdown.child_token();
-        let ended = hold(manager, &term, work(term.clone())).await;
+        let pulse = Pulse::default();
+        let ended = hold(manager, &term, &pulse, work(term.clone(), pulse.clone())).await;
         metrics.leader(false);
         match ended {
             Ended::Lost if !shutdown.is_cancelled() => tracing::warn!("the Lease was lost; all engines are stopped"),
@@ -191,31 +238,47 @@ enum Ended {
 }
 
 /// Renews the Lease while the work goes on. When it is lost, cancels the term and waits for the work, which must then end within its own limits.
-async fn hold(manager: &LeaseManager, term: &CancellationToken, work: impl Future<Output = Result<(), String>>) -> Ended {
+async fn hold(manager: &LeaseManager, term: &CancellationToken, pulse: &Pulse, work: impl Future<Output = Result<(), String>>) -> Ended {
     let mut work = std::pin::pin!(work);
     let mut renewal = Renewal::default();
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Made anew only when it has said something: it must not be dropped in the middle of a request at each beat.
+    let mut changed: Pin<Box<dyn Future<Output = Result<bool, LeaseManagerError>> + Send + '_>> = Box::pin(manager.changed());
     loop {
         let judgement = renewal.deadline();
-        // `changed` is dropped at most once in QUIET, and only while renewals fail.
+        // Nothing is lost by dropping the losing branches: they are polled by reference, or only wait for a time.
         tokio::select! {
             result = &mut work => return Ended::Finished(result),
+            _ = beats.tick() => {
+                if !pulse.beat(Instant::now()) {
+                    tracing::warn!("this process stood still; somebody else may lead");
+                    break;
+                }
+            }
             () = sleep_until(judgement.unwrap_or_else(Instant::now)), if judgement.is_some() => {
                 if renewal.is_lost(Instant::now()) {
                     break;
                 }
             }
-            changed = manager.changed() => match changed {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot renew the Lease");
-                    renewal.failed(Instant::now());
-                    if renewal.is_lost(Instant::now()) {
-                        break;
+            said = &mut changed => {
+                match said {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot renew the Lease");
+                        renewal.failed(Instant::now());
+                        if renewal.is_lost(Instant::now()) {
+                            break;
+                        }
                     }
-                    sleep(PAUSE).await;
                 }
-            },
+                let pause = if renewal.failing.is_some() { PAUSE } else { Duration::ZERO };
+                changed = Box::pin(async move {
+                    sleep(pause).await;
+                    manager.changed().await
+                });
+            }
         }
     }
     term.cancel();
@@ -227,6 +290,7 @@ async fn hold(manager: &LeaseManager, term: &CancellationToken, work: impl Futur
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -246,6 +310,18 @@ mod tests {
         let renewed_every = Duration::from_secs(LEASE_SECONDS - GRACE_SECONDS);
         assert!(renewed_every + REQUEST_LIMIT + STEP_DOWN_AFTER < Duration::from_secs(LEASE_SECONDS));
         assert!(REQUEST_LIMIT + PAUSE < QUIET, "a hanging request must fail before silence counts as success");
+    }
+
+    #[test]
+    fn a_gap_in_the_pulse_is_seen_before_the_next_beat_and_by_it() {
+        let pulse = Pulse::default();
+        let start = Instant::now();
+        let at = |time: Duration| start + time;
+        assert!(pulse.beat(at(BEAT)));
+        assert!(pulse.was_regular(at(BEAT * 2)) && pulse.beat(at(BEAT * 2)));
+        let late = BEAT * 2 + STOOD_STILL;
+        assert!(!pulse.was_regular(at(late)) && !pulse.beat(at(late)));
+        assert!(pulse.beat(at(late + BEAT)));
     }
 
     #[test]

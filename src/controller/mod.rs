@@ -40,7 +40,7 @@ use events::Publisher;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Config};
-use leadership::Lease;
+use leadership::{Lease, Pulse};
 use queue::Uid;
 use registry::Registry;
 use std::collections::HashMap;
@@ -84,6 +84,8 @@ pub struct Context {
     pub wakers: Wakers,
     /// The operator's Pod.
     pub instance: String,
+    /// Whether this process may still write: see [`leadership::Pulse`].
+    pub pulse: Pulse,
     failures: Mutex<HashMap<Uid, Attempts>>,
 }
 
@@ -132,12 +134,22 @@ pub async fn run(
         return Ok(());
     }
     readiness.ready();
-    let work = |term: CancellationToken| scope::lead(client.clone(), options.clone(), metrics.clone(), term, shutdown.clone());
+    let work = |term: CancellationToken, pulse: Pulse| {
+        scope::lead(client.clone(), options.clone(), metrics.clone(), pulse, term, shutdown.clone())
+    };
     match &options.lease {
         Some(lease) => leadership::lead(&config, lease, &metrics, &shutdown, work).await?,
         None => {
             metrics.leader(true);
-            let result = work(shutdown.child_token()).await;
+            let (term, pulse) = (shutdown.child_token(), Pulse::default());
+            let (result, ()) = tokio::join!(
+                async {
+                    let result = work(term.clone(), pulse.clone()).await;
+                    term.cancel();
+                    result
+                },
+                pulse.beat_until(term.clone())
+            );
             metrics.leader(false);
             result.map_err(Error::Work)?;
         }

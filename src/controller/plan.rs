@@ -177,6 +177,7 @@ pub fn aftermath(after: Afterlife<'_>, now: i64) -> Aftermath {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const KNOWN: Target = Target::Known;

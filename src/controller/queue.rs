@@ -228,6 +228,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn ticket(created: i64, server: &str, table: &str) -> Ticket {

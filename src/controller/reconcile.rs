@@ -34,6 +34,8 @@ use tracing::Instrument;
 pub const REFRESH: Duration = Duration::from_secs(10);
 /// Whoever waits is woken when it may run; what it waits for, as its status says, may change unseen.
 const WAITING: Duration = Duration::from_secs(15);
+/// Visits that are under way when the term ends have this long.
+const LAST_VISITS: Duration = Duration::from_secs(5);
 /// Even where nothing is expected to change: a safety net.
 const RARELY: Duration = Duration::from_secs(600);
 
@@ -46,6 +48,12 @@ pub enum Error {
     /// The API server did not say what was asked.
     #[error(transparent)]
     Dereference(#[from] dereference::Error),
+    /// This process stood still, and somebody else may lead by now.
+    #[error("this process stood still; nothing is written until it is known who leads")]
+    StoodStill,
+    /// The Lease was lost, or the operator shuts down.
+    #[error("the visit was broken off at the end of the term")]
+    TermEnded,
     /// An object without a name, a namespace or a UID.
     #[error("the API server sent an object without {0}")]
     Incomplete(&'static str),
@@ -73,14 +81,17 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action
     let began = Instant::now();
     let identity = identity(object.meta())?;
     let span = tracing::info_span!("migration", namespace = identity.namespace, name = identity.name, uid = identity.uid);
-    let result = async {
+    let visit = async {
         match &object.0 {
             Ok(migration) => visit(migration, identity.clone(), &ctx).await,
             Err(invalid) => undecodable(invalid, &ctx).await,
         }
-    }
-    .instrument(span)
-    .await;
+    };
+    // Whatever a visit does may be broken off and done again by the next leader.
+    let result = tokio::select! {
+        result = visit.instrument(span) => result,
+        () = too_late(&ctx) => Err(Error::TermEnded),
+    };
     ctx.registry.visited(&identity.uid);
     if result.is_ok() {
         ctx.forget_failures(&identity.uid);
@@ -89,9 +100,18 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action
     result
 }
 
+/// Some time after the end of the term.
+async fn too_late(ctx: &Context) {
+    ctx.registry.term().cancelled().await;
+    tokio::time::sleep(LAST_VISITS).await;
+}
+
 /// When to repeat a visit that failed.
 pub fn error_policy(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> Action {
     let meta = object.meta();
+    if matches!(error, Error::TermEnded) {
+        return Action::await_change();
+    }
     let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
     tracing::warn!(namespace = meta.namespace, name = meta.name, %error, ?delay, "a visit failed and will be repeated");
     Action::requeue(delay)
@@ -138,6 +158,7 @@ impl Visit<'_> {
     }
 
     async fn migrate(&self, entry: &mut Entry) -> Result<Action, Error> {
+        entry.notice_other_writers(self.object);
         entry.observe(self.pause(), self.now).await;
         let (controls, invalid_controls) = match validate::controls(&self.object.spec, &self.intents) {
             Ok(controls) => (controls, None),
@@ -224,7 +245,7 @@ impl Visit<'_> {
     pub async fn resolve(&self, entry: &mut Entry) -> Result<Result<MigrationSpec, Target>, Error> {
         let server = match dereference::dereference(&self.ctx.client, &self.identity.namespace, &self.object.spec.target).await {
             Ok(server) => server,
-            Err(error @ dereference::Error::Api { .. }) => return Err(error.into()),
+            Err(error) if error.is_of_the_api_server() => return Err(error.into()),
             Err(error @ dereference::Error::Target(_)) => {
                 return Ok(Err(Target::Invalid(validate::Invalid { reason: Reason::InvalidSpec, message: error.to_string() })));
             }
@@ -273,7 +294,14 @@ impl Visit<'_> {
             self.tell_notices(entry).await;
             return Ok(urgency);
         }
-        apply::migration_status(&self.ctx.client, &self.object.metadata, &next).await?;
+        if self.ctx.registry.is_closing() && !force {
+            // An engine that has stopped because the term ended would look like one that failed.
+            return Err(Error::TermEnded);
+        }
+        if !self.ctx.pulse.is_regular() {
+            return Err(Error::StoodStill);
+        }
+        entry.written_version = apply::migration_status(&self.ctx.client, &self.object.metadata, &next).await?;
         let notes = transitions(&entry.written, &next);
         entry.written = next;
         entry.written_at = Some(Instant::now());

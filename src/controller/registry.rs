@@ -2,7 +2,7 @@
 //!
 //! # Ownership
 //! The registry is made when this process becomes the leader and [`Registry::stop`]ped when it is no longer or shuts down: no engine outlives
-//! it. Each entry has an async lock that a visit holds for its whole length; visits to one object never overlap anyway (kube's guarantee), so
+//! it, and each is told to stop the moment the term ends, whatever visits are doing then. Each entry has an async lock that a visit holds for its whole length; visits to one object never overlap anyway (kube's guarantee), so
 //! only the shutdown and the sweep ever wait for it. The queue's lock is held for the time of a computation, never over an await.
 use super::entry::{Ended, Entry};
 use super::queue::{Holding, Place, Queue, Ticket, Uid};
@@ -30,7 +30,8 @@ pub struct Registry {
     queue: Mutex<Queue>,
     unvisited: Mutex<Unvisited>,
     wakers: Wakers,
-    closing: CancellationToken,
+    /// Cancelled when no engine may run any more.
+    term: CancellationToken,
 }
 
 /// Which objects that were there at the start have not been visited yet.
@@ -52,14 +53,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Registry {
-    /// For at most `total_limit` engines at once.
-    pub fn new(total_limit: usize, wakers: Wakers) -> Self {
+    /// For at most `total_limit` engines at once, until `term` is cancelled.
+    pub fn new(total_limit: usize, wakers: Wakers, term: CancellationToken) -> Self {
         Self {
             entries: Mutex::default(),
             queue: Mutex::new(Queue::new(total_limit)),
             unvisited: Mutex::new(Unvisited::NotListed(HashSet::new())),
             wakers,
-            closing: CancellationToken::new(),
+            term,
         }
     }
 
@@ -82,7 +83,12 @@ impl Registry {
 
     /// Whether no engine may be started any more.
     pub fn is_closing(&self) -> bool {
-        self.closing.is_cancelled()
+        self.term.is_cancelled()
+    }
+
+    /// The term in which engines may run.
+    pub fn term(&self) -> CancellationToken {
+        self.term.clone()
     }
 
     /// Asks for a place.
@@ -199,22 +205,29 @@ impl Registry {
         }
     }
 
-    /// Starts no more engines and stops those that are there, all at once, each within `limit`; returns how they ended.
-    pub async fn stop(&self, limit: Duration) -> Vec<(Identity, Arc<AsyncMutex<Entry>>, Ended)> {
-        self.closing.cancel();
+    /// Waits for the end of all engines at once, each for at most `limit`; returns all entries, and how the engines ended. To be called when the
+    /// term has ended and no visits are made any more.
+    pub async fn stop(&self, limit: Duration) -> Vec<(Identity, Arc<AsyncMutex<Entry>>, Option<Ended>)> {
+        self.term.cancel();
         let entries: Vec<_> = lock(&self.entries).values().map(|slot| (slot.identity.clone(), slot.entry.clone())).collect();
         let stops = entries.into_iter().map(|(identity, entry)| async move {
-            let engine = entry.lock().await.engine.take()?;
-            engine.stop();
-            let ended = engine.join_within(limit).await;
-            Some((identity, entry, ended))
+            let engine = entry.lock().await.engine.take();
+            let ended = match engine {
+                Some(engine) => {
+                    engine.stop();
+                    Some(engine.join_within(limit).await)
+                }
+                None => None,
+            };
+            (identity, entry, ended)
         });
-        futures::future::join_all(stops).await.into_iter().flatten().collect()
+        futures::future::join_all(stops).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -229,7 +242,7 @@ mod tests {
             (&[], &["a", "b"], &["b"], false),
             (&[], &["a", "b"], &["b", "new", "a"], true),
         ] {
-            let registry = Registry::new(1, Wakers::default());
+            let registry = Registry::new(1, Wakers::default(), CancellationToken::new());
             visited_before.iter().for_each(|uid| registry.visited(uid));
             assert!(!settled(&registry));
             registry.expect(uids(listed));

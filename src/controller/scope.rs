@@ -3,8 +3,10 @@
 //! One controller for migrations and one for servers per watched namespace (one each for all namespaces), with bounded concurrency.
 use super::cleanup::is_worth_writing;
 use super::events::Publisher;
+use super::leadership::Pulse;
 use super::reconcile::{Visit, error_policy, reconcile};
 use super::registry::{Identity, Registry};
+use super::state::State;
 use super::wake::Wakers;
 use super::{Context, Guarded, Options, server};
 use crate::api::annotations::Intents;
@@ -54,17 +56,19 @@ pub async fn lead(
     client: Client,
     options: Options,
     metrics: Metrics,
+    pulse: Pulse,
     term: CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<(), String> {
     let wakers = Wakers::new(&options.namespaces);
     let ctx = Arc::new(Context {
         publisher: Publisher::new(client.clone(), &options.instance),
-        registry: Registry::new(options.max_concurrent_migrations, wakers.clone()),
+        registry: Registry::new(options.max_concurrent_migrations, wakers.clone(), term.clone()),
         client,
         metrics,
         wakers,
         instance: options.instance.clone(),
+        pulse,
         failures: Default::default(),
     });
     let namespaces: Vec<Option<String>> =
@@ -96,10 +100,15 @@ pub async fn lead(
     let ended = ctx.registry.stop(STOP_LIMIT).await;
     // Who has lost the Lease leaves the status to the new leader, whose engine finds out from the state table.
     if shutdown.is_cancelled() {
-        for (identity, entry, ended) in ended.into_iter().filter(|(.., ended)| is_worth_writing(&ended.outcome)) {
+        for (identity, entry, ended) in ended {
             let mut entry = entry.lock().await;
-            entry.conclude(ended, false, Timestamp::now());
-            if let Some(object) = find(&stores, &identity) {
+            if let Some(ended) = ended.filter(|ended| is_worth_writing(&ended.outcome)) {
+                entry.conclude(ended, false, Timestamp::now());
+            }
+            // Also one whose last visit was broken off before it could write.
+            if matches!(entry.state, State::Ended(_))
+                && let Some(object) = find(&stores, &identity)
+            {
                 write_last(&ctx, &object, identity, &mut entry).await;
             }
         }

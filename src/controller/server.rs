@@ -1,6 +1,6 @@
 //! `MySQLServer`: asked once a minute what it is and whether migrations can run there.
 //!
-//! [`judge`] is pure. The probe reads settings only; it writes nothing and needs no privilege but to connect.
+//! `judge` is pure. The probe reads settings only; it writes nothing and needs no privilege but to connect.
 use super::Context;
 use super::apply;
 use super::dereference::{self, dereference_server};
@@ -58,6 +58,9 @@ pub async fn servers(ctx: Arc<Context>, namespace: Option<String>, term: Cancell
 
 fn error_policy(object: Arc<GuardedServer>, error: &Error, ctx: Arc<Context>) -> Action {
     let meta = object.meta();
+    if matches!(error, Error::TermEnded) {
+        return Action::await_change();
+    }
     let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
     tracing::warn!(namespace = meta.namespace, server = meta.name, %error, ?delay, "a visit failed and will be repeated");
     Action::requeue(delay)
@@ -71,12 +74,20 @@ enum Found {
 }
 
 async fn visit(object: Arc<GuardedServer>, ctx: Arc<Context>) -> Result<Action, Error> {
+    // Asking has no effect and may be broken off anywhere.
+    tokio::select! {
+        result = ask(&object, &ctx) => result,
+        () = ctx.registry.term().cancelled_owned() => Err(Error::TermEnded),
+    }
+}
+
+async fn ask(object: &GuardedServer, ctx: &Context) -> Result<Action, Error> {
     let server = match &object.0 {
         Ok(server) => server,
         Err(invalid) => {
             let problem = format!("this version of the operator cannot read the object: {}", invalid.error);
             let verdict = Verdict { ready: false, reason: Reason::InvalidSpec.to_string(), message: problem };
-            write(&ctx, &invalid.metadata, &MySQLServerStatus::default(), None, verdict).await?;
+            write(ctx, &invalid.metadata, &MySQLServerStatus::default(), None, verdict).await?;
             return Ok(Action::await_change());
         }
     };
@@ -90,7 +101,7 @@ async fn visit(object: Arc<GuardedServer>, ctx: Arc<Context>) -> Result<Action, 
             Ok(Err(error)) => Found::Unreachable(error),
             Err(_) => Found::Unreachable(MySqlError::timeout("ask the server what it is", PROBE_LIMIT)),
         },
-        Err(error @ dereference::Error::Api { .. }) => return Err(error.into()),
+        Err(error) if error.is_of_the_api_server() => return Err(error.into()),
         Err(error) => Found::Missing(error),
     };
     let verdict = match &found {
@@ -105,7 +116,7 @@ async fn visit(object: Arc<GuardedServer>, ctx: Arc<Context>) -> Result<Action, 
         Found::Facts(facts) => Some(facts),
         _ => None,
     };
-    write(&ctx, &server.metadata, server.status.as_ref().unwrap_or(&MySQLServerStatus::default()), facts.as_ref(), verdict).await?;
+    write(ctx, &server.metadata, server.status.as_ref().unwrap_or(&MySQLServerStatus::default()), facts.as_ref(), verdict).await?;
     ctx.forget_failures(server.metadata.uid.as_deref().unwrap_or_default());
     Ok(Action::requeue(interval))
 }
@@ -191,6 +202,7 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

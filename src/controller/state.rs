@@ -120,6 +120,7 @@ pub fn consequence(outcome: Outcome, validated: bool) -> Consequence {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

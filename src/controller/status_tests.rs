@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used)]
 use super::*;
 use crate::api::conditions::{READY, SUCCEEDED, Truth, find, is};
 use crate::engine::snapshot::{ChosenAlgorithm, CutOver, Snapshot, Throttle};

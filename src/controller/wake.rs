@@ -70,6 +70,7 @@ impl Wakers {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use futures::StreamExt;
 
