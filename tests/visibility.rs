@@ -47,7 +47,7 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
     let m = ready.migration;
     let inbox = Arc::new(Inbox::new(ready.safe.point(), 1 << 20));
     let cancel = CancellationToken::new();
-    let streamer = Streamer::open(&spec.server, ready.start, &ready.safe.position, watched(&m).expect("a key"), Arc::clone(&inbox)).await.expect("a stream");
+    let streamer = Streamer::open(&spec.server, ready.start, &ready.safe.position, watched(&m, 0).expect("a key"), Arc::clone(&inbox)).await.expect("a stream");
     let stream = tokio::spawn(streamer.run(cancel.clone()));
     let board = Arc::new(Mutex::new(ready.board));
     let records = Arc::new(Mutex::new(Vec::new()));

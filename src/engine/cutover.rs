@@ -187,6 +187,10 @@ async fn locked(
         Ok(false) => return Err(Stop::GiveUp("the binary log stream ended".into())),
         Err(_) => return Err(Stop::GiveUp("the binary log stream did not reach the lock's position in time".into())),
     }
+    if inbox.noticed() {
+        // DDL or text that came last, before the lock was granted: the next cycle looks at it.
+        return Err(Stop::GiveUp("the log has a statement of someone else that must be looked at first".into()));
+    }
     let reached_at = Instant::now();
     // Everything on the original is committed, visible and received: these are the last dirty keys.
     *taken = applier.take_for_cut_over();

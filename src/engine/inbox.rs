@@ -19,13 +19,26 @@ pub struct StreamPoint {
     pub executed: GtidSet,
 }
 
-/// Something in the stream that a person or the inspector must look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Something in the stream that a person or the inspector must look at; the gravest one is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StreamNotice {
-    /// A statement that may have changed a definition in our schema.
+    /// A statement of someone else that names the original and may have changed its definition.
     Ddl,
+    /// Someone else wrote rows of the ghost, or changed its definition.
+    GhostWritten,
     /// A statement in text form that may have changed rows of the original.
     StatementDml,
+    /// A statement that surely changed the original without rows in the log: TRUNCATE, RENAME, DROP, partition maintenance.
+    Replaced,
+}
+
+/// The end of a prepared XA transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prepared<'a> {
+    /// Its name, as [`Inbox::prepare`] had it.
+    pub xid: &'a str,
+    /// Committed, or rolled back.
+    pub committed: bool,
 }
 
 struct State {
@@ -61,7 +74,7 @@ pub struct Taken {
     pub held_at: Option<StreamPoint>,
     /// GTIDs received since the last take: what the barrier has to wait for.
     pub fresh: GtidSet,
-    /// At most one of each kind is remembered.
+    /// The gravest one since the last take.
     pub notice: Option<StreamNotice>,
 }
 
@@ -96,10 +109,27 @@ impl Inbox {
 
     /// Ends a transaction: its keys become dirty and the position moves. Waits while the set is over its limit.
     /// Cancel-safe: the transaction is in before the wait.
-    pub async fn commit(&self, keys: &mut Vec<Key>, gtid: Option<([u8; 16], String, u64)>, images: u64, position: BinlogPosition) {
+    /// `prepared`: it is the end of a prepared one, whose keys become dirty now (none when it was not on the original). In one step with
+    /// the position: the safe position is held back until the keys are in.
+    pub async fn commit(
+        &self,
+        keys: &mut Vec<Key>,
+        prepared: Option<Prepared<'_>>,
+        gtid: Option<([u8; 16], String, u64)>,
+        images: u64,
+        position: BinlogPosition,
+    ) {
         {
             let mut state = self.lock();
             state.seen += images;
+            if let Some(end) = prepared
+                && let Some(at) = state.prepared.iter().position(|(xid, _, _)| xid == end.xid)
+            {
+                let (_, _, prepared_keys) = state.prepared.swap_remove(at);
+                if end.committed {
+                    keys.extend(prepared_keys);
+                }
+            }
             if !state.observed.is_empty() {
                 for key in keys.iter() {
                     if let Some(touched) = state.observed.get_mut(key) {
@@ -129,19 +159,27 @@ impl Inbox {
         self.lock().prepared.push((xid, before, keys));
     }
 
-    /// The prepared transaction ended; `None` when it was not on the original, or was prepared before the stream began.
-    pub fn take_prepared(&self, xid: &str) -> Option<Vec<Key>> {
-        let mut state = self.lock();
-        let at = state.prepared.iter().position(|(x, _, _)| x == xid)?;
-        Some(state.prepared.swap_remove(at).2)
+    /// Moves the position by something that is no transaction. Never back.
+    pub fn advance(&self, position: &BinlogPosition) {
+        let _state = self.lock();
+        self.position.send_if_modified(|now| {
+            let further = *now < *position;
+            if further {
+                now.clone_from(position);
+            }
+            further
+        });
     }
 
     /// Remembers something to look at.
     pub fn notice(&self, notice: StreamNotice) {
         let mut state = self.lock();
-        if state.notice != Some(StreamNotice::StatementDml) {
-            state.notice = Some(notice);
-        }
+        state.notice = state.notice.max(Some(notice));
+    }
+
+    /// Whether there is something to look at.
+    pub fn noticed(&self) -> bool {
+        self.lock().notice.is_some()
     }
 
     /// Takes the whole set.

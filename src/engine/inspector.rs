@@ -4,12 +4,13 @@
 
 use super::error::EngineError;
 use super::reason::Reason;
-use crate::mysql::Session;
+use crate::mysql::{MySqlError, Session};
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use mysql_async::Value;
+use std::time::Duration;
 
 /// A table with what only the server knows about it.
 #[derive(Debug, Clone)]
@@ -185,6 +186,70 @@ pub async fn check_relations(session: &mut Session, database: &str, table: &str)
         ));
     }
     Ok(())
+}
+
+/// Refuses (for the moment) a table on which an XA transaction is prepared: its rows are in the log already, before the place where our
+/// stream begins, and no chunk can see them before XA COMMIT, which names no rows.
+///
+/// Relies on a prepared transaction that changed a table holding InnoDB's IX lock on it, and on `trx_mysql_thread_id` 0 for one that no
+/// session has (`xa_detach_on_prepare`, a restart of the server). Without PROCESS and SELECT on performance_schema nothing can be seen, and
+/// the comparison before the cut-over has to find it.
+///
+/// # Errors
+/// [`Reason::PreparedTransaction`] (transient), or a lost connection.
+pub async fn check_prepared(session: &mut Session, database: &str, table: &str) -> Result<(), EngineError> {
+    let shown = quote::qualified(database, table);
+    let result = prepared_on(session, database, table).await;
+    let ended = session.run("end a look at transactions", SHORT, "ROLLBACK").await;
+    match result {
+        Ok(0) => ended.map_err(EngineError::from),
+        Ok(n) => Err(EngineError::transient(
+            Reason::PreparedTransaction,
+            &format!(
+                "{n} XA transactions that changed {shown} were prepared before the migration began; it waits until they are committed or rolled back (XA RECOVER lists them). No row was copied"
+            ),
+        )),
+        Err(error) if error.class == crate::mysql::Class::Terminal => ended.map_err(EngineError::from),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The number of prepared transactions on a table now. Leaves a transaction open.
+async fn prepared_on(session: &mut Session, database: &str, table: &str) -> Result<u64, MySqlError> {
+    let what = "look for prepared transactions";
+    // InnoDB serves INNODB_TRX from a copy until nobody has read it for 0.1 s. A copy that shows this very statement is of now.
+    session.run(what, SHORT, &format!("START TRANSACTION; SELECT 1 FROM {} LIMIT 1", quote::qualified(database, table))).await?;
+    let own = session.id();
+    let mut transactions = Vec::new();
+    for _ in 0..50 {
+        let mark = format!("look {:016x}", fastrand::u64(..));
+        let sql = format!(
+            "SELECT /* {mark} */ x.trx_id, x.trx_mysql_thread_id, COALESCE(x.trx_query, ''), x.trx_mysql_thread_id IN \
+             (SELECT t.PROCESSLIST_ID FROM performance_schema.threads t JOIN performance_schema.events_transactions_current e USING (THREAD_ID) \
+             WHERE e.STATE = 'ACTIVE' AND e.XA_STATE = 'PREPARED') FROM information_schema.INNODB_TRX x"
+        );
+        let rows: Vec<(u64, u64, String, bool)> = session.rows(what, SHORT, &sql).await?;
+        if rows.iter().any(|(_, thread, query, _)| *thread == u64::from(own) && query.contains(&mark)) {
+            transactions = rows;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(110)).await;
+    }
+    if transactions.is_empty() {
+        return Err(MySqlError::timeout(what, Duration::from_secs(5)));
+    }
+    let ids: Vec<String> = transactions.iter().filter(|(_, thread, _, prepared)| *thread == 0 || *prepared).map(|(id, ..)| id.to_string()).collect();
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let sql = format!(
+        "SELECT COUNT(*) FROM performance_schema.data_locks WHERE ENGINE_TRANSACTION_ID IN ({}) AND LOCK_TYPE = 'TABLE' AND LOCK_MODE LIKE 'IX%' \
+         AND OBJECT_SCHEMA = {} AND OBJECT_NAME = {}",
+        ids.join(", "),
+        quote::string(database),
+        quote::string(table)
+    );
+    Ok(session.first(what, SHORT, &sql).await?.unwrap_or(0))
 }
 
 async fn columns(session: &mut Session, database: &str, table: &str) -> Result<Vec<Column>, EngineError> {

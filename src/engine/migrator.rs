@@ -19,11 +19,12 @@ use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
 use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, OldTable, VerifyPolicy};
 use super::streamer::rows::KeyColumn;
-use super::streamer::{Streamer, Watched};
+use super::streamer::{Streamer, Watched, Writer};
 use super::throttler;
 use super::throttler::decide::Decision;
 use super::verifier::Verifier;
 use crate::mysql::Session;
+use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{LONG, SHORT};
 use crate::sql::names::TableNames;
 use crate::sql::quote;
@@ -267,7 +268,8 @@ impl Migrator {
         let mut control = control;
         let (log_end, _) = migration.facts.log_end(&mut control).await?;
         let inbox = Arc::new(Inbox::new(safe.point(), DIRTY_LIMIT));
-        let streamer = Streamer::open(&self.spec.server, start, &log_end, watched(&migration)?, Arc::clone(&inbox)).await?;
+        let server_id = ServerFacts::server_id(&mut control).await?;
+        let streamer = Streamer::open(&self.spec.server, start, &log_end, watched(&migration, server_id)?, Arc::clone(&inbox)).await?;
         spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
         spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
         let (decided, throttler) =
@@ -383,7 +385,7 @@ pub fn jitter(pause: Duration) -> Duration {
 ///
 /// # Errors
 /// The key names a column that the table lacks: a bug.
-pub fn watched(m: &Migration) -> Result<Watched, EngineError> {
+pub fn watched(m: &Migration, server_id: u32) -> Result<Watched, EngineError> {
     let key = m
         .key
         .columns
@@ -396,7 +398,15 @@ pub fn watched(m: &Migration) -> Result<Watched, EngineError> {
         })
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| EngineError::internal("the key names a column that the table lacks"))?;
-    Ok(Watched { database: m.spec.database.clone(), table: m.original.definition.name.clone(), key, codec: Arc::clone(&m.codec) })
+    Ok(Watched {
+        database: m.spec.database.clone(),
+        table: m.original.definition.name.clone(),
+        key,
+        codec: Arc::clone(&m.codec),
+        ghost: m.names.ghost.clone(),
+        writer: Writer { address: m.spec.server.clone(), server_id },
+        names_ignore_case: m.facts.lower_case_table_names != 0,
+    })
 }
 
 /// Holds the named lock by keeping its connection alive.
@@ -623,8 +633,20 @@ impl Run {
                     m.original_name()
                 ),
             )),
+            StreamNotice::GhostWritten => Err(EngineError::terminal(
+                Reason::GhostWritten,
+                &format!(
+                    "someone else wrote to the ghost table {}, so it is not what the original is. The original is untouched and was not swapped; find the writer, then retry to start anew, or delete the migration",
+                    m.ghost_name()
+                ),
+            )),
+            StreamNotice::Replaced => Err(definition_changed(m)),
             StreamNotice::Ddl => {
                 let now = inspector::table(&mut self.control, &m.spec.database, &m.spec.table).await?;
+                // Triggers and foreign keys follow the old table, and its definition does not show them.
+                if let Err(error) = inspector::check_relations(&mut self.control, &m.spec.database, &m.spec.table).await {
+                    return Err(if error.is_transient() { error } else { definition_changed(m) });
+                }
                 let same = now.is_some_and(|now| {
                     prepare::normalise(&now.show_create).ok().as_ref() == Some(&self.record.original_definition)
                         && (self.record.original_id.is_none() || now.table_id == self.record.original_id)

@@ -23,6 +23,8 @@ pub enum Reason {
     NameTaken,
     /// Another engine owns the migration.
     LockHeldElsewhere,
+    /// An XA transaction that was prepared before the migration began holds changes of the table back.
+    PreparedTransaction,
     /// This engine was replaced by a newer one.
     Fenced,
     /// The account lacks a privilege.
@@ -86,6 +88,7 @@ impl Reason {
         Reason::Triggers,
         Reason::NameTaken,
         Reason::LockHeldElsewhere,
+        Reason::PreparedTransaction,
         Reason::Fenced,
         Reason::MissingPrivilege,
         Reason::AccessDenied,
@@ -125,6 +128,7 @@ impl Reason {
             Reason::Triggers => "Triggers",
             Reason::NameTaken => "NameTaken",
             Reason::LockHeldElsewhere => "LockHeldElsewhere",
+            Reason::PreparedTransaction => "PreparedTransaction",
             Reason::Fenced => "Fenced",
             Reason::MissingPrivilege => "MissingPrivilege",
             Reason::AccessDenied => "AccessDenied",

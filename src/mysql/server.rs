@@ -71,6 +71,15 @@ impl ServerFacts {
         })
     }
 
+    /// `@@server_id`, which the events of transactions that began on this server carry.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn server_id(session: &mut Session) -> Result<u32, MySqlError> {
+        let what = "read the server's id";
+        session.first(what, SHORT, "SELECT @@server_id").await?.ok_or_else(|| MySqlError::unexpected(what, "no answer"))
+    }
+
     /// The end of the binary log, and the GTIDs executed.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::error::MySqlError;
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, Row, SslOpts};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -84,7 +84,12 @@ pub const LONG: Duration = Duration::from_secs(24 * 3600);
 /// connection attributes get lost with TLS (its SSL request lacks `CLIENT_CONNECT_ATTRS`), and the account may be shared.
 static OPEN: Mutex<BTreeSet<(String, u16, u32)>> = Mutex::new(BTreeSet::new());
 
-/// An entry in the list of this process's connections; taken out when dropped.
+/// Connections that it had open: their transactions may still come in a binary log stream that is behind.
+static CLOSED: Mutex<VecDeque<(String, u16, u32)>> = Mutex::new(VecDeque::new());
+/// How many of them are remembered: hours of many migrations, one megabyte.
+const CLOSED_KEPT: usize = 16_384;
+
+/// An entry in the list of this process's connections; moved to the closed ones when dropped.
 pub struct Registered(String, u16, u32);
 
 impl Registered {
@@ -96,7 +101,15 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&(std::mem::take(&mut self.0), self.1, self.2));
+        let connection = (std::mem::take(&mut self.0), self.1, self.2);
+        // First into the one, then out of the other: it is never in none.
+        let mut closed = CLOSED.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.push_back(connection.clone());
+        if closed.len() > CLOSED_KEPT {
+            closed.pop_front();
+        }
+        drop(closed);
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&connection);
     }
 }
 
@@ -105,6 +118,13 @@ pub fn own_connections(address: &ServerAddress) -> Vec<u32> {
     let first = (address.host.clone(), address.port, 0);
     let last = (address.host.clone(), address.port, u32::MAX);
     OPEN.lock().unwrap_or_else(PoisonError::into_inner).range(first..=last).map(|(_, _, id)| *id).collect()
+}
+
+/// Whether a connection id of a server is or was one of this process's: tells our own transactions in its binary log from others'.
+pub fn is_ours(address: &ServerAddress, id: u32) -> bool {
+    let connection = (address.host.clone(), address.port, id);
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection)
+        || CLOSED.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection)
 }
 
 /// A logged-in connection.

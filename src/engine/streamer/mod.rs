@@ -1,16 +1,18 @@
 //! Reads the binary log of the server and turns events into dirty keys, a transaction at a time.
 //!
 //! Promises: the keys of a transaction enter the [`Inbox`] when it ends, with the position after it; nothing else of a row is looked at.
+//! What the log does not say in rows (rules 12 and 13: DDL, text, prepared transactions, rows of others on the ghost) becomes a notice.
 //! Relies on: the server sends a transaction's events together and in commit order (MySQL manual, "The Binary Log"); row events name
 //! their table by the table map in front of them. The task ends with an error when the stream does; its owner (the migrator) starts anew
 //! from the safe position.
 pub mod rows;
+pub mod statement;
 
 use super::EngineError;
-use super::inbox::{Inbox, StreamNotice, StreamPoint};
+use super::inbox::{Inbox, Prepared, StreamNotice, StreamPoint};
 use super::reason::Reason;
 use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
-use crate::mysql::session::Registered;
+use crate::mysql::session::{Registered, is_ours};
 use crate::sql::key::{Key, KeyCodec};
 use futures::StreamExt;
 use mysql_async::binlog::EventType;
@@ -18,6 +20,7 @@ use mysql_async::binlog::events::{EventData, TransactionPayloadEvent};
 use mysql_common::packets::Tag;
 use mysql_async::{BinlogStream, BinlogStreamRequest, GnoInterval, Sid};
 use rows::KeyColumn;
+use statement::{Statement, classify};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +35,26 @@ pub struct Watched {
     pub key: Vec<KeyColumn>,
     /// Turns their values into keys.
     pub codec: Arc<KeyCodec>,
+    /// The ghost, which nobody but us may write.
+    pub ghost: String,
+    /// Who we are in the log.
+    pub writer: Writer,
+    /// `lower_case_table_names` is not 0: the log may hold a name in another case.
+    pub names_ignore_case: bool,
+}
+
+/// The server that this process writes to, as its transactions show it.
+pub struct Writer {
+    /// Its address, under which our connections are known.
+    pub address: ServerAddress,
+    /// `@@server_id`
+    pub server_id: u32,
+}
+
+impl Watched {
+    fn same(&self, a: &str, b: &str) -> bool {
+        if self.names_ignore_case { a.to_lowercase() == b.to_lowercase() } else { a == b }
+    }
 }
 
 /// Where a stream begins.
@@ -56,6 +79,14 @@ pub struct Streamer {
     watched: Watched,
     inbox: Arc<Inbox>,
     position: BinlogPosition,
+    /// Where the log ended when the stream was asked for: what is before it may be from a former engine, whose connections are not known.
+    log_end: BinlogPosition,
+    /// Between the first event of a group and its last one: no point to start a stream from.
+    in_group: bool,
+    /// A BEGIN was read in this group: a statement is then one of several.
+    in_transaction: bool,
+    /// Whether a connection of this process wrote the transaction; `None` until that is known.
+    own: Option<bool>,
     /// Of the transaction under way.
     keys: Vec<Key>,
     images: u64,
@@ -112,8 +143,23 @@ impl Streamer {
                 }
             })?;
         let before = inbox.point();
-        let name_length = log_end.file.len();
-        Ok(Self { stream, watched, inbox, position, keys: Vec::new(), images: 0, gtid: None, before, inside_payload: false, name_length, _registered: registered })
+        Ok(Self {
+            stream,
+            watched,
+            inbox,
+            position,
+            log_end: log_end.clone(),
+            in_group: false,
+            in_transaction: false,
+            own: None,
+            keys: Vec::new(),
+            images: 0,
+            gtid: None,
+            before,
+            inside_payload: false,
+            name_length: log_end.file.len(),
+            _registered: registered,
+        })
     }
 
     /// Reads until cancelled.
@@ -156,6 +202,7 @@ impl Streamer {
                 self.forget();
                 self.inside_payload = false;
                 self.before = self.inbox.point();
+                self.in_group = true;
                 if let Some(EventData::GtidEvent(gtid)) = event.read_data().map_err(malformed)? {
                     let tag = gtid.tag().map(|t| t.as_str().to_owned()).unwrap_or_default();
                     self.gtid = Some((gtid.sid(), tag, gtid.gno()));
@@ -180,6 +227,15 @@ impl Streamer {
             EventType::QUERY_EVENT => {
                 self.moved(end);
                 if let Some(EventData::QueryEvent(query)) = event.read_data().map_err(malformed)? {
+                    let writer = &self.watched.writer;
+                    self.own = Some(header.server_id() == writer.server_id && is_ours(&writer.address, query.thread_id()));
+                    self.statement(&query.query(), &query.schema()).await;
+                }
+            }
+            // LOAD DATA as text.
+            EventType::EXECUTE_LOAD_QUERY_EVENT => {
+                self.moved(end);
+                if let Some(EventData::ExecuteLoadQueryEvent(query)) = event.read_data().map_err(malformed)? {
                     self.statement(&query.query(), &query.schema()).await;
                 }
             }
@@ -192,6 +248,7 @@ impl Streamer {
             EventType::ROTATE_EVENT => {
                 if let Some(EventData::RotateEvent(rotate)) = event.read_data().map_err(malformed)? {
                     self.position = BinlogPosition { file: file_name(rotate.name_raw(), self.name_length), offset: rotate.position() };
+                    self.at_rest(0);
                 }
             }
             EventType::TRANSACTION_PAYLOAD_EVENT => {
@@ -207,7 +264,9 @@ impl Streamer {
                 ));
             }
             // Sent again, out of place, whenever a stream starts in the middle of a file.
-            EventType::FORMAT_DESCRIPTION_EVENT | EventType::PREVIOUS_GTIDS_EVENT | EventType::HEARTBEAT_EVENT => {}
+            EventType::FORMAT_DESCRIPTION_EVENT | EventType::PREVIOUS_GTIDS_EVENT => self.at_rest(u64::from(header.log_pos())),
+            // Says how far the server has read, when that is further than what it sent.
+            EventType::HEARTBEAT_EVENT => self.at_rest(u64::from(header.log_pos())),
             _ => self.moved(end),
         }
         Ok(())
@@ -222,16 +281,41 @@ impl Streamer {
         }
     }
 
+    /// Between two transactions the position moves by what is no transaction too (the beginning of a file): whoever waits for the end of
+    /// the log need not wait for the next transaction.
+    fn at_rest(&mut self, end: u64) {
+        if self.in_group {
+            return;
+        }
+        self.position.offset = self.position.offset.max(end);
+        self.inbox.advance(&self.position);
+    }
+
     fn forget(&mut self) {
         self.keys.clear();
         self.images = 0;
         self.gtid = None;
+        self.own = None;
+        self.in_transaction = false;
     }
 
     async fn commit(&mut self) {
+        self.end(None).await;
+    }
+
+    /// The end of a transaction, which may end a prepared one.
+    async fn end(&mut self, prepared: Option<Prepared<'_>>) {
         let gtid = self.gtid.take();
         let images = std::mem::take(&mut self.images);
-        self.inbox.commit(&mut self.keys, gtid, images, self.position.clone()).await;
+        self.in_group = false;
+        self.in_transaction = false;
+        self.inbox.commit(&mut self.keys, prepared, gtid, images, self.position.clone()).await;
+    }
+
+    /// Whether the transaction under way is surely somebody else's.
+    fn is_foreign(&self) -> bool {
+        // Before that point a former engine may have written.
+        self.own == Some(false) && self.position > self.log_end
     }
 
     fn rows(&mut self, event: &mysql_async::binlog::events::Event) -> Result<(), EngineError> {
@@ -241,7 +325,16 @@ impl Streamer {
         let Some(table) = self.stream.get_tme(rows.table_id()) else {
             return Err(EngineError::transient(Reason::ServerError, "a rows event came without its table map"));
         };
-        if table.database_name() != self.watched.database || table.table_name() != self.watched.table {
+        if !self.watched.same(&table.database_name(), &self.watched.database) {
+            return Ok(());
+        }
+        if self.watched.same(&table.table_name(), &self.watched.ghost) {
+            if self.is_foreign() {
+                self.inbox.notice(StreamNotice::GhostWritten);
+            }
+            return Ok(());
+        }
+        if !self.watched.same(&table.table_name(), &self.watched.table) {
             return Ok(());
         }
         let (keys, codec) = (&mut self.keys, &self.watched.codec);
@@ -260,33 +353,35 @@ impl Streamer {
     /// A statement in the log: the frame of a transaction, DDL, or DML of a session with another binlog_format.
     async fn statement(&mut self, text: &str, schema: &str) {
         match classify(text) {
-            Statement::Begin => {}
+            Statement::Begin => self.in_transaction = true,
             Statement::Commit => self.commit().await,
             Statement::Rollback => {
                 // Only transactions that touched a non-transactional table are logged with ROLLBACK; ours did not commit.
                 self.keys.clear();
                 self.commit().await;
             }
-            Statement::XaCommit(xid) => {
-                self.keys = self.inbox.take_prepared(&xid).unwrap_or_default();
-                self.commit().await;
-            }
-            Statement::XaRollback(xid) => {
-                self.inbox.take_prepared(&xid);
-                self.commit().await;
-            }
+            Statement::XaCommit(xid) => self.end(Some(Prepared { xid: &xid, committed: true })).await,
+            Statement::XaRollback(xid) => self.end(Some(Prepared { xid: &xid, committed: false })).await,
             Statement::Within => {}
             Statement::Dml => {
-                if mentions(text, &self.watched.table) && (schema == self.watched.database || mentions(text, &self.watched.database)) {
+                if statement::may_write(text, schema, &self.watched.database, &self.watched.table) {
                     self.inbox.notice(StreamNotice::StatementDml);
                 }
             }
             Statement::Other => {
-                // DDL ends a transaction of its own.
-                if schema == self.watched.database || mentions(text, &self.watched.database) {
-                    self.inbox.notice(StreamNotice::Ddl);
+                if let Some(notice) = statement::ddl(text, schema, &self.watched.database, &self.watched.table, &self.watched.ghost) {
+                    // What we do ourselves is known; what a former engine of this migration did to the ghost was right.
+                    if self.is_foreign() || notice != StreamNotice::GhostWritten && self.own != Some(true) {
+                        self.inbox.notice(notice);
+                    }
                 }
-                self.commit().await;
+                if statement::opens_transaction(text) {
+                    // CREATE TABLE … SELECT: its rows follow.
+                    self.in_transaction = true;
+                } else if !self.in_transaction {
+                    // DDL is a group of its own; DROP TEMPORARY TABLE may stand inside a transaction.
+                    self.commit().await;
+                }
             }
         }
     }
@@ -310,53 +405,6 @@ impl Streamer {
 fn xid(gtrid: &[u8], bqual: &[u8], format: i32) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     format!("x'{}',x'{}',{format}", hex(gtrid), hex(bqual))
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Statement {
-    Begin,
-    Commit,
-    Rollback,
-    XaCommit(String),
-    XaRollback(String),
-    /// SAVEPOINT and the like, inside a transaction.
-    Within,
-    Dml,
-    Other,
-}
-
-fn classify(text: &str) -> Statement {
-    let text = strip_comments(text);
-    let mut words = text.split_whitespace();
-    let first = words.next().unwrap_or_default().trim_end_matches(';').to_ascii_uppercase();
-    let second = words.next().unwrap_or_default().to_ascii_uppercase();
-    let rest = || words.clone().collect::<String>().to_ascii_lowercase();
-    match (first.as_str(), second.as_str()) {
-        ("BEGIN", _) | ("START", "TRANSACTION") | ("XA", "START" | "BEGIN" | "END") => Statement::Begin,
-        ("COMMIT", _) => Statement::Commit,
-        ("ROLLBACK", "") => Statement::Rollback,
-        ("SAVEPOINT" | "RELEASE", _) | ("ROLLBACK", _) => Statement::Within,
-        ("XA", "COMMIT") => Statement::XaCommit(rest().trim_end_matches("onephase").to_owned()),
-        ("XA", "ROLLBACK") => Statement::XaRollback(rest()),
-        ("INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH", _) => Statement::Dml,
-        _ => Statement::Other,
-    }
-}
-
-/// Leading comments, which clients put in front of statements.
-fn strip_comments(mut text: &str) -> &str {
-    loop {
-        text = text.trim_start();
-        match text.strip_prefix("/*").filter(|t| !t.starts_with('!')).and_then(|t| t.split_once("*/")) {
-            Some((_, rest)) => text = rest,
-            None => return text,
-        }
-    }
-}
-
-/// Whether a name occurs in a statement at all: errs on the side of looking once more.
-fn mentions(text: &str, name: &str) -> bool {
-    text.to_lowercase().contains(&name.to_lowercase())
 }
 
 /// The name in a rotate event. The first one comes before the event that says whether events carry a checksum, so the driver leaves four
@@ -409,26 +457,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_are_told_apart() {
-        let cases = [
-            ("BEGIN", Statement::Begin),
-            ("COMMIT", Statement::Commit),
-            ("ROLLBACK", Statement::Rollback),
-            ("ROLLBACK TO `sp`", Statement::Within),
-            ("SAVEPOINT `a`", Statement::Within),
-            ("XA START X'61',X'',1", Statement::Begin),
-            ("XA COMMIT X'61',X'',1", Statement::XaCommit("x'61',x'',1".into())),
-            ("XA COMMIT X'61',X'',1 ONE PHASE", Statement::XaCommit("x'61',x'',1".into())),
-            ("XA ROLLBACK X'61',X'',1", Statement::XaRollback("x'61',x'',1".into())),
-            ("/* app */ update t set a=1", Statement::Dml),
-            ("ALTER TABLE t ADD b INT", Statement::Other),
-            ("TRUNCATE t", Statement::Other),
-            ("", Statement::Other),
-        ];
-        for (text, want) in cases {
-            assert_eq!(classify(text), want, "{text}");
-        }
-        assert_eq!(xid(b"a", b"", 1), "x'61',x'',1");
+    fn a_prepared_transaction_has_the_name_that_its_commit_has() {
+        assert_eq!(Statement::XaCommit(xid(b"a", b"", 1)), classify("XA COMMIT X'61',X'',1"));
     }
 
     #[test]
