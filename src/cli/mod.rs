@@ -2,7 +2,9 @@
 //!
 //! One file per subcommand; each has a clap `Args` struct and a function that returns the process's [`std::process::ExitCode`].
 pub mod crd;
+pub mod ctl;
 pub mod operator;
+pub mod run;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -21,14 +23,29 @@ pub struct Cli {
 pub enum Command {
     /// Run the controller until SIGTERM.
     Operator(operator::Args),
+    /// Run one SchemaMigration to its end without a cluster.
+    Run(Box<run::Args>),
+    /// Say something to a running `theseus run`.
+    Ctl(ctl::Args),
     /// Print the custom resource definitions as YAML.
     Crd(crd::Args),
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// Runs what was asked for.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Operator(args) => operator::run(args),
+        Command::Run(args) => run::run(*args),
+        Command::Ctl(args) => ctl::run(&args),
         Command::Crd(args) => crd::run(&args),
     }
 }

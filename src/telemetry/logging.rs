@@ -91,8 +91,20 @@ pub enum LoggingError {
 /// # Errors
 /// A filter variable that cannot be read ([`LoggingError::BadFilter`]); a second call ([`LoggingError::AlreadySet`]).
 pub fn init(format: LogFormat) -> Result<(), LoggingError> {
-    let filter = filter(|variable| std::env::var(variable).ok())?;
-    tracing_subscriber::registry().with(layer(format, std::io::stderr).with_filter(filter)).try_init().map_err(|_| LoggingError::AlreadySet)
+    init_with(format, DEFAULT_LEVEL, std::io::stderr)
+}
+
+/// As [`init`], with another level where the environment names none, and another way to standard error: one that does not write into a
+/// progress bar.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with<W>(format: LogFormat, default_level: &str, writer: W) -> Result<(), LoggingError>
+where
+    W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = filter(default_level, |variable| std::env::var(variable).ok())?;
+    tracing_subscriber::registry().with(layer(format, writer).with_filter(filter)).try_init().map_err(|_| LoggingError::AlreadySet)
 }
 
 /// The formatting layer; `writer` is standard error but in tests.
@@ -113,11 +125,11 @@ where
 }
 
 /// The filter that an environment asks for.
-fn filter(variable: impl Fn(&'static str) -> Option<String>) -> Result<EnvFilter, LoggingError> {
+fn filter(default_level: &str, variable: impl Fn(&'static str) -> Option<String>) -> Result<EnvFilter, LoggingError> {
     let asked = [FILTER_VARIABLE, "RUST_LOG"]
         .into_iter()
         .find_map(|name| variable(name).map(|value| (name, value.trim().to_owned())).filter(|(_, value)| !value.is_empty()));
-    let (name, value) = asked.unwrap_or((FILTER_VARIABLE, DEFAULT_LEVEL.to_owned()));
+    let (name, value) = asked.unwrap_or((FILTER_VARIABLE, default_level.to_owned()));
     let mut directives: Vec<String> = QUIET_LIBRARIES.iter().map(|library| format!("{library}=warn")).collect();
     directives.push(value.clone());
     EnvFilter::builder().parse(directives.join(",")).map_err(|error| LoggingError::BadFilter {
@@ -151,7 +163,7 @@ mod tests {
     }
 
     fn logged(format: LogFormat, environment: &'static [(&'static str, &'static str)], log: impl FnOnce()) -> String {
-        let filter = filter(|name| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())).unwrap();
+        let filter = filter(DEFAULT_LEVEL, |name| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())).unwrap();
         let sink = Sink::default();
         let writer = sink.clone();
         let subscriber = tracing_subscriber::registry().with(layer(format, move || writer.clone()).with_filter(filter));
@@ -201,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_cannot_be_read_names_its_variable() {
-        let error = filter(|name| (name == "RUST_LOG").then(|| "theseus=loud".to_owned())).unwrap_err().to_string();
+        let error = filter(DEFAULT_LEVEL, |name| (name == "RUST_LOG").then(|| "theseus=loud".to_owned())).unwrap_err().to_string();
         assert!(error.starts_with("RUST_LOG=\"theseus=loud\" is not a log filter"), "{error}");
     }
 

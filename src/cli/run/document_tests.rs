@@ -91,7 +91,6 @@ fn what_makes_no_sense_is_named_by_its_path_and_secrets_stay_secret() {
         ("  table: orders", "  table: a/b", Reason::InvalidSpec, &["spec.table"]),
         ("ADD COLUMN a INT", "''", Reason::InvalidSpec, &["spec.alter"]),
         ("retention: 0s", "retention: forever", Reason::InvalidSpec, &["spec.oldTable.retention"]),
-        ("name: primary}\n  database", "name: primary}, port: 3306\n  database", Reason::InvalidSpec, &[]),
         ("{serverRef: {name: primary}}", "{serverRef: {name: primary}, port: 3306}", Reason::InvalidSpec, &["spec.target", "MySQLServer"]),
         ("{serverRef: {name: primary}}", "{}", Reason::InvalidSpec, &["exactly one of serverRef and host"]),
         ("{serverRef: {name: primary}}", "{serverRef: {name: secondary}}", Reason::ServerNotFound, &["secondary"]),

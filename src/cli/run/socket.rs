@@ -37,6 +37,14 @@ pub enum SocketError {
         /// Why.
         source: std::io::Error,
     },
+    /// Nobody listens there, or it does not answer.
+    #[error("no run answers at {path}: {source}")]
+    NoAnswer {
+        /// The socket.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// Listens until it is dropped; owns its task and its file.
@@ -122,9 +130,10 @@ async fn client(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> std
     let mut line = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
     let (sender, answer) = oneshot::channel();
-    let text = match requests.send((line, sender)).await {
-        Ok(()) => answer.await.map(|a| a.text).unwrap_or_else(|_| "error: the migration is ending".into()),
-        Err(_) => "error: the migration is ending".into(),
+    let ending = || if line.starts_with("json ") { r#"{"ok":false,"message":"the migration is ending"}"#.to_owned() } else { "error: the migration is ending".to_owned() };
+    let text = match requests.send((line.clone(), sender)).await {
+        Ok(()) => answer.await.map_or_else(|_| ending(), |a| a.text),
+        Err(_) => ending(),
     };
     write.write_all(text.as_bytes()).await?;
     write.write_all(b"\n").await?;
@@ -136,7 +145,7 @@ async fn client(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> std
 /// # Errors
 /// Nobody listens there, or the answer did not come.
 pub async fn ask(path: &Path, line: &str) -> Result<String, SocketError> {
-    let failed = |source| SocketError::Io { path: path.display().to_string(), source };
+    let failed = |source| SocketError::NoAnswer { path: path.display().to_string(), source };
     let talk = async {
         let mut stream = UnixStream::connect(path).await?;
         stream.write_all(format!("{line}\n").as_bytes()).await?;

@@ -1,0 +1,414 @@
+//! `theseus run`: one SchemaMigration to its end without a cluster: a second front end to the engine.
+//!
+//! The file is read and checked as the API server and the operator would ([`document`]); then one engine runs, and this task shows what it
+//! tells ([`lines`], on a terminal as a bar), hands it what is said on the socket ([`socket`], [`command`]), and turns signals into a
+//! graceful stop. It owns the engine and the socket, and joins both before it returns; a second signal leaves at once, which is safe: the
+//! work is in MySQL and the same command goes on with it.
+pub mod command;
+pub mod document;
+pub mod lines;
+pub mod socket;
+
+use crate::engine::reason::Reason;
+use crate::engine::snapshot::{Outcome, Phase, Snapshot};
+use crate::engine::spec::{Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
+use crate::engine::{self, Handle};
+use crate::telemetry::{LogFormat, logging};
+use document::{Job, Refused, Source};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lines::Mark;
+use socket::{Request, Socket};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Failed; the original is untouched, what is left is in the message.
+pub const FAILED: u8 = 1;
+/// Refused before anything was touched.
+pub const REFUSED: u8 = 2;
+/// Cancelled.
+pub const CANCELLED: u8 = 3;
+/// Whether the swap happened cannot be told.
+pub const UNKNOWN: u8 = 4;
+
+/// After the end, what is left of the runtime is given this long.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
+/// The clock of status lines.
+const TICK: Duration = Duration::from_secs(1);
+/// How many notices may wait to be shown, and lines of clients to be answered.
+const REQUESTS: usize = 16;
+
+/// The end of `--help`.
+const AFTER_HELP: &str = "\
+Exit status:
+  0    done: the table has its new definition (--dry-run: the server accepts it)
+  1    failed: the original is untouched; the message tells what is left
+  2    refused before anything was touched, or the command line makes no sense
+  3    cancelled
+  4    outcome unknown: the connection broke at the swap, and nothing tells whether it happened
+  130  stopped by SIGINT, 143 by SIGTERM: the work is kept, the same command goes on with it.
+       A second signal does not wait for the stop.
+
+Environment:
+  THESEUS_PASSWORD  the account's password; --password-file and THESEUS_PASSWORD win over a Secret
+  THESEUS_LOG       what is logged to standard error: error, warn (the default), info, debug, …
+
+Logs and errors go to standard error, status lines and the summary to standard output.";
+
+/// `theseus run`
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Prove the ALTER on an empty copy of the table, drop it, and change nothing: as `mode: DryRun`.
+    #[arg(long)]
+    dry_run: bool,
+    /// Stop for good and remove what an earlier run of the same change left: as the annotation theseus.dev/cancel.
+    #[arg(long, conflicts_with = "dry_run")]
+    cancel: bool,
+    /// Drop the old table at once after the swap: as `oldTable.retention: 0s`. After a run that kept it, drops it.
+    #[arg(long, conflicts_with_all = ["dry_run", "cancel"])]
+    drop_old_table: bool,
+    /// Listen for `theseus ctl` here. Without it, one in the folder for temporary files is opened when the migration waits for somebody.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Before the migration has begun, give up when the server cannot be reached, or another engine works on the table, for this long.
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    wait: crate::api::duration::KubeDuration,
+    /// The logs' form: json or text.
+    #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// Runs it; see the constants for the exit codes.
+pub fn run(args: Args) -> ExitCode {
+    let mut show = Show::new();
+    let writer = show.clone();
+    if let Err(error) = logging::init_with(args.log_format, "warn", move || LogWriter { show: writer.clone(), line: Vec::new() }) {
+        return refuse(&Refused { reason: Reason::InvalidSpec, message: error.to_string() });
+    }
+    let job = match args.source.job() {
+        Ok(job) => job,
+        Err(refused) => return refuse(&refused),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&Refused { reason: Reason::Internal, message: format!("cannot start the runtime: {error}") }),
+    };
+    let code = runtime.block_on(execute(&args, job, &mut show));
+    runtime.shutdown_timeout(RUNTIME_LIMIT);
+    ExitCode::from(code)
+}
+
+/// Says why nothing was done.
+pub(super) fn refuse(refused: &Refused) -> ExitCode {
+    eprintln!("theseus: Refused ({}): {refused}", refused.reason);
+    ExitCode::from(REFUSED)
+}
+
+/// What the flags add to the file.
+fn with_flags(args: &Args, mut job: Job) -> Job {
+    if args.dry_run {
+        job.migration.mode = Mode::DryRun;
+        job.migration.id = document::identity(&job.migration);
+    }
+    if args.cancel {
+        job.controls.cancel = true;
+    }
+    if args.drop_old_table {
+        job.controls.old_table = OldTable::DropNow;
+    }
+    job
+}
+
+/// Whether it would wait for somebody who has no way to speak to it.
+fn waits(controls: &Controls, mode: Mode) -> bool {
+    mode != Mode::DryRun
+        && !controls.cancel
+        && (controls.paused || controls.throttled_by_user || (controls.cut_over_policy == CutOverPolicy::Manual && !controls.approved))
+}
+
+/// The two signals that ask for an end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// The exit code of the next one. Cancel-safe.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 128 + 2,
+            _ = self.terminate.recv() => 128 + 15,
+        }
+    }
+}
+
+async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
+    let Job { migration, mut controls, nonsense, .. } = with_flags(args, job);
+    let refused = |reason, message: String| {
+        let _ = refuse(&Refused { reason, message });
+        REFUSED
+    };
+    for nonsense in &nonsense {
+        show.say(&format!("Warning: {nonsense}"));
+    }
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return refused(Reason::Internal, format!("cannot listen for signals: {error}")),
+    };
+    let (sender, mut requests) = mpsc::channel::<Request>(REQUESTS);
+    let path = args.socket.clone().or_else(|| {
+        waits(&controls, migration.mode).then(|| std::env::temp_dir().join(format!("theseus-{}.sock", migration.id.chars().take(16).collect::<String>())))
+    });
+    let socket = match path {
+        None => None,
+        Some(path) => match Socket::listen(&path, sender).await {
+            Ok(socket) => Some(socket),
+            Err(error) => return refused(Reason::InvalidSpec, error.to_string()),
+        },
+    };
+    let shown_path = socket.as_ref().map(|s| s.path().display().to_string());
+    if let Some(path) = &shown_path {
+        show.say(&format!("Listening: theseus ctl --socket {path} help"));
+    }
+
+    let began = Instant::now();
+    let handle = engine::start(migration.clone(), controls.clone());
+    let mut view = View { began, mark: None, last_line: None, notices: 0, socket: shown_path, approval_asked: false };
+    let ended = follow(&handle, &migration, &mut controls, &mut requests, &mut signals, &mut view, show, args.wait.0).await;
+    let last = handle.watch().borrow().clone();
+    let (outcome, signalled) = match ended {
+        Ended::AtOnce(code) => {
+            show.finish();
+            eprintln!("theseus: left without waiting for the engine; what it was doing is rolled back by the server. The same command goes on with the work");
+            return code;
+        }
+        Ended::GivenUp { reason, message } => {
+            handle.stop();
+            let _ = handle.join().await;
+            (Outcome::Refused { reason, message }, None)
+        }
+        Ended::Over { signalled } => (handle.join().await, signalled),
+    };
+    drop(socket);
+    view.notices(&last, show);
+    show.finish();
+    let file = args.source.file.display().to_string();
+    match lines::summary(&migration, &last, &controls, &outcome, began.elapsed(), &file) {
+        Ok(text) => println!("{text}"),
+        Err(text) => eprintln!("theseus: {text}"),
+    }
+    match outcome {
+        Outcome::Succeeded | Outcome::Proven => DONE,
+        Outcome::Failed { .. } => FAILED,
+        Outcome::Refused { .. } => REFUSED,
+        Outcome::Cancelled => CANCELLED,
+        Outcome::Unknown { .. } => UNKNOWN,
+        Outcome::Stopped => signalled.unwrap_or(FAILED),
+    }
+}
+
+/// Why [`follow`] ended.
+enum Ended {
+    /// The engine is over, or about to be.
+    Over { signalled: Option<u8> },
+    /// A second signal.
+    AtOnce(u8),
+    /// It did not get to work in time.
+    GivenUp { reason: Reason, message: String },
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one run, each owned by `execute`")]
+async fn follow(
+    handle: &Handle,
+    migration: &MigrationSpec,
+    controls: &mut Controls,
+    requests: &mut mpsc::Receiver<Request>,
+    signals: &mut Signals,
+    view: &mut View,
+    show: &mut Show,
+    patience: Duration,
+) -> Ended {
+    let mut watch = handle.watch();
+    let mut clock = tokio::time::interval(TICK);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut signalled = None;
+    // The channel is closed when there is no socket.
+    let mut listening = true;
+    loop {
+        // All of these are cancel-safe.
+        tokio::select! {
+            changed = watch.changed() => {
+                if changed.is_err() {
+                    return Ended::Over { signalled };
+                }
+            }
+            _ = clock.tick() => {}
+            code = signals.next() => {
+                if signalled.is_some() {
+                    return Ended::AtOnce(code);
+                }
+                signalled = Some(code);
+                handle.stop();
+                show.say("Stopping: the present chunk ends, the work is kept. A second signal does not wait");
+            }
+            request = requests.recv(), if listening => match request {
+                None => listening = false,
+                Some((line, reply)) => {
+                    let snapshot = watch.borrow().clone();
+                    let answer = command::answer(&line, migration, &snapshot, controls, view.began.elapsed());
+                    handle.control(controls.clone());
+                    // A client that has gone does not want to know.
+                    let _ = reply.send(answer);
+                }
+            },
+        }
+        let snapshot = watch.borrow_and_update().clone();
+        if snapshot.phase == Phase::Finished {
+            return Ended::Over { signalled };
+        }
+        view.show(&snapshot, controls, show);
+        if let Some(retrying) = snapshot.retrying.as_ref().filter(|_| !snapshot.validated && view.began.elapsed() > patience) {
+            return Ended::GivenUp {
+                reason: retrying.reason,
+                message: format!("{}. Given up after {}; nothing was touched by this run", retrying.message, lines::seconds(view.began.elapsed())),
+            };
+        }
+    }
+}
+
+/// What has been shown.
+struct View {
+    began: Instant,
+    mark: Option<Mark>,
+    last_line: Option<Instant>,
+    notices: u64,
+    socket: Option<String>,
+    approval_asked: bool,
+}
+
+impl View {
+    fn show(&mut self, s: &Snapshot, controls: &Controls, show: &mut Show) {
+        self.notices(s, show);
+        let running = self.began.elapsed();
+        let mark = Mark::of(s);
+        let changed = self.mark.as_ref() != Some(&mark);
+        self.mark = Some(mark);
+        if show.bar(s, controls) {
+            // The bar is the status line; what it waits for is said once.
+        } else if changed || self.last_line.is_none_or(|at| lines::due(running, at.elapsed(), s.progress.eta)) {
+            self.last_line = Some(Instant::now());
+            show.say(&lines::line(s, controls, running));
+        }
+        let asks = s.phase == Phase::AwaitingCutOver && controls.cut_over_policy == CutOverPolicy::Manual && !controls.approved;
+        if asks && !self.approval_asked {
+            if let Some(path) = &self.socket {
+                show.say(&format!("Everything is ready. To swap the tables: theseus ctl --socket {path} approve"));
+            }
+        }
+        self.approval_asked = asks;
+    }
+
+    /// What people should see once. Warnings are in the log.
+    fn notices(&mut self, s: &Snapshot, show: &mut Show) {
+        for notice in s.notices.iter().filter(|n| n.sequence > self.notices) {
+            if !notice.warning {
+                show.say(&format!("{}: {}", notice.reason, notice.message));
+            }
+        }
+        self.notices = s.notices.last().map_or(self.notices, |n| n.sequence.max(self.notices));
+    }
+}
+
+/// A bar on a terminal, lines elsewhere. Cheap to clone.
+#[derive(Clone)]
+struct Show {
+    bar: Option<ProgressBar>,
+}
+
+impl Show {
+    fn new() -> Self {
+        if !(std::io::stderr().is_terminal() && std::io::stdout().is_terminal()) {
+            return Self { bar: None };
+        }
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        // The template is a constant, and a bar without style is a bar.
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}% {human_pos}/{human_len} rows  {wide_msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { bar: Some(bar) }
+    }
+
+    /// Moves the bar; false: there is none.
+    fn bar(&self, s: &Snapshot, controls: &Controls) -> bool {
+        let Some(bar) = &self.bar else { return false };
+        let p = &s.progress;
+        bar.set_length(if p.copy_complete { p.rows_copied.max(1) } else { p.rows_estimated.max(p.rows_copied) });
+        bar.set_position(p.rows_copied);
+        let mut message = lines::state(s, controls);
+        if let Some(left) = p.eta {
+            message.push_str(&format!(", {} left", lines::seconds(left)));
+        }
+        bar.set_message(message);
+        true
+    }
+
+    /// A line for people, above the bar.
+    fn say(&self, line: &str) {
+        // A reader that has gone (`| head`) does not end a migration.
+        let write = || {
+            let mut out = std::io::stdout().lock();
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Logs, above the bar.
+struct LogWriter {
+    show: Show,
+    line: Vec<u8>,
+}
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        let write = || {
+            let _ = std::io::stderr().lock().write_all(&self.line);
+        };
+        match &self.show.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
