@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Rows of the first chunk: small enough to be over quickly on any table.
 const FIRST_CHUNK: u64 = 1000;
+/// Below this a chunk's time is that of its round trips and its commit, which fewer rows do not shorten: on a busy server a smaller limit
+/// made chunks shrink to single rows, and the copy never ended. Wide rows make smaller chunks by their bytes.
+const SMALLEST_CHUNK: u64 = 200;
 /// A chunk is one transaction: its undo and its binary log event group must stay moderate.
 const LARGEST_CHUNK: u64 = 100_000;
 /// Bytes of rows in one chunk, by the table's mean row length: the binary log cache spills to disk far above this.
@@ -60,7 +63,7 @@ impl ChunkSizer {
         let took = took.as_micros().max(1);
         let wanted = u128::from(rows.max(1)) * target.as_micros() / took;
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
-        self.rows = wanted.clamp(1, self.rows.saturating_mul(4)).min(self.ceiling);
+        self.rows = wanted.clamp(SMALLEST_CHUNK, self.rows.saturating_mul(4).max(SMALLEST_CHUNK)).min(self.ceiling);
     }
 }
 
@@ -367,7 +370,7 @@ mod tests {
     fn chunks_are_steered_to_the_target_time() {
         let target = Duration::from_millis(500);
         // (rows, took in ms) → next size, from 1000 rows
-        for (rows, took, want) in [(1000, 500, 1000), (1000, 1000, 500), (1000, 250, 2000), (1000, 1, 4000), (1000, 60_000, 8), (3, 1, 1000), (3, 5000, 1), (0, 1, 1000)] {
+        for (rows, took, want) in [(1000, 500, 1000), (1000, 1000, 500), (1000, 250, 2000), (1000, 1, 4000), (1000, 60_000, 200), (3, 1, 1000), (3, 5000, 200), (0, 1, 1000)] {
             let mut sizer = ChunkSizer::new(100);
             sizer.learn(rows, Duration::from_millis(took), target);
             assert_eq!(sizer.rows(), want, "{rows} rows in {took} ms");
