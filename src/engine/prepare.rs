@@ -17,7 +17,7 @@ use super::spec::{Algorithm, DeferIndexes, MigrationSpec};
 use super::streamer::Start;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{LONG, SHORT};
-use crate::mysql::{BinlogPosition, GtidSet, Session};
+use crate::mysql::{GtidSet, Session};
 use crate::sql::alter::Alter;
 use crate::sql::create;
 use crate::sql::key::{self, KeyCodec, KeyRange};
@@ -25,7 +25,6 @@ use crate::sql::mapping::ColumnMapping;
 use crate::sql::names::{TableNames, lock_name};
 use crate::sql::quote;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -206,7 +205,6 @@ async fn fresh(
 ) -> Result<Prepared, EngineError> {
     let original = original(spec, control).await?;
     inspector::check_relations(control, &spec.database, &spec.table).await?;
-    inspector::check_prepared(control, &spec.database, &spec.table).await?;
     for name in [&names.ghost, &names.old] {
         if inspector::exists(control, &spec.database, name).await? {
             return Err(EngineError::terminal(
@@ -278,8 +276,6 @@ async fn fresh(
                 return Ok(Prepared::Proven);
             }
             let (position, executed) = facts.log_end(control).await?;
-            // One that was prepared meanwhile: what is prepared from here on is in the stream.
-            inspector::check_prepared(control, &spec.database, &spec.table).await?;
             let safe = SafePosition { position, executed: executed.to_string(), applied: 0 };
             record.stage = Stage::Copying;
             // This commit is the first barrier too: with binlog_order_commits it returns after everything before `position` is visible.
@@ -346,16 +342,13 @@ type Ghost = (crate::sql::table::TableDefinition, ColumnMapping, key::MigrationK
 async fn make_clone(spec: &MigrationSpec, alter: &Alter, names: &TableNames, original: &Inspected, control: &mut Session) -> Result<String, EngineError> {
     let ghost_name = quote::qualified(&spec.database, &names.ghost);
     let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
-    let mut renamed = BTreeMap::new();
+    let renamed = create::ghost_check_names(&spec.table, &names.ghost, &names.old, &checks).map_err(not_readable)?;
     if checks.is_empty() {
         control
             .run("create the ghost table", SHORT, &format!("CREATE TABLE {ghost_name} LIKE {}", quote::qualified(&spec.database, &spec.table)))
             .await?;
     } else {
         // CREATE TABLE … LIKE would number the CHECK constraints anew.
-        for check in &checks {
-            renamed.insert(check.name.clone(), create::ghost_check_name(&spec.table, &names.ghost, &check.name));
-        }
         let text = create::rename_for_ghost(&original.show_create, &names.ghost, &renamed).map_err(not_readable)?;
         control.run("create the ghost table", SHORT, &format!("USE {}; {text}", quote::identifier(&spec.database))).await?;
     }
@@ -594,10 +587,8 @@ async fn resume(
     let same_server = record.server_uuid == facts.uuid;
     record.resumed_count += 1;
     record.server_uuid.clone_from(&facts.uuid);
-    // Positions are of one server's log: on another one only the GTIDs count, until the stream has told where it is.
-    let safe = if same_server { safe } else { SafePosition { position: BinlogPosition::default(), ..safe } };
     // The new epoch is committed: everything that was logged before it is visible now.
-    state.store(control, epoch, &record, Some(&safe)).await?;
+    state.store(control, epoch, &record, None).await?;
     let rows: u64 = chunks.iter().map(|(_, c)| c.rows).sum();
     let deferred = std::mem::take(&mut ghost.show_create);
     tracing::debug!(definition = deferred, "ghost as found");
@@ -634,7 +625,7 @@ async fn resume(
 /// By position where that is exact; by GTIDs on another server, and where a logged transaction may still be invisible
 /// (`binlog_order_commits=OFF`): a GTID is in the executed set only when its transaction is visible.
 fn start_of(facts: &ServerFacts, safe: &SafePosition, same_server: bool) -> Start {
-    if facts.gtid && (!same_server || !facts.order_commits || safe.position.file.is_empty()) {
+    if facts.gtid && (!same_server || !facts.order_commits) {
         Start::Executed(GtidSet::parse(&safe.executed).unwrap_or_default())
     } else {
         Start::Position(safe.position.clone())
@@ -652,6 +643,7 @@ pub fn normalise(show_create: &str) -> Result<String, EngineError> {
 fn not_readable(error: create::CreateError) -> EngineError {
     match error {
         create::CreateError::ForeignKey { .. } => EngineError::terminal(Reason::ForeignKeys, &error.to_string()),
+        create::CreateError::CheckName { .. } => EngineError::terminal(Reason::TableNotSupported, &error.to_string()),
         _ => EngineError::terminal(Reason::TableNotSupported, &format!("the table's definition is not understood: {error}")),
     }
 }

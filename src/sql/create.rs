@@ -3,7 +3,7 @@
 //! Relied upon: CHECK constraint names are unique in a schema, and `RENAME TABLE a TO b` renames every constraint whose name
 //! begins with `a_chk_` to `b_chk_…`
 //! (<https://dev.mysql.com/doc/refman/8.4/en/create-table-check-constraints.html>). So a ghost's constraints are named
-//! `{ghost}_chk_…` ([`ghost_check_name`]), and the cut-over gives them their final names.
+//! `{ghost}_chk_…` ([`ghost_check_names`]), and the cut-over gives them their final names.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +26,12 @@ pub enum CreateError {
     /// A foreign key.
     #[error("the table has the foreign key {name}; a foreign key refers to the table's name and cannot be carried over to a copy")]
     ForeignKey {
+        /// The constraint.
+        name: String,
+    },
+    /// A CHECK constraint that keeps the table from being renamed.
+    #[error("the name of the CHECK constraint {name} becomes longer than 64 characters when the table is renamed; shorten it first")]
+    CheckName {
         /// The constraint.
         name: String,
     },
@@ -76,13 +82,42 @@ pub struct SecondaryIndex {
     pub stays: Option<Stays>,
 }
 
-/// The name of a CHECK constraint of `table` on its ghost, such that renaming the ghost to `table` gives the name back where
-/// the server would have generated it. A name of the user's own becomes `{ghost}_chk_{name}`.
-pub fn ghost_check_name(table: &str, ghost: &str, name: &str) -> String {
-    let prefix = format!("{ghost}_chk_");
-    let rest = name.strip_prefix(&format!("{table}_chk_")).unwrap_or(name);
-    let room = MAX_IDENTIFIER.saturating_sub(prefix.chars().count());
-    prefix + &shortened(rest, room)
+/// The names of the CHECK constraints of `table` on its ghost, such that renaming the ghost to `table` gives the name back where
+/// the server would have generated it. A name of the user's own becomes `{ghost}_chk_{name}`, hence `{table}_chk_{name}` in the end.
+///
+/// # Errors
+/// [`CreateError::CheckName`] if the original could not be renamed to `old`, since a constraint's name would become too long.
+pub fn ghost_check_names(table: &str, ghost: &str, old: &str, checks: &[CheckConstraint]) -> Result<BTreeMap<String, String>, CreateError> {
+    let generated = format!("{table}_chk_");
+    let length = |text: &str| text.chars().count();
+    // What the ghost's prefix and the table's, after the swap, leave of the 64 characters.
+    let room = MAX_IDENTIFIER.saturating_sub(length(table).max(length(ghost)) + "_chk_".len());
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    // Generated names first: they are the ones that must come out as they were.
+    let (ours, theirs): (Vec<_>, Vec<_>) = checks.iter().partition(|c| c.name.starts_with(&generated));
+    for check in ours.into_iter().chain(theirs) {
+        if length(&renamed_check_name(table, old, &check.name)) > MAX_IDENTIFIER {
+            return Err(CreateError::CheckName { name: check.name.clone() });
+        }
+        let rest = match check.name.strip_prefix(&generated) {
+            Some(rest) => rest.to_owned(),
+            // The server numbers its own names on from the highest.
+            None if check.name.bytes().all(|b| b.is_ascii_digit()) => format!("_{}", check.name),
+            None => check.name.clone(),
+        };
+        let candidates = (0..).map(|n| {
+            let rest = if n == 0 { rest.clone() } else { format!("{rest}_{n}") };
+            // Room for a hash at least; else a name that no RENAME changes.
+            if room > 16 { format!("{ghost}_chk_{}", shortened(&rest, room)) } else { shortened(&format!("{rest}_{ghost}"), MAX_IDENTIFIER) }
+        });
+        let taken = |name: &String| {
+            let same = |other: &String| other.to_lowercase() == name.to_lowercase();
+            names.values().any(same) || checks.iter().any(|c| same(&c.name))
+        };
+        let name = candidates.into_iter().find(|name| !taken(name)).ok_or(CreateError::Malformed("too many CHECK constraints"))?;
+        names.insert(check.name.clone(), name);
+    }
+    Ok(names)
 }
 
 /// What RENAME TABLE makes of a CHECK constraint's name. If it is longer than 64 characters, the RENAME fails with 1059.
@@ -417,11 +452,25 @@ mod tests {
 
     #[test]
     fn check_names() {
-        assert_eq!(ghost_check_name("t", "_t_gho", "t_chk_1"), "_t_gho_chk_1");
-        assert_eq!(ghost_check_name("t", "_t_gho", "positive"), "_t_gho_chk_positive");
-        let long = ghost_check_name("t", "_t_gho", &"x".repeat(64));
-        assert_eq!(long.chars().count(), 64);
-        assert_ne!(long, ghost_check_name("t", "_t_gho", &("x".repeat(63) + "y")));
+        let named = |table: &str, ghost: &str, names: &[&str]| {
+            let check = |name: &&str| CheckConstraint { name: (*name).to_owned(), clause_text: String::new(), enforced: true };
+            let checks: Vec<_> = names.iter().map(check).collect();
+            let map = ghost_check_names(table, ghost, &format!("_{table}_del"), &checks)?;
+            Ok(names.iter().map(|n| map[*n].clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            named("t", "_t_gho", &["positive", "t_chk_1", "t_chk_positive", "17", "T_CHK_POSITIVE_1"]).unwrap(),
+            ["_t_gho_chk_positive_1", "_t_gho_chk_1", "_t_gho_chk_positive", "_t_gho_chk__17", "_t_gho_chk_T_CHK_POSITIVE_1"]
+        );
+        let (x, y) = ("x".repeat(64), "x".repeat(63) + "y");
+        let long = named("t", "_t_gho", &[&x, &y]).unwrap();
+        assert!(long[0] != long[1] && long.iter().all(|n| n.starts_with("_t_gho_chk_x") && n.chars().count() == 64), "{long:?}");
+        // A long table: no prefix that a RENAME would change.
+        let table = "t".repeat(50);
+        let long = named(&table, "_ghost", &[&x, "short"]).unwrap();
+        assert!(long.iter().all(|n| n.chars().count() <= 64 && !n.starts_with("_ghost_chk_")), "{long:?}");
+        let name = format!("t_chk_{}", "x".repeat(58));
+        assert_eq!(named("t", "_t_gho", &[&name]), Err(CreateError::CheckName { name }));
         assert_eq!(renamed_check_name("_t_gho", "t", "_t_gho_chk_1"), "t_chk_1");
         assert_eq!(renamed_check_name("_t_gho", "t", "mine"), "mine");
     }
