@@ -7,6 +7,7 @@ use super::status::SchemaMigrationStatus;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One online change of one MySQL table.
 // Each printer column has its own type and priority; clippy takes them for one attribute said twice.
@@ -209,13 +210,112 @@ pub enum DeferIndexes {
     Never,
 }
 
-/// What holds the copying back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+/// What holds the copying back, and with it the swap; changes go on being applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ThrottleSpec {
+    /// A replica that is further behind holds the copying: 1s to 24h, or 0s to look at no replica.
+    #[serde(default = "default_max_replica_lag")]
+    #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("maxReplicaLag must be 0s, or between 1s and 24h"))]
+    pub max_replica_lag: KubeDuration,
+    /// Which replicas are looked at.
+    #[serde(default)]
+    pub replicas: ReplicasSpec,
+    /// Variables of `SHOW GLOBAL STATUS` on the primary, and the values above which the copying is held. The engine's own threads are not
+    /// counted. `{}` is no limit.
+    #[serde(default = "default_max_load")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub max_load: BTreeMap<String, i64>,
+    /// As above, for values above which the server is in danger: when they last for two seconds, the migration fails or hibernates.
+    #[serde(default = "default_critical_load")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub critical_load: BTreeMap<String, i64>,
+    /// `Fail` ends the migration, and a retry goes on with its work; `Hibernate` writes nothing, not even changes, until the load has been
+    /// lower for a minute.
+    #[serde(default)]
+    pub critical_load_action: CriticalLoadAction,
+    /// A query that is run on the primary all the time, by the migration's account; a first column of the first row above 0 holds the copying.
+    #[serde(default)]
+    #[schemars(length(max = 4096))]
+    pub query: String,
+    /// An address that is asked all the time, `http://…` or `https://…`; any answer but 200 holds the copying.
+    #[serde(default)]
+    #[schemars(length(max = 2048), regex(pattern = r"^(https?://[^\s]+)?$"))]
+    pub http_url: String,
+    /// The most transactions that InnoDB has not purged yet; more hold the copying. 0 is no limit.
+    #[serde(default = "default_max_history_list_length")]
+    #[schemars(range(min = 0))]
+    pub max_history_list_length: i64,
     /// Sleep this share of each chunk's time, in percent: 100 halves the speed.
+    #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub nice_ratio_percent: i32,
+}
+
+fn default_max_replica_lag() -> KubeDuration {
+    KubeDuration::from_secs(10)
+}
+
+fn default_max_load() -> BTreeMap<String, i64> {
+    BTreeMap::from([("Threads_running".to_owned(), 50)])
+}
+
+fn default_critical_load() -> BTreeMap<String, i64> {
+    BTreeMap::from([("Threads_running".to_owned(), 1000)])
+}
+
+fn default_max_history_list_length() -> i64 {
+    1_000_000
+}
+
+impl Default for ThrottleSpec {
+    fn default() -> Self {
+        Self {
+            max_replica_lag: default_max_replica_lag(),
+            replicas: ReplicasSpec::default(),
+            max_load: default_max_load(),
+            critical_load: default_critical_load(),
+            critical_load_action: CriticalLoadAction::Fail,
+            query: String::new(),
+            http_url: String::new(),
+            max_history_list_length: default_max_history_list_length(),
+            nice_ratio_percent: 0,
+        }
+    }
+}
+
+/// Which replicas are looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicasSpec {
+    /// `Auto`: those that the primary lists with an address (`SHOW REPLICAS`; they have `report_host` set). `None`: none. Counts when there
+    /// are no hosts.
+    pub discovery: ReplicaDiscovery,
+    /// Only these: `host`, or `host:port` where the port is not 3306. Account and TLS are those of the primary.
+    #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
+    pub hosts: Vec<String>,
+}
+
+/// How replicas are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ReplicaDiscovery {
+    /// The primary is asked.
+    #[default]
+    Auto,
+    /// They are not.
+    None,
+}
+
+/// What a critical load does to the migration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum CriticalLoadAction {
+    /// It fails.
+    #[default]
+    Fail,
+    /// It sleeps.
+    Hibernate,
 }
 
 /// When and how the tables are swapped.

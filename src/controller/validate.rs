@@ -4,11 +4,12 @@ use super::dereference::Server;
 use crate::api::annotations::Intents;
 use crate::api::duration::KubeDuration;
 use crate::api::schema_migration::{
-    Algorithm as ApiAlgorithm, CutOverPolicy as ApiCutOverPolicy, DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy,
-    Mode as ApiMode, SchemaMigrationSpec,
+    Algorithm as ApiAlgorithm, CriticalLoadAction as ApiCriticalLoadAction, CutOverPolicy as ApiCutOverPolicy, DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy,
+    Mode as ApiMode, ReplicaDiscovery, SchemaMigrationSpec, ThrottleSpec,
 };
 use crate::engine::reason::Reason;
-use crate::engine::spec::{Algorithm, Controls, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, VerifyPolicy};
+use crate::engine::spec::{Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, Replicas, VerifyPolicy};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A spec that makes no sense; no retry cures it.
@@ -93,11 +94,60 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents) -> Result<Control
             ApiDeferIndexes::Never => DeferIndexes::Never,
         },
         nice_ratio_percent: number("spec.throttle.niceRatioPercent", spec.throttle.nice_ratio_percent, 0, 1000)?,
-        limits: Limits::default(),
+        limits: limits(&spec.throttle)?,
         verify: VerifyPolicy::Always,
         lock_timeout: between("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout, Duration::from_secs(1), Duration::from_secs(60))?,
         old_table: OldTable::Keep,
     })
+}
+
+fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
+    let lag = throttle.max_replica_lag;
+    let hosts = &throttle.replicas.hosts;
+    if let Some(bad) = hosts.iter().find(|host| host.trim().is_empty() || host.len() > 255) {
+        return Err(Invalid::spec(format!("spec.throttle.replicas.hosts must have host names, or host:port; one of them is {bad:?}")));
+    }
+    let url = &throttle.http_url;
+    if !url.is_empty() && (!(url.starts_with("http://") || url.starts_with("https://")) || url.contains(char::is_whitespace)) {
+        // Not shown: it may hold a secret.
+        return Err(Invalid::spec("spec.throttle.httpUrl must be an address that begins with http:// or https://"));
+    }
+    Ok(Limits {
+        max_replica_lag: match lag.0 {
+            Duration::ZERO => None,
+            _ => Some(between("spec.throttle.maxReplicaLag", lag, Duration::from_secs(1), Duration::from_secs(24 * 3600))?),
+        },
+        replicas: match throttle.replicas.discovery {
+            _ if !hosts.is_empty() => Replicas::Hosts(hosts.clone()),
+            ReplicaDiscovery::Auto => Replicas::Auto,
+            ReplicaDiscovery::None => Replicas::None,
+        },
+        max_load: load("spec.throttle.maxLoad", &throttle.max_load)?,
+        critical_load: load("spec.throttle.criticalLoad", &throttle.critical_load)?,
+        critical_load_action: match throttle.critical_load_action {
+            ApiCriticalLoadAction::Fail => CriticalLoadAction::Fail,
+            ApiCriticalLoadAction::Hibernate => CriticalLoadAction::Hibernate,
+        },
+        throttle_query: Some(throttle.query.trim().to_owned()).filter(|query| !query.is_empty()),
+        throttle_http_url: Some(url.clone()).filter(|url| !url.is_empty()),
+        max_history_list_length: match u64::try_from(throttle.max_history_list_length) {
+            Ok(0) => None,
+            Ok(length) => Some(length),
+            Err(_) => return Err(Invalid::spec("spec.throttle.maxHistoryListLength must be 0 or more")),
+        },
+        ..Limits::default()
+    })
+}
+
+/// Limits of status variables. Whether the server has a variable of that name, only the server can tell.
+fn load(field: &str, limits: &BTreeMap<String, i64>) -> Result<BTreeMap<String, u64>, Invalid> {
+    limits
+        .iter()
+        .map(|(name, limit)| match u64::try_from(*limit) {
+            Ok(limit) if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => Ok((name.clone(), limit)),
+            _ => Err(Invalid::spec(format!("{field} must have names of status variables with numbers from 0 upwards; it has {name:?}: {limit}"))),
+        })
+        .collect()
 }
 
 /// A schema object's name as MySQL allows it, quoted: 1–64 characters, no control characters, no `/` or `\`, no space at the end.
@@ -177,6 +227,41 @@ mod tests {
     }
 
     #[test]
+    fn limits_reach_the_engine_and_nothing_given_is_no_limit() {
+        let none = json!({"throttle": {"maxReplicaLag": "0s", "replicas": {"discovery": "None"}, "maxLoad": {}, "criticalLoad": {}, "query": " ", "maxHistoryListLength": 0}});
+        let limits = controls(&spec(&none), &Intents::default()).unwrap().limits;
+        assert_eq!(
+            limits,
+            Limits {
+                max_replica_lag: None,
+                replicas: Replicas::None,
+                max_load: BTreeMap::new(),
+                critical_load: BTreeMap::new(),
+                max_history_list_length: None,
+                ..Limits::default()
+            }
+        );
+        let all = json!({"throttle": {
+            "maxReplicaLag": "90s", "replicas": {"hosts": ["db-2"]}, "maxLoad": {"Threads_connected": 7}, "criticalLoad": {"Threads_connected": 70},
+            "criticalLoadAction": "Hibernate", "query": "SELECT 1", "httpUrl": "https://x/", "maxHistoryListLength": 5,
+        }});
+        assert_eq!(
+            controls(&spec(&all), &Intents::default()).unwrap().limits,
+            Limits {
+                max_replica_lag: Some(Duration::from_secs(90)),
+                replicas: Replicas::Hosts(vec!["db-2".to_owned()]),
+                max_load: BTreeMap::from([("Threads_connected".to_owned(), 7)]),
+                critical_load: BTreeMap::from([("Threads_connected".to_owned(), 70)]),
+                critical_load_action: CriticalLoadAction::Hibernate,
+                throttle_query: Some("SELECT 1".to_owned()),
+                throttle_http_url: Some("https://x/".to_owned()),
+                max_history_list_length: Some(5),
+                ..Limits::default()
+            }
+        );
+    }
+
+    #[test]
     fn suspend_and_the_annotation_pause_are_one() {
         for (suspend, pause, paused) in [(false, false, false), (true, false, true), (false, true, true), (true, true, true)] {
             let found = controls(&spec(&json!({"suspend": suspend})), &Intents { pause, ..Intents::default() }).unwrap();
@@ -198,6 +283,14 @@ mod tests {
             (json!({"copy": {"targetChunkTime": "9ms"}}), "spec.copy.targetChunkTime"),
             (json!({"copy": {"targetChunkTime": "11s"}}), "spec.copy.targetChunkTime"),
             (json!({"throttle": {"niceRatioPercent": 1001}}), "spec.throttle.niceRatioPercent"),
+            (json!({"throttle": {"maxReplicaLag": "500ms"}}), "spec.throttle.maxReplicaLag"),
+            (json!({"throttle": {"maxReplicaLag": "25h"}}), "spec.throttle.maxReplicaLag"),
+            (json!({"throttle": {"replicas": {"hosts": [" "]}}}), "spec.throttle.replicas.hosts"),
+            (json!({"throttle": {"maxLoad": {"Threads_running": -1}}}), "spec.throttle.maxLoad"),
+            (json!({"throttle": {"criticalLoad": {"Threads'": 1}}}), "spec.throttle.criticalLoad"),
+            (json!({"throttle": {"httpUrl": "ftp://x"}}), "spec.throttle.httpUrl"),
+            (json!({"throttle": {"httpUrl": "http://x/ y"}}), "spec.throttle.httpUrl"),
+            (json!({"throttle": {"maxHistoryListLength": -1}}), "spec.throttle.maxHistoryListLength"),
             (json!({"cutOver": {"lockTimeout": "500ms"}}), "spec.cutOver.lockTimeout"),
             (json!({"cutOver": {"lockTimeout": "61s"}}), "spec.cutOver.lockTimeout"),
         ] {

@@ -564,7 +564,7 @@ impl Run {
                     self.publisher.phase(Phase::CuttingOver);
                     self.show(&held);
                     // Tables are not locked on a server, or under replicas, that have enough to do.
-                    if held.copy.is_none() && Instant::now() >= self.next_cut_over && self.cut_over().await? {
+                    if held.may_copy() && Instant::now() >= self.next_cut_over && self.cut_over().await? {
                         return Ok(Some(()));
                     }
                 }

@@ -18,7 +18,7 @@ pub const DWELL: Duration = Duration::from_secs(1);
 /// A critical load counts when every reading for this long (three of them at least) was critical: a server that stalls on one flush has a
 /// thousand running threads for a moment, and no migration need end for that.
 pub const CRITICAL_FOR: Duration = Duration::from_secs(2);
-/// How long copying waits for the first readings.
+/// How long copying waits for a signal's first reading.
 pub const FIRST_READINGS: Duration = Duration::from_secs(2);
 
 /// A person throttles.
@@ -65,9 +65,9 @@ impl<T> Signal<T> {
         self.error = Some(words);
     }
 
-    /// Whether anything has come back yet.
-    pub fn answered(&self) -> bool {
-        self.good.is_some() || self.error.is_some()
+    /// Whether it has not answered yet, and may still be waited for.
+    fn awaited(&self, now: Instant) -> bool {
+        self.good.is_none() && self.error.is_none() && now.saturating_duration_since(self.since) < FIRST_READINGS
     }
 
     /// For how long there has been no good reading.
@@ -119,17 +119,19 @@ impl Readings {
         Self { started: now, replicas: BTreeMap::new(), replicas_known: false, heartbeat: None, load: None, history: None, query: None, http: None }
     }
 
-    /// Whether every signal that the limits ask for has answered once.
-    fn complete(&self, limits: &Limits) -> bool {
-        fn answered<T>(wanted: bool, signal: Option<&Signal<T>>) -> bool {
-            !wanted || signal.is_some_and(Signal::answered)
+    /// Whether the first reading of a signal that the limits ask for is still awaited: at the start, or when a limit has just been set.
+    fn awaited(&self, limits: &Limits, now: Instant) -> bool {
+        // A signal that is absent is begun as soon as its poller sees the limit.
+        fn awaited<T>(wanted: bool, signal: Option<&Signal<T>>, now: Instant) -> bool {
+            wanted && signal.is_none_or(|signal| signal.awaited(now))
         }
         let load = !limits.max_load.is_empty() || !limits.critical_load.is_empty();
-        answered(load, self.load.as_ref())
-            && answered(limits.throttle_query.is_some(), self.query.as_ref())
-            && answered(limits.throttle_http_url.is_some(), self.http.as_ref())
-            && answered(limits.max_history_list_length.is_some(), self.history.as_ref())
-            && (limits.max_replica_lag.is_none() || self.replicas_known && self.replicas.values().all(Signal::answered))
+        let looking = !self.replicas_known && now.saturating_duration_since(self.started) < FIRST_READINGS;
+        awaited(load, self.load.as_ref(), now)
+            || awaited(limits.throttle_query.is_some(), self.query.as_ref(), now)
+            || awaited(limits.throttle_http_url.is_some(), self.http.as_ref(), now)
+            || awaited(limits.max_history_list_length.is_some(), self.history.as_ref(), now)
+            || (limits.max_replica_lag.is_some() && (looking || self.replicas.values().any(|signal| signal.awaited(now))))
     }
 }
 
@@ -171,7 +173,7 @@ impl Decision {
         Self { pending: false, ..Self::first() }
     }
 
-    /// Whether a chunk may begin.
+    /// Whether a chunk may begin, and the tables may be swapped.
     pub fn may_copy(&self) -> bool {
         !self.pending && self.copy.is_none()
     }
@@ -223,12 +225,11 @@ pub fn decide(previous: &Decision, readings: &Readings, controls: &Controls, now
             None => previous.held.iter().find(|h| h.reason == reason && now.saturating_duration_since(h.seen) < dwell(reason)).cloned(),
         })
         .collect();
-    let pending = previous.pending && !readings.complete(limits) && now.saturating_duration_since(readings.started) < FIRST_READINGS;
     Decision {
         copy: held.first().cloned(),
         apply: held.iter().find(|h| h.reason == CRITICAL_LOAD).cloned(),
         critical: critical_now.filter(|_| sustained && !hibernates),
-        pending,
+        pending: readings.awaited(limits, now),
         held,
         critical_since,
     }

@@ -107,10 +107,10 @@ fn each_signal_holds_copying_alone_and_says_what_was_measured() {
         (|w| { w.threads(50); }, "", ""),
         (|w| { w.history(1_000_001); }, "HistoryLength", "1000001 unpurged transactions, above 1000000"),
         (|w| { w.query(3.0); }, "Query", "throttle.query returned 3"),
-        (|w| w.readings.query.as_mut().unwrap().failed("1146: no such table".into()), "Query", "throttle.query failed: 1146: no such table"),
+        (|w| w.readings.query.as_mut().expect("it is there").failed("1146: no such table".into()), "Query", "throttle.query failed: 1146: no such table"),
         (|w| { w.http(503); }, "Http", "503 from http://x/"),
         (|w| { w.http(204); }, "Http", "204 from http://x/"),
-        (|w| w.readings.http.as_mut().unwrap().failed("refused".into()), "Http", "throttle.httpUrl failed: refused"),
+        (|w| w.readings.http.as_mut().expect("it is there").failed("refused".into()), "Http", "throttle.httpUrl failed: refused"),
     ];
     for (change, reason, detail) in cases {
         let mut world = World::new();
@@ -154,7 +154,7 @@ fn the_most_important_cause_is_told_and_the_others_come_forward() {
             "Http" => world.readings.http = None,
             _ => break,
         }
-        let later = u64::try_from(world.now.duration_since(world.start).as_millis()).unwrap() + 1000;
+        let later = u64::try_from(world.now.duration_since(world.start).as_millis()).expect("it is there") + 1000;
         world.at(later).decide();
     }
     told.pop();
@@ -222,7 +222,7 @@ fn a_misspelt_variable_is_not_silently_no_limit() {
     let mut world = World::new();
     world.controls.limits.max_load = map("Threads_runing", 50);
     let now = world.now;
-    world.readings.load.as_mut().unwrap().read(BTreeMap::from([("Threads_runing".into(), None), ("Threads_running".into(), Some(1))]), now);
+    world.readings.load.as_mut().expect("it is there").read(BTreeMap::from([("Threads_runing".into(), None), ("Threads_running".into(), Some(1))]), now);
     world.decide();
     assert_eq!(world.copy(), ("Load", "SHOW GLOBAL STATUS has no number called Threads_runing"));
 }
@@ -271,28 +271,32 @@ fn a_hibernation_stops_everything_until_the_load_has_been_lower_for_a_while() {
 }
 
 #[test]
-fn copying_waits_for_the_first_readings_but_not_for_long() {
+fn copying_waits_for_first_readings_but_not_for_long() {
     let mut world = World::new();
-    let complete = world.readings.clone();
     assert!(world.decide().decision.may_copy(), "all have answered");
-    type Change = fn(&mut Readings);
+    type Change = fn(&mut Readings, Instant);
     let cases: [Change; 6] = [
-        |r| r.replicas_known = false,
-        |r| drop(r.replicas.insert("db-3".into(), Signal::new(r.started))),
-        |r| r.load = None,
-        |r| r.history = None,
-        |r| r.query = None,
-        |r| r.http = None,
+        |r, now| (r.replicas_known, r.started) = (false, now),
+        |r, now| {
+            r.replicas.insert("db-3".into(), Signal::new(now));
+        },
+        |r, now| r.load = Some(Signal::new(now)),
+        |r, now| r.history = Some(Signal::new(now)),
+        |r, now| r.query = Some(Signal::new(now)),
+        |r, now| r.http = Some(Signal::new(now)),
     ];
-    for change in cases {
+    // At the start, and when a limit is set later.
+    for (case, from) in cases.iter().zip([0, 5000, 0, 5000, 0, 5000]) {
         let mut world = World::new();
-        change(&mut world.readings);
-        assert!(!world.decide().decision.may_copy());
-        assert_eq!(world.decision.copy, None, "waiting for a moment is no throttle");
-        assert!(world.at(2000).decide().decision.may_copy());
-        // It never comes back.
-        world.readings = Readings::new(world.start);
-        assert!(world.at(2100).decide().decision.may_copy());
-        world.readings = complete.clone();
+        world.at(from).all_read();
+        let now = world.now;
+        case(&mut world.readings, now);
+        for (after, may) in [(0, false), (1999, false), (2000, true)] {
+            world.at(from + after).decide();
+            assert_eq!((world.decision.may_copy(), world.decision.copy.clone()), (may, None), "waiting for a moment is no throttle");
+        }
     }
+    // The poller has not even seen the limit.
+    world.readings.query = None;
+    assert!(!world.decide().decision.may_copy());
 }

@@ -123,7 +123,7 @@ pub async fn watch_history(signals: &Signals) {
             }
             // It is a limit by default: an account that may not read it must not stand still for that.
             Err(error) if error.code == NEEDS_PRIVILEGE => {
-                signals.say_once("SignalNotAvailable", format!("maxHistoryListLength has no effect: {error}; grant PROCESS to the account, or take the limit away"));
+                signals.notice("SignalNotAvailable", format!("maxHistoryListLength has no effect: {error}; grant PROCESS to the account, or take the limit away"));
                 signals.put(history, Ok(0));
                 line.close().await;
                 signals.rest(Duration::from_secs(60)).await;

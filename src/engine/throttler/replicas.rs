@@ -120,7 +120,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
             Replicas::Auto => match discover(signals, &mut line).await {
                 Ok(found) => Some(found),
                 Err(error) => {
-                    signals.say_once("SignalNotAvailable", format!("the primary's replicas cannot be found: {error}; name them in throttle.replicas.hosts"));
+                    signals.notice("SignalNotAvailable", format!("the primary's replicas cannot be found: {error}; name them in throttle.replicas.hosts"));
                     pause = Duration::from_secs(1);
                     None
                 }
@@ -142,7 +142,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
                 if forgotten {
                     lane.abort.abort();
                     if asked == Replicas::Auto {
-                        signals.say_once("ReplicaForgotten", format!("replica {name} is not registered with the primary any more and cannot be read; its lag is not looked at"));
+                        signals.notice("ReplicaForgotten", format!("replica {name} is not registered with the primary any more and cannot be read; its lag is not looked at"));
                     }
                 }
                 !forgotten
@@ -197,7 +197,7 @@ async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MyS
         }
         let host = column("Host").unwrap_or_default();
         if host.is_empty() {
-            signals.say_once(
+            signals.notice(
                 "ReplicaWithoutAddress",
                 format!("the replica with server_id {id} has not told the primary its address, so its lag is not looked at: set report_host there, or name it in throttle.replicas.hosts"),
             );

@@ -84,8 +84,8 @@ impl Signals {
         });
     }
 
-    /// Tells a person something once for each attempt.
-    pub fn say_once(&self, reason: &'static str, message: String) {
+    /// Tells a person something (an Event), once for each attempt.
+    pub fn notice(&self, reason: &'static str, message: String) {
         // Nothing that holds this lock can panic half-way through a change.
         if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(message.clone()) {
             self.publisher.notice(reason, true, message);
