@@ -202,15 +202,13 @@ enum Moment {
 
 const MOMENTS: &[Moment] = &[Moment::Inspecting, Moment::Copying, Moment::CopyDone, Moment::Gate, Moment::CutOver, Moment::Swapped];
 
-fn slow(approved: bool) -> Controls {
-    Controls {
-        target_chunk_time: Duration::from_millis(2),
-        nice_ratio_percent: 300,
-        workers: 2,
-        cut_over_policy: CutOverPolicy::Manual,
-        approved,
-        ..controls()
-    }
+fn manual(approved: bool) -> Controls {
+    Controls { workers: 2, target_chunk_time: Duration::from_millis(50), cut_over_policy: CutOverPolicy::Manual, approved, ..controls() }
+}
+
+/// Slow enough to be struck while rows are copied.
+fn slow() -> Controls {
+    Controls { target_chunk_time: Duration::from_millis(10), nice_ratio_percent: 500, ..manual(false) }
 }
 
 async fn reach(handle: &Handle, moment: Moment) {
@@ -222,13 +220,13 @@ async fn reach(handle: &Handle, moment: Moment) {
         Moment::Gate => drop(at("the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await),
         Moment::CutOver => {
             drop(at("the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await);
-            handle.control(slow(true));
+            handle.control(manual(true));
             drop(at("the cut-over begins", |s| s.cut_over.attempts > 0 || s.phase == Phase::Finished).await);
             // Somewhere between the request for the lock and the end.
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..15))).await;
         }
         Moment::Swapped => {
-            handle.control(slow(true));
+            handle.control(manual(true));
             drop(at("the tables are swapped", |s| matches!(s.phase, Phase::CleaningUp | Phase::Finished)).await);
         }
     }
@@ -255,20 +253,20 @@ async fn kill(db: &mut Db, ids: Vec<u64>, pause: Duration) {
 }
 
 async fn strike(fault: Fault, handle: Handle, spec: &MigrationSpec, db: &mut Db, proxy: &Proxy, server: &PrivateServer) -> Handle {
-    let approved = slow(false);
+    let calm = manual(false);
     match fault {
         Fault::EngineKilled => {
             drop(handle);
-            theseus::engine::start(spec.clone(), approved)
+            theseus::engine::start(spec.clone(), calm)
         }
         Fault::EngineStopped => {
             handle.stop();
             let outcome = join(handle).await;
             assert!(matches!(outcome, Outcome::Stopped | Outcome::Succeeded), "{outcome:?}");
-            theseus::engine::start(spec.clone(), approved)
+            theseus::engine::start(spec.clone(), calm)
         }
         Fault::EngineReplaced => {
-            let second = theseus::engine::start(spec.clone(), approved);
+            let second = theseus::engine::start(spec.clone(), calm);
             tokio::time::sleep(Duration::from_millis(50)).await;
             drop(handle);
             second
@@ -289,7 +287,7 @@ async fn strike(fault: Fault, handle: Handle, spec: &MigrationSpec, db: &mut Db,
             handle
         }
         Fault::Paused => {
-            handle.control(Controls { paused: true, ..slow(true) });
+            handle.control(Controls { paused: true, ..manual(true) });
             until(&handle, "it is paused", |s| matches!(s.phase, Phase::Paused | Phase::Finished)).await;
             handle
         }
@@ -320,10 +318,10 @@ async fn cell(server: &PrivateServer, fault: Fault, moment: Moment) -> (Duration
     let scribe = Scribe::start(server.url.clone(), db.name.clone(), seed);
     let mut spec = db.spec("t", "MODIFY pad VARCHAR(200) NOT NULL DEFAULT '-', MODIFY v DECIMAL(20,0) NOT NULL");
     spec.server.port = proxy.port;
-    let mut handle = theseus::engine::start(spec.clone(), slow(false));
+    let mut handle = theseus::engine::start(spec.clone(), if moment == Moment::Copying { slow() } else { manual(false) });
     reach(&handle, moment).await;
     handle = strike(fault, handle, &spec, &mut db, &proxy, server).await;
-    handle.control(slow(true));
+    handle.control(manual(true));
     let watch = handle.watch();
     let outcome = join(handle).await;
     // A new engine that finds everything done, tables swapped and cleaned up, cannot tell it from a table that never was migrated;
