@@ -105,7 +105,7 @@ impl Migrator {
             } else if controls.paused {
                 self.publisher.throttle(None);
                 self.publisher.phase(Phase::Paused);
-                self.wait(None).await;
+                self.wait(None, &controls).await;
                 continue;
             } else {
                 self.attempt(&mut touched).await
@@ -121,7 +121,7 @@ impl Migrator {
                     self.publisher.update(|s| {
                         s.retrying = Some(Retrying { reason: error.reason, message: error.message.clone(), next_attempt: SystemTime::now() + pause });
                     });
-                    self.wait(Some(pause)).await;
+                    self.wait(Some(pause), &controls).await;
                 }
                 Err(error) if touched => return Outcome::Failed { reason: error.reason, message: error.message },
                 Err(error) => return Outcome::Refused { reason: error.reason, message: error.message },
@@ -129,14 +129,17 @@ impl Migrator {
         }
     }
 
-    /// Waits for a time, or for a change of the levels that the driver looks at.
-    async fn wait(&mut self, limit: Option<Duration>) {
-        let (paused, cancel) = {
-            let c = self.controls.borrow();
-            (c.paused, c.cancel)
-        };
+    /// Waits for a time, or until a level that the driver looks at differs from `seen`, the one that it acted on: a change that came
+    /// meanwhile must not be waited for.
+    async fn wait(&mut self, limit: Option<Duration>, seen: &Controls) {
         let end = limit.map(|l| Instant::now() + l);
         loop {
+            {
+                let now = self.controls.borrow_and_update();
+                if now.paused != seen.paused || now.cancel != seen.cancel {
+                    return;
+                }
+            }
             let sleep = async {
                 match end {
                     Some(end) => tokio::time::sleep_until(end.into()).await,
@@ -147,8 +150,7 @@ impl Migrator {
                 () = self.stop.cancelled() => return,
                 () = sleep => return,
                 changed = self.controls.changed() => {
-                    let c = self.controls.borrow_and_update();
-                    if changed.is_err() || c.paused != paused || c.cancel != cancel {
+                    if changed.is_err() {
                         return;
                     }
                 }
