@@ -6,7 +6,7 @@ mod support;
 mod workload;
 
 use std::time::{Duration, Instant};
-use support::{Db, controls};
+use support::{Db, PrivateServer, controls, migrate};
 use theseus::engine::snapshot::{Outcome, Phase, Snapshot};
 use theseus::engine::spec::{Controls, CutOverPolicy, DeferIndexes};
 use workload::{Plan, Workload};
@@ -195,6 +195,32 @@ async fn no_write_is_lost_while_people_throttle_and_approve() {
         }
     }
     oracle.end(began).await;
+}
+
+/// The server's log of changes beside an index build is as small as it can be, so that the build fails under writers; it is made again
+/// while changes wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_build_that_changes_disturb_is_made_again_without_them() {
+    let server = PrivateServer::start(&["--innodb-online-alter-log-max-size=65536", "--innodb-sort-buffer-size=65536"]).await;
+    let mut db = Db::on(&server.url, "oracle_build").await;
+    let name = db.name.clone();
+    let rows = 100_000;
+    workload::create(&mut db.conn, &name, "orders", rows, 4).await.expect("load the table");
+    let plan = Plan { url: db.url.clone(), database: name, table: "orders".to_owned(), rows, writers: 4, rate: None, seed: 1 };
+    let mut workload = Workload::start(plan).await.expect("start the writers");
+    // The text of every row is in the new index, and so in the log.
+    let mut spec = db.spec("orders", "ADD INDEX note (note, customer, amount), ADD INDEX again (note, amount, customer)");
+    spec.id = "build".to_owned();
+    let outcome = migrate(spec, Controls { defer_indexes: DeferIndexes::Always, ..controls() }).await;
+    let totals = workload.stop().await;
+    assert_eq!(outcome, Outcome::Succeeded);
+    assert!(totals.failures.is_empty(), "{:#?}", totals.failures);
+    assert!(totals.committed > 100, "{totals:?}");
+    workload.verify().await.expect("as the writers wrote");
+    let definition = db.definition("orders").await;
+    assert!(definition.contains("`note`,`customer`,`amount`") && definition.contains("`note`,`amount`,`customer`"), "{definition}");
+    db.drop().await;
+    server.stop().await;
 }
 
 /// An oracle that notices nothing would prove nothing.

@@ -9,6 +9,7 @@ use super::checkpoint::{Record, Stage, StateTable};
 use super::copier::Copier;
 use super::cutover::{self, Attempt, Gate, Swap, back_off, definition_changed, gate};
 use super::error::EngineError;
+use super::index_build::{self, Built, Changes};
 use super::inbox::{Inbox, StreamNotice};
 use super::inspector;
 use super::native;
@@ -326,6 +327,7 @@ impl Migrator {
             copying,
             _allowed: allowed_tx,
             index_build: None,
+            build_with: Changes::Beside,
             verified: None,
             quiet: Arc::default(),
             rate: Rate::new(Instant::now(), self.publisher.progress().rows_copied),
@@ -366,6 +368,8 @@ fn restart_needed(reason: Reason) -> bool {
 type Task = (&'static str, Result<(), EngineError>);
 const COPY: &str = "copy";
 const BUILD: &str = "index build";
+/// The build did not stand the changes beside it.
+const DISTURBED: &str = "index build, disturbed";
 
 fn spawn(tasks: &mut JoinSet<Task>, name: &'static str, work: impl Future<Output = Result<(), EngineError>> + Send + 'static) {
     tasks.spawn(async move { (name, work.await) });
@@ -450,7 +454,10 @@ struct Run {
     /// Copy workers still at work.
     copying: u16,
     _allowed: watch::Sender<u16>,
-    index_build: Option<()>,
+    /// The index build under way.
+    index_build: Option<Changes>,
+    /// How the next one is made.
+    build_with: Changes,
     /// The verification's first whole pass, once it is under way.
     verified: Option<watch::Receiver<bool>>,
     /// Keeps the verification's reads out of the cut-over.
@@ -471,7 +478,7 @@ impl Run {
             // 1. Wait for something to do.
             let pause = if self.copying > 0 { CYCLE_COPYING } else { CYCLE_TAIL };
             let due = last_cycle + pause;
-            let resting = self.decided.borrow().apply.is_some();
+            let resting = self.decided.borrow().apply.is_some() || self.index_build == Some(Changes::Held);
             let hurry = self.applier.backlog() >= CYCLE_KEYS || last_taken >= SMALL_BACKLOG && self.copying == 0;
             if resting || !hurry {
                 tokio::select! {
@@ -498,7 +505,7 @@ impl Run {
                 }
             }
             let held = self.decided.borrow_and_update().clone();
-            if held.apply.is_some() {
+            if held.apply.is_some() || self.index_build == Some(Changes::Held) {
                 // Keys gather in the inbox; when it is full the stream waits.
                 self.show(&held);
                 last_cycle = Instant::now();
@@ -531,9 +538,18 @@ impl Run {
                     if held.copy.is_some() {
                         continue;
                     }
-                    self.index_build = Some(());
-                    spawn(tasks, BUILD, build_indexes(Arc::clone(&self.migration), self.record.deferred_indexes.clone(), self.cancel.clone()));
+                    let (m, definitions, cancel) = (Arc::clone(&self.migration), self.record.deferred_indexes.clone(), self.cancel.clone());
+                    let changes = *self.index_build.insert(self.build_with);
+                    tasks.spawn(async move {
+                        match index_build::build(&m, &definitions, changes, cancel).await {
+                            Ok(Built::Done) => (BUILD, Ok(())),
+                            Ok(Built::Disturbed) => (DISTURBED, Ok(())),
+                            Err(error) => (BUILD, Err(error)),
+                        }
+                    });
                 }
+                // The build keeps one core busy and changes no row: the rows are compared meanwhile.
+                self.verification(tasks);
                 continue;
             }
             if self.verified.is_none() && self.controls.borrow().verify != VerifyPolicy::Never {
@@ -618,6 +634,12 @@ impl Run {
             }
             BUILD => {
                 self.record.deferred_indexes.clear();
+                self.index_build = None;
+                Ok(())
+            }
+            DISTURBED => {
+                self.build_with = Changes::Held;
+                self.index_build = None;
                 Ok(())
             }
             _ if self.cancel.is_cancelled() => Ok(()),
@@ -805,24 +827,6 @@ pub async fn blocker(database: &str, table: &str, control: &mut Session, limit: 
         Err(error) if error.is_connection() => Err(error.into()),
         // Without the privileges there is nothing to see; the attempt itself is bounded.
         Err(_) => Ok(None),
-    }
-}
-
-/// Builds the indexes that were left off, in one statement: each one sorted, in one pass, while the ghost takes changes.
-async fn build_indexes(m: Arc<Migration>, definitions: Vec<String>, cancel: CancellationToken) -> Result<(), EngineError> {
-    let mut session = Session::open(&m.spec.server).await?;
-    let adds: Vec<String> = definitions.iter().map(|d| format!("ADD {d}")).collect();
-    let build = async {
-        // A former engine may have built them just before it died.
-        let ghost = inspector::table(&mut session, &m.spec.database, &m.names.ghost).await?;
-        if ghost.is_some_and(|g| definitions.iter().all(|d| g.show_create.contains(d.as_str()))) {
-            return Ok(());
-        }
-        session.run("build the secondary indexes", LONG, &format!("ALTER TABLE {} {}", m.ghost_name(), adds.join(", "))).await.map_err(EngineError::from)
-    };
-    tokio::select! {
-        () = cancel.cancelled() => Ok(()),
-        done = build => done,
     }
 }
 

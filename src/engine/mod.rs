@@ -6,6 +6,7 @@
 //! in MySQL), [`Handle::join`] waits for its [`snapshot::Outcome`].
 pub mod error;
 pub mod inbox;
+pub mod index_build;
 pub mod inspector;
 pub mod checkpoint;
 pub mod chooser;

@@ -20,6 +20,7 @@ use crate::sql::digest;
 use crate::sql::key::{Key, KeyRange, Side};
 use crate::sql::quote;
 use crate::sql::table::Column;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, watch};
@@ -29,6 +30,11 @@ use tokio_util::sync::CancellationToken;
 const RANGE_ROWS: u64 = 20_000;
 /// Keys compared in one statement.
 const SUSPECTS: usize = 500;
+/// Suspects are judged together when there are this many, …
+const JUDGED_TOGETHER: usize = 5_000;
+/// … or when the first of them has waited this long: each judgement waits for two flush cycles, which a busy table must not pay for
+/// each range.
+const JUDGED_AFTER: Duration = Duration::from_secs(5);
 /// In the background a range is followed by this many times its own duration of rest.
 const BACKGROUND_REST: u32 = 9;
 /// And between two passes at least this long.
@@ -116,17 +122,24 @@ impl Verifier {
     async fn pass(&self, session: &mut Session, comparison: &Comparison, hurry: bool) -> Result<(), EngineError> {
         let m = &self.migration;
         let mut lo: Option<Key> = None;
+        let mut suspects = Vec::new();
+        let mut oldest = Instant::now();
         loop {
             let began = Instant::now();
-            let (hi, suspects) = {
+            let (hi, found) = {
                 let _quiet = self.quiet.read().await;
                 let hi = self.boundary(session, lo.clone()).await?;
                 let range = KeyRange { lo: lo.clone(), hi: hi.clone() };
                 (hi, self.range(session, comparison, &range).await?)
             };
             self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).chunks_checked += 1);
-            for part in suspects.chunks(SUSPECTS) {
-                self.judge(session, comparison, part).await?;
+            if suspects.is_empty() {
+                oldest = began;
+            }
+            suspects.extend(found);
+            if !suspects.is_empty() && (hi.is_none() || suspects.len() >= JUDGED_TOGETHER || oldest.elapsed() >= JUDGED_AFTER) {
+                self.judge(session, comparison, &suspects).await?;
+                suspects.clear();
             }
             if !hurry {
                 tokio::time::sleep(began.elapsed() * BACKGROUND_REST).await;
@@ -291,14 +304,15 @@ impl Verifier {
                 return Ok(Vec::new());
             }
         }
-        let condition = |side| m.codec.in_list(side, suspects.iter());
-        let different = {
+        let mut different = Vec::new();
+        for part in suspects.chunks(SUSPECTS) {
+            let condition = |side| m.codec.in_list(side, part.iter());
             let _quiet = self.quiet.read().await;
             if comparison.through_table {
                 self.fill(session, &condition(Side::Original)).await?;
             }
-            self.different(session, comparison, &condition(Side::Original), &condition(Side::Ghost)).await?
-        };
+            different.extend(self.different(session, comparison, &condition(Side::Original), &condition(Side::Ghost)).await?);
+        }
         if different.is_empty() {
             return Ok(different);
         }
@@ -307,6 +321,7 @@ impl Verifier {
         self.reach(&end).await?;
         let touched = self.inbox.observed();
         // A key that was not observed is another spelling under the collation: a later pass finds it by itself.
+        let suspects: HashSet<&Key> = suspects.iter().collect();
         Ok(different.into_iter().filter(|key| suspects.contains(key) && !touched.contains(key)).collect())
     }
 
