@@ -1,6 +1,7 @@
 //! The command line: what each subcommand takes, and what its end means to the shell.
 //!
 //! One file per subcommand; each has a clap `Args` struct and a function that returns the process's [`std::process::ExitCode`].
+pub mod check;
 pub mod crd;
 pub mod ctl;
 pub mod operator;
@@ -25,6 +26,8 @@ pub enum Command {
     Operator(operator::Args),
     /// Run one SchemaMigration to its end without a cluster.
     Run(Box<run::Args>),
+    /// Tell what a SchemaMigration would do and what would be refused, by reading only.
+    Check(check::Args),
     /// Say something to a running `theseus run`.
     Ctl(ctl::Args),
     /// Print the custom resource definitions as YAML.
@@ -45,6 +48,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Operator(args) => operator::run(args),
         Command::Run(args) => run::run(*args),
+        Command::Check(args) => check::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Crd(args) => crd::run(&args),
     }

@@ -136,7 +136,7 @@ pub async fn table_id(session: &mut Session, database: &str, table: &str) -> Res
 
 /// The name as InnoDB keeps it: other characters than letters, digits and `_` as `@` and four hexadecimal digits
 /// (MySQL manual, "Mapping of Identifiers to File Names"). Letters with a table of their own there are not handled: the id is then unknown.
-fn file_name(name: &str) -> String {
+pub(crate) fn file_name(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
         if c.is_ascii_alphanumeric() || c == '_' {

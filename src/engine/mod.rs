@@ -18,6 +18,7 @@ pub mod board;
 pub mod migration;
 pub mod migrator;
 pub mod native;
+pub mod preflight;
 pub mod prepare;
 pub mod progress;
 pub mod reason;

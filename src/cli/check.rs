@@ -1,0 +1,109 @@
+//! `theseus check`: the preflight of one SchemaMigration, by reading only; a front end to [`crate::engine::preflight`].
+use super::OutputFormat;
+use super::run::document::{Refused, Source};
+use super::run::{DONE, REFUSED};
+use crate::engine::preflight::{self, Report, Severity};
+use crate::engine::reason::Reason;
+use crate::engine::spec::MigrationSpec;
+use crate::sql::quote;
+use crate::telemetry::{LogFormat, logging};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// The end of `--help`.
+const AFTER_HELP: &str = "\
+Nothing is written and nothing is locked; an account with SELECT on the database, REPLICATION CLIENT and PROCESS sees nearly everything.
+What reading cannot tell is said to be so; `theseus run --dry-run` asks the server.
+
+Exit status:
+  0  nothing found would refuse or fail the migration; there may be warnings
+  2  something would, or the file or the command line makes no sense
+
+Environment:
+  THESEUS_PASSWORD  the account's password; --password-file and THESEUS_PASSWORD win over a Secret";
+
+/// `theseus check`
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// text or json.
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", default_value = "text")]
+    output: OutputFormat,
+}
+
+/// 0, or 2 when something would be refused.
+pub fn run(args: &Args) -> ExitCode {
+    let refuse = |refused: Refused| {
+        if args.output == OutputFormat::Json {
+            let finding = json!({"severity": "refuse", "reason": refused.reason.as_str(), "object": "the file", "message": refused.message, "advice": ""});
+            print(&json!({"refused": true, "findings": [finding]}).to_string());
+        }
+        super::run::refuse(&refused)
+    };
+    if let Err(error) = logging::init_with(LogFormat::Text, "warn", std::io::stderr) {
+        return refuse(Refused { reason: Reason::InvalidSpec, message: error.to_string() });
+    }
+    let job = match args.source.job() {
+        Ok(job) => job,
+        Err(refused) => return refuse(refused),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(Refused { reason: Reason::Internal, message: format!("cannot start the runtime: {error}") }),
+    };
+    let report = runtime.block_on(preflight::check(&job.migration));
+    match args.output {
+        OutputFormat::Json => print(&json(&job.migration, &report).to_string()),
+        OutputFormat::Text => print(&text(&job.migration, &report)),
+    }
+    ExitCode::from(if report.refused() { REFUSED } else { DONE })
+}
+
+/// A reader that has gone is no error.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+fn text(spec: &MigrationSpec, report: &Report) -> String {
+    let mut text = format!("{} on {}:{}\nALTER TABLE {} {}\n\n", spec.display_name, spec.server.host, spec.server.port, quote::qualified(&spec.database, &spec.table), spec.alter);
+    for finding in &report.findings {
+        let _ = writeln!(text, "{:<8} {} [{}]\n         {}", finding.severity.as_str(), finding.reason, finding.object, finding.message);
+        if !finding.advice.is_empty() {
+            let _ = writeln!(text, "         → {}", finding.advice);
+        }
+    }
+    let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
+    let verdict = match (count(Severity::Refuse), count(Severity::Warning)) {
+        (0, 0) => "Nothing found speaks against it.".to_owned(),
+        (0, warnings) => format!("Nothing found would refuse it; {warnings} warnings."),
+        (refusals, warnings) => format!("It would be refused, or fail: {refusals} findings, and {warnings} warnings."),
+    };
+    let _ = write!(text, "\n{verdict}");
+    text
+}
+
+fn json(spec: &MigrationSpec, report: &Report) -> serde_json::Value {
+    json!({
+        "migration": spec.display_name,
+        "server": {"host": spec.server.host, "port": spec.server.port, "version": report.version},
+        "database": spec.database,
+        "table": spec.table,
+        "alter": spec.alter,
+        "refused": report.refused(),
+        "algorithm": report.algorithm.map(|a| format!("{a:?}")),
+        "key": report.key,
+        "rowsEstimated": report.rows_estimated,
+        "bytesEstimated": report.bytes_estimated,
+        "findings": report.findings.iter().map(|f| json!({
+            "severity": f.severity.as_str(),
+            "reason": f.reason,
+            "object": f.object,
+            "message": f.message,
+            "advice": f.advice,
+        })).collect::<Vec<_>>(),
+    })
+}

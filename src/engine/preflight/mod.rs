@@ -1,0 +1,449 @@
+//! Preflight: everything that can be told of a migration by reading, all of it at once.
+//!
+//! # Promises
+//! Nothing is written and nothing is locked. The session is READ ONLY but for the privilege tests, which are EXPLAIN and PREPARE of statements
+//! that are never executed ([`server`]). Data is probed in bounded time ([`data`]), and of rows that do not fit only their keys are told.
+//! What cannot be told by reading is said to be so: only a dry run, or the copy itself, proves it.
+//!
+//! # Rules of MySQL relied upon
+//! A privilege is checked before a table's existence: EXPLAIN of an INSERT into a table that is not there gives 1142 without the privilege and
+//! 1146 with it. `information_schema` shows only what the account may see, so "nothing found" is only as good as its privileges, and each
+//! check says so. <https://dev.mysql.com/doc/refman/8.4/en/information-schema-introduction.html>
+pub mod data;
+pub mod grants;
+pub mod predict;
+mod server;
+mod table;
+
+use super::error::EngineError;
+use super::inspector::Inspected;
+use super::prepare;
+use super::reason::Reason;
+use super::spec::{Algorithm, MigrationSpec};
+use crate::mysql::session::SHORT;
+use crate::mysql::{MySqlError, Session, session};
+use crate::sql::alter::Alter;
+use crate::sql::quote;
+use predict::Prediction;
+use std::time::Duration;
+
+/// How much a finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The migration would be refused, or fail.
+    Refuse,
+    /// It would run; somebody should know.
+    Warning,
+    /// Good to know.
+    Info,
+}
+
+impl Severity {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Refuse => "refuse",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+    }
+}
+
+/// What a finding that refuses nothing is about. Each is documented in `docs/reference/cli.md` (a test holds that).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// What the account may not see.
+    NotSeen,
+    /// A setting of the server.
+    ServerSetting,
+    /// Server, version, flavour.
+    Server,
+    /// How long binary logs are kept.
+    BinlogRetention,
+    /// Rows, bytes, time.
+    Size,
+    /// Bytes on disk.
+    Disk,
+    /// How the change would be made.
+    Algorithm,
+    /// Along which key.
+    Key,
+    /// Who holds the table now.
+    Blocker,
+    /// Tables of another schema-change tool.
+    OtherTool,
+    /// Views, routines, events and triggers that name what goes away.
+    Dependents,
+    /// The table is partitioned.
+    Partitions,
+    /// Names that had to be shortened.
+    Names,
+    /// Work of an earlier run of the same change.
+    EarlierRun,
+    /// What was not told by reading the data.
+    DataUnknown,
+}
+
+impl Topic {
+    /// All, for docs and tests.
+    pub const ALL: &'static [Topic] = &[
+        Topic::NotSeen,
+        Topic::ServerSetting,
+        Topic::Server,
+        Topic::BinlogRetention,
+        Topic::Size,
+        Topic::Disk,
+        Topic::Algorithm,
+        Topic::Key,
+        Topic::Blocker,
+        Topic::OtherTool,
+        Topic::Dependents,
+        Topic::Partitions,
+        Topic::Names,
+        Topic::EarlierRun,
+        Topic::DataUnknown,
+    ];
+
+    /// The CamelCase word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Topic::NotSeen => "NotSeen",
+            Topic::ServerSetting => "ServerSetting",
+            Topic::Server => "Server",
+            Topic::BinlogRetention => "BinlogRetention",
+            Topic::Size => "Size",
+            Topic::Disk => "Disk",
+            Topic::Algorithm => "Algorithm",
+            Topic::Key => "Key",
+            Topic::Blocker => "Blocker",
+            Topic::OtherTool => "OtherTool",
+            Topic::Dependents => "Dependents",
+            Topic::Partitions => "Partitions",
+            Topic::Names => "Names",
+            Topic::EarlierRun => "EarlierRun",
+            Topic::DataUnknown => "DataUnknown",
+        }
+    }
+}
+
+/// The word of a finding: a reason of the engine, or a topic.
+pub trait Word {
+    /// CamelCase.
+    fn word(self) -> &'static str;
+}
+
+impl Word for Reason {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for Topic {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+/// One thing found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it weighs.
+    pub severity: Severity,
+    /// A [`Reason`] or a [`Topic`].
+    pub reason: &'static str,
+    /// What it is about: a table, a setting, a privilege, a column.
+    pub object: String,
+    /// What is so.
+    pub message: String,
+    /// What to do; empty where there is nothing to do.
+    pub advice: String,
+}
+
+/// What is known after the preflight.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// All findings, the heaviest first.
+    pub findings: Vec<Finding>,
+    /// The server's version, when it answered.
+    pub version: Option<String>,
+    /// Rows by the server's statistics.
+    pub rows_estimated: Option<u64>,
+    /// Bytes of data and indexes by the server's statistics.
+    pub bytes_estimated: Option<u64>,
+    /// The key that would be walked along.
+    pub key: Option<String>,
+    /// How the change would be made, as far as reading tells; never Auto.
+    pub algorithm: Option<Algorithm>,
+}
+
+impl Report {
+    /// Whether the migration would be refused, or fail.
+    pub fn refused(&self) -> bool {
+        self.findings.iter().any(|f| f.severity == Severity::Refuse)
+    }
+
+    fn add(&mut self, severity: Severity, word: impl Word, object: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) {
+        self.findings.push(Finding { severity, reason: word.word(), object: object.into(), message: message.into(), advice: advice.into() });
+    }
+
+    fn refuse(&mut self, error: &EngineError, object: impl Into<String>) {
+        self.add(Severity::Refuse, error.reason, object, error.message.clone(), "");
+    }
+}
+
+/// The parts that the checks share.
+struct Look<'a> {
+    spec: &'a MigrationSpec,
+    session: Session,
+    report: Report,
+}
+
+impl Look<'_> {
+    fn table(&self) -> String {
+        quote::qualified(&self.spec.database, &self.spec.table)
+    }
+
+    /// The answer of a look that the account may lack the privilege for: then the report says so.
+    fn seen<T>(&mut self, result: Result<T, MySqlError>, object: &str, consequence: &str, advice: &str) -> Result<Option<T>, EngineError> {
+        match result {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.is_connection() => Err(error.into()),
+            Err(error) => {
+                self.report.add(Severity::Warning, Topic::NotSeen, object, format!("{consequence} ({})", error.message), advice);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Looks at everything. What goes wrong is a finding, too: there is always a report.
+pub async fn check(spec: &MigrationSpec) -> Report {
+    let mut report = Report::default();
+    let alter = match prepare::check_alter(&spec.alter) {
+        Ok(alter) => Some(alter),
+        Err(error) => {
+            report.refuse(&error, "spec.alter");
+            // The clauses that are understood and not taken still tell what else is wrong.
+            Alter::parse(&spec.alter).ok()
+        }
+    };
+    let address = format!("{}:{}", spec.server.host, spec.server.port);
+    match open(spec, &mut report).await {
+        Err(error) => report.refuse(&error, address),
+        Ok(None) => {}
+        Ok(Some(session)) => {
+            let mut look = Look { spec, session, report };
+            let result = all(&mut look, alter.as_ref()).await;
+            let Look { session, report: found, .. } = look;
+            report = found;
+            session.close().await;
+            if let Err(error) = result {
+                report.refuse(&error, address);
+            }
+        }
+    }
+    report.findings.sort_by_key(|f| f.severity);
+    report
+}
+
+/// A session for reading; `None` when the server is one that does not even know the session's settings, which is then a finding.
+async fn open(spec: &MigrationSpec, report: &mut Report) -> Result<Option<Session>, EngineError> {
+    let mut session = Session::open_raw(&spec.server).await?;
+    let version: Option<String> = session.first("read the server's version", SHORT, "SELECT @@version").await?;
+    let version = version.unwrap_or_default();
+    report.version = Some(version.clone());
+    if let Err(error) = session.run("apply the session's settings", SHORT, session::SESSION_SETTINGS).await {
+        if error.is_connection() {
+            return Err(error.into());
+        }
+        let message = format!("the server is {version}, which lacks a setting that the engine needs ({})", error.message);
+        report.add(Severity::Refuse, Reason::ServerNotSupported, "version", message, "MySQL or Percona Server 8.0.13 or later is needed");
+        return Ok(None);
+    }
+    Ok(Some(session))
+}
+
+async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineError> {
+    // Before the session becomes read only: EXPLAIN of a writing statement is refused there (1792), though nothing is written.
+    server::privileges(look).await?;
+    look.session.run("make the session read only", SHORT, "SET SESSION TRANSACTION READ ONLY").await?;
+    let facts = server::settings(look).await?;
+    server::connections(look).await?;
+    let original = table::original(look).await?;
+    table::names(look).await?;
+    table::other_tools(look).await?;
+    let Some(original) = original else { return Ok(()) };
+    table::relations(look).await?;
+    table::blockers(look).await?;
+    size(look, &original).await?;
+    let Some(alter) = alter else { return Ok(()) };
+    let prediction = predict::predict(&original.definition, alter);
+    algorithm(look, alter, &prediction);
+    table::dependents(look, alter).await?;
+    let codec = key(look, &facts, &original, alter, &prediction);
+    data::probe(look, &original, alter, &prediction, codec.as_ref()).await
+}
+
+/// What a copy takes for each row, from the slower end of what was measured: a table under load on two cores.
+const ROWS_PER_SECOND: u64 = 20_000;
+/// The same for wide rows.
+const BYTES_PER_SECOND: u64 = 10 << 20;
+
+/// How long a copy may take (pure).
+pub fn estimate(rows: u64, bytes: u64) -> Duration {
+    Duration::from_secs((rows / ROWS_PER_SECOND).max(bytes / BYTES_PER_SECOND).max(1))
+}
+
+/// Bytes for people.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineError> {
+    let (rows, total) = (original.rows_estimated, original.bytes_estimated);
+    look.report.rows_estimated = Some(rows);
+    look.report.bytes_estimated = Some(total);
+    let time = estimate(rows, total);
+    let table = look.table();
+    look.report.add(
+        Severity::Info,
+        Topic::Size,
+        table.clone(),
+        format!("about {rows} rows, {} with indexes, by the server's statistics; a copy under load would take about {} min, a quiet one less", bytes(total), time.as_secs() / 60 + 1),
+        "",
+    );
+    let data: Vec<Option<u64>> = look
+        .session
+        .select(
+            "read the table's size",
+            "SELECT DATA_LENGTH FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            vec![look.spec.database.clone().into(), look.spec.table.clone().into()],
+        )
+        .await?;
+    let log = data.into_iter().next().flatten().unwrap_or(total);
+    look.report.add(
+        Severity::Info,
+        Topic::Disk,
+        table,
+        format!("if it is copied: about {} for the ghost table and {} of binary log, on each replica as well, besides what the application writes meanwhile; the old table stays until its retention has ended", bytes(total), bytes(log)),
+        "see that this much is free; MySQL does not tell",
+    );
+    let kept: Vec<u64> = look.session.rows("read how long binary logs are kept", SHORT, "SELECT @@global.binlog_expire_logs_seconds").await?;
+    // Since 8.0.29; without it logs are not purged by age at all when this is off.
+    let purged: u64 = look
+        .session
+        .first("read whether binary logs are purged", SHORT, "SELECT @@global.binlog_expire_logs_auto_purge")
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or(1);
+    let kept = Duration::from_secs(kept.first().copied().unwrap_or(0));
+    // Twice the estimate, and an hour for a pause or a restart.
+    let wanted = time * 2 + Duration::from_secs(3600);
+    if !kept.is_zero() && purged != 0 && kept < wanted {
+        look.report.add(
+            Severity::Warning,
+            Topic::BinlogRetention,
+            "binlog_expire_logs_seconds",
+            format!("binary logs are kept for {} s, and the copy alone may take {} s: after a pause or a restart the log to go on from may be gone (BinlogPurged)", kept.as_secs(), time.as_secs()),
+            format!("SET GLOBAL binlog_expire_logs_seconds = {} until the migration is over", wanted.as_secs()),
+        );
+    }
+    Ok(())
+}
+
+fn algorithm(look: &mut Look<'_>, alter: &Alter, prediction: &Prediction) {
+    let (likely, why) = predict::algorithm(alter, prediction);
+    let (chosen, message) = match look.spec.algorithm {
+        Algorithm::Auto => (likely, format!("probably {likely:?}: {why}. The server is not asked by reading: INSTANT, then INPLACE are tried on an empty clone first, and a copy is what is left")),
+        Algorithm::Copy => (Algorithm::Copy, "Copy, as spec.algorithm asks".to_owned()),
+        asked if asked == likely => (asked, format!("{asked:?}, as spec.algorithm asks; {why}")),
+        asked => {
+            let message = format!("spec.algorithm asks for {asked:?}, but {why}: the server would probably refuse it (AlgorithmNotSupported)");
+            look.report.add(Severity::Warning, Topic::Algorithm, "spec.algorithm", message, "use Auto, which takes the cheapest way that works; mode DryRun asks the server");
+            look.report.algorithm = Some(asked);
+            return;
+        }
+    };
+    look.report.algorithm = Some(chosen);
+    look.report.add(Severity::Info, Topic::Algorithm, look.table(), message, "");
+}
+
+/// The key by the table as it is and as the clauses leave it.
+fn key(
+    look: &mut Look<'_>,
+    facts: &crate::mysql::server::ServerFacts,
+    original: &Inspected,
+    alter: &Alter,
+    prediction: &Prediction,
+) -> Option<crate::sql::key::KeyCodec> {
+    let table = look.table();
+    let mapping = match crate::sql::mapping::ColumnMapping::new(&original.definition, &prediction.definition, alter) {
+        Ok(mapping) => mapping,
+        Err(error) => {
+            look.report.add(Severity::Refuse, Reason::AlterNotSupported, "spec.alter", error.to_string(), "");
+            return None;
+        }
+    };
+    match crate::sql::key::choose(&original.definition, &prediction.definition, &mapping) {
+        Err(error) => {
+            look.report.add(Severity::Refuse, Reason::NoUsableKey, table, error.to_string(), "add a primary key with a native ALTER, or keep the key that the change drops");
+            None
+        }
+        Ok(key) => {
+            look.report.key = Some(key.index.clone());
+            let columns: Vec<&str> = key.columns.iter().map(|c| c.original.as_str()).collect();
+            let others: Vec<&str> =
+                original.definition.indexes.iter().filter(|i| i.unique && i.name != key.index).map(|i| i.name.as_str()).collect();
+            let rest = if others.is_empty() { String::new() } else { format!("; other unique keys: {}", others.join(", ")) };
+            look.report.add(
+                Severity::Info,
+                Topic::Key,
+                key.index.clone(),
+                format!("rows are walked and found again by {} ({}): the primary key first, then keys of integers only, then fewer columns, then fewer bytes{rest}", key.index, columns.join(", ")),
+                "",
+            );
+            let retyped: Vec<&str> = columns.iter().copied().filter(|c| prediction.modified.iter().any(|m| m.eq_ignore_ascii_case(c))).collect();
+            if !retyped.is_empty() {
+                look.report.add(
+                    Severity::Info,
+                    Topic::Key,
+                    retyped.join(", "),
+                    "the change redefines a column of the key: whether its values stay the same is only known when the server has made the new definition",
+                    "mode DryRun proves it",
+                );
+            }
+            if facts.binlog_row_image == "MINIMAL" && key.index != "PRIMARY" {
+                look.report.add(
+                    Severity::Refuse,
+                    Reason::NoUsableKey,
+                    "binlog_row_image",
+                    format!("binlog_row_image=MINIMAL logs the primary key only, and the migration would have to go by {}", key.index),
+                    "set binlog_row_image=FULL or NOBLOB",
+                );
+            }
+            crate::sql::key::KeyCodec::new(&original.definition, &prediction.definition, &key).ok()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times() {
+        assert_eq!((bytes(17).as_str(), bytes(1536).as_str(), bytes(5 << 30).as_str()), ("17 B", "1.5 KiB", "5.0 GiB"));
+        assert_eq!(estimate(0, 0), Duration::from_secs(1));
+        assert_eq!(estimate(2_000_000, 0), Duration::from_secs(100));
+        assert_eq!(estimate(10, 10 << 30), Duration::from_secs(1024));
+    }
+}

@@ -1,0 +1,213 @@
+//! The server and the account.
+use super::grants;
+use super::{Look, Severity, Topic};
+use crate::engine::error::EngineError;
+use crate::engine::reason::Reason;
+use crate::mysql::Session;
+use crate::mysql::server::ServerFacts;
+use crate::mysql::session::SHORT;
+use crate::sql::names::TableNames;
+use crate::sql::quote;
+use std::collections::BTreeSet;
+
+/// How many connections are compared: a load balancer in front of several servers shows itself soon.
+const CONNECTIONS: usize = 3;
+
+/// What the account may do, by asking the server to plan it, never to do it. The session must not be read only yet.
+pub async fn privileges(look: &mut Look<'_>) -> Result<(), EngineError> {
+    let database = look.spec.database.clone();
+    let names = TableNames::for_table(&look.spec.table);
+    let ghost = quote::qualified(&database, &names.ghost);
+    let original = look.table();
+    let grant = |what: &str| format!("GRANT {what} ON {}.* TO …", quote::identifier(&database));
+    let tests = [
+        ("SELECT", format!("SELECT 1 FROM {original} LIMIT 0"), grant("SELECT")),
+        // The names of the ghost: its privileges are what counts. One column is enough to be refused by name or by number, later.
+        ("INSERT", format!("EXPLAIN INSERT INTO {ghost} VALUES (1)"), grant("INSERT")),
+        ("UPDATE", format!("EXPLAIN UPDATE {ghost} SET a = 1"), grant("UPDATE")),
+        ("DELETE", format!("EXPLAIN DELETE FROM {ghost}"), grant("DELETE")),
+        // Checked when it is prepared; it is never executed.
+        ("CREATE", format!("PREPARE theseus_preflight FROM 'CREATE TABLE {} LIKE {}'", escaped(&ghost), escaped(&original)), grant("CREATE")),
+        ("REPLICATION SLAVE", "SHOW REPLICAS".to_owned(), "GRANT REPLICATION SLAVE ON *.* TO …".to_owned()),
+    ];
+    for (privilege, sql, advice) in tests {
+        let sql = if privilege == "REPLICATION SLAVE" && look.session.version() < (8, 0, 22) { "SHOW SLAVE HOSTS".to_owned() } else { sql };
+        match look.session.rows::<mysql_async::Row>("try a privilege", SHORT, &sql).await {
+            Ok(_) => {}
+            Err(error) if error.is_connection() => return Err(error.into()),
+            Err(error) if crate::engine::error::reason_of(&error) == Reason::MissingPrivilege => {
+                look.report.add(Severity::Refuse, Reason::MissingPrivilege, privilege, error.message, advice);
+            }
+            // The privilege is there; what is wrong is another check's business (no such table, another number of columns).
+            Err(_) => {}
+        }
+    }
+    let _ = look.session.run("forget a statement", SHORT, "DEALLOCATE PREPARE theseus_preflight").await;
+    granted(look, &grant).await
+}
+
+/// A name inside a text literal, under the session's sql_mode.
+fn escaped(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('\'', "''")
+}
+
+/// What only doing would prove, by the words of SHOW GRANTS.
+async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -> Result<(), EngineError> {
+    let role: Option<String> = look.session.first("read the active roles", SHORT, "SELECT CURRENT_ROLE()").await?;
+    let sql = match role.as_deref() {
+        None | Some("NONE" | "") => "SHOW GRANTS".to_owned(),
+        Some(roles) => format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}"),
+    };
+    let lines = look.session.rows::<String>("read the account's grants", SHORT, &sql).await;
+    let Some(lines) = look.seen(lines, "SHOW GRANTS", "whether the account may ALTER, DROP and LOCK TABLES is not known", "")? else {
+        return Ok(());
+    };
+    let database = look.spec.database.clone();
+    for privilege in ["ALTER", "DROP", "LOCK TABLES"] {
+        if !grants::gives(&lines, privilege, &database) {
+            look.report.add(
+                Severity::Warning,
+                Reason::MissingPrivilege,
+                privilege,
+                format!("SHOW GRANTS names no {privilege} on the database; nothing but doing it would prove it"),
+                grant(privilege),
+            );
+        }
+    }
+    if !grants::gives(&lines, "TRIGGER", &database) {
+        look.report.add(
+            Severity::Warning,
+            Topic::NotSeen,
+            "TRIGGER",
+            "the account has no TRIGGER privilege by SHOW GRANTS, so triggers on the table would not be seen, and would not move to the new table",
+            format!("{}; or make sure that there are none", grant("TRIGGER")),
+        );
+    }
+    Ok(())
+}
+
+/// Settings, all of them.
+pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
+    let facts = ServerFacts::read(&mut look.session).await?;
+    let report = &mut look.report;
+    report.version = Some(facts.version_text.clone());
+    let refuse = Severity::Refuse;
+    let unsupported = Reason::ServerNotSupported;
+    if facts.mariadb {
+        report.add(refuse, unsupported, "version", format!("the server is MariaDB ({}), which refuses RENAME TABLE under LOCK TABLES", facts.version_text), "MySQL 8.0.13 or later is needed");
+    } else if facts.version < (8, 0, 13) {
+        report.add(refuse, unsupported, "version", format!("the server is MySQL {}", facts.version_text), "RENAME TABLE under LOCK TABLES needs 8.0.13 or later");
+    }
+    if !facts.log_bin {
+        report.add(refuse, unsupported, "log_bin", "the server writes no binary log, so changes made while rows are copied could not be seen", "set log_bin");
+    }
+    if facts.binlog_format != "ROW" {
+        report.add(refuse, unsupported, "binlog_format", format!("binlog_format is {}, which does not say which rows changed", facts.binlog_format), "SET GLOBAL binlog_format = ROW, and let sessions reconnect");
+    }
+    if facts.read_only {
+        report.add(refuse, Reason::ReadOnly, "read_only", "the server is read only (read_only or super_read_only)", "point the migration at the primary");
+    }
+    if !facts.order_commits && !facts.gtid {
+        report.add(
+            Severity::Warning,
+            Topic::ServerSetting,
+            "binlog_order_commits",
+            "binlog_order_commits=OFF without GTIDs: rows are read with FOR SHARE, which waits for the application's row locks",
+            "set binlog_order_commits=ON or gtid_mode=ON",
+        );
+    }
+    let gtid = if facts.gtid { "GTIDs are on" } else { "no GTIDs: a change of the primary ends the migration" };
+    report.add(
+        Severity::Info,
+        Topic::Server,
+        format!("{}:{}", look.spec.server.host, look.spec.server.port),
+        format!("{} (server_uuid {}), binlog_row_image={}, {gtid}", facts.version_text, facts.uuid, facts.binlog_row_image),
+        "",
+    );
+    log(look, &facts).await?;
+    replica(look).await?;
+    Ok(facts)
+}
+
+/// The binary log: whether the account may see its end, and whether the database is in it.
+async fn log(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError> {
+    if !facts.log_bin {
+        return Ok(());
+    }
+    let sql = if facts.version >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+    match look.session.first::<mysql_async::Row>("read the end of the binary log", SHORT, sql).await {
+        Ok(None) => {}
+        Ok(Some(row)) => {
+            let list = |i: usize| -> Vec<String> {
+                let text: String = row.get::<Option<String>, _>(i).flatten().unwrap_or_default();
+                text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+            };
+            let (only, not) = (list(2), list(3));
+            let database = &look.spec.database;
+            if (!only.is_empty() && !only.contains(database)) || not.contains(database) {
+                look.report.add(
+                    Severity::Refuse,
+                    Reason::ServerNotSupported,
+                    "binlog-do-db, binlog-ignore-db",
+                    format!("changes of the database {database} are filtered out of the binary log, so they could not be seen"),
+                    "remove the filter",
+                );
+            }
+        }
+        Err(error) if error.is_connection() => return Err(error.into()),
+        Err(error) => {
+            look.report.add(Severity::Refuse, Reason::MissingPrivilege, "REPLICATION CLIENT", error.message, "GRANT REPLICATION CLIENT ON *.* TO …");
+        }
+    }
+    Ok(())
+}
+
+/// Writing to a replica makes it differ from its source.
+async fn replica(look: &mut Look<'_>) -> Result<(), EngineError> {
+    let sql = if look.session.version() >= (8, 0, 22) { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" };
+    let rows = look.session.rows::<mysql_async::Row>("look whether the server is a replica", SHORT, sql).await;
+    let rows = look.seen(rows, "SHOW REPLICA STATUS", "whether the server is itself a replica is not known", "GRANT REPLICATION CLIENT ON *.* TO …")?;
+    if rows.is_some_and(|rows| !rows.is_empty()) {
+        look.report.add(
+            Severity::Warning,
+            Topic::ServerSetting,
+            "replica",
+            "the server replicates from another one and is not read only: a change made here is not made there",
+            "point the migration at the primary, unless this is meant",
+        );
+    }
+    Ok(())
+}
+
+/// Whether several connections reach one server.
+pub async fn connections(look: &mut Look<'_>) -> Result<(), EngineError> {
+    let mut uuids = BTreeSet::new();
+    for _ in 0..CONNECTIONS {
+        let mut session = Session::open(&look.spec.server).await?;
+        let uuid: Option<String> = session.first("read the server's id", SHORT, "SELECT @@server_uuid").await?;
+        uuids.extend(uuid);
+        session.close().await;
+    }
+    if uuids.len() > 1 {
+        look.report.add(
+            Severity::Refuse,
+            Reason::ServerNotSupported,
+            "server_uuid",
+            format!("{CONNECTIONS} connections to {}:{} reached {} different servers", look.spec.server.host, look.spec.server.port, uuids.len()),
+            "give the primary's own address, not that of a load balancer",
+        );
+    }
+    let lock = crate::sql::names::lock_name(&look.spec.database, &look.spec.table);
+    let holder: Option<Option<u64>> =
+        look.session.first("see who holds the lock", SHORT, &format!("SELECT IS_USED_LOCK({})", quote::string(&lock))).await?;
+    if let Some(id) = holder.flatten() {
+        look.report.add(
+            Severity::Warning,
+            Reason::LockHeldElsewhere,
+            look.table(),
+            format!("another engine works on the table now (connection {id})"),
+            "wait for it, or cancel it",
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,324 @@
+//! The table and what is around it.
+use super::{Look, Severity, Topic};
+use crate::engine::checkpoint::StateTable;
+use crate::engine::error::EngineError;
+use crate::engine::inspector::{self, Inspected};
+use crate::engine::reason::Reason;
+use crate::mysql::session::SHORT;
+use crate::sql::alter::Alter;
+use crate::sql::names::TableNames;
+use crate::sql::quote;
+use mysql_async::Value;
+
+/// What is shown of a long list.
+const SHOWN: usize = 10;
+
+/// The definition; `None` when it cannot be had, which is then a finding.
+pub async fn original(look: &mut Look<'_>) -> Result<Option<Inspected>, EngineError> {
+    let table = look.table();
+    match inspector::table(&mut look.session, &look.spec.database, &look.spec.table).await {
+        Ok(Some(found)) => {
+            if found.partitioned {
+                look.report.add(
+                    Severity::Info,
+                    Topic::Partitions,
+                    table,
+                    "the table is partitioned: it has no single InnoDB id, so that the outcome of a swap whose connection broke is told by the definitions",
+                    "",
+                );
+            }
+            Ok(Some(found))
+        }
+        Ok(None) => {
+            look.report.add(Severity::Refuse, Reason::TableNotFound, table, "there is no such table, or the account may not see it", "check the names, and SHOW GRANTS");
+            Ok(None)
+        }
+        Err(error) if error.is_transient() => Err(error),
+        Err(error) => {
+            look.report.refuse(&error, table);
+            Ok(None)
+        }
+    }
+}
+
+/// Tables under our names.
+pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
+    let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
+    let names = TableNames::for_table(&table);
+    if names.ghost != format!("_{table}_gho") {
+        look.report.add(
+            Severity::Info,
+            Topic::Names,
+            look.table(),
+            format!("the name is long, so that those of the migration's tables are shortened: {}, {}, {}", names.ghost, names.state, names.old),
+            "",
+        );
+    }
+    let state = StateTable::new(&database, &names.state);
+    let mut ours = false;
+    match state.load(&mut look.session, &database).await {
+        Ok(None) => {}
+        Ok(Some(stored)) if stored.record.id == look.spec.id || stored.record.id.is_empty() => {
+            ours = true;
+            look.report.add(
+                Severity::Info,
+                Topic::EarlierRun,
+                names.state.clone(),
+                format!("an earlier run of this change has left its work ({} chunks): the next one takes it up where it can", stored.chunks.len()),
+                "",
+            );
+        }
+        Ok(Some(stored)) => look.report.add(
+            Severity::Refuse,
+            Reason::NameTaken,
+            names.state.clone(),
+            format!("{} and {} belong to another migration: {}", names.ghost, names.state, stored.record.display_name),
+            "finish, cancel or delete that one first",
+        ),
+        Err(error) if error.is_transient() => return Err(error),
+        Err(error) => look.report.refuse(&error, names.state.clone()),
+    }
+    for name in [&names.ghost, &names.old] {
+        if !ours && inspector::exists(&mut look.session, &database, name).await? {
+            look.report.add(
+                Severity::Refuse,
+                Reason::NameTaken,
+                quote::qualified(&database, name),
+                "the table exists and this migration did not make it (gh-ost uses the same names)",
+                "if nobody needs it any more, drop it",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Tables that other tools make beside a table (pure): for LIKE, with `\` as escape.
+fn patterns(table: &str) -> Vec<(String, &'static str)> {
+    let t: String = table.chars().flat_map(|c| if matches!(c, '_' | '%' | '\\') { vec!['\\', c] } else { vec![c] }).collect();
+    vec![
+        (format!("\\_{t}\\_new"), "pt-online-schema-change or spirit"),
+        (format!("\\_\\_{t}\\_new"), "pt-online-schema-change"),
+        (format!("\\_{t}\\_old%"), "pt-online-schema-change or spirit"),
+        (format!("\\_\\_{t}\\_old"), "pt-online-schema-change"),
+        (format!("\\_{t}\\_chkpnt"), "spirit"),
+        (format!("\\_{t}\\_ghk"), "gh-ost (a checkpoint)"),
+        (format!("\\_{t}\\_20%\\_del"), "gh-ost (an old table)"),
+        (format!("\\_\\_osc\\_%\\_{t}"), "fb-osc"),
+        (format!("lhm%\\_{t}"), "lhm"),
+        ("\\_vt\\_%".to_owned(), "Vitess (its names do not tell of which table)"),
+    ]
+}
+
+/// Another tool's run on the table, or what it left.
+pub async fn other_tools(look: &mut Look<'_>) -> Result<(), EngineError> {
+    for (pattern, tool) in patterns(&look.spec.table) {
+        let found: Vec<String> = look
+            .session
+            .select(
+                "look for tables of other tools",
+                "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME LIKE ? ORDER BY 1 LIMIT 3",
+                vec![Value::from(&look.spec.database), Value::from(pattern)],
+            )
+            .await?;
+        for name in found.into_iter().filter(|name| *name != look.spec.table) {
+            look.report.add(
+                Severity::Warning,
+                Topic::OtherTool,
+                quote::qualified(&look.spec.database, &name),
+                format!("it looks like a table of {tool}: is another change of the table under way?"),
+                "let that one finish, or drop what it left",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Foreign keys and triggers.
+pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
+    let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
+    let advice = "drop them first, or use a native ALTER";
+    let pair = || vec![Value::from(&database), Value::from(&table), Value::from(&database), Value::from(&table)];
+    let mut foreign: Vec<(String, String, String)> = look
+        .session
+        .select(
+            "look for foreign keys",
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
+             WHERE (CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ?) OR (UNIQUE_CONSTRAINT_SCHEMA = ? AND REFERENCED_TABLE_NAME = ?) ORDER BY 1, 2, 3",
+            pair(),
+        )
+        .await?;
+    // The view above hides tables that the account has no privilege on; InnoDB's own does not, and needs PROCESS.
+    let encoded = format!("{}/{}", inspector::file_name(&database), inspector::file_name(&table));
+    let hidden = look
+        .session
+        .select::<(String, String)>(
+            "look for foreign keys of other databases",
+            "SELECT ID, FOR_NAME FROM information_schema.INNODB_FOREIGN WHERE FOR_NAME = ? OR REF_NAME = ? ORDER BY 1",
+            vec![Value::from(&encoded), Value::from(&encoded)],
+        )
+        .await;
+    let hidden = look.seen(
+        hidden,
+        "PROCESS",
+        "foreign keys of tables that the account may not see are not known",
+        "GRANT PROCESS ON *.* TO …",
+    )?;
+    for (id, child) in hidden.into_iter().flatten() {
+        let (schema, child) = child.split_once('/').unwrap_or(("", &child));
+        let name = id.rsplit('/').next().unwrap_or(&id);
+        if !foreign.iter().any(|(s, t, _)| s.eq_ignore_ascii_case(schema) && t.eq_ignore_ascii_case(child)) {
+            foreign.push((schema.to_owned(), child.to_owned(), name.to_owned()));
+        }
+    }
+    for (schema, child, name) in foreign {
+        look.report.add(
+            Severity::Refuse,
+            Reason::ForeignKeys,
+            quote::identifier(&name),
+            format!("the table takes part in the foreign key {} of {}, whose checks and cascades a migration cannot see", quote::identifier(&name), quote::qualified(&schema, &child)),
+            advice,
+        );
+    }
+    let triggers: Vec<String> = look
+        .session
+        .select(
+            "look for triggers",
+            "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? ORDER BY 1",
+            vec![Value::from(&database), Value::from(&table)],
+        )
+        .await?;
+    for trigger in triggers {
+        let other = if trigger.starts_with("pt_osc_") { "; pt-online-schema-change made it: is it running?" } else { "" };
+        look.report.add(
+            Severity::Refuse,
+            Reason::Triggers,
+            quote::qualified(&database, &trigger),
+            format!("a trigger of the table would not move to the new one{other}"),
+            "drop it first",
+        );
+    }
+    Ok(())
+}
+
+/// Sessions that hold the table now: a cut-over waits for them.
+pub async fn blockers(look: &mut Look<'_>) -> Result<(), EngineError> {
+    let advice = "GRANT PROCESS ON *.* and SELECT ON performance_schema.* TO …; then the cut-over tells who blocks it, too";
+    let found = look
+        .session
+        .select::<(Option<u64>, Option<i64>, Option<String>)>(
+            "look for sessions that hold the table",
+            "SELECT t.PROCESSLIST_ID, TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), t.PROCESSLIST_USER FROM performance_schema.metadata_locks l \
+             LEFT JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
+             LEFT JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID \
+             WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = ? AND l.OBJECT_NAME = ? AND l.LOCK_STATUS = 'GRANTED' \
+             AND (t.PROCESSLIST_ID IS NULL OR t.PROCESSLIST_ID <> CONNECTION_ID()) ORDER BY 2 DESC LIMIT 50",
+            vec![Value::from(&look.spec.database), Value::from(&look.spec.table)],
+        )
+        .await;
+    let Some(found) = look.seen(found, "performance_schema", "who holds the table now is not known", advice)? else {
+        return Ok(());
+    };
+    for (id, seconds, user) in found.into_iter().take(SHOWN) {
+        let (object, message) = match (id, seconds) {
+            (None, _) => ("XA".to_owned(), "a prepared XA transaction holds the table: neither the copy's start nor the cut-over gets past it (XA RECOVER lists it)".to_owned()),
+            (Some(id), Some(seconds)) => (
+                format!("connection {id}"),
+                format!("a transaction of {} has held the table for {seconds} s: the cut-over would wait for its end", user.unwrap_or_default()),
+            ),
+            (Some(id), None) => (format!("connection {id}"), format!("a statement of {} is at work on the table", user.unwrap_or_default())),
+        };
+        look.report.add(Severity::Warning, Topic::Blocker, object, message, "see that it ends before the cut-over");
+    }
+    Ok(())
+}
+
+/// Who names a column that goes away, or gets another name, in the same breath as the table.
+pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), EngineError> {
+    let mut gone: Vec<String> = alter.dropped_columns();
+    gone.extend(alter.renames().into_iter().map(|(old, _)| old));
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
+    let advice = "change it together with its users";
+    let views = look
+        .session
+        .select::<(String, String, Option<String>)>(
+            "look for views of the table",
+            "SELECT u.VIEW_SCHEMA, u.VIEW_NAME, v.VIEW_DEFINITION FROM information_schema.VIEW_TABLE_USAGE u \
+             LEFT JOIN information_schema.VIEWS v ON v.TABLE_SCHEMA = u.VIEW_SCHEMA AND v.TABLE_NAME = u.VIEW_NAME \
+             WHERE u.TABLE_SCHEMA = ? AND u.TABLE_NAME = ? ORDER BY 1, 2",
+            vec![Value::from(&database), Value::from(&table)],
+        )
+        .await;
+    for (schema, view, definition) in look.seen(views, "views", "whether views name the columns that go away is not known", "")?.into_iter().flatten() {
+        let object = quote::qualified(&schema, &view);
+        match definition.filter(|text| !text.is_empty()) {
+            None => look.report.add(Severity::Warning, Topic::Dependents, object, "a view of the table, whose text the account may not read; it may name a column that goes away", "GRANT SHOW VIEW, or look yourself"),
+            Some(text) => {
+                let named: Vec<&str> = gone.iter().filter(|c| mentions(&text, c)).map(String::as_str).collect();
+                if !named.is_empty() {
+                    look.report.add(Severity::Warning, Topic::Dependents, object, format!("a view names {}, which goes away: it would be invalid", named.join(", ")), advice);
+                }
+            }
+        }
+    }
+    let sources = [
+        ("routine", "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_DEFINITION FROM information_schema.ROUTINES WHERE INSTR(LOWER(ROUTINE_DEFINITION), ?) > 0 LIMIT 200"),
+        ("event", "SELECT EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION FROM information_schema.EVENTS WHERE INSTR(LOWER(EVENT_DEFINITION), ?) > 0 LIMIT 200"),
+        ("trigger", "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE INSTR(LOWER(ACTION_STATEMENT), ?) > 0 LIMIT 200"),
+    ];
+    for (kind, sql) in sources {
+        let rows = look.session.select::<(String, String, Option<String>)>("look for users of the table", sql, vec![Value::from(table.to_lowercase())]).await;
+        let rows = look.seen(rows, kind, "whether others name the columns that go away is not known", "")?;
+        for (schema, name, text) in rows.into_iter().flatten() {
+            let text = text.unwrap_or_default();
+            let named: Vec<&str> = gone.iter().filter(|c| mentions(&text, &table) && mentions(&text, c)).map(String::as_str).collect();
+            if schema != "sys" && !named.is_empty() {
+                look.report.add(
+                    Severity::Warning,
+                    Topic::Dependents,
+                    quote::qualified(&schema, &name),
+                    format!("a {kind} names the table and {}, which goes away", named.join(", ")),
+                    advice,
+                );
+            }
+        }
+    }
+    look.session.run("stay connected", SHORT, "DO 1").await?;
+    Ok(())
+}
+
+/// Whether a name stands in a text as a word of its own, in any case (pure).
+fn mentions(text: &str, name: &str) -> bool {
+    let (text, name) = (text.to_lowercase(), name.to_lowercase());
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    !name.is_empty()
+        && text.match_indices(&name).any(|(at, found)| {
+            !text[..at].chars().next_back().is_some_and(part) && !text[at + found.len()..].chars().next().is_some_and(part)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_whole_words() {
+        for (text, name, expected) in [
+            ("select `a`.`Status` from a", "status", true),
+            ("select old_status from a", "status", false),
+            ("status", "status", true),
+            ("NEW.status=1", "STATUS", true),
+            ("statuses", "status", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(mentions(text, name), expected, "{name} in {text}");
+        }
+    }
+
+    #[test]
+    fn patterns_escape_the_table() {
+        assert!(patterns("a_b").iter().any(|(p, _)| p == "\\_a\\_b\\_new"));
+    }
+}
