@@ -132,12 +132,10 @@ fn options(args: &Args, config: &Config) -> Options {
         .filter(|name| !name.is_empty())
         .or_else(|| std::fs::read_to_string(NAMESPACE_FILE).ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
         .unwrap_or_else(|| config.default_namespace.clone());
-    // Two processes with one identity would both lead: a Pod's name is unique, a host's name is not.
-    let identity = format!("{instance}_{:08x}", fastrand::u32(..));
     let lease = args.leader_elect.then(|| Lease {
         name: lease_name(&args.watch_namespace, args.watch_label_selector.as_deref()),
         namespace,
-        identity,
+        identity: instance.clone(),
     });
     Options {
         namespaces: args.watch_namespace.clone(),

@@ -12,9 +12,9 @@ use super::reconcile::{Error, REFRESH, Visit};
 use super::state::{Consequence, End, State, consequence};
 use crate::engine::{Class, EngineError};
 use kube::runtime::controller::Action;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long after the deletion the object is let go whatever is left.
+/// For how long it is tried before the object is let go whatever is left. Time in which no operator was there does not count.
 pub const BOUND: Duration = Duration::from_secs(120);
 
 /// What to do about a deletion. Pure.
@@ -64,10 +64,13 @@ fn step(facts: Facts<'_>) -> Step {
 /// # Errors
 /// The API server did not take what was written.
 pub async fn visit(visit: &Visit<'_>, entry: &mut Entry) -> Result<Action, Error> {
+    if entry.released {
+        // The watch has not told yet that the object is gone.
+        return Ok(Action::await_change());
+    }
     let had_engine = entry.engine.is_some();
     observe(visit, entry).await;
-    let deleted = visit.object.metadata.deletion_timestamp.as_ref().map_or(visit.now, |time| time.0);
-    let since = Duration::try_from(visit.now.duration_since(deleted)).unwrap_or_default();
+    let since = entry.deleting_since.get_or_insert_with(Instant::now).elapsed();
     let facts = Facts {
         state: &entry.state,
         engine: entry.engine.is_some(),
@@ -134,11 +137,8 @@ async fn clean_up(visit: &Visit<'_>, entry: &mut Entry, since: Duration) -> Resu
         }
         Err(error) => {
             let delay = entry.attempts.failed().min(BOUND.saturating_sub(since)).max(Duration::from_secs(1));
-            entry.not_before = Some(std::time::Instant::now() + delay);
-            let note = format!(
-                "the tables cannot be dropped yet: {error}; the object is let go {} s after its deletion at the latest",
-                BOUND.as_secs()
-            );
+            entry.not_before = Some(Instant::now() + delay);
+            let note = format!("the tables cannot be dropped yet: {error}; the object is let go after {} s at the latest", BOUND.as_secs());
             tracing::warn!("{note}");
             visit.ctx.publisher.publish(&visit.reference(), Note::warning("CleanUpDelayed", note)).await;
             Ok(Action::requeue(delay))
@@ -171,7 +171,9 @@ async fn release(visit: &Visit<'_>, entry: &mut Entry, left_behind: Option<Strin
     }
     apply::remove_finalizer(&visit.ctx.client, &visit.object.metadata).await?;
     visit.ctx.metrics.migration_gone(&visit.identity.namespace, &visit.identity.name);
-    visit.ctx.registry.forget(&visit.identity.uid);
+    visit.ctx.registry.leave(&visit.identity.uid);
+    entry.engine = None;
+    entry.released = true;
     Ok(Action::await_change())
 }
 

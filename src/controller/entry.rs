@@ -69,6 +69,10 @@ pub struct Entry {
     pub not_before: Option<Instant>,
     /// Dropping the tables was given up, since one of them is not ours.
     pub gave_up_dropping: bool,
+    /// Since when this process has been cleaning up for the object's deletion.
+    pub deleting_since: Option<Instant>,
+    /// The finalizer was taken away: the object is as good as gone.
+    pub released: bool,
     /// Session and number of the engine's last notice that became an Event.
     pub noticed: (String, u64),
 }
@@ -97,6 +101,8 @@ impl Entry {
             failing_since: None,
             not_before: None,
             gave_up_dropping: false,
+            deleting_since: None,
+            released: false,
             noticed: (String::new(), 0),
         }
     }

@@ -83,7 +83,7 @@ pub struct Lease {
     pub name: String,
     /// Its namespace: the operator's own.
     pub namespace: String,
-    /// Unique for this process.
+    /// The Pod. Each term adds something random: two processes with one identity would both lead.
     pub identity: String,
 }
 
@@ -149,15 +149,41 @@ where
     config.read_timeout = Some(REQUEST_LIMIT);
     config.write_timeout = Some(REQUEST_LIMIT);
     let client = Client::try_from(config).map_err(Error::Client)?;
-    let Some(manager) = build(&client, lease, shutdown).await else { return Ok(()) };
-    let result = alternate(&manager, metrics, shutdown, work).await;
-    metrics.leader(false);
+    loop {
+        // A manager that has missed its renewals still believes that it leads, so each term has a new one, with an identity of its own: a Lease
+        // that was held under the last one is not taken for ours, it has to end first.
+        let Some(manager) = build(&client, lease, shutdown).await else { return Ok(()) };
+        let ended = match stand_by(&manager, shutdown).await {
+            Waited::Leads => {
+                tracing::info!("this process leads");
+                metrics.leader(true);
+                let (term, pulse) = (shutdown.child_token(), Pulse::default());
+                let ended = hold(&manager, &term, &pulse, work(term.clone(), pulse.clone())).await;
+                metrics.leader(false);
+                ended
+            }
+            Waited::Failed => continue,
+            Waited::Shutdown => return Ok(()),
+        };
+        if let (Ended::Lost, false) = (&ended, shutdown.is_cancelled()) {
+            tracing::warn!("the Lease was lost; all engines are stopped");
+            continue;
+        }
+        release(&manager).await;
+        return match ended {
+            Ended::Lost | Ended::Finished(Ok(())) if shutdown.is_cancelled() => Ok(()),
+            Ended::Lost | Ended::Finished(Ok(())) => Err(Error::Work("without a reason".to_owned())),
+            Ended::Finished(Err(reason)) => Err(Error::Work(reason)),
+        };
+    }
+}
+
+async fn release(manager: &LeaseManager) {
     match timeout(RELEASE_LIMIT, manager.release()).await {
         Ok(Ok(())) => tracing::info!("the Lease was given back"),
         Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be given back; it ends by itself"),
         Err(_) => tracing::warn!("the Lease could not be given back in time; it ends by itself"),
     }
-    result
 }
 
 /// Finds or makes the Lease object; tries until it works or `shutdown`.
@@ -165,7 +191,7 @@ async fn build(client: &Client, lease: &Lease, shutdown: &CancellationToken) -> 
     loop {
         let attempt = LeaseManagerBuilder::new(client.clone(), lease.name.as_str())
             .with_namespace(lease.namespace.as_str())
-            .with_identity(lease.identity.as_str())
+            .with_identity(format!("{}_{:08x}", lease.identity, fastrand::u32(..)))
             .with_duration(LEASE_SECONDS)
             .with_grace(GRACE_SECONDS)
             .build();
@@ -185,47 +211,30 @@ async fn build(client: &Client, lease: &Lease, shutdown: &CancellationToken) -> 
     }
 }
 
-async fn alternate<F, W>(manager: &LeaseManager, metrics: &Metrics, shutdown: &CancellationToken, work: F) -> Result<(), Error>
-where
-    F: Fn(CancellationToken, Pulse) -> W,
-    W: Future<Output = Result<(), String>>,
-{
-    loop {
-        tracing::info!("waiting for the Lease");
-        if !stand_by(manager, shutdown).await {
-            return Ok(());
-        }
-        tracing::info!("this process leads");
-        metrics.leader(true);
-        let term = shutdown.child_token();
-        let pulse = Pulse::default();
-        let ended = hold(manager, &term, &pulse, work(term.clone(), pulse.clone())).await;
-        metrics.leader(false);
-        match ended {
-            Ended::Lost if !shutdown.is_cancelled() => tracing::warn!("the Lease was lost; all engines are stopped"),
-            Ended::Lost | Ended::Finished(Ok(())) if shutdown.is_cancelled() => return Ok(()),
-            Ended::Lost | Ended::Finished(Ok(())) => return Err(Error::Work("without a reason".to_owned())),
-            Ended::Finished(Err(reason)) => return Err(Error::Work(reason)),
-        }
-    }
+enum Waited {
+    Leads,
+    /// The API server did not answer, or the Lease object was deleted.
+    Failed,
+    Shutdown,
 }
 
-/// Waits until this process holds the Lease; `false` at shutdown.
-async fn stand_by(manager: &LeaseManager, shutdown: &CancellationToken) -> bool {
+/// Waits until this process holds the Lease.
+async fn stand_by(manager: &LeaseManager, shutdown: &CancellationToken) -> Waited {
+    tracing::info!("waiting for the Lease");
     loop {
         // `changed` may be dropped at any await: what it knows is read again from the API server when it has expired.
         let changed = tokio::select! {
             changed = manager.changed() => changed,
-            () = shutdown.cancelled() => return false,
+            () = shutdown.cancelled() => return Waited::Shutdown,
         };
         match changed {
-            Ok(true) => return true,
+            Ok(true) => return Waited::Leads,
             Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot ask for the Lease");
                 tokio::select! {
-                    () = sleep(PAUSE) => {}
-                    () = shutdown.cancelled() => return false,
+                    () = sleep(PAUSE) => return Waited::Failed,
+                    () = shutdown.cancelled() => return Waited::Shutdown,
                 }
             }
         }
