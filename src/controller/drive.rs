@@ -241,5 +241,6 @@ async fn drop_tables(visit: &Visit<'_>, entry: &mut Entry, old_too: bool) -> Res
     };
     tracing::warn!(reason = note.reason, "{}", note.note);
     visit.ctx.publisher.publish(&visit.reference(), note).await;
-    Ok(entry.wait())
+    // The time of the next attempt may have come while the Event was sent.
+    Ok((!entry.gave_up_dropping).then(|| entry.wait().unwrap_or(Duration::from_secs(1))))
 }

@@ -19,6 +19,7 @@ use crate::api::conditions::{ACCEPTED, READY, RECONCILING, STALLED, SUCCEEDED, T
 use crate::api::schema_migration::{DeletionPolicy, SchemaMigration};
 use crate::api::status::SchemaMigrationStatus;
 use crate::engine::reason::Reason;
+use crate::engine::snapshot::Phase;
 use crate::engine::spec::{Controls, MigrationSpec};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -36,6 +37,8 @@ pub const REFRESH: Duration = Duration::from_secs(10);
 const WAITING: Duration = Duration::from_secs(15);
 /// Visits that are under way when the term ends have this long.
 const LAST_VISITS: Duration = Duration::from_secs(5);
+/// Not within this visit, and without a noticeable delay.
+const AT_ONCE: Duration = Duration::from_millis(50);
 /// Even where nothing is expected to change: a safety net.
 const RARELY: Duration = Duration::from_secs(600);
 
@@ -166,6 +169,10 @@ impl Visit<'_> {
             Err(invalid) => (entry.engine.as_ref().map(|engine| engine.controls.clone()).unwrap_or_default(), Some(invalid)),
         };
         let new_token = self.intents.retry.as_deref().filter(|token| *token != entry.handled_retry).map(str::to_owned);
+        if new_token.is_some() && matches!(entry.state, State::Retrying(_) | State::Blocked(_)) {
+            // Somebody has mended something and does not want to wait for the next attempt.
+            entry.well();
+        }
         if self.decide(entry, new_token.is_some(), controls.clone(), invalid_controls.as_ref()).await? == Directive::Restart {
             tracing::info!("the migration starts again");
             entry.restart();
@@ -187,12 +194,7 @@ impl Visit<'_> {
             let next = [after, entry.wait()].into_iter().flatten().min().unwrap_or(REFRESH);
             return Ok(Action::requeue(next.min(REFRESH)));
         }
-        Ok(Action::requeue(match (&entry.state, after) {
-            (State::Working, _) => REFRESH,
-            (State::Queued(_), _) => WAITING,
-            (State::Ended(_), Some(after)) => after,
-            _ => entry.wait().unwrap_or(RARELY),
-        }))
+        Ok(Action::requeue(next_visit(&entry.state, after, entry.wait())))
     }
 
     /// Dereference, validate, plan, drive.
@@ -205,6 +207,11 @@ impl Visit<'_> {
     ) -> Result<Directive, Error> {
         let (pause, cancel) = (self.pause(), self.intents.cancel);
         let mut resolved = None;
+        let stands_still = entry.snapshot.as_ref().is_some_and(|snapshot| snapshot.phase == Phase::Paused);
+        if entry.engine.is_some() && stands_still && !pause && !cancel {
+            // It asks for a place anew, and the server's limit may have changed; if that cannot be read, the old one counts.
+            let _ = self.resolve(entry).await?;
+        }
         let target = if plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up()) {
             match (self.resolve(entry).await?, invalid) {
                 (Ok(_), Some(invalid)) => Target::Invalid(invalid.clone()),
@@ -328,6 +335,18 @@ impl Visit<'_> {
     }
 }
 
+/// When to come back, where nothing unwritten says so. Pure. `wait` is what is left until the next attempt.
+fn next_visit(state: &State, after: Option<Duration>, wait: Option<Duration>) -> Duration {
+    match (state, after) {
+        (State::Working, _) => REFRESH,
+        (State::Queued(_), _) => WAITING,
+        // The time of the next attempt may have come while this visit went on.
+        (State::Retrying(_) | State::Blocked(_), _) => wait.unwrap_or(AT_ONCE),
+        (State::Ended(_), Some(after)) => after,
+        _ => wait.unwrap_or(RARELY),
+    }
+}
+
 /// An object that this version cannot read: it is told so, and stops nobody else. It may have been stored by another version of the schema.
 async fn undecodable(invalid: &InvalidObject, ctx: &Context) -> Result<Action, Error> {
     let meta = &invalid.metadata;
@@ -358,4 +377,28 @@ async fn undecodable(invalid: &InvalidObject, ctx: &Context) -> Result<Action, E
     };
     apply::migration_status(&ctx.client, meta, &status).await?;
     Ok(Action::await_change())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::state::{End, Trouble};
+
+    #[test]
+    fn whoever_retries_comes_back_for_the_next_attempt() {
+        let trouble = Trouble { reason: Reason::SecretNotFound, message: String::new(), next_attempt: Timestamp::UNIX_EPOCH };
+        let second = Duration::from_secs(1);
+        for (state, after, wait, expected) in [
+            (State::Working, None, None, REFRESH),
+            (State::Queued(String::new()), None, None, WAITING),
+            (State::Retrying(trouble.clone()), None, Some(second), second),
+            (State::Retrying(trouble.clone()), None, None, AT_ONCE),
+            (State::Blocked(trouble), None, None, AT_ONCE),
+            (State::Paused, None, None, RARELY),
+            (State::Ended(End::Succeeded { proven: false }), Some(second), None, second),
+            (State::Ended(End::Succeeded { proven: false }), None, None, RARELY),
+        ] {
+            assert_eq!(next_visit(&state, after, wait), expected, "{state:?}");
+        }
+    }
 }
