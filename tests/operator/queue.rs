@@ -1,0 +1,75 @@
+//! Who waits for whom.
+use crate::proxy::{Line, Proxy};
+use crate::shop::Shop;
+use crate::support::{address, mysql_url};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_second_migration_of_a_table_waits_for_the_first() {
+    let mut shop = Shop::new("queue").await;
+    shop.table("orders", 100).await;
+    let mut first = shop.migrate("first", "orders", json!({"cutOver": {"policy": "Manual"}}), &[]).await;
+    first.phase("AwaitingCutOver").await;
+    let mut second = shop.migrate("second", "orders", json!({"alter": "ADD COLUMN more INT"}), &[]).await;
+    let queued = second.phase("Queued").await;
+    let queued = if queued.message("Ready").contains("first") {
+        queued
+    } else {
+        second.until("it says for whom it waits", |version| version.message("Ready").contains("first")).await
+    };
+    assert_eq!(queued.condition("Ready"), "False/Queued");
+    assert_eq!(queued.condition("Validated"), "Unknown/Queued");
+    let wanted = format!("waits for {}/first, which has the table {}.orders", shop.namespace, shop.db.name);
+    assert_eq!(queued.message("Ready"), wanted);
+    let (_, note) = second.event("Queued").await;
+    assert_eq!(note, wanted);
+    assert_eq!(queued.status().started_at, None);
+
+    first.annotate("cut-over", Some("approved")).await;
+    let end = first.succeeded().await;
+    second.succeeded().await;
+    let began = second.latest().status().started_at.unwrap();
+    assert!(began >= end.status().completed_at.unwrap(), "the second has begun at {began:?}");
+    let definition = shop.db.definition("orders").await;
+    assert!(definition.contains("`status`") && definition.contains("`more`"), "{definition}");
+    shop.end(&[]).await;
+}
+
+#[tokio::test]
+async fn a_server_takes_as_many_as_its_object_says() {
+    let mut shop = Shop::new("limit").await;
+    // An address that no other test has: places are counted by it.
+    let url = address(&mysql_url());
+    let proxy = Proxy::start(format!("{}:{}", url.host, url.port).parse().unwrap(), Line::Open).await;
+    shop.server("small", proxy.port, 1).await;
+    for table in ["a", "b", "c"] {
+        shop.table(table, 50).await;
+    }
+    let waits = || json!({"target": {"serverRef": {"name": "small"}}, "cutOver": {"policy": "Manual"}});
+    let mut first = shop.migrate("first", "a", waits(), &[]).await;
+    first.phase("AwaitingCutOver").await;
+    let mut second = shop.migrate("second", "b", waits(), &[]).await;
+    let queued = second.until("it waits for a place", |version| version.message("Ready").contains("places")).await;
+    assert_eq!(queued.message("Ready"), format!("waits for one of the 1 places on 127.0.0.1:{}", proxy.port));
+    assert_eq!(queued.condition("Ready"), "False/Queued");
+    // A bigger server: the one that waits is told by the change.
+    shop.server("small", proxy.port, 2).await;
+    second.phase("AwaitingCutOver").await;
+    // A paused one gives its place back.
+    let mut third = shop.migrate("third", "c", waits(), &[]).await;
+    third.until("it waits for a place", |version| version.message("Ready").contains("2 places")).await;
+    first.annotate("pause", Some("true")).await;
+    third.phase("AwaitingCutOver").await;
+    // And waits for one when it wants to go on.
+    first.until("it is paused", |version| version.is("Paused", "True")).await;
+    first.annotate("pause", None).await;
+    first.phase("Queued").await;
+    second.annotate("cut-over", Some("approved")).await;
+    second.succeeded().await;
+    first.phase("AwaitingCutOver").await;
+    for migration in [&mut first, &mut third] {
+        migration.annotate("cut-over", Some("approved")).await;
+        migration.succeeded().await;
+    }
+    shop.end(&[]).await;
+}
