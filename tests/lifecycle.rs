@@ -41,9 +41,12 @@ async fn the_gate_opens_closes_and_opens_and_changes_still_flow() {
     assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM _t_gho WHERE id = 100000").await, 1);
     // An open transaction keeps the approved cut-over from happening; the approval is taken back meanwhile.
     let mut blocker = db.connect().await;
-    mysql_async::prelude::Queryable::query_drop(&mut blocker, "START TRANSACTION; SELECT * FROM t WHERE id = 1 FOR UPDATE").await.expect("block");
+    mysql_async::prelude::Queryable::query_drop(&mut blocker, "START TRANSACTION; SELECT * FROM t WHERE id = 1 FOR UPDATE")
+        .await
+        .expect("block");
     handle.control(Controls { approved: true, lock_timeout: Duration::from_secs(1), ..manual() });
-    let s = until(&handle, "an attempt fails or is not made", |s| s.cut_over.last_failure.is_some() || s.cut_over.blocked_by.is_some()).await;
+    let s =
+        until(&handle, "an attempt fails or is not made", |s| s.cut_over.last_failure.is_some() || s.cut_over.blocked_by.is_some()).await;
     assert!(s.cut_over.locked.is_none_or(|l| l < Duration::from_millis(1500)), "clients waited {:?}", s.cut_over.locked);
     handle.control(manual());
     mysql_async::prelude::Queryable::query_drop(&mut blocker, "ROLLBACK").await.expect("unblock");
@@ -87,7 +90,10 @@ async fn pausing_releases_connections_and_resuming_repeats_little() {
     handle.control(Controls { paused: true, ..slow() });
     let s = until(&handle, "it is paused", |s| s.phase == Phase::Paused).await;
     let copied = s.progress.rows_copied;
-    let sessions = format!("SELECT COUNT(*) FROM performance_schema.session_connect_attrs a JOIN performance_schema.threads t ON t.PROCESSLIST_ID = a.PROCESSLIST_ID WHERE a.ATTR_VALUE = 'theseus' AND t.PROCESSLIST_DB = '{}'", db.name);
+    let sessions = format!(
+        "SELECT COUNT(*) FROM performance_schema.session_connect_attrs a JOIN performance_schema.threads t ON t.PROCESSLIST_ID = a.PROCESSLIST_ID WHERE a.ATTR_VALUE = 'theseus' AND t.PROCESSLIST_DB = '{}'",
+        db.name
+    );
     assert_eq!(db.value::<u64>(&sessions).await, 0);
     db.run("UPDATE t SET b = 'while paused' WHERE id <= 100").await;
     handle.control(slow());

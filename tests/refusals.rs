@@ -137,7 +137,9 @@ async fn data_that_does_not_fit_fails_without_showing_it() {
     let mut db = Db::new("nofit").await;
     db.run("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(50), b INT)").await;
     db.run("INSERT INTO t VALUES (1, 'topsecretvalue', 70000), (2, NULL, 1)").await;
-    for (alter, column) in [("MODIFY a INT", "a"), ("MODIFY a VARCHAR(3)", "a"), ("MODIFY b SMALLINT", "b"), ("MODIFY a VARCHAR(50) NOT NULL", "a")] {
+    for (alter, column) in
+        [("MODIFY a INT", "a"), ("MODIFY a VARCHAR(3)", "a"), ("MODIFY b SMALLINT", "b"), ("MODIFY a VARCHAR(50) NOT NULL", "a")]
+    {
         match migrate(db.spec("t", alter), controls()).await {
             Outcome::Failed { reason, message } => {
                 assert_eq!(reason, Reason::DataDoesNotFit, "{alter}: {message}");

@@ -1,9 +1,9 @@
 //! What the log does not say in rows (rule 13), and what others do to the two tables (rule 12).
-mod support;
 #[path = "support/mirror.rs"]
 mod mirror;
 #[path = "support/server.rs"]
 mod server;
+mod support;
 
 use mirror::Mirror;
 use mysql_async::Conn;
@@ -30,7 +30,10 @@ async fn ten_rows(prefix: &str, url: &str) -> Mirror {
     Mirror::new(
         url,
         prefix,
-        &["CREATE TABLE {t} (id INT PRIMARY KEY, a INT, b VARCHAR(100))", "INSERT INTO {t} WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 10) SELECT i, i, 'x' FROM i"],
+        &[
+            "CREATE TABLE {t} (id INT PRIMARY KEY, a INT, b VARCHAR(100))",
+            "INSERT INTO {t} WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 10) SELECT i, i, 'x' FROM i",
+        ],
     )
     .await
 }
@@ -105,7 +108,11 @@ async fn transactions_prepared_during_a_migration() {
     let (mut one, mut two, mut three, mut four) =
         (mirror.db.connect().await, mirror.db.connect().await, mirror.db.connect().await, mirror.db.connect().await);
     let (x1, x2, x3, x4) = (xid("one"), xid("two"), xid("three"), format!("X'00ff27', X'5c', {}", fastrand::i32(1..)));
-    run(&mut one, &format!("XA START {x1}; UPDATE t SET a = 11 WHERE id = 1; INSERT INTO t VALUES (11, 11, 'xa'); XA END {x1}; XA PREPARE {x1}")).await;
+    run(
+        &mut one,
+        &format!("XA START {x1}; UPDATE t SET a = 11 WHERE id = 1; INSERT INTO t VALUES (11, 11, 'xa'); XA END {x1}; XA PREPARE {x1}"),
+    )
+    .await;
     run(&mut two, &format!("XA START {x2}; DELETE FROM t WHERE id = 2; XA END {x2}; XA PREPARE {x2}")).await;
     run(&mut three, &format!("XA START {x3}; UPDATE t SET a = 33 WHERE id = 3; XA END {x3}; XA COMMIT {x3} ONE PHASE")).await;
     handle.control(manual());
@@ -135,7 +142,11 @@ async fn a_restart_between_prepare_and_commit() {
         gate(&handle).await;
         let x = xid("restart");
         let mut holder = mirror.db.connect().await;
-        run(&mut holder, &format!("XA START {x}; UPDATE t SET a = 50 WHERE id = 5; DELETE FROM t WHERE id = 6; XA END {x}; XA PREPARE {x}")).await;
+        run(
+            &mut holder,
+            &format!("XA START {x}; UPDATE t SET a = 50 WHERE id = 5; DELETE FROM t WHERE id = 6; XA END {x}; XA PREPARE {x}"),
+        )
+        .await;
         mirror.change(&["UPDATE {t} SET b = 'y' WHERE id > 6"]).await;
         // Several checkpoints, which must not pass the prepared transaction.
         let applied = until(&handle, "later changes are applied", |s| s.progress.changes_applied >= 6).await.progress.changes_applied;
@@ -187,7 +198,9 @@ async fn statements_in_every_frame() {
     ];
     let with = Server::start(&["--secure-file-priv="]);
     let without = Server::start(&["--secure-file-priv=", "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
-    for (url, mixed, moment) in [(&with.url, &[][..], "ahead"), (&with.url, &[], "behind"), (&without.url, &mixed, "ahead"), (&without.url, &mixed, "behind")] {
+    for (url, mixed, moment) in
+        [(&with.url, &[][..], "ahead"), (&with.url, &[], "behind"), (&without.url, &mixed, "ahead"), (&without.url, &mixed, "behind")]
+    {
         let mut mirror = ten_rows("frames", url).await;
         mirror.db.run("CREATE TABLE plain (id INT) ENGINE=MyISAM").await;
         let handle = theseus::engine::start(mirror.db.spec("t", ALTER), if moment == "ahead" { throttled() } else { manual() });
@@ -258,7 +271,10 @@ async fn ddl_by_others_is_never_swapped_away() {
         (plain, "CREATE TABLE child (id INT PRIMARY KEY, CONSTRAINT c FOREIGN KEY (id) REFERENCES t (id))"),
         (parts, "ALTER TABLE t TRUNCATE PARTITION p0"),
         (parts, "ALTER TABLE t DROP PARTITION p0"),
-        (parts, "ALTER TABLE t REORGANIZE PARTITION p2 INTO (PARTITION p2 VALUES LESS THAN (20000), PARTITION p3 VALUES LESS THAN MAXVALUE)"),
+        (
+            parts,
+            "ALTER TABLE t REORGANIZE PARTITION p2 INTO (PARTITION p2 VALUES LESS THAN (20000), PARTITION p3 VALUES LESS THAN MAXVALUE)",
+        ),
         (parts, "CREATE TABLE x (id INT PRIMARY KEY, a INT, b VARCHAR(100)); ALTER TABLE t EXCHANGE PARTITION p0 WITH TABLE x"),
         (parts, "TRUNCATE TABLE t"),
     ];
@@ -267,20 +283,27 @@ async fn ddl_by_others_is_never_swapped_away() {
             let mut db = Db::new("ddl").await;
             db.run(create).await;
             db.run("SET SESSION cte_max_recursion_depth = 100000").await;
-            db.run("INSERT INTO t WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 8000) SELECT i, i, 'x' FROM i").await;
+            db.run("INSERT INTO t WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 8000) SELECT i, i, 'x' FROM i")
+                .await;
             let slow = Controls { target_chunk_time: Duration::from_millis(10), nice_ratio_percent: 500, ..manual() };
-            let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT, ADD c INT"), if moment == "gate" { manual() } else { slow.clone() });
+            let handle =
+                theseus::engine::start(db.spec("t", "MODIFY a BIGINT, ADD c INT"), if moment == "gate" { manual() } else { slow.clone() });
             if moment == "gate" {
                 gate(&handle).await;
             } else {
                 until(&handle, "rows are copied", |s| s.progress.rows_copied > 0).await;
             }
             db.run(ddl).await;
-            let left = db.rows("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't'").await.len();
+            let left = db
+                .rows("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't'")
+                .await
+                .len();
             let definition = if left == 1 { db.definition("t").await } else { String::new() };
             handle.control(controls());
             match join(handle).await {
-                Outcome::Failed { reason: Reason::DefinitionChanged | Reason::TableNotFound, message } => assert!(message.contains("t"), "{message}"),
+                Outcome::Failed { reason: Reason::DefinitionChanged | Reason::TableNotFound, message } => {
+                    assert!(message.contains("t"), "{message}")
+                }
                 outcome => panic!("{moment}: {ddl}: {outcome:?}"),
             }
             if left == 1 {
@@ -344,9 +367,14 @@ async fn ddl_that_waits_beside_the_cut_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_to_the_ghost_by_others_are_seen() {
     let zip = "SET SESSION binlog_transaction_compression=ON; UPDATE _t_gho SET b = 'zip' WHERE id = 3";
-    for sql in
-        ["UPDATE _t_gho SET b = 'damaged' WHERE id = 3", "DELETE FROM _t_gho", "INSERT INTO _t_gho (id) VALUES (1000)", zip, "TRUNCATE TABLE _t_gho", "ALTER TABLE _t_gho DROP COLUMN b"]
-    {
+    for sql in [
+        "UPDATE _t_gho SET b = 'damaged' WHERE id = 3",
+        "DELETE FROM _t_gho",
+        "INSERT INTO _t_gho (id) VALUES (1000)",
+        zip,
+        "TRUNCATE TABLE _t_gho",
+        "ALTER TABLE _t_gho DROP COLUMN b",
+    ] {
         for restart in [false, true] {
             let mut mirror = ten_rows("ghost", &mysql_url()).await;
             let spec = mirror.db.spec("t", ALTER);

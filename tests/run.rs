@@ -150,7 +150,10 @@ async fn a_run_ends_with_a_summary_and_leaves_nothing() {
     let output = file.run(&[]).await;
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(code(&output), 0, "{out}\n{err}");
-    assert!(out.contains("Succeeded: ") && out.contains(&format!("{ROWS} copied")) && out.contains("locked") && out.contains("Copy: "), "{out}");
+    assert!(
+        out.contains("Succeeded: ") && out.contains(&format!("{ROWS} copied")) && out.contains("locked") && out.contains("Copy: "),
+        "{out}"
+    );
     assert!(out.contains("old table  dropped"), "{out}");
     assert_eq!(err, "", "nothing went wrong");
     assert_eq!(db.tables().await, ["t"]);
@@ -180,11 +183,27 @@ async fn the_old_table_is_kept_until_it_is_dropped_on_request() {
     db.drop().await;
 }
 
+/// A change that the server makes itself leaves nothing, whatever the retention: the next change of the table is not in its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_change_leaves_nothing() {
+    let mut db = table("run_native").await;
+    for alter in ["ADD c INT", "ADD d INT", "COMMENT = 'x'", "COMMENT = 'x'"] {
+        let file = File::new(&db, "t", alter).replace("retention: 0s", "retention: 24h").replace("algorithm: Copy", "algorithm: Auto");
+        let output = file.run(&[]).await;
+        assert_eq!(code(&output), 0, "{alter}: {}{}", text(&output.stdout), text(&output.stderr));
+        assert!(!text(&output.stdout).contains("old table"), "{alter}: {}", text(&output.stdout));
+        assert_eq!(db.tables().await, ["t"], "{alter}");
+    }
+    db.drop().await;
+}
+
 /// Refused: 2, the reason, nothing left. Failed: 1, the reason; what is left goes with --cancel, which ends with 3.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusal_failure_and_cancellation_have_their_codes() {
     let mut db = table("run_codes").await;
-    for (table, alter, reason) in [("absent", "ADD c INT", "TableNotFound"), ("t", "ADD a INT", "AlterRejected"), ("t", "RENAME TO u", "AlterNotSupported")] {
+    for (table, alter, reason) in
+        [("absent", "ADD c INT", "TableNotFound"), ("t", "ADD a INT", "AlterRejected"), ("t", "RENAME TO u", "AlterNotSupported")]
+    {
         let output = File::new(&db, table, alter).run(&[]).await;
         assert_eq!(code(&output), 2, "{alter}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(&format!("Refused ({reason})")), "{}", text(&output.stderr));
@@ -322,7 +341,8 @@ async fn bad_files_are_refused_by_the_path_of_the_field() {
 async fn credentials_come_from_where_nobody_sees_them() {
     let mut db = table("run_login").await;
     let server = address(&db.url);
-    let bare = File::new(&db, "t", "ADD c INT").replace("serverRef: {name: server}", &format!("host: '{}', port: {}", server.host, server.port));
+    let bare =
+        File::new(&db, "t", "ADD c INT").replace("serverRef: {name: server}", &format!("host: '{}', port: {}", server.host, server.port));
     let only = File { text: bare.text.split("---\n").last().expect("the migration").to_owned(), ..bare };
     let args = ["--dry-run", "--user", &server.username];
     // The variable.

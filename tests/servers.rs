@@ -1,9 +1,9 @@
 //! Settings of the server that change what the log holds or what a session means: each with rows copied and changed, compared with a native ALTER.
-mod support;
 #[path = "support/mirror.rs"]
 mod mirror;
 #[path = "support/server.rs"]
 mod server;
+mod support;
 
 use mirror::Mirror;
 use mysql_async::prelude::Queryable;
@@ -37,7 +37,9 @@ fn changes(round: u32) -> Vec<String> {
         format!("INSERT INTO {{t}} (n) VALUES ({p}), (-{p})"),
         format!("REPLACE INTO {{t}} (id, kind, n) SELECT id, kind, -5 FROM {{t}} s WHERE id % 101 = {p}"),
         format!("INSERT INTO {{t}} (id, kind, n) VALUES (2, 'bbb', 1), ({p}, 'odd', 1) ON DUPLICATE KEY UPDATE n = n + 100"),
-        format!("START TRANSACTION; UPDATE {{t}} SET n = 7 WHERE id % 61 = {p}; SAVEPOINT s; DELETE FROM {{t}} WHERE id % 59 = {p}; ROLLBACK TO s; UPDATE {{t}} SET d = '2000-01-01' WHERE id % 47 = {p}; COMMIT"),
+        format!(
+            "START TRANSACTION; UPDATE {{t}} SET n = 7 WHERE id % 61 = {p}; SAVEPOINT s; DELETE FROM {{t}} WHERE id % 59 = {p}; ROLLBACK TO s; UPDATE {{t}} SET d = '2000-01-01' WHERE id % 47 = {p}; COMMIT"
+        ),
         format!("START TRANSACTION; DELETE FROM {{t}} WHERE id % 7 = {p}; ROLLBACK"),
     ]
 }
@@ -73,7 +75,16 @@ async fn row_images_compression_checksums_and_small_files() {
     proven(url, "noblob_zip").await;
     set(url, &["binlog_row_image=FULL", "binlog_order_commits=OFF"]).await;
     proven(url, "full_zip_unordered").await;
-    set(url, &["binlog_transaction_compression=OFF", "binlog_row_value_options=''", "binlog_row_metadata=FULL", "binlog_rows_query_log_events=ON"]).await;
+    set(
+        url,
+        &[
+            "binlog_transaction_compression=OFF",
+            "binlog_row_value_options=''",
+            "binlog_row_metadata=FULL",
+            "binlog_rows_query_log_events=ON",
+        ],
+    )
+    .await;
     proven(url, "full_unordered").await;
 }
 
@@ -112,7 +123,10 @@ async fn summer_time(url: &str) {
     mirror
         .migrate(
             "MODIFY dt DATETIME(3), ADD c INT",
-            &["UPDATE {t} SET ts = '2024-10-27 02:45:00' WHERE id = 2", "INSERT INTO {t} VALUES ('2024-07-01 12:00:00', 3, '2024-01-01', NULL)"],
+            &[
+                "UPDATE {t} SET ts = '2024-10-27 02:45:00' WHERE id = 2",
+                "INSERT INTO {t} VALUES ('2024-07-01 12:00:00', 3, '2024-01-01', NULL)",
+            ],
             &[],
             &[
                 "UPDATE {t} SET at = '2024-10-27 02:45:00' WHERE id = 3",
@@ -202,7 +216,9 @@ async fn a_rotated_log_on_a_quiet_server_is_caught_up_with() {
         // Until the engine has looked at the end of the log again.
         tokio::time::sleep(Duration::from_secs(4)).await;
         handle.control(Controls { approved: true, ..manual });
-        let outcome = tokio::time::timeout(Duration::from_secs(10), join(handle)).await.expect("the cut-over does not wait for somebody else's transaction");
+        let outcome = tokio::time::timeout(Duration::from_secs(10), join(handle))
+            .await
+            .expect("the cut-over does not wait for somebody else's transaction");
         assert_eq!(outcome, Outcome::Succeeded, "{gtid}");
         db.drop().await;
     }
@@ -212,7 +228,12 @@ async fn a_rotated_log_on_a_quiet_server_is_caught_up_with() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_in_lower_case() {
     let server = Server::start(&["--lower-case-table-names=1"]);
-    let mut mirror = Mirror::new(&server.url, "lower", &["CREATE TABLE {t} (Id INT PRIMARY KEY, N INT)", "INSERT INTO {t} VALUES (1, 1), (2, 2), (3, 3)"]).await;
+    let mut mirror = Mirror::new(
+        &server.url,
+        "lower",
+        &["CREATE TABLE {t} (Id INT PRIMARY KEY, N INT)", "INSERT INTO {t} VALUES (1, 1), (2, 2), (3, 3)"],
+    )
+    .await;
     let mut spec = mirror.db.spec("T", "MODIFY n BIGINT, ADD C INT");
     spec.database = spec.database.to_uppercase();
     let manual = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };

@@ -243,7 +243,8 @@ async fn load_holds_fails_or_sends_to_sleep() {
     table(&mut db).await;
     let limits = Limits { max_load: load(5), ..unlimited() };
     let handle = copying(&db, limits.clone()).await;
-    let connected: (String, u64) = db.conn.query_first("SHOW GLOBAL STATUS LIKE 'Threads_connected'").await.expect("status").expect("a row");
+    let connected: (String, u64) =
+        db.conn.query_first("SHOW GLOBAL STATUS LIKE 'Threads_connected'").await.expect("status").expect("a row");
     assert!(connected.1 > 5, "the engine has {} connections", connected.1);
     assert_eq!(until(&handle, "a look", |_| true).await.throttle, None);
     let others = crowd(&server, 10).await;
@@ -294,8 +295,12 @@ async fn load_holds_fails_or_sends_to_sleep() {
     // criticalLoad: Hibernate. Not even changes are applied.
     let mut db = Db::on(&server.url, "hibernate").await;
     table(&mut db).await;
-    let limits =
-        Limits { critical_load: load(5), critical_load_action: CriticalLoadAction::Hibernate, hibernation: Duration::from_secs(2), ..unlimited() };
+    let limits = Limits {
+        critical_load: load(5),
+        critical_load_action: CriticalLoadAction::Hibernate,
+        hibernation: Duration::from_secs(2),
+        ..unlimited()
+    };
     let handle = copying(&db, limits).await;
     let others = crowd(&server, 10).await;
     held(&handle, "CriticalLoad", "nothing is written until it has been lower for 2 s").await;

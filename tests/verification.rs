@@ -38,7 +38,8 @@ const DAMAGES: &[Damage] = &[
 ];
 
 /// Both for columns that are compared by an expression and for those that go through a temporary table.
-const ALTERS: &[&str] = &["MODIFY a BIGINT NOT NULL, MODIFY b VARCHAR(60) CHARACTER SET utf8mb4", "MODIFY a VARCHAR(20) NOT NULL, MODIFY e VARCHAR(5)"];
+const ALTERS: &[&str] =
+    &["MODIFY a BIGINT NOT NULL, MODIFY b VARCHAR(60) CHARACTER SET utf8mb4", "MODIFY a VARCHAR(20) NOT NULL, MODIFY e VARCHAR(5)"];
 
 /// Damage done behind the log's back at the closed gate: the next pass finds and repairs it.
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +55,8 @@ async fn silent_damage_is_found_and_repaired_before_the_swap() {
             }
         }
         db.run("SET SESSION sql_log_bin = 1").await;
-        let s = until(&handle, "all of it is found", |s| s.verification.as_ref().is_some_and(|v| v.rows_repaired >= DAMAGES.len() as u64)).await;
+        let s = until(&handle, "all of it is found", |s| s.verification.as_ref().is_some_and(|v| v.rows_repaired >= DAMAGES.len() as u64))
+            .await;
         assert_eq!(s.verification.map(|v| v.rows_repaired), Some(DAMAGES.len() as u64), "and nothing else");
         assert_eq!(s.phase, Phase::AwaitingCutOver);
         let expected = db.rows("SELECT id, CAST(a AS CHAR), CONVERT(b USING utf8mb4), d, f, j, CAST(e AS CHAR) FROM t ORDER BY id").await;
@@ -96,7 +98,10 @@ async fn a_difference_that_comes_back_fails_with_key_and_column() {
     // A ghost that is wrong whatever is written to it.
     let mut other = db.connect().await;
     other.query_drop("SET SESSION sql_log_bin = 0").await.expect("no log");
-    other.query_drop("CREATE TRIGGER spoil BEFORE INSERT ON _t_gho FOR EACH ROW SET NEW.a = IF(NEW.id = 33, -33, NEW.a)").await.expect("a trigger");
+    other
+        .query_drop("CREATE TRIGGER spoil BEFORE INSERT ON _t_gho FOR EACH ROW SET NEW.a = IF(NEW.id = 33, -33, NEW.a)")
+        .await
+        .expect("a trigger");
     db.run("UPDATE t SET f = 0.5 WHERE id = 33").await;
     match join(handle).await {
         Outcome::Failed { reason: Reason::VerificationFailed, message } => {
@@ -121,7 +126,9 @@ async fn a_busy_table_is_never_blamed() {
             let mut i = 0_u32;
             while !stop.load(Ordering::Relaxed) {
                 i += 1;
-                conn.query_drop(format!("UPDATE t SET a = a + 1 WHERE id IN ({}, {})", 1 + n, 1 + (i * 7 + n) % 3000)).await.expect("update");
+                conn.query_drop(format!("UPDATE t SET a = a + 1 WHERE id IN ({}, {})", 1 + n, 1 + (i * 7 + n) % 3000))
+                    .await
+                    .expect("update");
             }
         }));
     }

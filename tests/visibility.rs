@@ -20,8 +20,11 @@ use theseus::mysql::Session;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-const OPTIONS: &[&str] =
-    &["--plugin-load-add=semisync_source.so", "--loose-rpl-semi-sync-source-wait-point=AFTER_SYNC", "--loose-rpl-semi-sync-source-timeout=2000"];
+const OPTIONS: &[&str] = &[
+    "--plugin-load-add=semisync_source.so",
+    "--loose-rpl-semi-sync-source-wait-point=AFTER_SYNC",
+    "--loose-rpl-semi-sync-source-timeout=2000",
+];
 
 /// Holds the next commits between log and engine for two seconds.
 async fn hold_commits(db: &mut Db) {
@@ -47,17 +50,22 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
     let m = ready.migration;
     let inbox = Arc::new(Inbox::new(ready.safe.point(), 1 << 20));
     let cancel = CancellationToken::new();
-    let streamer = Streamer::open(&spec.server, ready.start, &ready.safe.position, watched(&m, 0).expect("a key"), Arc::clone(&inbox)).await.expect("a stream");
+    let streamer = Streamer::open(&spec.server, ready.start, &ready.safe.position, watched(&m, 0).expect("a key"), Arc::clone(&inbox))
+        .await
+        .expect("a stream");
     let stream = tokio::spawn(streamer.run(cancel.clone()));
     let board = Arc::new(Mutex::new(ready.board));
     let records = Arc::new(Mutex::new(Vec::new()));
     let mut applier =
-        Applier::open(Arc::clone(&m), Arc::clone(&inbox), Arc::clone(&board), Arc::clone(&records), 1, ready.safe.point(), &[], 0).await.expect("an applier");
+        Applier::open(Arc::clone(&m), Arc::clone(&inbox), Arc::clone(&board), Arc::clone(&records), 1, ready.safe.point(), &[], 0)
+            .await
+            .expect("an applier");
     let (_flushed, flushed) = watch::channel(applier.total());
     let (_controls, control_levels) = watch::channel(controls());
     let (_allowed, allowed) = watch::channel(1);
     let (_decided, decided) = watch::channel(Decision::free());
-    let copier = Arc::new(Copier::new(Arc::clone(&m), board, Arc::clone(&inbox), flushed, control_levels, allowed, decided, publisher, records));
+    let copier =
+        Arc::new(Copier::new(Arc::clone(&m), board, Arc::clone(&inbox), flushed, control_levels, allowed, decided, publisher, records));
     copier.worker(0, cancel.clone()).await.expect("the rows are copied");
     applier.cycle().await.expect("a cycle");
 
@@ -88,14 +96,19 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
 #[tokio::test(flavor = "multi_thread")]
 async fn a_received_change_is_read_only_behind_the_barrier() {
     let server = PrivateServer::start(OPTIONS).await;
-    assert_eq!(ghost_after_a_cycle(&server, Visibility::Unchecked, true).await, 0, "without the barrier the past is read and the change is lost");
+    assert_eq!(
+        ghost_after_a_cycle(&server, Visibility::Unchecked, true).await,
+        0,
+        "without the barrier the past is read and the change is lost"
+    );
     assert_eq!(ghost_after_a_cycle(&server, Visibility::Gtids, true).await, 1);
     assert_eq!(ghost_after_a_cycle(&server, Visibility::Marker, true).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_gtids_and_ordered_commits_row_locks_are_the_barrier() {
-    let options: Vec<&str> = OPTIONS.iter().copied().chain(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF", "--binlog-order-commits=OFF"]).collect();
+    let options: Vec<&str> =
+        OPTIONS.iter().copied().chain(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF", "--binlog-order-commits=OFF"]).collect();
     let server = PrivateServer::start(&options).await;
     assert_eq!(ghost_after_a_cycle(&server, Visibility::Unchecked, false).await, 0);
     assert_eq!(ghost_after_a_cycle(&server, Visibility::RowLocks, false).await, 1);
@@ -122,12 +135,15 @@ async fn nothing_is_lost_when_commits_are_held() {
     hold_commits(&mut db).await;
     let mut last = db.connect().await;
     let held = tokio::spawn(async move {
-        mysql_async::prelude::Queryable::query_drop(&mut last, "UPDATE t SET v = v + 4 WHERE id BETWEEN 400 AND 900").await.expect("update");
+        mysql_async::prelude::Queryable::query_drop(&mut last, "UPDATE t SET v = v + 4 WHERE id BETWEEN 400 AND 900")
+            .await
+            .expect("update");
     });
     handle.control(Controls { approved: true, ..manual });
     assert_eq!(join(handle).await, Outcome::Succeeded);
     held.await.expect("joined");
-    let wrong = "SELECT COUNT(*) FROM t WHERE v <> IF(id <= 300, 1, 0) + IF(id BETWEEN 200 AND 500, 2, 0) + IF(id BETWEEN 400 AND 900, 4, 0)";
+    let wrong =
+        "SELECT COUNT(*) FROM t WHERE v <> IF(id <= 300, 1, 0) + IF(id BETWEEN 200 AND 500, 2, 0) + IF(id BETWEEN 400 AND 900, 4, 0)";
     assert_eq!(db.value::<u64>(wrong).await, 0);
     db.drop().await;
 }

@@ -69,7 +69,14 @@ fn print(text: &str) {
 }
 
 fn text(spec: &MigrationSpec, report: &Report) -> String {
-    let mut text = format!("{} on {}:{}\nALTER TABLE {} {}\n\n", spec.display_name, spec.server.host, spec.server.port, quote::qualified(&spec.database, &spec.table), spec.alter);
+    let mut text = format!(
+        "{} on {}:{}\nALTER TABLE {} {}\n\n",
+        spec.display_name,
+        spec.server.host,
+        spec.server.port,
+        quote::qualified(&spec.database, &spec.table),
+        spec.alter
+    );
     for finding in &report.findings {
         let _ = writeln!(text, "{:<8} {} [{}]\n         {}", finding.severity.as_str(), finding.reason, finding.object, finding.message);
         if !finding.advice.is_empty() {

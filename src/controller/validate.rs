@@ -4,11 +4,15 @@ use super::dereference::Server;
 use crate::api::annotations::Intents;
 use crate::api::duration::KubeDuration;
 use crate::api::schema_migration::{
-    Algorithm as ApiAlgorithm, CriticalLoadAction as ApiCriticalLoadAction, CutOverPolicy as ApiCutOverPolicy, DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy,
-    Mode as ApiMode, ReplicaDiscovery, SchemaMigrationSpec, ThrottleSpec,
+    Algorithm as ApiAlgorithm, CriticalLoadAction as ApiCriticalLoadAction, CutOverPolicy as ApiCutOverPolicy,
+    DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, Mode as ApiMode, ReplicaDiscovery, SchemaMigrationSpec,
+    ThrottleSpec,
 };
 use crate::engine::reason::Reason;
-use crate::engine::spec::{Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, Replicas, VerifyPolicy};
+use crate::engine::spec::{
+    Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, Replicas,
+    VerifyPolicy,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -145,7 +149,9 @@ fn load(field: &str, limits: &BTreeMap<String, i64>) -> Result<BTreeMap<String, 
         .iter()
         .map(|(name, limit)| match u64::try_from(*limit) {
             Ok(limit) if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => Ok((name.clone(), limit)),
-            _ => Err(Invalid::spec(format!("{field} must have names of status variables with numbers from 0 upwards; it has {name:?}: {limit}"))),
+            _ => Err(Invalid::spec(format!(
+                "{field} must have names of status variables with numbers from 0 upwards; it has {name:?}: {limit}"
+            ))),
         })
         .collect()
 }

@@ -143,7 +143,7 @@ impl Applier {
         // Sorting gives the batches locality in the ghost's index; for keys that only the server compares it is harmless.
         keys.sort_unstable();
         keys.dedup();
-        let mut cycle = Cycle { taken: keys.len(), notice: taken.notice.clone(), ..Cycle::default() };
+        let mut cycle = Cycle { taken: keys.len(), notice: taken.notice, ..Cycle::default() };
         if !keys.is_empty() {
             let m = Arc::clone(&self.migration);
             m.barrier(&mut self.sessions[0], &taken.fresh).await?;
@@ -416,5 +416,8 @@ async fn reconcile_patiently(m: &Migration, session: &mut Session, batch: &[Key]
             Err(BatchError::Over(error)) => return Err(error),
         }
     }
-    Err(EngineError::transient(Reason::DuplicateKey, "rows keep exchanging a unique value faster than they can be reconciled; they are tried again"))
+    Err(EngineError::transient(
+        Reason::DuplicateKey,
+        "rows keep exchanging a unique value faster than they can be reconciled; they are tried again",
+    ))
 }

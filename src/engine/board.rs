@@ -93,6 +93,7 @@ impl Board {
     }
 
     /// What to dispatch next. A hole is in flight from now on.
+    #[allow(clippy::should_implement_trait, reason = "a board is no iterator: what is next depends on what is dispatched")]
     pub fn next(&mut self) -> Next {
         if let Some((id, range)) = self.holes.pop_front() {
             self.in_flight.insert(id.first, range.clone());

@@ -10,12 +10,12 @@
 //!
 //! The table's comment says whose it is, so that a person who finds it knows, and so that nobody else's table is ever taken for ours.
 
+use super::board::ChunkId;
 use super::error::EngineError;
 use super::inbox::StreamPoint;
 use super::reason::Reason;
 use crate::mysql::session::SHORT;
 use crate::mysql::{BinlogPosition, GtidSet, MySqlError, Session};
-use super::board::ChunkId;
 use crate::sql::key::KeyRange;
 use crate::sql::quote;
 use serde::{Deserialize, Serialize};
@@ -168,7 +168,10 @@ impl StateTable {
             .run(
                 "write the state table",
                 SHORT,
-                &format!("INSERT INTO {t} (kind, id, value) VALUES ('owner', 0, '{epoch}'), ('migration', 0, {})", quote::string(&json(record)?)),
+                &format!(
+                    "INSERT INTO {t} (kind, id, value) VALUES ('owner', 0, '{epoch}'), ('migration', 0, {})",
+                    quote::string(&json(record)?)
+                ),
             )
             .await?;
         Ok(epoch)
@@ -195,20 +198,25 @@ impl StateTable {
         if comment != COMMENT {
             return Err(self.unreadable("it was written by another version of theseus"));
         }
-        let rows: Vec<(String, u64, String)> =
-            session.rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified)).await?;
+        let rows: Vec<(String, u64, String)> = session
+            .rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified))
+            .await?;
         let (mut record, mut safe, mut chunks, mut epoch) = (None, None, Vec::new(), None);
         for (kind, id, value) in rows {
             match kind.as_str() {
                 "owner" => epoch = value.parse().ok(),
                 "migration" => record = Some(parse::<Record>(&value).ok_or_else(|| self.unreadable("its record is not readable"))?),
                 "position" => safe = Some(parse::<SafePosition>(&value).ok_or_else(|| self.unreadable("its position is not readable"))?),
-                "chunk" => chunks.push((id, parse::<ChunkRecord>(&value).ok_or_else(|| self.unreadable("a chunk record is not readable"))?)),
+                "chunk" => {
+                    chunks.push((id, parse::<ChunkRecord>(&value).ok_or_else(|| self.unreadable("a chunk record is not readable"))?))
+                }
                 _ => {}
             }
         }
         match (record, epoch) {
-            (Some(record), Some(epoch)) if record.version == VERSION => Ok(Some(Stored { record, safe: safe.unwrap_or_default(), chunks, epoch })),
+            (Some(record), Some(epoch)) if record.version == VERSION => {
+                Ok(Some(Stored { record, safe: safe.unwrap_or_default(), chunks, epoch }))
+            }
             (Some(_), Some(_)) => Err(self.unreadable("it was written by another version of theseus")),
             // The engine died between making the table and its first row: it describes no work, and its comment says that it is ours.
             (None, None) if chunks.is_empty() => {
@@ -228,7 +236,10 @@ impl StateTable {
     fn unreadable(&self, why: &str) -> EngineError {
         EngineError::terminal(
             Reason::StateNotReadable,
-            &format!("the state table {} cannot be used: {why}. The original table is untouched; drop the ghost and state tables to start anew", self.qualified),
+            &format!(
+                "the state table {} cannot be used: {why}. The original table is untouched; drop the ghost and state tables to start anew",
+                self.qualified
+            ),
         )
     }
 
@@ -238,7 +249,13 @@ impl StateTable {
     /// The server's.
     pub async fn take_over(&self, session: &mut Session) -> Result<u64, EngineError> {
         let t = &self.qualified;
-        session.run("take over the migration", SHORT, &format!("UPDATE {t} SET value = CAST(value AS UNSIGNED) + 1 WHERE kind = 'owner' AND id = 0")).await?;
+        session
+            .run(
+                "take over the migration",
+                SHORT,
+                &format!("UPDATE {t} SET value = CAST(value AS UNSIGNED) + 1 WHERE kind = 'owner' AND id = 0"),
+            )
+            .await?;
         let epoch: Option<String> =
             session.first("take over the migration", SHORT, &format!("SELECT value FROM {t} WHERE kind = 'owner' AND id = 0")).await?;
         epoch.and_then(|e| e.parse().ok()).ok_or_else(|| self.unreadable("the owner row is missing"))
@@ -315,7 +332,9 @@ impl StateTable {
     /// # Errors
     /// The server's.
     pub async fn commit_marker(&self, session: &mut Session) -> Result<(), MySqlError> {
-        session.run("commit a marker", SHORT, &format!("REPLACE INTO {} (kind, id, value) VALUES ('marker', 0, UUID())", self.qualified)).await
+        session
+            .run("commit a marker", SHORT, &format!("REPLACE INTO {} (kind, id, value) VALUES ('marker', 0, UUID())", self.qualified))
+            .await
     }
 
     /// The statement that writes the heartbeat.

@@ -94,7 +94,13 @@ pub async fn choose(
                     return Ok(Choice::Nothing);
                 }
                 let reason = "the server changes only its dictionary".into();
-                return Ok(Choice::Native(Native { algorithm: Algorithm::Instant, suffix: "ALGORITHM=INSTANT", works: false, reason, expected }));
+                return Ok(Choice::Native(Native {
+                    algorithm: Algorithm::Instant,
+                    suffix: "ALGORITHM=INSTANT",
+                    works: false,
+                    reason,
+                    expected,
+                }));
             }
             Err(error) if spec.algorithm == Algorithm::Instant => return Err(refused(spec, "INSTANT", &error)),
             Err(error) => words.push(format!("INSTANT refused: {}", error.message)),
@@ -106,12 +112,20 @@ pub async fn choose(
             let effect = Effect {
                 rebuilt: before.table_id.is_none() || before.table_id != after.table_id,
                 indexed: after.definition.indexes.len() > before.definition.indexes.len()
-                    || after.definition.indexes.iter().any(|i| !before.definition.indexes.iter().any(|b| b.parts == i.parts && b.unique == i.unique)),
+                    || after
+                        .definition
+                        .indexes
+                        .iter()
+                        .any(|i| !before.definition.indexes.iter().any(|b| b.parts == i.parts && b.unique == i.unique)),
             };
             match inplace_allowed(effect, spec.algorithm, original.bytes_estimated, replicas) {
                 Ok(()) => {
                     let works = effect.rebuilt || effect.indexed;
-                    let how = if works { "the server does it in place, without locking" } else { "the server changes only its dictionary, in place" };
+                    let how = if works {
+                        "the server does it in place, without locking"
+                    } else {
+                        "the server changes only its dictionary, in place"
+                    };
                     words.push(how.into());
                     let expected = super::prepare::normalise(&after.show_create)?;
                     return Ok(Choice::Native(Native {

@@ -216,7 +216,8 @@ impl Copier {
             rows.saturating_sub(1)
         );
         let row: Option<mysql_async::Row> = session.first("find the end of a chunk", LONG, &sql).await?;
-        row.map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}")))).transpose()
+        row.map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}"))))
+            .transpose()
     }
 
     /// Copies one range in one transaction; repeats it when it lost against others.
@@ -262,7 +263,8 @@ impl Copier {
         if written.warnings > 0 {
             check_warnings(session).await.map_err(ChunkError::Over)?;
         }
-        let record = m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows: written.rows, last: id.last }).map_err(ChunkError::Over)?;
+        let record =
+            m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows: written.rows, last: id.last }).map_err(ChunkError::Over)?;
         session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await.map_err(ChunkError::of)?;
         Ok(written.rows)
     }
@@ -352,7 +354,9 @@ pub async fn check_warnings(session: &mut Session) -> Result<(), EngineError> {
         if level != "Note" && !DEPRECATIONS.contains(&code) {
             return Err(EngineError::terminal(
                 Reason::DataDoesNotFit,
-                &format!("a row would change its value under the new definition ({code}: {text}). The original table is untouched; the ghost and state tables are kept for a retry"),
+                &format!(
+                    "a row would change its value under the new definition ({code}: {text}). The original table is untouched; the ghost and state tables are kept for a retry"
+                ),
             ));
         }
     }
@@ -370,7 +374,16 @@ mod tests {
     fn chunks_are_steered_to_the_target_time() {
         let target = Duration::from_millis(500);
         // (rows, took in ms) → next size, from 1000 rows
-        for (rows, took, want) in [(1000, 500, 1000), (1000, 1000, 500), (1000, 250, 2000), (1000, 1, 4000), (1000, 60_000, 200), (3, 1, 1000), (3, 5000, 200), (0, 1, 1000)] {
+        for (rows, took, want) in [
+            (1000, 500, 1000),
+            (1000, 1000, 500),
+            (1000, 250, 2000),
+            (1000, 1, 4000),
+            (1000, 60_000, 200),
+            (3, 1, 1000),
+            (3, 5000, 200),
+            (0, 1, 1000),
+        ] {
             let mut sizer = ChunkSizer::new(100);
             sizer.learn(rows, Duration::from_millis(took), target);
             assert_eq!(sizer.rows(), want, "{rows} rows in {took} ms");

@@ -137,7 +137,8 @@ async fn locked(
     deadline: Instant,
     taken: &mut Vec<Key>,
 ) -> Result<(), Stop> {
-    let in_time = |step: &str| if Instant::now() < deadline { Ok(()) } else { Err(Stop::GiveUp(format!("lockTimeout passed while {step}"))) };
+    let in_time =
+        |step: &str| if Instant::now() < deadline { Ok(()) } else { Err(Stop::GiveUp(format!("lockTimeout passed while {step}"))) };
     let (original, ghost) = (m.original_name(), m.ghost_name());
     let statement = format!("LOCK TABLES {original} WRITE, {ghost} WRITE, {} WRITE", m.state.qualified());
     let id = lock.id();
@@ -204,7 +205,9 @@ async fn locked(
         let written = match lock.write("copy the last changed rows", SHORT, &m.copy_keys(batch)).await {
             Ok(written) => written,
             // A duplicate here is left to the next cycle, which can prove it.
-            Err(error) if error.is_duplicate() || error.is_connection() || error.class != crate::mysql::Class::Terminal => return Err(error.into()),
+            Err(error) if error.is_duplicate() || error.is_connection() || error.class != crate::mysql::Class::Terminal => {
+                return Err(error.into());
+            }
             Err(error) => return Err(Stop::Over(error.into())),
         };
         if written.warnings > 0 {
@@ -253,7 +256,9 @@ async fn auto_increment_to_set(m: &Migration, session: &mut Session) -> Result<O
     // Cheaper under the lock than information_schema, and exact: the handler's own counter.
     let mut next = [0, 0];
     for (table, next) in [&m.spec.table, &m.names.ghost].into_iter().zip(&mut next) {
-        let text = inspector::show_create(session, &m.spec.database, table).await.map_err(|e| MySqlError::unexpected("read AUTO_INCREMENT", &e.message))?;
+        let text = inspector::show_create(session, &m.spec.database, table)
+            .await
+            .map_err(|e| MySqlError::unexpected("read AUTO_INCREMENT", &e.message))?;
         *next = create::auto_increment(&text).map_err(|e| MySqlError::unexpected("read AUTO_INCREMENT", &e.to_string()))?.unwrap_or(1);
     }
     let [original, ghost] = next;
@@ -305,7 +310,13 @@ pub fn judge(record: &Record, table_id: Option<u64>, ghost_exists: bool, old_exi
 ///
 /// # Errors
 /// The server's.
-pub async fn outcome(session: &mut Session, database: &str, table: &str, names: &crate::sql::names::TableNames, record: &Record) -> Result<Swap, EngineError> {
+pub async fn outcome(
+    session: &mut Session,
+    database: &str,
+    table: &str,
+    names: &crate::sql::names::TableNames,
+    record: &Record,
+) -> Result<Swap, EngineError> {
     let id = inspector::table_id(session, database, table).await?;
     let ghost = inspector::exists(session, database, &names.ghost).await?;
     let old = inspector::exists(session, database, &names.old).await?;
@@ -319,13 +330,17 @@ pub async fn outcome(session: &mut Session, database: &str, table: &str, names: 
 pub async fn wait_gone(control: &mut Session, id: u32, limit: Duration) -> Result<(), EngineError> {
     let end = Instant::now() + limit;
     loop {
-        let there: Option<u64> =
-            control.first("look for a session", SHORT, &format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id}")).await?;
+        let there: Option<u64> = control
+            .first("look for a session", SHORT, &format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id}"))
+            .await?;
         if there == Some(0) {
             return Ok(());
         }
         if Instant::now() > end {
-            return Err(EngineError::transient(Reason::ConnectionFailed, "the session that was swapping the tables is still at work on the server"));
+            return Err(EngineError::transient(
+                Reason::ConnectionFailed,
+                "the session that was swapping the tables is still at work on the server",
+            ));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

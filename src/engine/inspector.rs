@@ -4,9 +4,9 @@
 
 use super::error::EngineError;
 use super::reason::Reason;
-use crate::mysql::{MySqlError, Session};
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
+use crate::mysql::{MySqlError, Session};
 use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use mysql_async::Value;
@@ -36,19 +36,30 @@ pub struct Inspected {
 pub fn check_server(facts: &ServerFacts) -> Result<(), EngineError> {
     let refuse = |message: String| Err(EngineError::terminal(Reason::ServerNotSupported, &message));
     if facts.mariadb {
-        return refuse(format!("the server is MariaDB ({}), which refuses RENAME TABLE under LOCK TABLES; this version needs MySQL 8.0.13 or later", facts.version_text));
+        return refuse(format!(
+            "the server is MariaDB ({}), which refuses RENAME TABLE under LOCK TABLES; this version needs MySQL 8.0.13 or later",
+            facts.version_text
+        ));
     }
     if facts.version < (8, 0, 13) {
         return refuse(format!("the server is MySQL {}; RENAME TABLE under LOCK TABLES needs 8.0.13 or later", facts.version_text));
     }
     if !facts.log_bin {
-        return refuse("the server writes no binary log (log_bin=OFF), so changes made while rows are copied could not be seen; set log_bin".into());
+        return refuse(
+            "the server writes no binary log (log_bin=OFF), so changes made while rows are copied could not be seen; set log_bin".into(),
+        );
     }
     if facts.binlog_format != "ROW" {
-        return refuse(format!("binlog_format is {}; a migration needs ROW, because other formats do not say which rows changed", facts.binlog_format));
+        return refuse(format!(
+            "binlog_format is {}; a migration needs ROW, because other formats do not say which rows changed",
+            facts.binlog_format
+        ));
     }
     if facts.read_only {
-        return Err(EngineError::terminal(Reason::ReadOnly, "the server is read only (read_only or super_read_only is set): point the migration at the primary"));
+        return Err(EngineError::terminal(
+            Reason::ReadOnly,
+            "the server is read only (read_only or super_read_only is set): point the migration at the primary",
+        ));
     }
     Ok(())
 }
@@ -71,7 +82,10 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
         return Ok(None);
     };
     if kind != "BASE TABLE" {
-        return Err(EngineError::terminal(Reason::TableNotSupported, &format!("{} is a {}, not a table", quote::qualified(database, table), kind.to_lowercase())));
+        return Err(EngineError::terminal(
+            Reason::TableNotSupported,
+            &format!("{} is a {}, not a table", quote::qualified(database, table), kind.to_lowercase()),
+        ));
     }
     let engine = engine.unwrap_or_default();
     if !engine.eq_ignore_ascii_case("InnoDB") {
@@ -101,7 +115,8 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
 /// The server's.
 pub async fn show_create(session: &mut Session, database: &str, table: &str) -> Result<String, EngineError> {
     let what = "read the table's definition";
-    let row: Option<(String, String)> = session.first(what, SHORT, &format!("SHOW CREATE TABLE {}", quote::qualified(database, table))).await?;
+    let row: Option<(String, String)> =
+        session.first(what, SHORT, &format!("SHOW CREATE TABLE {}", quote::qualified(database, table))).await?;
     row.map(|(_, text)| text).ok_or_else(|| EngineError::transient(Reason::ServerError, "SHOW CREATE TABLE gave no row"))
 }
 
@@ -126,7 +141,14 @@ pub async fn exists(session: &mut Session, database: &str, table: &str) -> Resul
 /// A lost connection.
 pub async fn table_id(session: &mut Session, database: &str, table: &str) -> Result<Option<u64>, EngineError> {
     let name = format!("{}/{}", file_name(database), file_name(table));
-    match session.select::<u64>("read the table's id", "SELECT TABLE_ID FROM information_schema.INNODB_TABLES WHERE NAME = ?", vec![Value::from(name)]).await {
+    match session
+        .select::<u64>(
+            "read the table's id",
+            "SELECT TABLE_ID FROM information_schema.INNODB_TABLES WHERE NAME = ?",
+            vec![Value::from(name)],
+        )
+        .await
+    {
         Ok(ids) => Ok(ids.into_iter().next()),
         // Without PROCESS the view is refused (1227); the ids are an additional proof, not a need.
         Err(error) if error.is_connection() => Err(error.into()),
@@ -165,11 +187,16 @@ pub async fn check_relations(session: &mut Session, database: &str, table: &str)
     if !foreign.is_empty() {
         let list: Vec<String> = foreign
             .iter()
-            .map(|(schema, child, name, parent)| format!("{} on {} → {}", quote::identifier(name), quote::qualified(schema, child), quote::identifier(parent)))
+            .map(|(schema, child, name, parent)| {
+                format!("{} on {} → {}", quote::identifier(name), quote::qualified(schema, child), quote::identifier(parent))
+            })
             .collect();
         return Err(EngineError::terminal(
             Reason::ForeignKeys,
-            &format!("{shown} takes part in foreign keys, whose checks and cascades a migration cannot see: {}. Nothing was touched; drop them first, or use a native ALTER", list.join("; ")),
+            &format!(
+                "{shown} takes part in foreign keys, whose checks and cascades a migration cannot see: {}. Nothing was touched; drop them first, or use a native ALTER",
+                list.join("; ")
+            ),
         ));
     }
     let triggers: Vec<String> = session
@@ -182,7 +209,10 @@ pub async fn check_relations(session: &mut Session, database: &str, table: &str)
     if !triggers.is_empty() {
         return Err(EngineError::terminal(
             Reason::Triggers,
-            &format!("{shown} has triggers ({}), which would not move to the new table. Nothing was touched; drop them first", triggers.join(", ")),
+            &format!(
+                "{shown} has triggers ({}), which would not move to the new table. Nothing was touched; drop them first",
+                triggers.join(", ")
+            ),
         ));
     }
     Ok(())
@@ -238,7 +268,8 @@ async fn prepared_on(session: &mut Session, database: &str, table: &str) -> Resu
     if transactions.is_empty() {
         return Err(MySqlError::timeout(what, Duration::from_secs(5)));
     }
-    let ids: Vec<String> = transactions.iter().filter(|(_, thread, _, prepared)| *thread == 0 || *prepared).map(|(id, ..)| id.to_string()).collect();
+    let ids: Vec<String> =
+        transactions.iter().filter(|(_, thread, _, prepared)| *thread == 0 || *prepared).map(|(id, ..)| id.to_string()).collect();
     if ids.is_empty() {
         return Ok(0);
     }
@@ -331,9 +362,8 @@ fn column_type(data_type: &str, type_text: &str, facts: TypeFacts) -> ColumnType
         "set" => ColumnType::Set { labels: labels(type_text) },
         "json" => ColumnType::Json,
         "vector" => ColumnType::Vector,
-        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon" | "geomcollection" | "geometrycollection" => {
-            ColumnType::Geometry
-        }
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon" | "geomcollection"
+        | "geometrycollection" => ColumnType::Geometry,
         other => ColumnType::Other(other.to_owned()),
     }
 }

@@ -19,6 +19,7 @@ const BARRIER_LIMIT: Duration = Duration::from_secs(60);
 
 /// How it is made sure that a read sees what the log has told of (DESIGN 1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is for a test")]
 pub enum Visibility {
     /// Wait until the GTIDs received are in `gtid_executed`: a GTID gets there after its engine commit.
     Gtids,

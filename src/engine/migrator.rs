@@ -9,11 +9,11 @@ use super::checkpoint::{Record, Stage, StateTable};
 use super::copier::Copier;
 use super::cutover::{self, Attempt, Gate, Swap, back_off, definition_changed, gate};
 use super::error::EngineError;
-use super::index_build::{self, Built, Changes};
 use super::inbox::{Inbox, StreamNotice};
+use super::index_build::{self, Built, Changes};
 use super::inspector;
-use super::native;
 use super::migration::Migration;
+use super::native;
 use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
@@ -120,7 +120,11 @@ impl Migrator {
                     tracing::warn!(migration = self.spec.display_name, reason = %error.reason, "{error}; next attempt in {pause:?}");
                     self.publisher.throttle(None);
                     self.publisher.update(|s| {
-                        s.retrying = Some(Retrying { reason: error.reason, message: error.message.clone(), next_attempt: SystemTime::now() + pause });
+                        s.retrying = Some(Retrying {
+                            reason: error.reason,
+                            message: error.message.clone(),
+                            next_attempt: SystemTime::now() + pause,
+                        });
                     });
                     self.wait(Some(pause), &controls).await;
                 }
@@ -191,7 +195,8 @@ impl Migrator {
                 self.publisher.update(|s| {
                     s.validated = true;
                     s.tables = Tables::default();
-                    s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Instant, reason: "nothing to do: the table is as asked for".into() });
+                    s.algorithm =
+                        Some(ChosenAlgorithm { chosen: Algorithm::Instant, reason: "nothing to do: the table is as asked for".into() });
                 });
                 Ok(End::Over(Outcome::Succeeded))
             }
@@ -203,7 +208,11 @@ impl Migrator {
                     }
                     Ok(native::Ended::Interrupted) => Ok(End::Interrupted),
                     Ok(native::Ended::CopyInstead(words)) => {
-                        self.publisher.notice("CopyInstead", false, format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"));
+                        self.publisher.notice(
+                            "CopyInstead",
+                            false,
+                            format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
+                        );
                         prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         self.spec.algorithm = Algorithm::Copy;
                         Ok(End::Interrupted)
@@ -226,7 +235,8 @@ impl Migrator {
                     s.validated = true;
                     s.retrying = None;
                     s.phase = Phase::Copying;
-                    s.algorithm.get_or_insert_with(|| ChosenAlgorithm { chosen: Algorithm::Copy, reason: "as begun by a former engine".into() });
+                    s.algorithm
+                        .get_or_insert_with(|| ChosenAlgorithm { chosen: Algorithm::Copy, reason: "as begun by a former engine".into() });
                 });
                 let cancel = CancellationToken::new();
                 let mut tasks = JoinSet::new();
@@ -282,9 +292,17 @@ impl Migrator {
         let board = Arc::new(Mutex::new(board));
         let records = Arc::new(Mutex::new(Vec::new()));
         let flush_workers = if record.rows_estimated < SMALL_TABLE { 1 } else { FLUSH_WORKERS };
-        let applier =
-            Applier::open(Arc::clone(&migration), Arc::clone(&inbox), Arc::clone(&board), Arc::clone(&records), flush_workers, safe.point(), &chunks, applied)
-                .await?;
+        let applier = Applier::open(
+            Arc::clone(&migration),
+            Arc::clone(&inbox),
+            Arc::clone(&board),
+            Arc::clone(&records),
+            flush_workers,
+            safe.point(),
+            &chunks,
+            applied,
+        )
+        .await?;
         let (flushed_tx, flushed) = watch::channel(applier.total());
         let wanted = {
             let asked = self.controls.borrow().workers;
@@ -348,7 +366,9 @@ impl Migrator {
             run.applier.checkpoint(true).await?;
         }
         match result {
-            Err(error) if run.swap_announced && error.reason == Reason::OutcomeUnknown => Ok(End::Over(Outcome::Unknown { message: self.unknown() })),
+            Err(error) if run.swap_announced && error.reason == Reason::OutcomeUnknown => {
+                Ok(End::Over(Outcome::Unknown { message: self.unknown() }))
+            }
             Err(error) => {
                 if restart_needed(error.reason) {
                     run.forget().await;
@@ -362,7 +382,10 @@ impl Migrator {
 
 /// After these the ghost cannot be trusted or continued: a retry must start anew.
 fn restart_needed(reason: Reason) -> bool {
-    matches!(reason, Reason::DefinitionChanged | Reason::BinlogPurged | Reason::StatementLogged | Reason::GhostWritten | Reason::VerificationFailed)
+    matches!(
+        reason,
+        Reason::DefinitionChanged | Reason::BinlogPurged | Reason::StatementLogged | Reason::GhostWritten | Reason::VerificationFailed
+    )
 }
 
 type Task = (&'static str, Result<(), EngineError>);
@@ -749,7 +772,8 @@ impl Run {
         let quiet = Arc::clone(&self.quiet);
         let _quiet = quiet.write().await;
         let attempt =
-            cutover::attempt(&m, &self.record, &mut self.applier, &self.inbox, &mut lock, &mut self.control, &mut self.controls.clone()).await?;
+            cutover::attempt(&m, &self.record, &mut self.applier, &self.inbox, &mut lock, &mut self.control, &mut self.controls.clone())
+                .await?;
         match attempt {
             Attempt::Swapped(waited) => {
                 self.swapped(waited);
@@ -797,7 +821,11 @@ impl Run {
             s.cut_over.last_failure = Some(why.to_owned());
             s.cut_over.locked = Some(locked);
         });
-        self.publisher.notice("CutOverAttemptFailed", true, format!("the cut-over attempt was given up: {why}; the original is in place and the ghost stays current"));
+        self.publisher.notice(
+            "CutOverAttemptFailed",
+            true,
+            format!("the cut-over attempt was given up: {why}; the original is in place and the ghost stays current"),
+        );
     }
 
     /// The next engine must start anew.
@@ -858,7 +886,13 @@ async fn finish(
     Ok(End::Over(Outcome::Succeeded))
 }
 
-async fn drop_old(control: &mut Session, spec: &MigrationSpec, names: &TableNames, state: &StateTable, state_only: bool) -> Result<(), EngineError> {
+async fn drop_old(
+    control: &mut Session,
+    spec: &MigrationSpec,
+    names: &TableNames,
+    state: &StateTable,
+    state_only: bool,
+) -> Result<(), EngineError> {
     if state_only {
         return Ok(control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?);
     }

@@ -4,17 +4,17 @@
 //! A front end builds a [`spec::MigrationSpec`], calls [`start`], steers by sending whole [`spec::Controls`] values and watches
 //! [`snapshot::Snapshot`]s. The engine's task is owned by the returned [`Handle`]: dropping it stops the engine at once (the work is kept
 //! in MySQL), [`Handle::join`] waits for its [`snapshot::Outcome`].
+pub mod applier;
+pub mod board;
+pub mod checkpoint;
+pub mod chooser;
+pub mod conflict;
+pub mod copier;
+pub mod cutover;
 pub mod error;
 pub mod inbox;
 pub mod index_build;
 pub mod inspector;
-pub mod checkpoint;
-pub mod chooser;
-pub mod copier;
-pub mod applier;
-pub mod conflict;
-pub mod cutover;
-pub mod board;
 pub mod migration;
 pub mod migrator;
 pub mod native;

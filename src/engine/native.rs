@@ -65,7 +65,10 @@ pub async fn run(
                 if normalise(&definition)? != ready.leftovers.record.original_definition {
                     return Err(EngineError::terminal(
                         Reason::DefinitionChanged,
-                        &format!("the definition of {} was changed by someone else before this change was made; it was not made", quote::qualified(&spec.database, &spec.table)),
+                        &format!(
+                            "the definition of {} was changed by someone else before this change was made; it was not made",
+                            quote::qualified(&spec.database, &spec.table)
+                        ),
                     ));
                 }
                 publisher.update(|s| {
@@ -86,14 +89,22 @@ pub async fn run(
                         failures += 1;
                         pause = jitter(back_off(failures));
                         publisher.update(|s| s.cut_over.last_failure = Some(error.message.clone()));
-                        publisher.notice("CutOverAttemptFailed", true, format!("the table could not be locked in time ({}); nothing was changed", error.message));
+                        publisher.notice(
+                            "CutOverAttemptFailed",
+                            true,
+                            format!("the table could not be locked in time ({}); nothing was changed", error.message),
+                        );
                     }
                     Err(error) => {
                         let reason = if is_algorithm_refusal(&error) { Reason::AlgorithmNotSupported } else { reason_of(&error) };
                         let reason = if reason == Reason::ServerError { Reason::AlterRejected } else { reason };
                         return Err(EngineError::terminal(
                             reason,
-                            &format!("the server refuses the change of {}: {}. The table is unchanged", quote::qualified(&spec.database, &spec.table), error.message),
+                            &format!(
+                                "the server refuses the change of {}: {}. The table is unchanged",
+                                quote::qualified(&spec.database, &spec.table),
+                                error.message
+                            ),
                         ));
                     }
                 }

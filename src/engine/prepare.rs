@@ -4,8 +4,8 @@
 //! make is ever written or dropped.
 
 use super::board::{Board, ChunkId};
-use super::chooser::{self, Choice, Native};
 use super::checkpoint::{Record, SafePosition, Stage, StateTable, Stored, VERSION};
+use super::chooser::{self, Choice, Native};
 use super::cutover::{Swap, outcome};
 use super::error::EngineError;
 use super::inspector::{self, Inspected};
@@ -100,7 +100,8 @@ pub fn spec_digest(spec: &MigrationSpec) -> String {
 /// # Errors
 /// [`Reason::AlterNotSupported`] or [`Reason::ForeignKeys`] with the clause.
 pub fn check_alter(text: &str) -> Result<Alter, EngineError> {
-    let alter = Alter::parse(text).map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("spec.alter: {error}. Nothing was touched")))?;
+    let alter = Alter::parse(text)
+        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("spec.alter: {error}. Nothing was touched")))?;
     let refusals = alter.refusals();
     if let Some(first) = refusals.first() {
         let reason = if first.kind == crate::sql::alter::RefusalKind::ForeignKey { Reason::ForeignKeys } else { Reason::AlterNotSupported };
@@ -116,11 +117,13 @@ pub fn check_alter(text: &str) -> Result<Alter, EngineError> {
 /// [`Reason::LockHeldElsewhere`] (transient).
 pub async fn take_lock(guard: &mut Session, spec: &MigrationSpec) -> Result<(), EngineError> {
     let name = lock_name(&spec.database, &spec.table);
-    let got: Option<Option<u8>> = guard.first("take the migration's lock", SHORT, &format!("SELECT GET_LOCK({}, 0)", quote::string(&name))).await?;
+    let got: Option<Option<u8>> =
+        guard.first("take the migration's lock", SHORT, &format!("SELECT GET_LOCK({}, 0)", quote::string(&name))).await?;
     if got.flatten() == Some(1) {
         return Ok(());
     }
-    let holder: Option<Option<u64>> = guard.first("see who holds the lock", SHORT, &format!("SELECT IS_USED_LOCK({})", quote::string(&name))).await?;
+    let holder: Option<Option<u64>> =
+        guard.first("see who holds the lock", SHORT, &format!("SELECT IS_USED_LOCK({})", quote::string(&name))).await?;
     Err(EngineError::transient(
         Reason::LockHeldElsewhere,
         &format!(
@@ -175,7 +178,10 @@ async fn original(spec: &MigrationSpec, control: &mut Session) -> Result<Inspect
     inspector::table(control, &spec.database, &spec.table).await?.ok_or_else(|| {
         EngineError::terminal(
             Reason::TableNotFound,
-            &format!("{} does not exist, or the account may not see it. Nothing was touched", quote::qualified(&spec.database, &spec.table)),
+            &format!(
+                "{} does not exist, or the account may not see it. Nothing was touched",
+                quote::qualified(&spec.database, &spec.table)
+            ),
         )
     })
 }
@@ -186,7 +192,9 @@ async fn original(spec: &MigrationSpec, control: &mut Session) -> Result<Inspect
 /// The server's.
 pub async fn drop_ours(control: &mut Session, spec: &MigrationSpec, names: &TableNames) -> Result<(), EngineError> {
     for name in [&names.ghost, &names.state] {
-        control.run("drop a table of the migration", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, name))).await?;
+        control
+            .run("drop a table of the migration", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, name)))
+            .await?;
     }
     Ok(())
 }
@@ -255,7 +263,9 @@ async fn fresh(
         }
         Ok(Made::Native(native)) => {
             // The clone has told what there was to tell.
-            control.run("drop the clone", SHORT, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.ghost))).await?;
+            control
+                .run("drop the clone", SHORT, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.ghost)))
+                .await?;
             if spec.mode == super::spec::Mode::DryRun {
                 drop_ours(control, spec, &names).await?;
                 *touched = false;
@@ -325,7 +335,10 @@ async fn undo(control: &mut Session, spec: &MigrationSpec, names: &TableNames, t
             *touched = false;
             error
         }
-        Err(left) => EngineError { message: format!("{}; and the tables {} and {} could not be removed ({left})", error.message, names.ghost, names.state), ..error },
+        Err(left) => EngineError {
+            message: format!("{}; and the tables {} and {} could not be removed ({left})", error.message, names.ghost, names.state),
+            ..error
+        },
     }
 }
 
@@ -339,13 +352,23 @@ enum Made {
 type Ghost = (crate::sql::table::TableDefinition, ColumnMapping, key::MigrationKey);
 
 /// Makes an empty clone of the original, and returns the clauses as they apply to it.
-async fn make_clone(spec: &MigrationSpec, alter: &Alter, names: &TableNames, original: &Inspected, control: &mut Session) -> Result<String, EngineError> {
+async fn make_clone(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    names: &TableNames,
+    original: &Inspected,
+    control: &mut Session,
+) -> Result<String, EngineError> {
     let ghost_name = quote::qualified(&spec.database, &names.ghost);
     let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
     let renamed = create::ghost_check_names(&spec.table, &names.ghost, &names.old, &checks).map_err(not_readable)?;
     if checks.is_empty() {
         control
-            .run("create the ghost table", SHORT, &format!("CREATE TABLE {ghost_name} LIKE {}", quote::qualified(&spec.database, &spec.table)))
+            .run(
+                "create the ghost table",
+                SHORT,
+                &format!("CREATE TABLE {ghost_name} LIKE {}", quote::qualified(&spec.database, &spec.table)),
+            )
             .await?;
     } else {
         // CREATE TABLE … LIKE would number the CHECK constraints anew.
@@ -398,7 +421,11 @@ async fn make(
             };
             return Err(EngineError::terminal(
                 reason,
-                &format!("the server refuses the ALTER on an empty copy of {}: {}. Nothing is left behind", quote::qualified(&spec.database, &spec.table), error.message),
+                &format!(
+                    "the server refuses the ALTER on an empty copy of {}: {}. Nothing is left behind",
+                    quote::qualified(&spec.database, &spec.table),
+                    error.message
+                ),
             ));
         }
     }
@@ -449,8 +476,9 @@ fn choose_key(
     ghost: &Inspected,
     mapping: &ColumnMapping,
 ) -> Result<key::MigrationKey, EngineError> {
-    let key = key::choose(&original.definition, &ghost.definition, mapping)
-        .map_err(|error| EngineError::terminal(Reason::NoUsableKey, &format!("{}: {error}", quote::qualified(&spec.database, &spec.table))))?;
+    let key = key::choose(&original.definition, &ghost.definition, mapping).map_err(|error| {
+        EngineError::terminal(Reason::NoUsableKey, &format!("{}: {error}", quote::qualified(&spec.database, &spec.table)))
+    })?;
     // Other images are sure to hold the primary key only (MySQL manual, binlog_row_image).
     if facts.binlog_row_image == "MINIMAL" && key.index != "PRIMARY" {
         return Err(EngineError::terminal(
@@ -478,7 +506,8 @@ async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> bool {
 /// Drops the non-unique secondary indexes that can be built after the rows; returns their definitions.
 async fn drop_deferrable(ghost_name: &str, ghost: &Inspected, control: &mut Session) -> Result<Vec<String>, EngineError> {
     let indexes = create::split_secondary_indexes(&ghost.show_create, &[]).map_err(not_readable)?;
-    let later: Vec<_> = indexes.iter().filter(|i| i.stays.is_none() && !i.unique && !i.full_text && !i.definition.starts_with("SPATIAL")).collect();
+    let later: Vec<_> =
+        indexes.iter().filter(|i| i.stays.is_none() && !i.unique && !i.full_text && !i.definition.starts_with("SPATIAL")).collect();
     // The order of the remaining ones must stay what a native ALTER leaves: FULLTEXT and SPATIAL come last, and an index that stays in
     // between would move up.
     let last_later = indexes.iter().rposition(|i| later.iter().any(|l| l.name == i.name));
@@ -496,7 +525,9 @@ async fn drop_deferrable(ghost_name: &str, ghost: &Inspected, control: &mut Sess
 }
 
 fn codec(original: &Inspected, ghost: &crate::sql::table::TableDefinition, key: &key::MigrationKey) -> Result<Arc<KeyCodec>, EngineError> {
-    KeyCodec::new(&original.definition, ghost, key).map(Arc::new).map_err(|error| EngineError::internal(&format!("the chosen key cannot be coded: {error}")))
+    KeyCodec::new(&original.definition, ghost, key)
+        .map(Arc::new)
+        .map_err(|error| EngineError::internal(&format!("the chosen key cannot be coded: {error}")))
 }
 
 /// Takes up the work of a former engine; `None` when there is none to take up.
@@ -544,8 +575,14 @@ async fn resume(
         return Ok(None);
     }
     inspector::check_relations(control, &spec.database, &spec.table).await?;
-    if normalise(&original.show_create)? != record.original_definition || (record.original_id.is_some() && original.table_id != record.original_id) {
-        publisher.notice("StartedAnew", true, format!("the definition of {} was changed while no engine was running: the copy starts anew", spec.table));
+    if normalise(&original.show_create)? != record.original_definition
+        || (record.original_id.is_some() && original.table_id != record.original_id)
+    {
+        publisher.notice(
+            "StartedAnew",
+            true,
+            format!("the definition of {} was changed while no engine was running: the copy starts anew", spec.table),
+        );
         return Ok(None);
     }
     let Some(mut ghost) = inspector::table(control, &spec.database, &names.ghost).await? else {

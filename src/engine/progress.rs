@@ -119,7 +119,11 @@ mod tests {
         let mut rate = Rate::new(start, 0);
         assert_eq!(rate.eta(start, 0, 100), None, "nothing is known yet");
         assert_eq!(rate.eta(start + Duration::from_secs(1), 10, 110), Some(Duration::from_secs(10)));
-        assert_eq!(rate.eta(start + Duration::from_millis(1500), 10, 110), Some(Duration::from_secs(10)), "a short interval tells nothing new");
+        assert_eq!(
+            rate.eta(start + Duration::from_millis(1500), 10, 110),
+            Some(Duration::from_secs(10)),
+            "a short interval tells nothing new"
+        );
     }
 
     #[test]

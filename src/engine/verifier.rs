@@ -171,7 +171,9 @@ impl Verifier {
     async fn keys(&self, session: &mut Session, what: &str, sql: &str) -> Result<Vec<Key>, EngineError> {
         let rows: Vec<mysql_async::Row> = session.rows(what, LONG, sql).await?;
         rows.into_iter()
-            .map(|row| self.migration.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}"))))
+            .map(|row| {
+                self.migration.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}")))
+            })
             .collect()
     }
 
@@ -219,7 +221,13 @@ impl Verifier {
     }
 
     /// Keys of rows that one side lacks or that differ, in one statement for each direction.
-    async fn different(&self, session: &mut Session, comparison: &Comparison, on_original: &str, on_ghost: &str) -> Result<Vec<Key>, EngineError> {
+    async fn different(
+        &self,
+        session: &mut Session,
+        comparison: &Comparison,
+        on_original: &str,
+        on_ghost: &str,
+    ) -> Result<Vec<Key>, EngineError> {
         let m = &self.migration;
         let ghost = m.ghost_name();
         let same_row = format!("{} = {}", digest::row(&comparison.left, "o"), digest::row(&comparison.right, "g"));
@@ -281,7 +289,8 @@ impl Verifier {
         }
         tracing::warn!(rows = silent.len(), "rows differ without an event that explains it; repairing them");
         let lasting = self.untouched_differences(session, comparison, &silent, true).await?;
-        self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).rows_repaired += (silent.len() - lasting.len()) as u64);
+        self.publisher
+            .update(|s| s.verification.get_or_insert_with(Verification::default).rows_repaired += (silent.len() - lasting.len()) as u64);
         match lasting.first() {
             Some(key) => Err(self.failed(session, comparison, key).await),
             None => Ok(()),
@@ -290,7 +299,13 @@ impl Verifier {
 
     /// Flushes what is dirty (and these keys too, if `repair`), compares these keys, and returns those that differ although no event named
     /// them between the start of this and a position after the comparison.
-    async fn untouched_differences(&self, session: &mut Session, comparison: &Comparison, suspects: &[Key], repair: bool) -> Result<Vec<Key>, EngineError> {
+    async fn untouched_differences(
+        &self,
+        session: &mut Session,
+        comparison: &Comparison,
+        suspects: &[Key],
+        repair: bool,
+    ) -> Result<Vec<Key>, EngineError> {
         let m = &self.migration;
         self.inbox.observe(suspects);
         let mut flushed = self.flushed.clone();
@@ -353,13 +368,26 @@ impl Verifier {
                     digest::row(std::slice::from_ref(left), "o"),
                     digest::row(std::slice::from_ref(right), "g"),
                 );
-                let sql = format!("{sql} AND ({})", m.codec.literals(key).iter().zip(&m.key.columns).map(|(l, c)| format!("o.{} = {l}", quote::identifier(&c.original))).collect::<Vec<_>>().join(" AND "));
+                let sql = format!(
+                    "{sql} AND ({})",
+                    m.codec
+                        .literals(key)
+                        .iter()
+                        .zip(&m.key.columns)
+                        .map(|(l, c)| format!("o.{} = {l}", quote::identifier(&c.original)))
+                        .collect::<Vec<_>>()
+                        .join(" AND ")
+                );
                 if let Ok(Some(1)) = session.first::<u64>("name the columns that differ", LONG, &sql).await {
                     columns.push(quote::identifier(&shared.ghost));
                 }
             }
         }
-        let columns = if columns.is_empty() { "the row is missing on one side, or differs after its conversion".to_owned() } else { format!("columns {}", columns.join(", ")) };
+        let columns = if columns.is_empty() {
+            "the row is missing on one side, or differs after its conversion".to_owned()
+        } else {
+            format!("columns {}", columns.join(", "))
+        };
         EngineError::terminal(
             Reason::VerificationFailed,
             &format!(

@@ -49,7 +49,10 @@ const TRANSIENT: &[u16] = &[
     1053, // ER_SERVER_SHUTDOWN
     1077, // ER_NORMAL_SHUTDOWN
     1152, // ER_ABORTING_CONNECTION
-    1158, 1159, 1160, 1161, // ER_NET_*
+    1158,
+    1159,
+    1160,
+    1161, // ER_NET_*
     1203, // ER_TOO_MANY_USER_CONNECTIONS
     LOCK_WAIT_TIMEOUT,
     1206, // ER_LOCK_TABLE_FULL
@@ -144,9 +147,15 @@ const WITH_VALUES: &[u16] = &[
     1525, // Incorrect %s value: '%s'
     1526, // Table has no partition for value %s
     1690, // %s value is out of range in '%s'
-    4095, 4096, // Delimiter %s in position %u in datetime value %s is deprecated
-    1739, 3140, // Invalid JSON text: … in value for column '%s'
-    3141, 3156, 3751, 3902, 3903,
+    4095,
+    4096, // Delimiter %s in position %u in datetime value %s is deprecated
+    1739,
+    3140, // Invalid JSON text: … in value for column '%s'
+    3141,
+    3156,
+    3751,
+    3902,
+    3903,
 ];
 
 /// The server's message with every value taken out; names of columns and indexes stay.

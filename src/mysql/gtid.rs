@@ -159,7 +159,13 @@ mod tests {
     #[test]
     fn containment() {
         let big = GtidSet::parse(&format!("{A}:1-10,{A}:t:1-2")).expect("a set");
-        for (text, want) in [(format!("{A}:3-4"), true), (format!("{A}:3-11"), false), (format!("{A}:t:2"), true), (format!("{A}:u:1"), false), (String::new(), true)] {
+        for (text, want) in [
+            (format!("{A}:3-4"), true),
+            (format!("{A}:3-11"), false),
+            (format!("{A}:t:2"), true),
+            (format!("{A}:u:1"), false),
+            (String::new(), true),
+        ] {
             assert_eq!(big.contains(&GtidSet::parse(&text).expect("a set")), want, "{text}");
         }
     }

@@ -41,8 +41,19 @@ impl ServerFacts {
     /// The server's refusal or a lost connection.
     pub async fn read(session: &mut Session) -> Result<Self, MySqlError> {
         let what = "read the server's settings";
-        let (version_text, log_bin, binlog_format, read_only, lower_case_table_names, max_allowed_packet): (String, u8, String, u8, u8, u64) = session
-            .first(what, SHORT, "SELECT @@version, @@log_bin, @@global.binlog_format, @@global.read_only, @@lower_case_table_names, @@max_allowed_packet")
+        let (version_text, log_bin, binlog_format, read_only, lower_case_table_names, max_allowed_packet): (
+            String,
+            u8,
+            String,
+            u8,
+            u8,
+            u64,
+        ) = session
+            .first(
+                what,
+                SHORT,
+                "SELECT @@version, @@log_bin, @@global.binlog_format, @@global.read_only, @@lower_case_table_names, @@max_allowed_packet",
+            )
             .await?
             .ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
         let mariadb = version_text.contains("MariaDB");
@@ -88,8 +99,10 @@ impl ServerFacts {
         let what = "read the end of the binary log";
         // Renamed in 8.2, the old name removed in 8.4.
         let sql = if !self.mariadb && self.version >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
-        let row: mysql_async::Row =
-            session.first(what, SHORT, sql).await?.ok_or_else(|| MySqlError::unexpected(what, "the server says that it has no binary log"))?;
+        let row: mysql_async::Row = session
+            .first(what, SHORT, sql)
+            .await?
+            .ok_or_else(|| MySqlError::unexpected(what, "the server says that it has no binary log"))?;
         let file: Option<String> = row.get(0);
         let offset: Option<u64> = row.get(1);
         let gtids: Option<Option<String>> = row.get(4);

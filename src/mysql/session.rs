@@ -229,14 +229,21 @@ impl Session {
             Ok(last)
         })
         .await?;
-        row.map(|row| mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has another type"))).transpose()
+        row.map(|row| mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has another type")))
+            .transpose()
     }
 
     /// Bound values go through a prepared statement.
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub async fn execute(&mut self, what: &str, limit: Duration, sql: &str, params: Vec<mysql_async::Value>) -> Result<Written, MySqlError> {
+    pub async fn execute(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        sql: &str,
+        params: Vec<mysql_async::Value>,
+    ) -> Result<Written, MySqlError> {
         tracing::trace!(what, sql);
         let params = if params.is_empty() { mysql_async::Params::Empty } else { mysql_async::Params::Positional(params) };
         within(what, limit, self.conn.exec_drop(sql, params)).await?;

@@ -108,7 +108,11 @@ pub fn ghost_check_names(table: &str, ghost: &str, old: &str, checks: &[CheckCon
         let candidates = (0..).map(|n| {
             let rest = if n == 0 { rest.clone() } else { format!("{rest}_{n}") };
             // Room for a hash at least; else a name that no RENAME changes.
-            if room > 16 { format!("{ghost}_chk_{}", shortened(&rest, room)) } else { shortened(&format!("{rest}_{ghost}"), MAX_IDENTIFIER) }
+            if room > 16 {
+                format!("{ghost}_chk_{}", shortened(&rest, room))
+            } else {
+                shortened(&format!("{rest}_{ghost}"), MAX_IDENTIFIER)
+            }
         });
         let taken = |name: &String| {
             let same = |other: &String| other.to_lowercase() == name.to_lowercase();
@@ -420,7 +424,12 @@ mod tests {
 
     #[test]
     fn the_next_auto_increment_value() {
-        let of = |options: &str| auto_increment(&format!("CREATE TABLE `t` (\n  `id` int NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB{options}")).expect("a definition");
+        let of = |options: &str| {
+            auto_increment(&format!(
+                "CREATE TABLE `t` (\n  `id` int NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB{options}"
+            ))
+            .expect("a definition")
+        };
         assert_eq!(of(" AUTO_INCREMENT=17 DEFAULT CHARSET=utf8mb4"), Some(17));
         assert_eq!(of(" DEFAULT CHARSET=utf8mb4 COMMENT='AUTO_INCREMENT=5'"), None);
     }

@@ -35,8 +35,12 @@ pub fn ghost_expressions(ghost: &TableDefinition, mapping: &ColumnMapping) -> Ve
 /// One number for a row. A checksum for each column, so that columns of different character sets never meet in one string, and NULL is
 /// different from every value.
 pub fn row(expressions: &[String], alias: &str) -> String {
-    let columns: Vec<String> =
-        expressions.iter().map(|e| format!("IFNULL(CRC32({}), 'n')", e.replace(COLUMN_OF, &if alias.is_empty() { String::new() } else { format!("{alias}.") }))).collect();
+    let columns: Vec<String> = expressions
+        .iter()
+        .map(|e| {
+            format!("IFNULL(CRC32({}), 'n')", e.replace(COLUMN_OF, &if alias.is_empty() { String::new() } else { format!("{alias}.") }))
+        })
+        .collect();
     format!("CRC32(CONCAT_WS(',', {}))", columns.join(", "))
 }
 
@@ -67,11 +71,13 @@ fn converted(from: &Column, to: &Column) -> Option<String> {
     let text = |t: &T| matches!(t, T::Char { .. } | T::VarChar { .. } | T::Text);
     let same_text = from.charset == to.charset;
     match (&from.column_type, &to.column_type) {
-        (T::Integer { .. }, T::Integer { .. }) => Some(if from.type_text.to_lowercase().contains("zerofill") || to.type_text.to_lowercase().contains("zerofill") {
-            format!("({column} + 0)")
-        } else {
-            column
-        }),
+        (T::Integer { .. }, T::Integer { .. }) => {
+            Some(if from.type_text.to_lowercase().contains("zerofill") || to.type_text.to_lowercase().contains("zerofill") {
+                format!("({column} + 0)")
+            } else {
+                column
+            })
+        }
         (T::Decimal { .. }, T::Decimal { precision, scale, .. }) => Some(format!("CAST(({column} + 0) AS DECIMAL({precision},{scale}))")),
         (a, b) if text(a) && text(b) => {
             let charset = to.charset.as_deref()?;
@@ -85,8 +91,12 @@ fn converted(from: &Column, to: &Column) -> Option<String> {
         }
         (T::VarBinary { .. } | T::Blob | T::Binary { .. }, T::VarBinary { .. } | T::Blob) => Some(column),
         (T::Binary { length: a }, T::Binary { length: b }) if a == b => Some(column),
-        (T::Enum { labels: a }, T::Enum { labels: b }) | (T::Set { labels: a }, T::Set { labels: b }) if b.starts_with(a) => Some(format!("({column} + 0)")),
-        (T::DateTime { .. } | T::Timestamp { .. }, T::DateTime { fsp } | T::Timestamp { fsp }) => Some(format!("CAST({column} AS DATETIME({fsp}))")),
+        (T::Enum { labels: a }, T::Enum { labels: b }) | (T::Set { labels: a }, T::Set { labels: b }) if b.starts_with(a) => {
+            Some(format!("({column} + 0)"))
+        }
+        (T::DateTime { .. } | T::Timestamp { .. }, T::DateTime { fsp } | T::Timestamp { fsp }) => {
+            Some(format!("CAST({column} AS DATETIME({fsp}))"))
+        }
         (T::Time { .. }, T::Time { fsp }) => Some(format!("CAST({column} AS TIME({fsp}))")),
         (T::Float { double: a }, T::Float { double: b }) if a == b && from.type_text == to.type_text => Some(format!("({column} + 0e0)")),
         (T::Bit { width: a }, T::Bit { width: b }) if a == b => Some(column),
@@ -130,7 +140,11 @@ mod tests {
             (int(), utf8(), None),
             (labels(&["a"]), labels(&["a", "b"]), Some("(c + 0)")),
             (labels(&["a", "b"]), labels(&["b", "a"]), None),
-            (column(T::DateTime { fsp: 0 }, "datetime", None), column(T::Timestamp { fsp: 3 }, "timestamp(3)", None), Some("CAST(c AS DATETIME(3))")),
+            (
+                column(T::DateTime { fsp: 0 }, "datetime", None),
+                column(T::Timestamp { fsp: 3 }, "timestamp(3)", None),
+                Some("CAST(c AS DATETIME(3))"),
+            ),
         ];
         for (from, to, want) in cases {
             let got = converted(&from, &to).map(|e| e.replace(COLUMN_OF, "").replace('`', ""));

@@ -138,7 +138,11 @@ impl Change {
         match self {
             Self::Throttle(on) => {
                 controls.throttled_by_user = on;
-                if on { "copying stops; changes are still applied".into() } else { "copying goes on, as far as nothing else holds it".into() }
+                if on {
+                    "copying stops; changes are still applied".into()
+                } else {
+                    "copying goes on, as far as nothing else holds it".into()
+                }
             }
             Self::Pause(on) => {
                 controls.paused = on;
@@ -149,7 +153,9 @@ impl Change {
                 match (on, controls.cut_over_policy) {
                     (true, crate::engine::spec::CutOverPolicy::Automatic) => "approved, though the policy Automatic does not ask".into(),
                     (true, _) => "approved: the tables are swapped as soon as everything is ready".into(),
-                    (false, crate::engine::spec::CutOverPolicy::Automatic) => "the policy Automatic does not ask for an approval; use throttle or pause to hold the swap".into(),
+                    (false, crate::engine::spec::CutOverPolicy::Automatic) => {
+                        "the policy Automatic does not ask for an approval; use throttle or pause to hold the swap".into()
+                    }
                     (false, _) => "the approval is taken back, unless the tables are being swapped already".into(),
                 }
             }
@@ -295,8 +301,17 @@ mod tests {
     fn changes_change_what_they_say() {
         let mut c = Controls::default();
         for line in [
-            "throttle", "pause", "approve", "cancel", "chunk-time = 1s", "workers=3", "nice-ratio=70", "lock-timeout=2s", "max-lag=5s",
-            "max-load=Threads_running=9, Threads_connected=100", "critical-load=",
+            "throttle",
+            "pause",
+            "approve",
+            "cancel",
+            "chunk-time = 1s",
+            "workers=3",
+            "nice-ratio=70",
+            "lock-timeout=2s",
+            "max-lag=5s",
+            "max-load=Threads_running=9, Threads_connected=100",
+            "critical-load=",
         ] {
             match Command::parse(line) {
                 Ok(Command::Change(change)) => change.apply(&mut c),

@@ -11,9 +11,7 @@ use crate::controller::validate;
 use crate::engine::reason::Reason;
 use crate::engine::spec::{Controls, MigrationSpec, Mode, OldTable};
 use k8s_openapi::ByteString;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -102,7 +100,8 @@ impl Source {
 }
 
 fn first_line(path: &PathBuf) -> Result<String, Refused> {
-    let text = std::fs::read_to_string(path).map_err(|error| Refused::spec(format!("cannot read --password-file {}: {error}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Refused::spec(format!("cannot read --password-file {}: {error}", path.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
@@ -121,7 +120,8 @@ pub struct Login {
 /// The first thing that makes no sense; of the fields, all.
 pub fn job(text: &str, login: &Login) -> Result<Job, Refused> {
     // Without the snippet, which would show lines of a Secret.
-    let documents: Vec<Value> = serde_yaml::from_multiple(text).map_err(|error| Refused::spec(format!("the file is not YAML: {}", error.without_snippet())))?;
+    let documents: Vec<Value> =
+        serde_yaml::from_multiple(text).map_err(|error| Refused::spec(format!("the file is not YAML: {}", error.without_snippet())))?;
     let mut all = Documents::default();
     for (index, mut document) in documents.into_iter().enumerate() {
         without_null(&mut document);
@@ -246,7 +246,9 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
     let mut spec = migration.spec;
     let target = &mut spec.target;
     if target.server_ref.is_some() && (target.port.is_some() || target.credentials_secret_ref.is_some() || target.tls.is_some()) {
-        return Err(Refused::spec("spec.target: port, credentialsSecretRef and tls belong to host; with serverRef they are those of the MySQLServer"));
+        return Err(Refused::spec(
+            "spec.target: port, credentialsSecretRef and tls belong to host; with serverRef they are those of the MySQLServer",
+        ));
     }
     if target.host.is_some() && target.credentials_secret_ref.is_none() && login.user.is_some() {
         target.credentials_secret_ref = Some(LocalReference { name: NO_SECRET.to_owned() });
@@ -255,11 +257,16 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
         Some(reference) => Some(
             all.servers
                 .iter()
-                .find(|s| s.metadata.name.as_deref() == Some(&reference.name) && together(s.metadata.namespace.as_ref(), namespace.as_ref()))
+                .find(|s| {
+                    s.metadata.name.as_deref() == Some(&reference.name) && together(s.metadata.namespace.as_ref(), namespace.as_ref())
+                })
                 .map(|s| s.spec.clone())
                 .ok_or_else(|| Refused {
                     reason: Reason::ServerNotFound,
-                    message: format!("spec.target.serverRef: the file holds no MySQLServer {}; add it as a document, or name a host", reference.name),
+                    message: format!(
+                        "spec.target.serverRef: the file holds no MySQLServer {}; add it as a document, or name a host",
+                        reference.name
+                    ),
                 })?,
         ),
         None => None,
@@ -282,7 +289,9 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
             if login.user.is_some() && !data.contains_key("password") {
                 return Err(Refused {
                     reason: Reason::SecretNotFound,
-                    message: format!("--user has no password: give --password-file or set {PASSWORD_VARIABLE} (empty for an account without one)"),
+                    message: format!(
+                        "--user has no password: give --password-file or set {PASSWORD_VARIABLE} (empty for an account without one)"
+                    ),
                 });
             }
         }
@@ -402,7 +411,10 @@ fn metadata(fields: &Map<String, Value>) -> Vec<String> {
             "annotations" | "labels" => match value {
                 Value::Object(entries) => {
                     problems.extend(
-                        entries.iter().filter(|(_, v)| !v.is_string()).map(|(key, _)| format!("metadata.{name}.{key} must be a string: put it in quotes")),
+                        entries
+                            .iter()
+                            .filter(|(_, v)| !v.is_string())
+                            .map(|(key, _)| format!("metadata.{name}.{key} must be a string: put it in quotes")),
                     );
                 }
                 _ => problems.push(format!("metadata.{name} must be an object")),

@@ -50,7 +50,13 @@ fn the_identity_is_that_of_the_change_and_not_of_its_name_or_pace() {
     let id = |text: &str| read(text).unwrap().migration.id;
     let same = GOOD.replace("name: change", "name: other").replace("0s}", "Keep}").replace("theseus.dev/throttle: 'true', ", "");
     assert_eq!(id(GOOD), id(&same));
-    for (from, to) in [("a INT", "b INT"), ("table: orders", "table: items"), ("database: shop", "database: test"), ("3307", "3308"), ("db.example", "db")] {
+    for (from, to) in [
+        ("a INT", "b INT"),
+        ("table: orders", "table: items"),
+        ("database: shop", "database: test"),
+        ("3307", "3308"),
+        ("db.example", "db"),
+    ] {
         assert_ne!(id(GOOD), id(&GOOD.replace(from, to)), "{from} → {to}");
     }
     assert_ne!(id(GOOD), id(&GOOD.replace("  copy:", "  mode: DryRun")), "a dry run must not drop the work of a run");
@@ -121,6 +127,7 @@ fn what_makes_no_sense_is_named_by_its_path_and_secrets_stay_secret() {
 
 #[test]
 fn an_object_copied_from_a_cluster_is_understood() {
-    let copied = GOOD.replace("  name: change", "  name: change\n  uid: x\n  managedFields: [{manager: kubectl}]\n  generation: 3") + "status: {phase: Copying}\n";
+    let copied = GOOD.replace("  name: change", "  name: change\n  uid: x\n  managedFields: [{manager: kubectl}]\n  generation: 3")
+        + "status: {phase: Copying}\n";
     assert!(read(&copied).is_ok());
 }

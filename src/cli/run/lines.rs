@@ -120,7 +120,8 @@ pub fn line(s: &Snapshot, controls: &Controls, running: Duration) -> String {
 
 /// Several lines for a person who asks.
 pub fn status(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: Duration) -> String {
-    let mut text = format!("{} on {}:{}\nALTER TABLE {} {}\n", spec.display_name, spec.server.host, spec.server.port, table(spec), spec.alter);
+    let mut text =
+        format!("{} on {}:{}\nALTER TABLE {} {}\n", spec.display_name, spec.server.host, spec.server.port, table(spec), spec.alter);
     text.push_str(&line(s, controls, running));
     if let Some(chosen) = &s.algorithm {
         let _ = write!(text, "\nalgorithm: {:?}: {}", chosen.chosen, chosen.reason);
@@ -165,12 +166,21 @@ pub fn table(spec: &MigrationSpec) -> String {
 }
 
 /// The last words, for standard output (`Ok`) or standard error (`Err`).
-pub fn summary(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, outcome: &Outcome, running: Duration, file: &str) -> Result<String, String> {
+pub fn summary(
+    spec: &MigrationSpec,
+    s: &Snapshot,
+    controls: &Controls,
+    outcome: &Outcome,
+    running: Duration,
+    file: &str,
+) -> Result<String, String> {
     let table = table(spec);
     let names = TableNames::for_table(&spec.table);
     match outcome {
         Outcome::Succeeded => Ok(succeeded(spec, s, controls, running, file, &names)),
-        Outcome::Proven => Ok(format!("Proven: the server accepts the ALTER on an empty copy of {table}, and a key is there. Nothing was changed, nothing is left.")),
+        Outcome::Proven => Ok(format!(
+            "Proven: the server accepts the ALTER on an empty copy of {table}, and a key is there. Nothing was changed, nothing is left."
+        )),
         Outcome::Cancelled if spec.deletion_policy == crate::engine::spec::DeletionPolicy::Orphan => Err(format!(
             "Cancelled: {table} is as it was; {} and {} are left, as spec.deletionPolicy Orphan asks",
             names.ghost, names.state

@@ -11,7 +11,7 @@ pub mod socket;
 
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Outcome, Phase, Snapshot};
-use crate::engine::spec::{Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
+use crate::engine::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
 use crate::engine::{self, Handle};
 use crate::telemetry::{LogFormat, logging};
 use document::{Job, Refused, Source};
@@ -169,7 +169,8 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
     };
     let (sender, mut requests) = mpsc::channel::<Request>(REQUESTS);
     let path = args.socket.clone().or_else(|| {
-        waits(&controls, migration.mode).then(|| std::env::temp_dir().join(format!("theseus-{}.sock", migration.id.chars().take(16).collect::<String>())))
+        waits(&controls, migration.mode)
+            .then(|| std::env::temp_dir().join(format!("theseus-{}.sock", migration.id.chars().take(16).collect::<String>())))
     });
     let socket = match path {
         None => None,
@@ -191,7 +192,9 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
     let (outcome, signalled) = match ended {
         Ended::AtOnce(code) => {
             show.finish();
-            eprintln!("theseus: left without waiting for the engine; what it was doing is rolled back by the server. The same command goes on with the work");
+            eprintln!(
+                "theseus: left without waiting for the engine; what it was doing is rolled back by the server. The same command goes on with the work"
+            );
             return code;
         }
         Ended::GivenUp { reason, message } => {
@@ -202,6 +205,13 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
         Ended::Over { signalled } => (handle.join().await, signalled),
     };
     drop(socket);
+    // A change that the server made itself has no old table to keep, and what proves whose it was would refuse the next change of the table.
+    let native = last.algorithm.as_ref().is_some_and(|a| matches!(a.chosen, Algorithm::Instant | Algorithm::Inplace));
+    if outcome == Outcome::Succeeded && native && controls.old_table == OldTable::Keep {
+        if let Err(error) = engine::clean_up(&migration, true).await {
+            show.say(&format!("Warning: the state table {} could not be dropped ({error}); the same command drops it", last.tables.state));
+        }
+    }
     view.notices(&last, show);
     show.finish();
     let file = args.source.file.display().to_string();
@@ -282,7 +292,11 @@ async fn follow(
         if let Some(retrying) = snapshot.retrying.as_ref().filter(|_| !snapshot.validated && view.began.elapsed() > patience) {
             return Ended::GivenUp {
                 reason: retrying.reason,
-                message: format!("{}. Given up after {}; nothing was touched by this run", retrying.message, lines::seconds(view.began.elapsed())),
+                message: format!(
+                    "{}. Given up after {}; nothing was touched by this run",
+                    retrying.message,
+                    lines::seconds(view.began.elapsed())
+                ),
             };
         }
     }
@@ -354,7 +368,7 @@ impl Show {
     fn bar(&self, s: &Snapshot, controls: &Controls) -> bool {
         let Some(bar) = &self.bar else { return false };
         let p = &s.progress;
-        bar.set_length(if p.copy_complete { p.rows_copied.max(1) } else { p.rows_estimated.max(p.rows_copied) });
+        bar.set_length(if p.copy_complete { p.rows_copied.max(1) } else { p.rows_estimated.max(p.rows_copied).max(1) });
         bar.set_position(p.rows_copied);
         let mut message = lines::state(s, controls);
         if let Some(left) = p.eta {

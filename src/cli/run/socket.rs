@@ -130,7 +130,13 @@ async fn client(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> std
     let mut line = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
     let (sender, answer) = oneshot::channel();
-    let ending = || if line.starts_with("json ") { r#"{"ok":false,"message":"the migration is ending"}"#.to_owned() } else { "error: the migration is ending".to_owned() };
+    let ending = || {
+        if line.starts_with("json ") {
+            r#"{"ok":false,"message":"the migration is ending"}"#.to_owned()
+        } else {
+            "error: the migration is ending".to_owned()
+        }
+    };
     let text = match requests.send((line.clone(), sender)).await {
         Ok(()) => answer.await.map_or_else(|_| ending(), |a| a.text),
         Err(_) => ending(),

@@ -72,7 +72,9 @@ pub fn new_type(source: &str, clause: &ParsedClause) -> Option<NewType> {
             () if depth > 0 => {}
             () if token.is_word(text, "UNSIGNED") || token.is_word(text, "ZEROFILL") => found.unsigned = true,
             () if token.is_word(text, "NOT") && next("NULL") || token.is_word(text, "PRIMARY") => found.not_null = true,
-            () if token.is_word(text, "CHARSET") || token.is_word(text, "SET") && i > 0 && (rest[i - 1].is_word(text, "CHARACTER") || rest[i - 1].is_word(text, "CHAR")) => {
+            () if token.is_word(text, "CHARSET")
+                || token.is_word(text, "SET") && i > 0 && (rest[i - 1].is_word(text, "CHARACTER") || rest[i - 1].is_word(text, "CHAR")) =>
+            {
                 found.charset = rest.get(i + 1)?.name(text);
             }
             () => {}
@@ -130,7 +132,8 @@ pub fn question(column: &Column, new: &NewType) -> Question {
         "LONGTEXT" | "LONGBLOB" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" => {}
         name if integer_bits(name).is_some() => {
             let bits = integer_bits(name).unwrap_or(64);
-            let (low, high) = if new.unsigned { (0_i128, (1_i128 << bits) - 1) } else { (-(1_i128 << (bits - 1)), (1_i128 << (bits - 1)) - 1) };
+            let (low, high) =
+                if new.unsigned { (0_i128, (1_i128 << bits) - 1) } else { (-(1_i128 << (bits - 1)), (1_i128 << (bits - 1)) - 1) };
             let inside = matches!(old, T::Integer { bits: b, unsigned } if {
                 let (l, h) = if *unsigned { (0, (1_i128 << b) - 1) } else { (-(1_i128 << (b - 1)), (1_i128 << (b - 1)) - 1) };
                 low <= l && h <= high
@@ -139,7 +142,8 @@ pub fn question(column: &Column, new: &NewType) -> Question {
             } else if number {
                 q.conditions.push((format!("({c} < {low} OR {c} > {high})"), "are out of the new type's range"));
             } else if text {
-                q.conditions.push((format!("{c} NOT REGEXP '^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *$'"), "are not numbers"));
+                q.conditions
+                    .push((format!("{c} NOT REGEXP '^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *$'"), "are not numbers"));
                 q.incomplete = true;
             } else {
                 q.incomplete = true;
@@ -163,7 +167,9 @@ pub fn question(column: &Column, new: &NewType) -> Question {
             let labels: Vec<String> = new.labels.iter().map(|l| quote::string(l)).collect();
             match old {
                 T::Enum { labels: old } if old.iter().all(|l| new.labels.contains(l)) => {}
-                T::Enum { .. } => q.conditions.push((format!("CAST({c} AS CHAR) NOT IN ({})", labels.join(", ")), "have a label that the new ENUM lacks")),
+                T::Enum { .. } => {
+                    q.conditions.push((format!("CAST({c} AS CHAR) NOT IN ({})", labels.join(", ")), "have a label that the new ENUM lacks"))
+                }
                 _ if text => q.conditions.push((format!("{c} NOT IN ({})", labels.join(", ")), "are no label of the new ENUM")),
                 _ => q.incomplete = true,
             }
@@ -205,7 +211,13 @@ fn integer_bits(name: &str) -> Option<u32> {
 }
 
 /// Asks all of it.
-pub(super) async fn probe(look: &mut Look<'_>, original: &Inspected, alter: &Alter, prediction: &Prediction, codec: Option<&KeyCodec>) -> Result<(), EngineError> {
+pub(super) async fn probe(
+    look: &mut Look<'_>,
+    original: &Inspected,
+    alter: &Alter,
+    prediction: &Prediction,
+    codec: Option<&KeyCodec>,
+) -> Result<(), EngineError> {
     let source = look.spec.alter.clone();
     let definition = &original.definition;
     let mut asked: Vec<(String, Question)> = Vec::new();
@@ -231,7 +243,11 @@ pub(super) async fn probe(look: &mut Look<'_>, original: &Inspected, alter: &Alt
     }
     // A new primary key takes no NULL.
     for after in prediction.definition.columns.iter().filter(|c| !c.nullable) {
-        let before = alter.renames().iter().find(|(_, new)| new.eq_ignore_ascii_case(&after.name)).map_or_else(|| after.name.clone(), |(old, _)| old.clone());
+        let before = alter
+            .renames()
+            .iter()
+            .find(|(_, new)| new.eq_ignore_ascii_case(&after.name))
+            .map_or_else(|| after.name.clone(), |(old, _)| old.clone());
         let added = alter.added_columns().iter().any(|new| new.eq_ignore_ascii_case(&after.name));
         if let Some(column) = definition.column(&before).filter(|c| c.nullable && !added) {
             let is_null = format!("{} IS NULL", quote::identifier(&column.name));
@@ -295,7 +311,10 @@ async fn duplicates(look: &mut Look<'_>, codec: Option<&KeyCodec>, name: &str, p
             Severity::Info,
             Topic::DataUnknown,
             name,
-            format!("the unique key {} is over new columns or expressions: whether two rows have the same value is only told by the copy", quote::identifier(name)),
+            format!(
+                "the unique key {} is over new columns or expressions: whether two rows have the same value is only told by the copy",
+                quote::identifier(name)
+            ),
             "",
         );
         return Ok(());
@@ -328,7 +347,13 @@ async fn duplicates(look: &mut Look<'_>, codec: Option<&KeyCodec>, name: &str, p
 }
 
 /// Keys as literals; `None` when the answer did not come in time, which is then a finding.
-async fn ask(look: &mut Look<'_>, codec: Option<&KeyCodec>, object: &str, sql: &str, words: &str) -> Result<Option<Vec<String>>, EngineError> {
+async fn ask(
+    look: &mut Look<'_>,
+    codec: Option<&KeyCodec>,
+    object: &str,
+    sql: &str,
+    words: &str,
+) -> Result<Option<Vec<String>>, EngineError> {
     match look.session.rows::<mysql_async::Row>("look for rows that do not fit", SHORT, sql).await {
         Ok(rows) => Ok(Some(
             rows.into_iter()
@@ -337,8 +362,18 @@ async fn ask(look: &mut Look<'_>, codec: Option<&KeyCodec>, object: &str, sql: &
         )),
         Err(error) if error.is_connection() => Err(error.into()),
         Err(error) => {
-            let why = if error.code == TIMED_OUT { format!("looking took longer than {} s and was given up", LIMIT_MILLIS / 1000) } else { error.message };
-            look.report.add(Severity::Info, Topic::DataUnknown, object, format!("whether rows {words} is not known: {why}; the copy tells"), "");
+            let why = if error.code == TIMED_OUT {
+                format!("looking took longer than {} s and was given up", LIMIT_MILLIS / 1000)
+            } else {
+                error.message
+            };
+            look.report.add(
+                Severity::Info,
+                Topic::DataUnknown,
+                object,
+                format!("whether rows {words} is not known: {why}; the copy tells"),
+                "",
+            );
             Ok(None)
         }
     }
@@ -362,7 +397,10 @@ mod tests {
     #[test]
     fn definitions_are_read() {
         let new = read("MODIFY COLUMN a VARCHAR(20) CHARACTER SET latin1 NOT NULL DEFAULT 'x' COMMENT 'UNSIGNED'");
-        assert_eq!(new, NewType { name: "VARCHAR".into(), numbers: vec![20], not_null: true, charset: Some("latin1".into()), ..NewType::default() });
+        assert_eq!(
+            new,
+            NewType { name: "VARCHAR".into(), numbers: vec![20], not_null: true, charset: Some("latin1".into()), ..NewType::default() }
+        );
         let new = read("CHANGE a b decimal(10,2) unsigned");
         assert_eq!(new, NewType { name: "DECIMAL".into(), numbers: vec![10, 2], unsigned: true, ..NewType::default() });
         assert_eq!(read("MODIFY `column` ENUM('a','it''s') NULL").labels, ["a", "it's"]);
@@ -395,7 +433,12 @@ mod tests {
             (int(), "DECIMAL(4,1)", "ABS(ROUND(`a`, 1)) >= 1000", false),
             (ColumnType::VarChar { length: 10 }, "VARCHAR(20)", "", false),
             (ColumnType::VarChar { length: 10 }, "VARCHAR(5)", "CHAR_LENGTH(`a`) > 5", false),
-            (ColumnType::VarChar { length: 10 }, "VARCHAR(20) CHARSET latin1", "CAST(CONVERT(CONVERT(`a` USING latin1) USING utf8mb4) AS BINARY) <> CAST(`a` AS BINARY)", false),
+            (
+                ColumnType::VarChar { length: 10 },
+                "VARCHAR(20) CHARSET latin1",
+                "CAST(CONVERT(CONVERT(`a` USING latin1) USING utf8mb4) AS BINARY) <> CAST(`a` AS BINARY)",
+                false,
+            ),
             (ColumnType::Text, "JSON", "JSON_VALID(`a`) = 0", false),
             (ColumnType::Enum { labels: vec!["x".into()] }, "ENUM('x','y')", "", false),
             (ColumnType::Enum { labels: vec!["x".into(), "y".into()] }, "ENUM('x')", "CAST(`a` AS CHAR) NOT IN ('x')", false),

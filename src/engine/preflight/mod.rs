@@ -182,8 +182,21 @@ impl Report {
         self.findings.iter().any(|f| f.severity == Severity::Refuse)
     }
 
-    fn add(&mut self, severity: Severity, word: impl Word, object: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) {
-        self.findings.push(Finding { severity, reason: word.word(), object: object.into(), message: message.into(), advice: advice.into() });
+    fn add(
+        &mut self,
+        severity: Severity,
+        word: impl Word,
+        object: impl Into<String>,
+        message: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
+            severity,
+            reason: word.word(),
+            object: object.into(),
+            message: message.into(),
+            advice: advice.into(),
+        });
     }
 
     fn refuse(&mut self, error: &EngineError, object: impl Into<String>) {
@@ -317,7 +330,11 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
         Severity::Info,
         Topic::Size,
         table.clone(),
-        format!("about {rows} rows, {} with indexes, by the server's statistics; a copy under load would take about {} min, a quiet one less", bytes(total), time.as_secs() / 60 + 1),
+        format!(
+            "about {rows} rows, {} with indexes, by the server's statistics; a copy under load would take about {} min, a quiet one less",
+            bytes(total),
+            time.as_secs() / 60 + 1
+        ),
         "",
     );
     let data: Vec<Option<u64>> = look
@@ -336,7 +353,8 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
         format!("if it is copied: about {} for the ghost table and {} of binary log, on each replica as well, besides what the application writes meanwhile; the old table stays until its retention has ended", bytes(total), bytes(log)),
         "see that this much is free; MySQL does not tell",
     );
-    let kept: Vec<u64> = look.session.rows("read how long binary logs are kept", SHORT, "SELECT @@global.binlog_expire_logs_seconds").await?;
+    let kept: Vec<u64> =
+        look.session.rows("read how long binary logs are kept", SHORT, "SELECT @@global.binlog_expire_logs_seconds").await?;
     // Since 8.0.29; without it logs are not purged by age at all when this is off.
     let purged: u64 = look
         .session
@@ -363,12 +381,24 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
 fn algorithm(look: &mut Look<'_>, alter: &Alter, prediction: &Prediction) {
     let (likely, why) = predict::algorithm(alter, prediction);
     let (chosen, message) = match look.spec.algorithm {
-        Algorithm::Auto => (likely, format!("probably {likely:?}: {why}. The server is not asked by reading: INSTANT, then INPLACE are tried on an empty clone first, and a copy is what is left")),
+        Algorithm::Auto => (
+            likely,
+            format!(
+                "probably {likely:?}: {why}. The server is not asked by reading: INSTANT, then INPLACE are tried on an empty clone first, and a copy is what is left"
+            ),
+        ),
         Algorithm::Copy => (Algorithm::Copy, "Copy, as spec.algorithm asks".to_owned()),
         asked if asked == likely => (asked, format!("{asked:?}, as spec.algorithm asks; {why}")),
         asked => {
-            let message = format!("spec.algorithm asks for {asked:?}, but {why}: the server would probably refuse it (AlgorithmNotSupported)");
-            look.report.add(Severity::Warning, Topic::Algorithm, "spec.algorithm", message, "use Auto, which takes the cheapest way that works; mode DryRun asks the server");
+            let message =
+                format!("spec.algorithm asks for {asked:?}, but {why}: the server would probably refuse it (AlgorithmNotSupported)");
+            look.report.add(
+                Severity::Warning,
+                Topic::Algorithm,
+                "spec.algorithm",
+                message,
+                "use Auto, which takes the cheapest way that works; mode DryRun asks the server",
+            );
             look.report.algorithm = Some(asked);
             return;
         }
@@ -395,7 +425,13 @@ fn key(
     };
     match crate::sql::key::choose(&original.definition, &prediction.definition, &mapping) {
         Err(error) => {
-            look.report.add(Severity::Refuse, Reason::NoUsableKey, table, error.to_string(), "add a primary key with a native ALTER, or keep the key that the change drops");
+            look.report.add(
+                Severity::Refuse,
+                Reason::NoUsableKey,
+                table,
+                error.to_string(),
+                "add a primary key with a native ALTER, or keep the key that the change drops",
+            );
             None
         }
         Ok(key) => {
@@ -411,7 +447,8 @@ fn key(
                 format!("rows are walked and found again by {} ({}): the primary key first, then keys of integers only, then fewer columns, then fewer bytes{rest}", key.index, columns.join(", ")),
                 "",
             );
-            let retyped: Vec<&str> = columns.iter().copied().filter(|c| prediction.modified.iter().any(|m| m.eq_ignore_ascii_case(c))).collect();
+            let retyped: Vec<&str> =
+                columns.iter().copied().filter(|c| prediction.modified.iter().any(|m| m.eq_ignore_ascii_case(c))).collect();
             if !retyped.is_empty() {
                 look.report.add(
                     Severity::Info,

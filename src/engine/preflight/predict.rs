@@ -25,7 +25,10 @@ pub fn predict(original: &TableDefinition, alter: &Alter) -> Prediction {
     let renamed = |name: &str| renames.iter().find(|(old, _)| same(old, name)).map_or_else(|| name.to_owned(), |(_, new)| new.clone());
     let is_dropped = |name: &str| dropped.iter().any(|d| same(d, name));
     let before = |name: &str| {
-        renames.iter().find(|(_, new)| same(new, name)).map_or_else(|| original.column(name).filter(|c| !is_dropped(&c.name)).map(|c| c.name.clone()), |(old, _)| Some(old.clone()))
+        renames
+            .iter()
+            .find(|(_, new)| same(new, name))
+            .map_or_else(|| original.column(name).filter(|c| !is_dropped(&c.name)).map(|c| c.name.clone()), |(old, _)| Some(old.clone()))
     };
 
     let mut columns: Vec<Column> =
@@ -79,7 +82,9 @@ pub fn predict(original: &TableDefinition, alter: &Alter) -> Prediction {
         let definitions: Vec<&ColumnSpec> = match &parsed.clause {
             Clause::ModifyColumn(spec) => vec![spec],
             Clause::ChangeColumn { new, .. } => vec![new],
-            Clause::Add { elements } => elements.iter().filter_map(|e| if let TableElement::Column(spec) = e { Some(spec) } else { None }).collect(),
+            Clause::Add { elements } => {
+                elements.iter().filter_map(|e| if let TableElement::Column(spec) = e { Some(spec) } else { None }).collect()
+            }
             _ => vec![],
         };
         for spec in definitions {
@@ -108,7 +113,8 @@ pub fn predict(original: &TableDefinition, alter: &Alter) -> Prediction {
         }
     }
     // A primary key makes its columns NOT NULL.
-    let primary: Vec<String> = indexes.iter().filter(|i| same(&i.name, "PRIMARY")).flat_map(|i| i.parts.iter().filter_map(|p| p.column.clone())).collect();
+    let primary: Vec<String> =
+        indexes.iter().filter(|i| same(&i.name, "PRIMARY")).flat_map(|i| i.parts.iter().filter_map(|p| p.column.clone())).collect();
     for column in columns.iter_mut().filter(|c| primary.iter().any(|p| same(p, &c.name))) {
         column.nullable = false;
     }
@@ -140,8 +146,12 @@ pub fn algorithm(alter: &Alter, prediction: &Prediction) -> (Algorithm, String) 
             Clause::Add { elements } => elements
                 .iter()
                 .map(|element| match element {
-                    TableElement::Column(c) if c.attributes.primary || c.attributes.auto_increment => (2, Algorithm::Copy, format!("column {} needs the rows rebuilt", c.name)),
-                    TableElement::Column(c) if c.attributes.unique => (1, Algorithm::Inplace, format!("column {} needs an index built", c.name)),
+                    TableElement::Column(c) if c.attributes.primary || c.attributes.auto_increment => {
+                        (2, Algorithm::Copy, format!("column {} needs the rows rebuilt", c.name))
+                    }
+                    TableElement::Column(c) if c.attributes.unique => {
+                        (1, Algorithm::Inplace, format!("column {} needs an index built", c.name))
+                    }
                     TableElement::Column(_) => (0, Algorithm::Instant, String::new()),
                     TableElement::Index(_) => (1, Algorithm::Inplace, "an index is built, which the server can do in place".to_owned()),
                     TableElement::PrimaryKey { .. } => (2, Algorithm::Copy, "another primary key needs the rows rebuilt".to_owned()),
@@ -159,9 +169,23 @@ pub fn algorithm(alter: &Alter, prediction: &Prediction) -> (Algorithm, String) 
             | Clause::Keys
             | Clause::Validation => (0, Algorithm::Instant, String::new()),
             Clause::DropIndex { .. } => (1, Algorithm::Inplace, "an index is dropped, in place".to_owned()),
-            Clause::ModifyColumn(spec) => (2, Algorithm::Copy, format!("column {} is redefined, which mostly needs the rows rebuilt (a longer VARCHAR or more ENUM labels do not)", spec.name)),
-            Clause::ChangeColumn { old, .. } => (2, Algorithm::Copy, format!("column {old} is redefined, which mostly needs the rows rebuilt")),
-            Clause::TableOption { name, .. } if matches!(name.as_str(), "COMMENT" | "AUTO_INCREMENT" | "STATS_PERSISTENT" | "STATS_AUTO_RECALC" | "STATS_SAMPLE_PAGES") => {
+            Clause::ModifyColumn(spec) => (
+                2,
+                Algorithm::Copy,
+                format!(
+                    "column {} is redefined, which mostly needs the rows rebuilt (a longer VARCHAR or more ENUM labels do not)",
+                    spec.name
+                ),
+            ),
+            Clause::ChangeColumn { old, .. } => {
+                (2, Algorithm::Copy, format!("column {old} is redefined, which mostly needs the rows rebuilt"))
+            }
+            Clause::TableOption { name, .. }
+                if matches!(
+                    name.as_str(),
+                    "COMMENT" | "AUTO_INCREMENT" | "STATS_PERSISTENT" | "STATS_AUTO_RECALC" | "STATS_SAMPLE_PAGES"
+                ) =>
+            {
                 (1, Algorithm::Inplace, "a table option is set, in place".to_owned())
             }
             _ => (2, Algorithm::Copy, "the table is rebuilt".to_owned()),

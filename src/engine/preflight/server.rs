@@ -27,7 +27,11 @@ pub async fn privileges(look: &mut Look<'_>) -> Result<(), EngineError> {
         ("UPDATE", format!("EXPLAIN UPDATE {ghost} SET a = 1"), grant("UPDATE")),
         ("DELETE", format!("EXPLAIN DELETE FROM {ghost}"), grant("DELETE")),
         // Checked when it is prepared; it is never executed.
-        ("CREATE", format!("PREPARE theseus_preflight FROM 'CREATE TABLE {} LIKE {}'", escaped(&ghost), escaped(&original)), grant("CREATE")),
+        (
+            "CREATE",
+            format!("PREPARE theseus_preflight FROM 'CREATE TABLE {} LIKE {}'", escaped(&ghost), escaped(&original)),
+            grant("CREATE"),
+        ),
         ("REPLICATION SLAVE", "SHOW REPLICAS".to_owned(), "GRANT REPLICATION SLAVE ON *.* TO …".to_owned()),
     ];
     for (privilege, sql, advice) in tests {
@@ -94,18 +98,48 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
     let refuse = Severity::Refuse;
     let unsupported = Reason::ServerNotSupported;
     if facts.mariadb {
-        report.add(refuse, unsupported, "version", format!("the server is MariaDB ({}), which refuses RENAME TABLE under LOCK TABLES", facts.version_text), "MySQL 8.0.13 or later is needed");
+        report.add(
+            refuse,
+            unsupported,
+            "version",
+            format!("the server is MariaDB ({}), which refuses RENAME TABLE under LOCK TABLES", facts.version_text),
+            "MySQL 8.0.13 or later is needed",
+        );
     } else if facts.version < (8, 0, 13) {
-        report.add(refuse, unsupported, "version", format!("the server is MySQL {}", facts.version_text), "RENAME TABLE under LOCK TABLES needs 8.0.13 or later");
+        report.add(
+            refuse,
+            unsupported,
+            "version",
+            format!("the server is MySQL {}", facts.version_text),
+            "RENAME TABLE under LOCK TABLES needs 8.0.13 or later",
+        );
     }
     if !facts.log_bin {
-        report.add(refuse, unsupported, "log_bin", "the server writes no binary log, so changes made while rows are copied could not be seen", "set log_bin");
+        report.add(
+            refuse,
+            unsupported,
+            "log_bin",
+            "the server writes no binary log, so changes made while rows are copied could not be seen",
+            "set log_bin",
+        );
     }
     if facts.binlog_format != "ROW" {
-        report.add(refuse, unsupported, "binlog_format", format!("binlog_format is {}, which does not say which rows changed", facts.binlog_format), "SET GLOBAL binlog_format = ROW, and let sessions reconnect");
+        report.add(
+            refuse,
+            unsupported,
+            "binlog_format",
+            format!("binlog_format is {}, which does not say which rows changed", facts.binlog_format),
+            "SET GLOBAL binlog_format = ROW, and let sessions reconnect",
+        );
     }
     if facts.read_only {
-        report.add(refuse, Reason::ReadOnly, "read_only", "the server is read only (read_only or super_read_only)", "point the migration at the primary");
+        report.add(
+            refuse,
+            Reason::ReadOnly,
+            "read_only",
+            "the server is read only (read_only or super_read_only)",
+            "point the migration at the primary",
+        );
     }
     if !facts.order_commits && !facts.gtid {
         report.add(
@@ -156,7 +190,13 @@ async fn log(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError
         }
         Err(error) if error.is_connection() => return Err(error.into()),
         Err(error) => {
-            look.report.add(Severity::Refuse, Reason::MissingPrivilege, "REPLICATION CLIENT", error.message, "GRANT REPLICATION CLIENT ON *.* TO …");
+            look.report.add(
+                Severity::Refuse,
+                Reason::MissingPrivilege,
+                "REPLICATION CLIENT",
+                error.message,
+                "GRANT REPLICATION CLIENT ON *.* TO …",
+            );
         }
     }
     Ok(())
@@ -166,7 +206,12 @@ async fn log(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError
 async fn replica(look: &mut Look<'_>) -> Result<(), EngineError> {
     let sql = if look.session.version() >= (8, 0, 22) { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" };
     let rows = look.session.rows::<mysql_async::Row>("look whether the server is a replica", SHORT, sql).await;
-    let rows = look.seen(rows, "SHOW REPLICA STATUS", "whether the server is itself a replica is not known", "GRANT REPLICATION CLIENT ON *.* TO …")?;
+    let rows = look.seen(
+        rows,
+        "SHOW REPLICA STATUS",
+        "whether the server is itself a replica is not known",
+        "GRANT REPLICATION CLIENT ON *.* TO …",
+    )?;
     if rows.is_some_and(|rows| !rows.is_empty()) {
         look.report.add(
             Severity::Warning,
@@ -193,7 +238,12 @@ pub async fn connections(look: &mut Look<'_>) -> Result<(), EngineError> {
             Severity::Refuse,
             Reason::ServerNotSupported,
             "server_uuid",
-            format!("{CONNECTIONS} connections to {}:{} reached {} different servers", look.spec.server.host, look.spec.server.port, uuids.len()),
+            format!(
+                "{CONNECTIONS} connections to {}:{} reached {} different servers",
+                look.spec.server.host,
+                look.spec.server.port,
+                uuids.len()
+            ),
             "give the primary's own address, not that of a load balancer",
         );
     }

@@ -30,7 +30,13 @@ pub async fn original(look: &mut Look<'_>) -> Result<Option<Inspected>, EngineEr
             Ok(Some(found))
         }
         Ok(None) => {
-            look.report.add(Severity::Refuse, Reason::TableNotFound, table, "there is no such table, or the account may not see it", "check the names, and SHOW GRANTS");
+            look.report.add(
+                Severity::Refuse,
+                Reason::TableNotFound,
+                table,
+                "there is no such table, or the account may not see it",
+                "check the names, and SHOW GRANTS",
+            );
             Ok(None)
         }
         Err(error) if error.is_transient() => Err(error),
@@ -50,7 +56,10 @@ pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
             Severity::Info,
             Topic::Names,
             look.table(),
-            format!("the name is long, so that those of the migration's tables are shortened: {}, {}, {}", names.ghost, names.state, names.old),
+            format!(
+                "the name is long, so that those of the migration's tables are shortened: {}, {}, {}",
+                names.ghost, names.state, names.old
+            ),
             "",
         );
     }
@@ -64,7 +73,10 @@ pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
                 Severity::Info,
                 Topic::EarlierRun,
                 names.state.clone(),
-                format!("an earlier run of this change has left its work ({} chunks): the next one takes it up where it can", stored.chunks.len()),
+                format!(
+                    "an earlier run of this change has left its work ({} chunks): the next one takes it up where it can",
+                    stored.chunks.len()
+                ),
                 "",
             );
         }
@@ -157,12 +169,8 @@ pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
             vec![Value::from(&encoded), Value::from(&encoded)],
         )
         .await;
-    let hidden = look.seen(
-        hidden,
-        "PROCESS",
-        "foreign keys of tables that the account may not see are not known",
-        "GRANT PROCESS ON *.* TO …",
-    )?;
+    let hidden =
+        look.seen(hidden, "PROCESS", "foreign keys of tables that the account may not see are not known", "GRANT PROCESS ON *.* TO …")?;
     for (id, child) in hidden.into_iter().flatten() {
         let (schema, child) = child.split_once('/').unwrap_or(("", &child));
         let name = id.rsplit('/').next().unwrap_or(&id);
@@ -175,7 +183,11 @@ pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
             Severity::Refuse,
             Reason::ForeignKeys,
             quote::identifier(&name),
-            format!("the table takes part in the foreign key {} of {}, whose checks and cascades a migration cannot see", quote::identifier(&name), quote::qualified(&schema, &child)),
+            format!(
+                "the table takes part in the foreign key {} of {}, whose checks and cascades a migration cannot see",
+                quote::identifier(&name),
+                quote::qualified(&schema, &child)
+            ),
             advice,
         );
     }
@@ -220,12 +232,21 @@ pub async fn blockers(look: &mut Look<'_>) -> Result<(), EngineError> {
     };
     for (id, seconds, user) in found.into_iter().take(SHOWN) {
         let (object, message) = match (id, seconds) {
-            (None, _) => ("XA".to_owned(), "a prepared XA transaction holds the table: neither the copy's start nor the cut-over gets past it (XA RECOVER lists it)".to_owned()),
+            (None, _) => (
+                "XA".to_owned(),
+                "a prepared XA transaction holds the table: neither the copy's start nor the cut-over gets past it (XA RECOVER lists it)"
+                    .to_owned(),
+            ),
             (Some(id), Some(seconds)) => (
                 format!("connection {id}"),
-                format!("a transaction of {} has held the table for {seconds} s: the cut-over would wait for its end", user.unwrap_or_default()),
+                format!(
+                    "a transaction of {} has held the table for {seconds} s: the cut-over would wait for its end",
+                    user.unwrap_or_default()
+                ),
             ),
-            (Some(id), None) => (format!("connection {id}"), format!("a statement of {} is at work on the table", user.unwrap_or_default())),
+            (Some(id), None) => {
+                (format!("connection {id}"), format!("a statement of {} is at work on the table", user.unwrap_or_default()))
+            }
         };
         look.report.add(Severity::Warning, Topic::Blocker, object, message, "see that it ends before the cut-over");
     }
@@ -251,25 +272,51 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
             vec![Value::from(&database), Value::from(&table)],
         )
         .await;
-    for (schema, view, definition) in look.seen(views, "views", "whether views name the columns that go away is not known", "")?.into_iter().flatten() {
+    for (schema, view, definition) in
+        look.seen(views, "views", "whether views name the columns that go away is not known", "")?.into_iter().flatten()
+    {
         let object = quote::qualified(&schema, &view);
         match definition.filter(|text| !text.is_empty()) {
-            None => look.report.add(Severity::Warning, Topic::Dependents, object, "a view of the table, whose text the account may not read; it may name a column that goes away", "GRANT SHOW VIEW, or look yourself"),
+            None => look.report.add(
+                Severity::Warning,
+                Topic::Dependents,
+                object,
+                "a view of the table, whose text the account may not read; it may name a column that goes away",
+                "GRANT SHOW VIEW, or look yourself",
+            ),
             Some(text) => {
                 let named: Vec<&str> = gone.iter().filter(|c| mentions(&text, c)).map(String::as_str).collect();
                 if !named.is_empty() {
-                    look.report.add(Severity::Warning, Topic::Dependents, object, format!("a view names {}, which goes away: it would be invalid", named.join(", ")), advice);
+                    look.report.add(
+                        Severity::Warning,
+                        Topic::Dependents,
+                        object,
+                        format!("a view names {}, which goes away: it would be invalid", named.join(", ")),
+                        advice,
+                    );
                 }
             }
         }
     }
     let sources = [
-        ("routine", "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_DEFINITION FROM information_schema.ROUTINES WHERE INSTR(LOWER(ROUTINE_DEFINITION), ?) > 0 LIMIT 200"),
-        ("event", "SELECT EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION FROM information_schema.EVENTS WHERE INSTR(LOWER(EVENT_DEFINITION), ?) > 0 LIMIT 200"),
-        ("trigger", "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE INSTR(LOWER(ACTION_STATEMENT), ?) > 0 LIMIT 200"),
+        (
+            "routine",
+            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_DEFINITION FROM information_schema.ROUTINES WHERE INSTR(LOWER(ROUTINE_DEFINITION), ?) > 0 LIMIT 200",
+        ),
+        (
+            "event",
+            "SELECT EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION FROM information_schema.EVENTS WHERE INSTR(LOWER(EVENT_DEFINITION), ?) > 0 LIMIT 200",
+        ),
+        (
+            "trigger",
+            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE INSTR(LOWER(ACTION_STATEMENT), ?) > 0 LIMIT 200",
+        ),
     ];
     for (kind, sql) in sources {
-        let rows = look.session.select::<(String, String, Option<String>)>("look for users of the table", sql, vec![Value::from(table.to_lowercase())]).await;
+        let rows = look
+            .session
+            .select::<(String, String, Option<String>)>("look for users of the table", sql, vec![Value::from(table.to_lowercase())])
+            .await;
         let rows = look.seen(rows, kind, "whether others name the columns that go away is not known", "")?;
         for (schema, name, text) in rows.into_iter().flatten() {
             let text = text.unwrap_or_default();

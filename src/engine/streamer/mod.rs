@@ -11,14 +11,14 @@ pub mod statement;
 use super::EngineError;
 use super::inbox::{Inbox, Prepared, StreamNotice, StreamPoint};
 use super::reason::Reason;
-use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
 use crate::mysql::session::{Registered, is_ours};
+use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
 use crate::sql::key::{Key, KeyCodec};
 use futures::StreamExt;
 use mysql_async::binlog::EventType;
 use mysql_async::binlog::events::{EventData, TransactionPayloadEvent};
-use mysql_common::packets::Tag;
 use mysql_async::{BinlogStream, BinlogStreamRequest, GnoInterval, Sid};
+use mysql_common::packets::Tag;
 use rows::KeyColumn;
 use statement::{Statement, classify};
 use std::sync::Arc;
@@ -105,7 +105,13 @@ impl Streamer {
     ///
     /// # Errors
     /// Unreachable, REPLICATION SLAVE missing, or the log is gone ([`Reason::BinlogPurged`], told at the first event).
-    pub async fn open(address: &ServerAddress, start: Start, log_end: &BinlogPosition, watched: Watched, inbox: Arc<Inbox>) -> Result<Self, EngineError> {
+    pub async fn open(
+        address: &ServerAddress,
+        start: Start,
+        log_end: &BinlogPosition,
+        watched: Watched,
+        inbox: Arc<Inbox>,
+    ) -> Result<Self, EngineError> {
         let mut session = Session::open_raw(address).await?;
         let nanoseconds = HEARTBEAT.as_nanos();
         session
@@ -118,9 +124,7 @@ impl Streamer {
             .await?;
         let server_id = fastrand::u32(FIRST_SERVER_ID as u32..u32::MAX);
         let (position, request) = match &start {
-            Start::Position(at) => {
-                (at.clone(), BinlogStreamRequest::new(server_id).with_filename(at.file.as_bytes()).with_pos(at.offset))
-            }
+            Start::Position(at) => (at.clone(), BinlogStreamRequest::new(server_id).with_filename(at.file.as_bytes()).with_pos(at.offset)),
             Start::Executed(set) => (
                 // The server says by a rotate event where it begins.
                 BinlogPosition::default(),
@@ -128,20 +132,17 @@ impl Streamer {
             ),
         };
         let (conn, registered) = session.into_conn();
-        let stream = conn
-            .get_binlog_stream(request)
-            .await
-            .map_err(|error| {
-                let error = EngineError::from(MySqlError::new("start the binary log stream", &error));
-                // The login was good: what is denied is the dump.
-                match error.reason {
-                    Reason::AccessDenied => EngineError::terminal(
-                        Reason::MissingPrivilege,
-                        &format!("{error}: the account needs REPLICATION SLAVE to read the binary log"),
-                    ),
-                    _ => error,
-                }
-            })?;
+        let stream = conn.get_binlog_stream(request).await.map_err(|error| {
+            let error = EngineError::from(MySqlError::new("start the binary log stream", &error));
+            // The login was good: what is denied is the dump.
+            match error.reason {
+                Reason::AccessDenied => EngineError::terminal(
+                    Reason::MissingPrivilege,
+                    &format!("{error}: the account needs REPLICATION SLAVE to read the binary log"),
+                ),
+                _ => error,
+            }
+        })?;
         let before = inbox.point();
         Ok(Self {
             stream,
@@ -410,7 +411,8 @@ fn xid(gtrid: &[u8], bqual: &[u8], format: i32) -> String {
 /// The name in a rotate event. The first one comes before the event that says whether events carry a checksum, so the driver leaves four
 /// bytes of checksum at its end; the length of another name of the same log tells.
 fn file_name(raw: &[u8], length: usize) -> String {
-    let digits = |name: &[u8]| name.rsplit(|b| *b == b'.').next().is_some_and(|tail| !tail.is_empty() && tail.iter().all(u8::is_ascii_digit));
+    let digits =
+        |name: &[u8]| name.rsplit(|b| *b == b'.').next().is_some_and(|tail| !tail.is_empty() && tail.iter().all(u8::is_ascii_digit));
     let cut = raw.len().saturating_sub(4);
     let name = if raw.len() == length || (cut != length && digits(raw)) { raw } else { &raw[..cut] };
     String::from_utf8_lossy(name).into_owned()
@@ -444,7 +446,10 @@ fn stream_error(error: &mysql_async::Error) -> EngineError {
         if gone {
             return EngineError::terminal(
                 Reason::BinlogPurged,
-                &format!("the binary logs that are needed to go on are gone ({}). The original table is untouched; delete the migration, keep logs longer (binlog_expire_logs_seconds) and start it anew", error.message),
+                &format!(
+                    "the binary logs that are needed to go on are gone ({}). The original table is untouched; delete the migration, keep logs longer (binlog_expire_logs_seconds) and start it anew",
+                    error.message
+                ),
             );
         }
         return EngineError { reason: Reason::ServerError, class: Class::Transient, message: error.to_string() };

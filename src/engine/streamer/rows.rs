@@ -38,7 +38,12 @@ pub enum RowsError {
 ///
 /// # Errors
 /// The event does not fit its table map, or lacks the key.
-pub fn keys_of<'a>(event: &'a RowsEventData<'a>, table: &'a TableMapEvent<'a>, key: &[KeyColumn], mut found: impl FnMut(&[Value])) -> Result<u64, RowsError> {
+pub fn keys_of<'a>(
+    event: &'a RowsEventData<'a>,
+    table: &'a TableMapEvent<'a>,
+    key: &[KeyColumn],
+    mut found: impl FnMut(&[Value]),
+) -> Result<u64, RowsError> {
     let columns = usize::try_from(event.num_columns()).unwrap_or(usize::MAX);
     if key.iter().any(|k| k.ordinal >= columns) {
         return Err(RowsError::FewerColumns(columns));
@@ -75,7 +80,13 @@ fn complete(values: Vec<Option<Value>>, key: &[KeyColumn]) -> Result<Vec<Value>,
 }
 
 /// Reads one row image and returns its key columns, in the key's order.
-fn image<'a>(buffer: &mut ParseBuf<'a>, present: &[bool], partial: bool, table: &'a TableMapEvent<'_>, key: &[KeyColumn]) -> io::Result<Vec<Option<Value>>> {
+fn image<'a>(
+    buffer: &mut ParseBuf<'a>,
+    present: &[bool],
+    partial: bool,
+    table: &'a TableMapEvent<'_>,
+    key: &[KeyColumn],
+) -> io::Result<Vec<Option<Value>>> {
     if partial {
         // value_options, and which JSON columns are given as differences: their length is coded the same way.
         if packed_integer(buffer)? & 1 != 0 {
@@ -85,10 +96,8 @@ fn image<'a>(buffer: &mut ParseBuf<'a>, present: &[bool], partial: bool, table: 
     let logged = present.iter().filter(|p| **p).count();
     let nulls = take(buffer, logged.div_ceil(8))?;
     let mut values = vec![None; key.len()];
-    let mut index = 0;
-    for (ordinal, _) in present.iter().enumerate().filter(|(_, p)| **p) {
+    for (index, (ordinal, _)) in present.iter().enumerate().filter(|(_, p)| **p).enumerate() {
         let null = nulls.get(index / 8).is_some_and(|byte| byte & (1 << (index % 8)) != 0);
-        index += 1;
         let slot = key.iter().position(|k| k.ordinal == ordinal);
         if null {
             if let Some(slot) = slot {
@@ -161,7 +170,9 @@ fn stored_length(kind: ColumnType, meta: &[u8], buffer: &mut ParseBuf<'_>) -> io
             }
             little_endian(buffer, width)?
         }
-        other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("columns of type {other:?} are not known in the binary log"))),
+        other => {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("columns of type {other:?} are not known in the binary log")));
+        }
     })
 }
 
@@ -215,7 +226,10 @@ mod tests {
         let mut buffer = ParseBuf(&data);
         assert_eq!(stored_length(ColumnType::MYSQL_TYPE_VARCHAR, &[255, 0], &mut buffer).ok(), Some(3));
         let mut buffer = ParseBuf(&data[..1]);
-        assert!(stored_length(ColumnType::MYSQL_TYPE_BLOB, &[2], &mut buffer).is_err(), "an event that ends early is an error, not a panic");
+        assert!(
+            stored_length(ColumnType::MYSQL_TYPE_BLOB, &[2], &mut buffer).is_err(),
+            "an event that ends early is an error, not a panic"
+        );
         assert!(stored_length(ColumnType::MYSQL_TYPE_BLOB, &[], &mut buffer).is_err());
     }
 }

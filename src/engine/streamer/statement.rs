@@ -40,7 +40,9 @@ pub fn classify(text: &str) -> Statement {
         ("SAVEPOINT" | "RELEASE", _) | ("ROLLBACK", _) => Statement::Within,
         ("XA", "COMMIT") => Statement::XaCommit(rest().trim_end_matches("onephase").to_owned()),
         ("XA", "ROLLBACK") => Statement::XaRollback(rest()),
-        ("INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" | "SELECT" | "DO" | "CALL" | "IMPORT" | "(SELECT", _) => Statement::Dml,
+        ("INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" | "SELECT" | "DO" | "CALL" | "IMPORT" | "(SELECT", _) => {
+            Statement::Dml
+        }
         _ => Statement::Other,
     }
 }

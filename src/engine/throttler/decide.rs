@@ -116,7 +116,16 @@ pub struct Readings {
 impl Readings {
     /// Nothing read yet.
     pub fn new(now: Instant) -> Self {
-        Self { started: now, replicas: BTreeMap::new(), replicas_known: false, heartbeat: None, load: None, history: None, query: None, http: None }
+        Self {
+            started: now,
+            replicas: BTreeMap::new(),
+            replicas_known: false,
+            heartbeat: None,
+            load: None,
+            history: None,
+            query: None,
+            http: None,
+        }
     }
 
     /// Whether the first reading of a signal that the limits ask for is still awaited: at the start, or when a limit has just been set.
@@ -251,22 +260,28 @@ fn load(readings: &Readings, limits: &Limits, now: Instant) -> Option<String> {
     // A limit with a misspelt name protects nothing, so it must not look as if it did.
     let unknown = |status: &Status| {
         let names = limits.max_load.keys().chain(limits.critical_load.keys());
-        names.into_iter().find(|name| status.get(*name) == Some(&None)).map(|name| format!("SHOW GLOBAL STATUS has no number called {name}"))
+        names
+            .into_iter()
+            .find(|name| status.get(*name) == Some(&None))
+            .map(|name| format!("SHOW GLOBAL STATUS has no number called {name}"))
     };
-    signal.stale("the server's status", now).or_else(|| signal.value().and_then(|status| above(status, &limits.max_load).or_else(|| unknown(status))))
+    signal
+        .stale("the server's status", now)
+        .or_else(|| signal.value().and_then(|status| above(status, &limits.max_load).or_else(|| unknown(status))))
 }
 
 fn replica_lag(readings: &Readings, limits: &Limits, now: Instant) -> Option<String> {
     let limit = limits.max_replica_lag?;
-    if let Some(words) = readings.heartbeat.as_ref().filter(|_| !readings.replicas.is_empty()).and_then(|signal| signal.stale("the heartbeat on the primary", now)) {
+    if let Some(words) = readings
+        .heartbeat
+        .as_ref()
+        .filter(|_| !readings.replicas.is_empty())
+        .and_then(|signal| signal.stale("the heartbeat on the primary", now))
+    {
         return Some(words);
     }
-    let worst = readings
-        .replicas
-        .iter()
-        .filter_map(|(name, signal)| signal.value().map(|lag| (*lag, name)))
-        .filter(|(lag, _)| *lag > limit)
-        .max();
+    let worst =
+        readings.replicas.iter().filter_map(|(name, signal)| signal.value().map(|lag| (*lag, name))).filter(|(lag, _)| *lag > limit).max();
     if let Some((lag, name)) = worst {
         return Some(format!("{} on {name}, above {}", seconds(lag), seconds(limit)));
     }

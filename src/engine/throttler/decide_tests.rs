@@ -100,16 +100,74 @@ fn each_signal_holds_copying_alone_and_says_what_was_measured() {
     let cases: [(Change, &str, &str); 13] = [
         (|_| {}, "", ""),
         (|w| w.controls.throttled_by_user = true, "User", "annotation theseus.dev/throttle, or the command throttle"),
-        (|w| { w.lag("db-2", 12_345); }, "ReplicaLag", "12 s on db-2, above 10 s"),
-        (|w| { w.lag("db-2", 11_000).lag("db-3", 22_000); }, "ReplicaLag", "22 s on db-3, above 10 s"),
-        (|w| { w.lag("db-2", 10_000); }, "", ""),
-        (|w| { w.threads(51); }, "Load", "Threads_running is 51, above 50"),
-        (|w| { w.threads(50); }, "", ""),
-        (|w| { w.history(1_000_001); }, "HistoryLength", "1000001 unpurged transactions, above 1000000"),
-        (|w| { w.query(3.0); }, "Query", "throttle.query returned 3"),
-        (|w| w.readings.query.as_mut().expect("it is there").failed("1146: no such table".into()), "Query", "throttle.query failed: 1146: no such table"),
-        (|w| { w.http(503); }, "Http", "503 from http://x/"),
-        (|w| { w.http(204); }, "Http", "204 from http://x/"),
+        (
+            |w| {
+                w.lag("db-2", 12_345);
+            },
+            "ReplicaLag",
+            "12 s on db-2, above 10 s",
+        ),
+        (
+            |w| {
+                w.lag("db-2", 11_000).lag("db-3", 22_000);
+            },
+            "ReplicaLag",
+            "22 s on db-3, above 10 s",
+        ),
+        (
+            |w| {
+                w.lag("db-2", 10_000);
+            },
+            "",
+            "",
+        ),
+        (
+            |w| {
+                w.threads(51);
+            },
+            "Load",
+            "Threads_running is 51, above 50",
+        ),
+        (
+            |w| {
+                w.threads(50);
+            },
+            "",
+            "",
+        ),
+        (
+            |w| {
+                w.history(1_000_001);
+            },
+            "HistoryLength",
+            "1000001 unpurged transactions, above 1000000",
+        ),
+        (
+            |w| {
+                w.query(3.0);
+            },
+            "Query",
+            "throttle.query returned 3",
+        ),
+        (
+            |w| w.readings.query.as_mut().expect("it is there").failed("1146: no such table".into()),
+            "Query",
+            "throttle.query failed: 1146: no such table",
+        ),
+        (
+            |w| {
+                w.http(503);
+            },
+            "Http",
+            "503 from http://x/",
+        ),
+        (
+            |w| {
+                w.http(204);
+            },
+            "Http",
+            "204 from http://x/",
+        ),
         (|w| w.readings.http.as_mut().expect("it is there").failed("refused".into()), "Http", "throttle.httpUrl failed: refused"),
     ];
     for (change, reason, detail) in cases {
@@ -197,11 +255,31 @@ fn what_is_not_readable_holds_after_the_grace_and_says_so() {
     }
     type Break = fn(&mut World);
     let cases: [(Break, &str, &str); 7] = [
-        (|w| { w.readings.replicas.insert("db-2".into(), unread(w.start, "refused")); }, "ReplicaLag", "replica db-2 has not been readable for 10 s: refused"),
-        (|w| { w.readings.replicas.insert("db-9".into(), unread(w.start, "")); }, "ReplicaLag", "replica db-9 has not been readable for 10 s"),
-        (|w| w.readings.heartbeat = Some(unread(w.start, "no")), "ReplicaLag", "the heartbeat on the primary has not been readable for 10 s: no"),
+        (
+            |w| {
+                w.readings.replicas.insert("db-2".into(), unread(w.start, "refused"));
+            },
+            "ReplicaLag",
+            "replica db-2 has not been readable for 10 s: refused",
+        ),
+        (
+            |w| {
+                w.readings.replicas.insert("db-9".into(), unread(w.start, ""));
+            },
+            "ReplicaLag",
+            "replica db-9 has not been readable for 10 s",
+        ),
+        (
+            |w| w.readings.heartbeat = Some(unread(w.start, "no")),
+            "ReplicaLag",
+            "the heartbeat on the primary has not been readable for 10 s: no",
+        ),
         (|w| w.readings.load = Some(unread(w.start, "no answer")), "Load", "the server's status has not been readable for 10 s: no answer"),
-        (|w| w.readings.history = Some(unread(w.start, "no")), "HistoryLength", "the length of the history list has not been readable for 10 s: no"),
+        (
+            |w| w.readings.history = Some(unread(w.start, "no")),
+            "HistoryLength",
+            "the length of the history list has not been readable for 10 s: no",
+        ),
         // A poller that hangs gives no error at all.
         (|w| w.readings.query = Some(unread(w.start, "")), "Query", "throttle.query has not been readable for 10 s"),
         (|w| w.readings.http = Some(unread(w.start, "")), "Http", "throttle.httpUrl has not been readable for 10 s"),
@@ -222,7 +300,12 @@ fn a_misspelt_variable_is_not_silently_no_limit() {
     let mut world = World::new();
     world.controls.limits.max_load = map("Threads_runing", 50);
     let now = world.now;
-    world.readings.load.as_mut().expect("it is there").read(BTreeMap::from([("Threads_runing".into(), None), ("Threads_running".into(), Some(1))]), now);
+    world
+        .readings
+        .load
+        .as_mut()
+        .expect("it is there")
+        .read(BTreeMap::from([("Threads_runing".into(), None), ("Threads_running".into(), Some(1))]), now);
     world.decide();
     assert_eq!(world.copy(), ("Load", "SHOW GLOBAL STATUS has no number called Threads_runing"));
 }

@@ -68,13 +68,19 @@ pub fn start(
 }
 
 /// Decides whenever something is read, said, or grows old.
-async fn follow(decisions: &watch::Sender<Decision>, mut latest: watch::Receiver<Readings>, mut controls: watch::Receiver<Controls>) -> Result<(), EngineError> {
+async fn follow(
+    decisions: &watch::Sender<Decision>,
+    mut latest: watch::Receiver<Readings>,
+    mut controls: watch::Receiver<Controls>,
+) -> Result<(), EngineError> {
     loop {
         let critical = decisions.borrow().critical.clone();
         if let Some(words) = critical {
             return Err(EngineError::terminal(
                 Reason::CriticalLoad,
-                &format!("the load of the server became critical: {words}. The original table is untouched; ghost and state table are kept, and a retry goes on from there"),
+                &format!(
+                    "the load of the server became critical: {words}. The original table is untouched; ghost and state table are kept, and a retry goes on from there"
+                ),
             ));
         }
         // Cancel-safe: watches lose nothing.

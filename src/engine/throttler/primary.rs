@@ -51,14 +51,23 @@ pub async fn watch_load(signals: &Signals) {
 }
 
 /// The variables, and for counts of threads only those that are not of an engine.
-async fn read_status(line: &mut Line, server: &ServerAddress, names: &BTreeSet<&str>, least: impl Fn(&str) -> Option<u64>) -> Result<Status, MySqlError> {
+async fn read_status(
+    line: &mut Line,
+    server: &ServerAddress,
+    names: &BTreeSet<&str>,
+    least: impl Fn(&str) -> Option<u64>,
+) -> Result<Status, MySqlError> {
     let what = "read the server's status";
     let list = names.iter().map(|name| quote::string(name)).collect::<Vec<_>>().join(", ");
     let rows = line.rows(what, &format!("SHOW GLOBAL STATUS WHERE Variable_name IN ({list})"), false).await?;
     let found: BTreeMap<String, u64> = rows
         .iter()
         .filter_map(|row| {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are not negative; a cast from float saturates")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "counters are not negative; a cast from float saturates"
+            )]
             let value = number(row, 1)? as u64;
             Some((text(row, 0)?.to_lowercase(), value))
         })
@@ -66,7 +75,8 @@ async fn read_status(line: &mut Line, server: &ServerAddress, names: &BTreeSet<&
     let mut status: Status = names.iter().map(|name| ((*name).to_owned(), found.get(&name.to_lowercase()).copied())).collect();
     // Whose threads they are costs more than how many there are, so it is asked only when it matters.
     let matters = status.iter().any(|(name, value)| {
-        (name.eq_ignore_ascii_case(RUNNING) || name.eq_ignore_ascii_case(CONNECTED)) && least(name).is_some_and(|limit| value.is_some_and(|v| v > limit))
+        (name.eq_ignore_ascii_case(RUNNING) || name.eq_ignore_ascii_case(CONNECTED))
+            && least(name).is_some_and(|limit| value.is_some_and(|v| v > limit))
     });
     if matters {
         let (connected, running) = own_threads(line, server).await?;
@@ -123,7 +133,10 @@ pub async fn watch_history(signals: &Signals) {
             }
             // It is a limit by default: an account that may not read it must not stand still for that.
             Err(error) if error.code == NEEDS_PRIVILEGE => {
-                signals.notice("SignalNotAvailable", format!("maxHistoryListLength has no effect: {error}; grant PROCESS to the account, or take the limit away"));
+                signals.notice(
+                    "SignalNotAvailable",
+                    format!("maxHistoryListLength has no effect: {error}; grant PROCESS to the account, or take the limit away"),
+                );
                 signals.put(history, Ok(0));
                 line.close().await;
                 signals.rest(Duration::from_secs(60)).await;
@@ -155,7 +168,9 @@ pub async fn watch_query(signals: &Signals) {
         let value = match reading {
             // No row and NULL are not above zero.
             Ok(rows) => match rows.first() {
-                Some(row) if !matches!(row.as_ref(0), None | Some(mysql_async::Value::NULL)) => number(row, 0).ok_or_else(|| "its first column is no number".to_owned()),
+                Some(row) if !matches!(row.as_ref(0), None | Some(mysql_async::Value::NULL)) => {
+                    number(row, 0).ok_or_else(|| "its first column is no number".to_owned())
+                }
                 _ => Ok(0.0),
             },
             Err(error) => Err(error.to_string()),

@@ -120,7 +120,10 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
             Replicas::Auto => match discover(signals, &mut line).await {
                 Ok(found) => Some(found),
                 Err(error) => {
-                    signals.notice("SignalNotAvailable", format!("the primary's replicas cannot be found: {error}; name them in throttle.replicas.hosts"));
+                    signals.notice(
+                        "SignalNotAvailable",
+                        format!("the primary's replicas cannot be found: {error}; name them in throttle.replicas.hosts"),
+                    );
                     pause = Duration::from_secs(1);
                     None
                 }
@@ -131,7 +134,8 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
         }
         if let Some(found) = found {
             let forget = |name: &str, lane: &Lane| {
-                let gone = || signals.readings.borrow().replicas.get(name).is_none_or(|signal| signal.silence(Instant::now()) > FORGET_AFTER);
+                let gone =
+                    || signals.readings.borrow().replicas.get(name).is_none_or(|signal| signal.silence(Instant::now()) > FORGET_AFTER);
                 !lane.listed && (asked != Replicas::Auto || gone())
             };
             for (name, lane) in &mut lanes {
@@ -142,7 +146,12 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
                 if forgotten {
                     lane.abort.abort();
                     if asked == Replicas::Auto {
-                        signals.notice("ReplicaForgotten", format!("replica {name} is not registered with the primary any more and cannot be read; its lag is not looked at"));
+                        signals.notice(
+                            "ReplicaForgotten",
+                            format!(
+                                "replica {name} is not registered with the primary any more and cannot be read; its lag is not looked at"
+                            ),
+                        );
                     }
                 }
                 !forgotten
@@ -189,7 +198,8 @@ async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MyS
     let mut found = Vec::new();
     // Server_Id, Host, Port, Source_Id, Replica_UUID; with show-replica-auth-info User and Password come after Host.
     for row in rows {
-        let column = |name: &str| row.columns_ref().iter().position(|c| c.name_str().eq_ignore_ascii_case(name)).and_then(|at| text(&row, at));
+        let column =
+            |name: &str| row.columns_ref().iter().position(|c| c.name_str().eq_ignore_ascii_case(name)).and_then(|at| text(&row, at));
         let id: u64 = column("Server_Id").and_then(|id| id.parse().ok()).unwrap_or(0);
         if id >= FIRST_SERVER_ID {
             // An engine that reads the log.

@@ -186,7 +186,15 @@ mod tests {
     #[test]
     fn reading_takes_a_tenth_of_the_time_at_most() {
         let ms = Duration::from_millis;
-        for (took, failed, pause) in [(0, false, 200), (20, false, 200), (21, false, 210), (100, false, 1000), (3000, false, 5000), (1, true, 1000), (300, true, 3000)] {
+        for (took, failed, pause) in [
+            (0, false, 200),
+            (20, false, 200),
+            (21, false, 210),
+            (100, false, 1000),
+            (3000, false, 5000),
+            (1, true, 1000),
+            (300, true, 3000),
+        ] {
             assert_eq!(pause_after(ms(took), failed), ms(pause), "{took} ms");
         }
     }
