@@ -5,12 +5,15 @@
 //! a value is the same for them (`copy_data_between_tables` in the server).
 mod support;
 
+use futures::StreamExt;
 use std::collections::BTreeMap;
 use support::types::{TYPES, TypeCase};
-use support::{Db, address};
+use support::{Db, address, controls, join, until};
 use theseus::engine::copier::check_warnings;
 use theseus::engine::reason::Reason;
-use theseus::engine::{EngineError, inspector};
+use theseus::engine::snapshot::Outcome;
+use theseus::engine::spec::{Controls, CutOverPolicy};
+use theseus::engine::{EngineError, inspector, start};
 use theseus::mysql::Session;
 use theseus::mysql::session::SHORT;
 use theseus::sql::mapping::conversion;
@@ -302,4 +305,147 @@ fn the_page_has_the_exceptions() {
         let row = format!("| {from} | {to} | {what} |");
         assert!(page.contains(&row), "docs/reference/conversions.md lacks the row\n{row}");
     }
+}
+
+/// Columns of one table of the engine's part.
+const COLUMNS: usize = 16;
+
+/// A column that an engine migrates: from, to, and values that both sides take.
+struct Migrated {
+    from: &'static str,
+    to: &'static str,
+    column: Column,
+    values: Vec<&'static str>,
+}
+
+impl Matrix {
+    /// Three targets for each type.
+    async fn migrated(&mut self) -> Vec<Migrated> {
+        let mut out = Vec::new();
+        for (from, case) in TYPES.iter().enumerate() {
+            let values = self.fill(case).await;
+            for k in 1..=3 {
+                let to = (from + k * 19) % TYPES.len();
+                let expression = conversion(&self.columns[from], &self.columns[to]).expression("`v`");
+                must(&mut self.session, &format!("DELETE FROM g{to}")).await;
+                let mut taken = Vec::new();
+                for (id, value) in &values {
+                    let literal = *id < 1000;
+                    if literal
+                        && self.native(&id.to_string(), to).await.is_ok()
+                        && self.ours(&id.to_string(), &expression, to).await.is_ok()
+                    {
+                        taken.push(*value);
+                    }
+                }
+                out.push(Migrated { from: case.ddl, to: TYPES[to].ddl, column: self.columns[to].clone(), values: taken });
+            }
+        }
+        out
+    }
+}
+
+/// The whole engine, some forty rows: half of them copied, the others changed or inserted after the copy.
+async fn migrate_columns(columns: &[Migrated]) -> Vec<String> {
+    let mut db = Db::new("converted").await;
+    let rows = columns.iter().map(|c| c.values.len()).max().unwrap_or(0);
+    let define = |c: &Migrated, i: usize| format!("c{i} {} NULL", c.from);
+    let definitions: Vec<String> = columns.iter().enumerate().map(|(i, c)| define(c, i)).collect();
+    db.run(&format!("CREATE TABLE t (id INT PRIMARY KEY, {})", definitions.join(", "))).await;
+    let row = |n: usize| columns.iter().map(|c| c.values[n % c.values.len()]).collect::<Vec<_>>();
+    for n in 0..rows {
+        db.run(&format!("INSERT INTO t VALUES ({n}, {})", row(n).join(", "))).await;
+    }
+    let clauses: Vec<String> = columns.iter().enumerate().map(|(i, c)| format!("MODIFY c{i} {} NULL", c.to)).collect();
+    let alter = clauses.join(", ");
+    let waiting = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+    let handle = start(db.spec("t", &alter), waiting.clone());
+    until(&handle, "all is copied", |s| s.progress.copy_complete).await;
+    for n in (0..rows).step_by(2) {
+        let values = row(n + 1).iter().enumerate().map(|(i, v)| format!("c{i} = {v}")).collect::<Vec<_>>().join(", ");
+        db.run(&format!("UPDATE t SET {values} WHERE id = {n}")).await;
+        db.run(&format!("INSERT INTO t VALUES ({}, {})", 1000 + n, row(n + 2).join(", "))).await;
+    }
+    db.run("DELETE FROM t WHERE id IN (1, 2, 1004)").await;
+    db.run("CREATE TABLE n LIKE t").await;
+    db.run("INSERT INTO n SELECT * FROM t").await;
+    handle.control(Controls { approved: true, ..waiting });
+    let outcome = join(handle).await;
+    if outcome != Outcome::Succeeded {
+        return vec![format!("{alter}: {outcome:?}")];
+    }
+    db.run(&format!("ALTER TABLE n {alter}, ALGORITHM=COPY")).await;
+    let mut differences = Vec::new();
+    for (i, c) in columns.iter().enumerate() {
+        let read = reading(&c.column).replace("v AS", &format!("c{i} AS")).replace("(v)", &format!("(c{i})"));
+        let sql = |table: &str| format!("SELECT id, {read} FROM {table} ORDER BY id");
+        let (ours, native) = (db.rows(&sql("t")).await, db.rows(&sql("n")).await);
+        let unequal: Vec<String> = ours.iter().zip(&native).filter(|(a, b)| a != b).map(|(a, b)| format!("{a:?}, native {b:?}")).collect();
+        if !unequal.is_empty() || ours.len() != native.len() {
+            differences.push(format!("{} to {}: {}", c.from, c.to, unequal.join("; ")));
+        }
+    }
+    db.drop().await;
+    differences
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_converts_copied_and_changed_rows() {
+    let mut db = Db::new("columns").await;
+    let columns = columns(&mut db).await;
+    let mut matrix = Matrix::open(&db, columns).await;
+    let migrated = matrix.migrated().await;
+    let tables = futures::stream::iter(migrated.chunks(COLUMNS).map(migrate_columns));
+    let differences: Vec<String> = tables.buffer_unordered(3).concat().await;
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    eprintln!("{} columns through the engine", migrated.len());
+    db.drop().await;
+}
+
+/// A value that does not fit: column, change, value that fits, value that does not.
+const MISFITS: &[(&str, &str, &str, &str)] = &[
+    ("INT", "TINYINT", "1", "300"),
+    ("INT", "INT UNSIGNED", "1", "-1"),
+    ("VARCHAR(20)", "VARCHAR(3)", "'abc'", "'abcd'"),
+    ("VARCHAR(20) CHARACTER SET utf8mb4", "VARCHAR(20) CHARACTER SET latin1", "'é'", "'😀'"),
+    ("VARCHAR(20)", "INT", "'12'", "'12x'"),
+    ("VARCHAR(20)", "DATE", "'2024-02-29'", "'2024-02-30'"),
+    ("VARCHAR(20)", "JSON", "'[1]'", "'[1'"),
+    ("INT", "INT NOT NULL", "1", "NULL"),
+    ("ENUM('a','b')", "ENUM('a')", "'a'", "'b'"),
+    ("DATETIME", "TIMESTAMP", "'2024-01-01'", "'2039-01-01'"),
+    ("TEXT", "DECIMAL(10,2)", "'1.5'", "'2024-01-31'"),
+    ("INT", "INT CHECK (v < 10)", "1", "11"),
+];
+
+async fn misfit((from, to, good, bad): (&str, &str, &str, &str), later: bool) {
+    let mut db = Db::new("misfit").await;
+    let pair = format!("{from} to {to}, {bad}, {}", if later { "changed" } else { "copied" });
+    db.run(&format!("CREATE TABLE t (id INT PRIMARY KEY, v {from})")).await;
+    db.run(&format!("INSERT INTO t VALUES (1, {good}), (2, {good})")).await;
+    let waiting = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+    let change = format!("UPDATE t SET v = {bad} WHERE id = 2");
+    if !later {
+        db.run(&change).await;
+    }
+    let handle = start(db.spec("t", &format!("MODIFY v {to}")), waiting);
+    if later {
+        until(&handle, "all is copied", |s| s.progress.copy_complete).await;
+        db.run(&change).await;
+    }
+    let before = (db.definition("t").await, db.rows("SELECT * FROM t ORDER BY id").await);
+    match join(handle).await {
+        Outcome::Failed { reason: Reason::DataDoesNotFit, message } => {
+            assert!(message.to_lowercase().contains("column") || message.contains("constraint"), "{pair}: {message}")
+        }
+        other => panic!("{pair}: {other:?}"),
+    }
+    assert_eq!((db.definition("t").await, db.rows("SELECT * FROM t ORDER BY id").await), before, "{pair}: the original was touched");
+    db.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_do_not_fit_fail_the_migration() {
+    let both = MISFITS.iter().flat_map(|m| [(*m, false), (*m, true)]);
+    futures::stream::iter(both).map(|(m, later)| misfit(m, later)).buffer_unordered(4).collect::<Vec<()>>().await;
 }

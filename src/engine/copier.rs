@@ -40,11 +40,17 @@ pub struct ChunkSizer {
     ceiling: u64,
 }
 
+/// A target below a millisecond, which the API does not allow, is a fixed size: a row for each microsecond. For tests, which want many
+/// chunks of small tables.
+fn fixed(target: Duration) -> Option<u64> {
+    (target < Duration::from_millis(1)).then(|| u64::from(target.subsec_micros()).max(1))
+}
+
 impl ChunkSizer {
     /// For rows of `row_bytes` on the mean.
-    pub fn new(row_bytes: u64) -> Self {
+    pub fn new(row_bytes: u64, target: Duration) -> Self {
         let ceiling = (CHUNK_BYTES / row_bytes.max(1)).clamp(1, LARGEST_CHUNK);
-        Self { rows: FIRST_CHUNK.min(ceiling), ceiling }
+        Self { rows: fixed(target).unwrap_or(FIRST_CHUNK).min(ceiling), ceiling }
     }
 
     /// Rows of the next chunk.
@@ -54,6 +60,10 @@ impl ChunkSizer {
 
     /// Learns from a chunk. Grows at most fourfold at a time, shrinks at once.
     pub fn learn(&mut self, rows: u64, took: Duration, target: Duration) {
+        if let Some(fixed) = fixed(target) {
+            self.rows = fixed.min(self.ceiling);
+            return;
+        }
         if rows == 0 || rows < self.rows / 2 {
             // The end of the table or of a hole: tells nothing about a full chunk, unless it was slow all the same.
             if took <= target {
@@ -111,6 +121,7 @@ impl Copier {
         publisher: Publisher,
         records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
     ) -> Self {
+        let target = controls.borrow().target_chunk_time;
         let row_bytes = migration.original.bytes_estimated / migration.original.rows_estimated.max(1);
         Self {
             migration,
@@ -122,7 +133,7 @@ impl Copier {
             decided,
             publisher,
             records,
-            sizer: Mutex::new(ChunkSizer::new(row_bytes)),
+            sizer: Mutex::new(ChunkSizer::new(row_bytes, target)),
             dispatch: AsyncMutex::new(()),
         }
     }
@@ -384,7 +395,7 @@ mod tests {
             (3, 5000, 200),
             (0, 1, 1000),
         ] {
-            let mut sizer = ChunkSizer::new(100);
+            let mut sizer = ChunkSizer::new(100, target);
             sizer.learn(rows, Duration::from_millis(took), target);
             assert_eq!(sizer.rows(), want, "{rows} rows in {took} ms");
         }
@@ -392,8 +403,8 @@ mod tests {
 
     #[test]
     fn wide_rows_make_small_chunks() {
-        assert_eq!(ChunkSizer::new(1 << 20).rows(), 32);
-        let mut sizer = ChunkSizer::new(3200);
+        assert_eq!(ChunkSizer::new(1 << 20, Duration::from_millis(500)).rows(), 32);
+        let mut sizer = ChunkSizer::new(3200, Duration::from_millis(500));
         for _ in 0..20 {
             let rows = sizer.rows();
             sizer.learn(rows, Duration::from_millis(1), Duration::from_millis(500));
