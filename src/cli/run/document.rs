@@ -278,22 +278,22 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
         .map(|(_, name, data)| (name.clone(), data.clone()))
         .collect();
     let credentials = server.as_ref().map(|s| &s.credentials_secret_ref).or(target.credentials_secret_ref.as_ref());
-    if let Some(credentials) = credentials {
-        if login.user.is_some() || (login.password.is_some() && secrets.contains_key(&credentials.name)) {
-            let data = secrets.entry(credentials.name.clone()).or_default();
-            for (key, value) in [("username", &login.user), ("password", &login.password)] {
-                if let Some(value) = value {
-                    data.insert(key.to_owned(), value.clone().into_bytes());
-                }
+    if let Some(credentials) = credentials
+        && (login.user.is_some() || (login.password.is_some() && secrets.contains_key(&credentials.name)))
+    {
+        let data = secrets.entry(credentials.name.clone()).or_default();
+        for (key, value) in [("username", &login.user), ("password", &login.password)] {
+            if let Some(value) = value {
+                data.insert(key.to_owned(), value.clone().into_bytes());
             }
-            if login.user.is_some() && !data.contains_key("password") {
-                return Err(Refused {
-                    reason: Reason::SecretNotFound,
-                    message: format!(
-                        "--user has no password: give --password-file or set {PASSWORD_VARIABLE} (empty for an account without one)"
-                    ),
-                });
-            }
+        }
+        if login.user.is_some() && !data.contains_key("password") {
+            return Err(Refused {
+                reason: Reason::SecretNotFound,
+                message: format!(
+                    "--user has no password: give --password-file or set {PASSWORD_VARIABLE} (empty for an account without one)"
+                ),
+            });
         }
     }
     let server = dereference::resolve(&spec.target, server.as_ref(), &secrets).map_err(|error| Refused {
@@ -446,11 +446,11 @@ fn walk(path: &str, value: &Value, schema: &JSONSchemaProps, problems: &mut Vec<
         problems.push(format!("{path} must be {} {wanted}{hint}", if wanted.starts_with(['a', 'i', 'o']) { "an" } else { "a" }));
         return;
     }
-    if let Some(allowed) = &schema.enum_ {
-        if !allowed.iter().any(|a| a.0 == *value) {
-            let words: Vec<String> = allowed.iter().map(|a| a.0.as_str().map_or_else(|| a.0.to_string(), str::to_owned)).collect();
-            problems.push(format!("{path} is {value}; it must be one of {}", words.join(", ")));
-        }
+    if let Some(allowed) = &schema.enum_
+        && !allowed.iter().any(|a| a.0 == *value)
+    {
+        let words: Vec<String> = allowed.iter().map(|a| a.0.as_str().map_or_else(|| a.0.to_string(), str::to_owned)).collect();
+        problems.push(format!("{path} is {value}; it must be one of {}", words.join(", ")));
     }
     match value {
         Value::Object(fields) => object(path, fields, schema, problems),
@@ -505,10 +505,8 @@ fn string(path: &str, text: &str, schema: &JSONSchemaProps, problems: &mut Vec<S
     } else if let Some(pattern) = schema.pattern.as_deref().filter(|p| p.contains("(h|m|s|ms)")) {
         // The three kinds of durations (see api::duration): plain, or `Keep`, or nothing.
         let word = (text == "Keep" && pattern.contains("Keep")) || (text.is_empty() && pattern.starts_with("^(|"));
-        if !word {
-            if let Err(error) = text.parse::<KubeDuration>() {
-                problems.push(format!("{path}: {error}"));
-            }
+        if !word && let Err(error) = text.parse::<KubeDuration>() {
+            problems.push(format!("{path}: {error}"));
         }
     }
 }

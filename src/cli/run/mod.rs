@@ -207,10 +207,12 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
     drop(socket);
     // A change that the server made itself has no old table to keep, and what proves whose it was would refuse the next change of the table.
     let native = last.algorithm.as_ref().is_some_and(|a| matches!(a.chosen, Algorithm::Instant | Algorithm::Inplace));
-    if outcome == Outcome::Succeeded && native && controls.old_table == OldTable::Keep {
-        if let Err(error) = engine::clean_up(&migration, true).await {
-            show.say(&format!("Warning: the state table {} could not be dropped ({error}); the same command drops it", last.tables.state));
-        }
+    if outcome == Outcome::Succeeded
+        && native
+        && controls.old_table == OldTable::Keep
+        && let Err(error) = engine::clean_up(&migration, true).await
+    {
+        show.say(&format!("Warning: the state table {} could not be dropped ({error}); the same command drops it", last.tables.state));
     }
     view.notices(&last, show);
     show.finish();
@@ -326,10 +328,11 @@ impl View {
             show.say(&lines::line(s, controls, running));
         }
         let asks = s.phase == Phase::AwaitingCutOver && controls.cut_over_policy == CutOverPolicy::Manual && !controls.approved;
-        if asks && !self.approval_asked {
-            if let Some(path) = &self.socket {
-                show.say(&format!("Everything is ready. To swap the tables: theseus ctl --socket {path} approve"));
-            }
+        if asks
+            && !self.approval_asked
+            && let Some(path) = &self.socket
+        {
+            show.say(&format!("Everything is ready. To swap the tables: theseus ctl --socket {path} approve"));
         }
         self.approval_asked = asks;
     }
