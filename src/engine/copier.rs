@@ -310,6 +310,7 @@ impl Copier {
         let waited = async {
             // Two cycles: the one under way may have taken its keys before ours were added.
             while flushed.borrow_and_update().cycles < seen + 2 {
+                self.inbox.hurry();
                 if flushed.changed().await.is_err() {
                     return;
                 }

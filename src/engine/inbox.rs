@@ -60,6 +60,8 @@ pub struct Inbox {
     state: Mutex<State>,
     position: watch::Sender<BinlogPosition>,
     room: Notify,
+    /// Somebody waits for a flush.
+    urgent: Notify,
     limit: usize,
 }
 
@@ -98,6 +100,7 @@ impl Inbox {
             }),
             position,
             room: Notify::new(),
+            urgent: Notify::new(),
             limit,
         }
     }
@@ -211,6 +214,16 @@ impl Inbox {
     /// The observed keys that an event has named since; observing ends.
     pub fn observed(&self) -> HashSet<Key> {
         std::mem::take(&mut self.lock().observed).into_iter().filter_map(|(key, touched)| touched.then_some(key)).collect()
+    }
+
+    /// Asks for a flush cycle now: a chunk or a comparison waits for it, and the pause between cycles would be all that it waits for.
+    pub fn hurry(&self) {
+        self.urgent.notify_one();
+    }
+
+    /// Ends when somebody has called [`Inbox::hurry`] since it ended last. Cancel-safe.
+    pub async fn hurried(&self) {
+        self.urgent.notified().await;
     }
 
     /// The present point.

@@ -514,6 +514,7 @@ impl Run {
                     }
                     // Its end is seen below, among the tasks.
                     Ok(()) = self.decided.changed() => {}
+                    () = self.inbox.hurried(), if !resting => {}
                     () = tokio::time::sleep_until(due.into()) => {}
                 }
             }

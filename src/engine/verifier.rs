@@ -315,6 +315,7 @@ impl Verifier {
         }
         // Two cycles: the one under way may have taken its keys before.
         while flushed.borrow_and_update().cycles < seen + 2 {
+            self.inbox.hurry();
             if flushed.changed().await.is_err() {
                 return Ok(Vec::new());
             }
