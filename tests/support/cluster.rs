@@ -66,6 +66,7 @@ impl Plane {
         &PLANE
     }
 
+    #[allow(clippy::zombie_processes, reason = "the reaper outlives this process: its end is what it waits for")]
     fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("theseus-operator-suite-").tempdir().unwrap().keep();
         std::fs::create_dir(folder.join("pids")).unwrap();
