@@ -162,8 +162,13 @@ impl Entry {
 
     /// Something went wrong that is tried again.
     pub fn trouble(&mut self, reason: Reason, message: String, now: Timestamp) {
-        let delay = self.attempts.failed();
         let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let patience_left = PATIENCE.saturating_sub(since.elapsed());
+        // One attempt comes when the patience ends: otherwise it would be up to a minute later that help is asked for.
+        let delay = match self.attempts.failed() {
+            delay if patience_left.is_zero() => delay,
+            delay => delay.min(patience_left),
+        };
         self.not_before = Some(Instant::now() + delay);
         let next_attempt = now.checked_add(delay).unwrap_or(now);
         let trouble = Trouble { reason, message, next_attempt };
