@@ -19,6 +19,7 @@ mod support;
 #[allow(dead_code)]
 mod tools;
 #[path = "../support/workload.rs"]
+#[allow(clippy::type_complexity)]
 mod workload;
 
 mod migration;

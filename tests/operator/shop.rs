@@ -9,7 +9,7 @@ use kube::core::DynamicObject;
 use kube::{Client, ResourceExt as _};
 use mysql_async::prelude::Queryable as _;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use theseus::api::{MySQLServer, SchemaMigration};
 
 /// What a test changes, unless it says otherwise: nothing that the server can do by itself, and the writers' statements stay valid.
@@ -22,6 +22,7 @@ pub struct Shop {
     pub user: String,
     pub password: String,
     private: bool,
+    began: Instant,
 }
 
 impl Shop {
@@ -60,7 +61,7 @@ impl Shop {
         ] {
             db.run(&statement).await;
         }
-        let shop = Self { db, client, namespace, user, password, private };
+        let shop = Self { db, client, namespace, user, password, private, began: Instant::now() };
         let password = shop.password.clone();
         shop.secret("login", &[("username", &shop.user), ("password", &password)]).await;
         let port = address(&mysql_url()).port;
@@ -212,6 +213,7 @@ impl Shop {
             let patch = Patch::Merge(json!({"metadata": {"annotations": {"theseus.dev/cancel": "true"}}}));
             let _ = self.api::<SchemaMigration>().patch(&migration.name_any(), &PatchParams::default(), &patch).await;
         }
+        eprintln!("{}: {:.1} s", self.namespace, self.began.elapsed().as_secs_f64());
         let mut db = self.db;
         db.run(&format!("DROP USER '{}'@'%'", self.user)).await;
         db.drop().await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -45,8 +45,8 @@ pub async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
 pub struct Plane {
     folder: PathBuf,
     kubeconfig: PathBuf,
-    /// Closed by our end, of whatever kind: then the reaper stops everything.
-    _alive: ChildStdin,
+    /// Our end, of whatever kind, closes its standard input: then it stops everything.
+    _reaper: Child,
 }
 
 /// Stops what this process has started, once nobody holds the other end of its standard input.
@@ -66,7 +66,6 @@ impl Plane {
         &PLANE
     }
 
-    #[allow(clippy::zombie_processes, reason = "the reaper outlives this process: its end is what it waits for")]
     fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("theseus-operator-suite-").tempdir().unwrap().keep();
         std::fs::create_dir(folder.join("pids")).unwrap();
@@ -75,12 +74,11 @@ impl Plane {
         let mut reaper = Command::new("sh");
         reaper.args(["-c", REAPER, "reaper"]).arg(&folder).arg(&hack_kube).arg(keep).stdin(Stdio::piped());
         // A group of its own: Ctrl-C is not for it.
-        let mut reaper = reaper.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
-        let alive = reaper.stdin.take().unwrap();
+        let reaper = reaper.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
         let output = run(&hack_kube, &["start", folder.join("kube").to_str().unwrap()], &[], "");
         assert!(output.ok, "hack/kube could not start a control plane: {}", output.stderr);
         eprintln!("the suite's control plane is in {}", folder.display());
-        Self { kubeconfig: folder.join("kube/kubeconfig"), folder, _alive: alive }
+        Self { kubeconfig: folder.join("kube/kubeconfig"), folder, _reaper: reaper }
     }
 
     /// kubectl as an administrator.
