@@ -94,7 +94,7 @@ impl Applier {
     ) -> Result<Self, EngineError> {
         let mut sessions = Vec::new();
         for _ in 0..workers.max(1) {
-            sessions.push(Session::open(&migration.spec.server).await?);
+            sessions.push(migration.session().await?);
         }
         // What a former engine recorded is merged on with the rest.
         locked(&records).extend(stored.iter().cloned());

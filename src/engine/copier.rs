@@ -143,7 +143,7 @@ impl Copier {
     /// # Errors
     /// Whatever ends the attempt.
     pub async fn worker(self: Arc<Self>, index: u16, stop: CancellationToken) -> Result<(), EngineError> {
-        let mut session = Session::open(&self.migration.spec.server).await?;
+        let mut session = self.migration.session().await?;
         loop {
             if !self.may_go_on(index, &stop).await {
                 break;

@@ -55,6 +55,8 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         1045 | 1698 | 3118 | 1862 | 3878 => Reason::AccessDenied,
         1044 | 1142 | 1143 | 1227 | 1370 | 3955 => Reason::MissingPrivilege,
         1049 | 1146 => Reason::TableNotFound,
+        // Connections using insecure transport are prohibited.
+        3159 => Reason::TlsFailed,
         1290 | 1836 | 3100 => Reason::ReadOnly,
         1040 | 1053 | 1203 | 1226 | 3032 | 3169 => Reason::ConnectionFailed,
         1062 | 1586 => Reason::DuplicateKey,

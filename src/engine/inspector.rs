@@ -7,6 +7,7 @@ use super::reason::Reason;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session};
+use crate::sql::key::KeyCodec;
 use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use mysql_async::Value;
@@ -216,6 +217,68 @@ pub async fn check_relations(session: &mut Session, database: &str, table: &str)
         ));
     }
     Ok(())
+}
+
+/// The defaults of the key's columns as the codec reads values; NULL for a column without one. For `binlog_row_image=MINIMAL`.
+///
+/// # Errors
+/// A lost connection.
+pub async fn key_defaults(
+    session: &mut Session,
+    database: &str,
+    original: &TableDefinition,
+    codec: &KeyCodec,
+) -> Result<Vec<Value>, EngineError> {
+    let columns: Vec<&Column> = codec.positions().iter().filter_map(|at| original.columns.get(*at)).collect();
+    let none = vec![Value::NULL; columns.len()];
+    if !columns.iter().any(|c| has_plain_default(c)) {
+        return Ok(none);
+    }
+    let rows: Vec<(String, Option<String>, String)> = session
+        .select(
+            "read the key's defaults",
+            "SELECT COLUMN_NAME, COLUMN_DEFAULT, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            vec![Value::from(database), Value::from(&original.name)],
+        )
+        .await?;
+    let mut values = none;
+    for (value, column) in values.iter_mut().zip(columns).filter(|(_, c)| has_plain_default(c)) {
+        // An expression's value is in the log.
+        let found = rows.iter().find(|(name, _, extra)| *name == column.name && !extra.contains("DEFAULT_GENERATED"));
+        let Some((_, Some(text), _)) = found else { continue };
+        *value = match &column.column_type {
+            ColumnType::Enum { labels } => labels.iter().position(|l| l == text).map_or(Value::NULL, |at| Value::UInt(at as u64 + 1)),
+            ColumnType::Set { labels } => {
+                let bits =
+                    labels.iter().enumerate().filter(|(_, l)| text.split(',').any(|t| t == *l)).fold(0, |bits, (at, _)| bits | 1 << at);
+                Value::UInt(bits)
+            }
+            ColumnType::Char { .. } | ColumnType::VarChar { .. } => {
+                let charset = column.charset.as_deref().unwrap_or("utf8mb4");
+                let sql = format!("SELECT CAST(CONVERT({} USING {charset}) AS BINARY)", quote::text_literal(text));
+                session.first::<Vec<u8>>("read the key's defaults", SHORT, &sql).await?.map_or(Value::NULL, Value::Bytes)
+            }
+            _ => Value::Bytes(text.clone().into_bytes()),
+        };
+    }
+    Ok(values)
+}
+
+/// Whether a column has a default that is a plain value which can be read back.
+pub fn has_plain_default(column: &Column) -> bool {
+    let readable = matches!(
+        column.column_type,
+        ColumnType::Integer { .. }
+            | ColumnType::Decimal { .. }
+            | ColumnType::Char { .. }
+            | ColumnType::VarChar { .. }
+            | ColumnType::Enum { .. }
+            | ColumnType::Set { .. }
+            | ColumnType::Date
+            | ColumnType::Time { .. }
+            | ColumnType::Year
+    );
+    column.has_default && readable && column.generated == Generated::No
 }
 
 /// Refuses (for the moment) a table on which an XA transaction is prepared: its rows are in the log already, before the place where our

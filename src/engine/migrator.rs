@@ -282,7 +282,10 @@ impl Migrator {
         let (log_end, _) = migration.facts.log_end(&mut control).await?;
         let inbox = Arc::new(Inbox::new(safe.point(), DIRTY_LIMIT));
         let server_id = ServerFacts::server_id(&mut control).await?;
-        let streamer = Streamer::open(&self.spec.server, start, &log_end, watched(&migration, server_id)?, Arc::clone(&inbox)).await?;
+        let mut watched = watched(&migration, server_id)?;
+        watched.key_defaults =
+            inspector::key_defaults(&mut control, &migration.spec.database, &migration.original.definition, &migration.codec).await?;
+        let streamer = Streamer::open(&self.spec.server, start, &log_end, watched, Arc::clone(&inbox)).await?;
         spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
         spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
         let (decided, throttler) =
@@ -423,7 +426,7 @@ pub fn watched(m: &Migration, server_id: u32) -> Result<Watched, EngineError> {
             let columns = &m.original.definition.columns;
             let ordinal = columns.iter().position(|c| c.name.eq_ignore_ascii_case(&part.original))?;
             let unsigned = matches!(columns[ordinal].column_type, crate::sql::table::ColumnType::Integer { unsigned: true, .. });
-            Some(KeyColumn { ordinal, unsigned })
+            Some(KeyColumn { ordinal, unsigned, has_default: inspector::has_plain_default(&columns[ordinal]) })
         })
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| EngineError::internal("the key names a column that the table lacks"))?;
@@ -432,6 +435,7 @@ pub fn watched(m: &Migration, server_id: u32) -> Result<Watched, EngineError> {
         table: m.original.definition.name.clone(),
         key,
         codec: Arc::clone(&m.codec),
+        key_defaults: Vec::new(),
         ghost: m.names.ghost.clone(),
         writer: Writer { address: m.spec.server.clone(), server_id },
         names_ignore_case: m.facts.lower_case_table_names != 0,
@@ -762,7 +766,7 @@ impl Run {
         }
         let mut lock = match self.lock.take() {
             Some(lock) => lock,
-            None => Session::open(&m.spec.server).await?,
+            None => m.session().await?,
         };
         self.publisher.update(|s| {
             s.cut_over.attempts += 1;

@@ -76,7 +76,7 @@ impl Verifier {
     /// # Errors
     /// [`Reason::VerificationFailed`], or the server's.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), EngineError> {
-        let mut session = Session::open(&self.migration.spec.server).await?;
+        let mut session = self.migration.session().await?;
         let comparison = self.comparison(&mut session).await?;
         let mut first = true;
         loop {

@@ -45,16 +45,20 @@ impl Mirror {
         let handle = theseus::engine::start(self.db.spec("t", alter), Controls { throttled_by_user: true, ..slow.clone() });
         until(&handle, "it follows the log", |s| s.phase == Phase::Copying).await;
         self.change(ahead).await;
-        handle.control(slow.clone());
-        if !middle.is_empty() {
+        // Slow only as long as that is needed to be in the middle.
+        let fast = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+        if middle.is_empty() {
+            handle.control(fast.clone());
+        } else {
+            handle.control(slow.clone());
             until(&handle, "rows are copied", |s| s.progress.rows_copied > 0).await;
             handle.control(Controls { throttled_by_user: true, ..slow.clone() });
             self.change(middle).await;
-            handle.control(slow.clone());
+            handle.control(fast.clone());
         }
         until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
         self.change(behind).await;
-        handle.control(Controls { cut_over_policy: CutOverPolicy::Automatic, ..slow });
+        handle.control(Controls { cut_over_policy: CutOverPolicy::Automatic, ..fast });
         assert_eq!(join(handle).await, Outcome::Succeeded, "{alter}");
         self.assert_equal(alter).await;
     }

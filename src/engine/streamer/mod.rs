@@ -17,7 +17,7 @@ use crate::sql::key::{Key, KeyCodec};
 use futures::StreamExt;
 use mysql_async::binlog::EventType;
 use mysql_async::binlog::events::{EventData, TransactionPayloadEvent};
-use mysql_async::{BinlogStream, BinlogStreamRequest, GnoInterval, Sid};
+use mysql_async::{BinlogStream, BinlogStreamRequest, GnoInterval, Sid, Value};
 use mysql_common::packets::Tag;
 use rows::KeyColumn;
 use statement::{Statement, classify};
@@ -35,6 +35,8 @@ pub struct Watched {
     pub key: Vec<KeyColumn>,
     /// Turns their values into keys.
     pub codec: Arc<KeyCodec>,
+    /// Defaults of the key's columns, as rows of the codec's select list; NULL where there is none.
+    pub key_defaults: Vec<Value>,
     /// The ghost, which nobody but us may write.
     pub ghost: String,
     /// Who we are in the log.
@@ -338,9 +340,9 @@ impl Streamer {
         if !self.watched.same(&table.table_name(), &self.watched.table) {
             return Ok(());
         }
-        let (keys, codec) = (&mut self.keys, &self.watched.codec);
+        let (keys, codec, defaults) = (&mut self.keys, &self.watched.codec, &self.watched.key_defaults);
         let mut bad = None;
-        self.images += rows::keys_of(&rows, table, &self.watched.key, |values| match codec.encode_binlog(values) {
+        self.images += rows::keys_of(&rows, table, &self.watched.key, |values| match codec.encode_binlog_or(values, defaults) {
             Ok(key) => keys.push(key),
             Err(error) => bad = Some(error),
         })

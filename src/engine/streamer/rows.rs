@@ -18,6 +18,8 @@ pub struct KeyColumn {
     pub ordinal: usize,
     /// For integers.
     pub unsigned: bool,
+    /// An INSERT may leave it to its default, which a MINIMAL image then does not hold.
+    pub has_default: bool,
 }
 
 /// What is wrong with an event.
@@ -35,6 +37,7 @@ pub enum RowsError {
 }
 
 /// Calls `found` with the key of each row image of the event: one for an insert or delete, two for an update whose key may have changed.
+/// A column that the image of an INSERT leaves out, and that has a default, is `None`.
 ///
 /// # Errors
 /// The event does not fit its table map, or lacks the key.
@@ -42,7 +45,7 @@ pub fn keys_of<'a>(
     event: &'a RowsEventData<'a>,
     table: &'a TableMapEvent<'a>,
     key: &[KeyColumn],
-    mut found: impl FnMut(&[Value]),
+    mut found: impl FnMut(&[Option<Value>]),
 ) -> Result<u64, RowsError> {
     let columns = usize::try_from(event.num_columns()).unwrap_or(usize::MAX);
     if key.iter().any(|k| k.ordinal >= columns) {
@@ -61,22 +64,26 @@ pub fn keys_of<'a>(
             (Some(old), Some(new)) => {
                 // MINIMAL logs in the after image only what changed: an absent key column has its old value.
                 let merged: Vec<Option<Value>> = new.into_iter().zip(&old).map(|(new, old)| new.or_else(|| old.clone())).collect();
-                let old = complete(old, key)?;
-                let new = complete(merged, key)?;
+                let old = complete(old, key, false)?;
+                let new = complete(merged, key, false)?;
                 found(&old);
                 if new != old {
                     found(&new);
                 }
             }
-            (Some(one), None) | (None, Some(one)) => found(&complete(one, key)?),
+            (Some(one), None) => found(&complete(one, key, false)?),
+            (None, Some(one)) => found(&complete(one, key, true)?),
             (None, None) => return Err(RowsError::Malformed(io::Error::from(io::ErrorKind::InvalidData))),
         }
     }
     Ok(rows)
 }
 
-fn complete(values: Vec<Option<Value>>, key: &[KeyColumn]) -> Result<Vec<Value>, RowsError> {
-    values.into_iter().zip(key).map(|(value, column)| value.ok_or(RowsError::KeyNotLogged(column.ordinal + 1))).collect()
+fn complete(values: Vec<Option<Value>>, key: &[KeyColumn], inserted: bool) -> Result<Vec<Option<Value>>, RowsError> {
+    match values.iter().zip(key).find(|(value, column)| value.is_none() && !(inserted && column.has_default)) {
+        Some((_, column)) => Err(RowsError::KeyNotLogged(column.ordinal + 1)),
+        None => Ok(values),
+    }
 }
 
 /// Reads one row image and returns its key columns, in the key's order.

@@ -119,7 +119,7 @@ impl KeyCodec {
     /// # Errors
     /// [`KeyError::UnexpectedValue`] if a value is not of its column's type.
     pub fn encode_row(&self, values: &[Value]) -> Result<Key, KeyError> {
-        self.encode(values, Origin::Row)
+        self.encode(values.iter().map(|v| (v, Origin::Row)).collect())
     }
 
     /// The key from the binary log: the values of the key's columns, in the key's order, as mysql_common decodes them.
@@ -127,15 +127,30 @@ impl KeyCodec {
     /// # Errors
     /// [`KeyError::UnexpectedValue`] if a value is not of its column's type.
     pub fn encode_binlog(&self, values: &[Value]) -> Result<Key, KeyError> {
-        self.encode(values, Origin::Log)
+        self.encode(values.iter().map(|v| (v, Origin::Log)).collect())
     }
 
-    fn encode(&self, values: &[Value], origin: Origin) -> Result<Key, KeyError> {
+    /// The same where the log may leave columns out (`binlog_row_image=MINIMAL`: what an INSERT does not name): such a column has its
+    /// default, given as a row of [`KeyCodec::select_list`] has it.
+    ///
+    /// # Errors
+    /// [`KeyError::UnexpectedValue`] also if a column without a default is left out.
+    pub fn encode_binlog_or(&self, values: &[Option<Value>], defaults: &[Value]) -> Result<Key, KeyError> {
+        let absent = Value::NULL;
+        let value = |(i, value): (usize, &'_ Option<Value>)| match value {
+            Some(value) => (value.clone(), Origin::Log),
+            None => (defaults.get(i).unwrap_or(&absent).clone(), Origin::Row),
+        };
+        let values: Vec<(Value, Origin)> = values.iter().enumerate().map(value).collect();
+        self.encode(values.iter().map(|(v, origin)| (v, *origin)).collect())
+    }
+
+    fn encode(&self, values: SmallVec<[(&Value, Origin); 4]>) -> Result<Key, KeyError> {
         if values.len() != self.columns.len() {
             return Err(KeyError::WrongCount { expected: self.columns.len(), found: values.len() });
         }
         let mut out: SmallVec<[u8; 16]> = SmallVec::new();
-        for (i, (column, value)) in self.columns.iter().zip(values).enumerate() {
+        for (i, (column, (value, origin))) in self.columns.iter().zip(values).enumerate() {
             let Some(bytes) = column.kind.encode(value, origin) else {
                 let expected = column.type_text.clone();
                 return Err(KeyError::UnexpectedValue { column: column.name.clone(), expected });

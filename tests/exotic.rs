@@ -1,0 +1,402 @@
+//! Tables as nobody would design them and everybody has them: migrated while rows change, compared with a native ALTER.
+#[path = "support/mirror.rs"]
+mod mirror;
+mod support;
+
+use mirror::{Mirror, Statements};
+use mysql_async::prelude::Queryable;
+use support::{Db, controls, join, mysql_url, until};
+use theseus::engine::reason::Reason;
+use theseus::engine::snapshot::{Outcome, Phase};
+use theseus::engine::spec::{Controls, CutOverPolicy};
+
+/// One table: how it is made, filled, altered, and changed before the copy and behind it.
+struct Case<'a> {
+    name: &'a str,
+    make: Statements<'a>,
+    alter: &'a str,
+    ahead: Statements<'a>,
+    behind: Statements<'a>,
+}
+
+async fn prove(cases: &[Case<'_>]) {
+    for case in cases {
+        println!("{}", case.name);
+        let mut mirror = Mirror::new(&mysql_url(), "exotic", case.make).await;
+        mirror.migrate(case.alter, case.ahead, &[], case.behind).await;
+        mirror.drop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hidden_and_generated_columns() {
+    prove(&[
+        Case {
+            name: "generated invisible primary key",
+            make: &[
+                "SET SESSION sql_generate_invisible_primary_key=ON",
+                "CREATE TABLE {t} (a INT, b VARCHAR(20))",
+                "INSERT INTO {t} VALUES (1, 'a'), (2, 'b'), (3, NULL), (3, NULL)",
+                "SET SESSION sql_generate_invisible_primary_key=OFF",
+            ],
+            alter: "MODIFY a BIGINT, ADD c INT",
+            ahead: &["UPDATE {t} SET a = 10 WHERE my_row_id = 1", "INSERT INTO {t} VALUES (4, 'd')"],
+            behind: &["DELETE FROM {t} WHERE my_row_id = 2", "UPDATE {t} SET b = 'x' WHERE a = 3 LIMIT 1", "INSERT INTO {t} VALUES (5, 'e')"],
+        },
+        Case {
+            name: "functional and multi-valued indexes",
+            make: &[
+                "CREATE TABLE {t} (j JSON, v VARCHAR(50), id INT PRIMARY KEY, n INT, KEY f ((LOWER(v))), UNIQUE KEY g (v, (n + 1)), KEY m ((CAST(j->'$.tags' AS CHAR(20) ARRAY))), KEY mm (n, (CAST(j->'$.ids' AS UNSIGNED ARRAY))))",
+                "INSERT INTO {t} VALUES ('{\"tags\": [\"a\", \"b\"], \"ids\": [1, 2]}', 'One', 1, 1), ('{\"tags\": [], \"ids\": []}', 'Two', 2, 2), (NULL, NULL, 3, NULL)",
+            ],
+            alter: "MODIFY n BIGINT, ADD KEY h ((n * 2)), ADD c INT AFTER j",
+            ahead: &["UPDATE {t} SET j = JSON_ARRAY_APPEND(j, '$.tags', 'x') WHERE id = 1", "INSERT INTO {t} VALUES ('{\"tags\": [\"z\"]}', 'Four', 4, 4)"],
+            behind: &["UPDATE {t} SET id = 20, j = JSON_SET(j, '$.ids[0]', 77) WHERE id = 2", "DELETE FROM {t} WHERE id = 1", "UPDATE {t} SET v = 'FIVE' WHERE id = 4"],
+        },
+        Case {
+            name: "generated columns",
+            make: &[
+                "CREATE TABLE {t} (v INT GENERATED ALWAYS AS (a + b) VIRTUAL, a INT NOT NULL, s INT GENERATED ALWAYS AS (a * 2) STORED NOT NULL, b INT NOT NULL, w VARCHAR(10) AS (CONCAT('w', a)) VIRTUAL, PRIMARY KEY (a, b), UNIQUE KEY (s, b), KEY (v), KEY (w))",
+                "INSERT INTO {t} (a, b) VALUES (1, 1), (2, 2), (3, 3), (-1, 5)",
+            ],
+            alter: "ADD c INT DEFAULT 5, MODIFY b BIGINT NOT NULL",
+            ahead: &["UPDATE {t} SET b = 30 WHERE a = 3", "INSERT INTO {t} (a, b) VALUES (9, 9)"],
+            behind: &["UPDATE {t} SET a = 20 WHERE a = 2", "DELETE FROM {t} WHERE a = 1", "INSERT INTO {t} (a, b) VALUES (10, 0)"],
+        },
+        Case {
+            name: "invisible columns and reserved words",
+            make: &[
+                "CREATE TABLE {t} (`select` INT NOT NULL INVISIBLE, `from` INT NOT NULL, `key` VARCHAR(20) INVISIBLE DEFAULT 'x', `order` INT, `a b.c$` INT, `ti``ck` INT, PRIMARY KEY (`from`, `select`), KEY `index` (`order`))",
+                "INSERT INTO {t} (`select`, `from`, `key`, `order`, `a b.c$`, `ti``ck`) VALUES (1, 1, 'a', 1, 1, 1), (2, 1, NULL, 2, 2, 2)",
+            ],
+            alter: "MODIFY `order` BIGINT, ADD `group` INT, RENAME COLUMN `ti``ck` TO `to``ck`",
+            ahead: &["UPDATE {t} SET `key` = 'b' WHERE `select` = 1", "INSERT INTO {t} (`select`, `from`) VALUES (3, 3)"],
+            behind: &["UPDATE {t} SET `from` = 7 WHERE `select` = 2", "DELETE FROM {t} WHERE `select` = 1", "UPDATE {t} SET `ti``ck` = 9"],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_beside_the_key() {
+    prove(&[
+        Case {
+            name: "geometry, vector, full text",
+            make: &[
+                "CREATE TABLE {t} (g POINT NOT NULL SRID 4326, h GEOMETRY, e VECTOR(3), x TEXT, id INT PRIMARY KEY, n INT, SPATIAL KEY (g), FULLTEXT KEY ft (x))",
+                "INSERT INTO {t} VALUES (ST_SRID(POINT(1, 2), 4326), ST_GeomFromText('LINESTRING(0 0,1 1)'), TO_VECTOR('[1,2,3]'), 'hello world', 1, 1), (ST_SRID(POINT(3, 4), 4326), NULL, NULL, NULL, 2, 2)",
+            ],
+            alter: "MODIFY n BIGINT, ADD c INT",
+            ahead: &["UPDATE {t} SET g = ST_SRID(POINT(5, 6), 4326), e = TO_VECTOR('[4,5,6]') WHERE id = 1", "INSERT INTO {t} SELECT g, h, e, 'new words', 3, 3 FROM {t} s WHERE id = 1"],
+            behind: &["UPDATE {t} SET id = 20, h = ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))') WHERE id = 2", "UPDATE {t} SET x = 'other', e = NULL WHERE id = 3", "DELETE FROM {t} WHERE id = 1"],
+        },
+        Case {
+            name: "compressed rows",
+            make: &["CREATE TABLE {t} (id INT PRIMARY KEY, b LONGTEXT, n INT) ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4", "INSERT INTO {t} VALUES (1, REPEAT('x', 50000), 1), (2, 'y', 2)"],
+            alter: "MODIFY n BIGINT",
+            ahead: &["UPDATE {t} SET b = REPEAT('z', 60000) WHERE id = 2"],
+            behind: &["UPDATE {t} SET n = 9", "INSERT INTO {t} VALUES (3, NULL, NULL)"],
+        },
+        Case {
+            name: "one column",
+            make: &["CREATE TABLE {t} (id INT PRIMARY KEY)", "INSERT INTO {t} VALUES (1), (2), (3)"],
+            alter: "MODIFY id BIGINT",
+            ahead: &["UPDATE {t} SET id = 10 WHERE id = 1"],
+            behind: &["DELETE FROM {t} WHERE id = 2", "INSERT INTO {t} VALUES (-5)"],
+        },
+        Case {
+            name: "no row",
+            make: &["CREATE TABLE {t} (id INT AUTO_INCREMENT PRIMARY KEY, n INT)"],
+            alter: "MODIFY n BIGINT",
+            ahead: &[],
+            behind: &[],
+        },
+        Case {
+            name: "no row at first",
+            make: &["CREATE TABLE {t} (id INT AUTO_INCREMENT PRIMARY KEY, n INT)"],
+            alter: "MODIFY n BIGINT",
+            ahead: &["INSERT INTO {t} VALUES (1, 1), (2, 2)"],
+            behind: &["INSERT INTO {t} VALUES (3, 3)", "DELETE FROM {t} WHERE id = 1"],
+        },
+        Case {
+            name: "one row that goes",
+            make: &["CREATE TABLE {t} (id INT PRIMARY KEY, n INT)", "INSERT INTO {t} VALUES (1, 1)"],
+            alter: "MODIFY n BIGINT",
+            ahead: &[],
+            behind: &["DELETE FROM {t}"],
+        },
+        Case {
+            name: "zero and the extremes of an AUTO_INCREMENT",
+            make: &["CREATE TABLE {t} (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, n INT)", "INSERT INTO {t} VALUES (0, 0), (1, 1), (18446744073709551614, 2), (9223372036854775808, 3)"],
+            alter: "MODIFY n BIGINT",
+            ahead: &["UPDATE {t} SET n = 10 WHERE id = 0", "INSERT INTO {t} VALUES (18446744073709551615, 5)"],
+            behind: &["UPDATE {t} SET n = 20 WHERE id = 18446744073709551615", "DELETE FROM {t} WHERE id = 9223372036854775808", "UPDATE {t} SET id = 7 WHERE id = 1"],
+        },
+        Case {
+            name: "negative keys",
+            make: &["CREATE TABLE {t} (id BIGINT PRIMARY KEY, n INT)", "INSERT INTO {t} VALUES (-9223372036854775808, 0), (-1, 1), (0, 2), (9223372036854775807, 3)"],
+            alter: "MODIFY n BIGINT",
+            ahead: &["UPDATE {t} SET n = 10 WHERE id < 0"],
+            behind: &["UPDATE {t} SET n = 20 WHERE id = 9223372036854775807", "UPDATE {t} SET id = -2 WHERE id = -1", "DELETE FROM {t} WHERE id = -9223372036854775808"],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_columns() {
+    let columns: Vec<String> = (1..=300).map(|i| if i % 7 == 0 { format!("c{i} VARCHAR(10)") } else { format!("c{i} INT") }).collect();
+    let make = format!("CREATE TABLE {{t}} ({}, id INT PRIMARY KEY, z INT)", columns.join(", "));
+    prove(&[Case {
+        name: "three hundred columns",
+        make: &[&make, "INSERT INTO {t} (id, c1, c7, c300) VALUES (1, 1, 'a', 5), (2, NULL, 'b', 6), (3, 3, NULL, NULL)"],
+        alter: "MODIFY c300 BIGINT, ADD c301 INT, DROP COLUMN c5",
+        ahead: &["UPDATE {t} SET c299 = 4 WHERE id = 1"],
+        behind: &["UPDATE {t} SET id = 30 WHERE id = 3", "UPDATE {t} SET c7 = 'zz' WHERE id = 2", "DELETE FROM {t} WHERE id = 1"],
+    }])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitioned_tables() {
+    let changes: (Statements<'_>, Statements<'_>) = (
+        &["UPDATE {t} SET n = 100 WHERE id = 1", "INSERT INTO {t} VALUES (500, 5, 5)", "UPDATE {t} SET id = 15 WHERE id = 5"],
+        &[
+            "UPDATE {t} SET id = 25 WHERE id = 15",
+            "DELETE FROM {t} WHERE id = 2",
+            "UPDATE {t} SET k = 99 WHERE id = 3",
+            "INSERT INTO {t} VALUES (7000, 7, 7)",
+        ],
+    );
+    let fill = "INSERT INTO {t} VALUES (1, 1, 1), (2, 2, 2), (3, 3, 3), (5, 5, 5), (12, 12, 12), (28, 1, 1)";
+    let mut cases = Vec::new();
+    for (name, make) in [
+        (
+            "range",
+            "CREATE TABLE {t} (id INT, k INT, n INT, PRIMARY KEY (id, k)) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20), PARTITION p2 VALUES LESS THAN MAXVALUE)",
+        ),
+        ("hash", "CREATE TABLE {t} (id INT, k INT, n INT, PRIMARY KEY (k, id)) PARTITION BY HASH (id) PARTITIONS 4"),
+        ("key", "CREATE TABLE {t} (id INT PRIMARY KEY, k INT, n INT) PARTITION BY KEY (id) PARTITIONS 3"),
+    ] {
+        cases.push((name, [make, fill]));
+    }
+    for alter in ["MODIFY n BIGINT, ADD c INT", "REMOVE PARTITIONING"] {
+        for (name, make) in &cases {
+            prove(&[Case { name, make, alter, ahead: changes.0, behind: changes.1 }]).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_keys() {
+    let cases = [
+        (
+            "VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci",
+            "('Ärger', 1), ('b', 2), ('ß', 3), ('zebra', 4), ('a ', 5), ('a', 6)",
+            ["ARGER", "B", "Zebra", "a "],
+        ),
+        (
+            "VARCHAR(50) CHARACTER SET latin1 COLLATE latin1_swedish_ci",
+            "('Ärger', 1), ('b', 2), ('é', 3), ('zebra', 4), ('a', 6), ('y', 7)",
+            ["ÄRGER", "B ", "ZEBRA", "a   "],
+        ),
+        (
+            "CHAR(10) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+            "('Arger', 1), ('b', 2), ('e', 3), ('zebra', 4), ('a', 6), ('', 7)",
+            ["ÄRGER", "B ", "ZEBRA", "A"],
+        ),
+        (
+            "VARCHAR(20) CHARACTER SET utf16 COLLATE utf16_general_ci",
+            "('Arger', 1), ('b', 2), ('é', 3), ('zebra', 4), ('a', 6), ('', 7)",
+            ["ARGER", "B", "ZEBRA", "A"],
+        ),
+        (
+            "VARCHAR(20) CHARACTER SET ucs2 COLLATE ucs2_bin",
+            "('Arger', 1), ('b', 2), ('é', 3), ('zebra', 4), ('a', 6), ('A', 7)",
+            ["arger", "B", "ZEBRA", "a"],
+        ),
+        (
+            "CHAR(20) CHARACTER SET sjis COLLATE sjis_japanese_ci",
+            "('ｱｲｳ', 1), ('表', 2), ('ソ', 3), ('zebra', 4), ('a', 6), ('能力', 7)",
+            ["ｱｲｳ", "表", "Zebra", "A"],
+        ),
+        (
+            "VARCHAR(20) CHARACTER SET utf32",
+            "('Arger', 1), ('b', 2), ('é', 3), ('zebra', 4), ('a', 6), ('', 7)",
+            ["ARGER", "B", "ZEBRA", "A"],
+        ),
+    ];
+    for (kind, rows, [first, second, third, fourth]) in cases {
+        let make = format!("CREATE TABLE {{t}} (k {kind} NOT NULL PRIMARY KEY, n INT)");
+        let fill = format!("INSERT INTO {{t}} VALUES {rows}");
+        let ahead = [format!("UPDATE {{t}} SET k = '{first}' WHERE n = 1"), format!("UPDATE {{t}} SET n = 20 WHERE k = '{second}'")];
+        let behind = [
+            format!("UPDATE {{t}} SET k = '{third}', n = 40 WHERE k = '{third}'"),
+            format!("UPDATE {{t}} SET n = 60 WHERE k = '{fourth}'"),
+            "UPDATE {t} SET k = 'moved' WHERE n = 3".to_owned(),
+            "DELETE FROM {t} WHERE n = 20".to_owned(),
+        ];
+        prove(&[Case {
+            name: kind,
+            make: &[&make, &fill],
+            alter: "MODIFY n BIGINT",
+            ahead: &ahead.each_ref().map(String::as_str),
+            behind: &behind.each_ref().map(String::as_str),
+        }])
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_other_types() {
+    let cases = [
+        ("ENUM('z', 'y', 'a', '')", ["'z'", "'y'", "'a'", "''"], "'a'"),
+        ("SET('z', 'y', 'a')", ["''", "'z,a'", "'y'", "'a'"], "'z,y,a'"),
+        ("YEAR", ["0", "1901", "2155", "2024"], "1999"),
+        ("BIT(12)", ["0", "1", "b'111111111111'", "b'100000000000'"], "b'101'"),
+        ("TIME(3)", ["'-838:59:59'", "'00:00:00'", "'00:00:00.001'", "'838:59:59'"], "'-00:00:00.500'"),
+        ("DECIMAL(20, 6)", ["-99999999999999.999999", "0", "0.000001", "12345678901234.5"], "-0.000001"),
+        ("DECIMAL(65, 30)", ["-1.000000000000000000000000000001", "0", "99999999999999999999999999999999999", "1"], "0.5"),
+        ("BINARY(16)", ["X'00'", "X'0102030405060708090a0b0c0d0e0f00'", "X'FF0000'", "X'20'"], "X'0001'"),
+        ("VARBINARY(16)", ["X''", "X'00'", "X'0000'", "X'20'"], "X'2000'"),
+        (
+            "TIMESTAMP(6)",
+            ["'1970-01-01 00:00:01'", "'2038-01-19 03:14:07.999999'", "'2020-01-01 00:00:00.000001'", "'2020-01-01'"],
+            "'2020-02-29 12:00:00.5'",
+        ),
+        (
+            "DATETIME(2)",
+            ["'1000-01-01'", "'9999-12-31 23:59:59.99'", "'2020-01-01 00:00:00.01'", "'2020-01-01'"],
+            "'2020-02-29 12:00:00.5'",
+        ),
+        ("MEDIUMINT UNSIGNED", ["0", "16777215", "8388608", "1"], "8388607"),
+        ("TINYINT", ["-128", "127", "0", "-1"], "1"),
+    ];
+    for (kind, values, moved) in cases {
+        for direction in ["", " DESC"] {
+            let rows: Vec<String> = values.iter().enumerate().map(|(i, v)| format!("({v}, {i}, {i})")).collect();
+            let make = format!("CREATE TABLE {{t}} (k {kind} NOT NULL, id INT NOT NULL, n INT, PRIMARY KEY (k{direction}, id))");
+            let fill = format!("INSERT INTO {{t}} VALUES {}", rows.join(", "));
+            let behind = [
+                format!("UPDATE {{t}} SET k = {moved} WHERE id = 0"),
+                format!("DELETE FROM {{t}} WHERE k = {} AND id = 3", values[3]),
+                format!("INSERT INTO {{t}} VALUES ({}, 9, 9)", values[1]),
+            ];
+            let name = format!("{kind}{direction}");
+            prove(&[Case {
+                name: &name,
+                make: &[&make, &fill],
+                alter: "MODIFY n BIGINT",
+                ahead: &["UPDATE {t} SET n = 100 WHERE id = 1"],
+                behind: &[&behind[0], "UPDATE {t} SET n = n + 1 WHERE id < 3", &behind[1], &behind[2]],
+            }])
+            .await;
+        }
+    }
+}
+
+/// Enough rows for several chunks, so that keys have to be placed among ranges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_five_parts_in_the_middle_of_the_copy() {
+    let mut mirror = Mirror::new(
+        &mysql_url(),
+        "five",
+        &[
+            "SET SESSION cte_max_recursion_depth = 10000",
+            "CREATE TABLE {t} (e ENUM('b', 'a', 'c') NOT NULL, s VARCHAR(20) NOT NULL, d DECIMAL(10, 2) NOT NULL, at TIMESTAMP(6) NOT NULL, u BINARY(16) NOT NULL, n INT, PRIMARY KEY (e, s DESC, d, at DESC, u))",
+            "INSERT INTO {t} WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 6000) SELECT 1 + i % 3, CONCAT('Key ', i DIV 100), (i % 7) / 100 - 0.03, FROM_UNIXTIME(1 + i DIV 10), UNHEX(LPAD(HEX(i << 8), 32, '0')), i FROM i",
+        ],
+    )
+    .await;
+    let change = |p: u32| {
+        [
+            format!("UPDATE {{t}} SET n = -n WHERE n % 31 = {p}"),
+            format!("UPDATE {{t}} SET s = UPPER(s) WHERE n % 37 = {p}"),
+            format!("UPDATE {{t}} SET e = 'c', d = -d WHERE n % 41 = {p}"),
+            format!("DELETE FROM {{t}} WHERE n % 43 = {p}"),
+            format!("UPDATE {{t}} SET at = at + INTERVAL 1 MICROSECOND, u = REVERSE(u) WHERE n % 47 = {p}"),
+        ]
+    };
+    let (one, two, three) = (change(1), change(2), change(3));
+    mirror
+        .migrate(
+            "MODIFY n BIGINT, ADD KEY (n)",
+            &one.each_ref().map(String::as_str),
+            &two.each_ref().map(String::as_str),
+            &three.each_ref().map(String::as_str),
+        )
+        .await;
+    mirror.drop().await;
+}
+
+/// A key with a generated part is refused: nothing says that the ghost generates the same value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generated_key_is_refused() {
+    let mut db = Db::new("exotic").await;
+    db.run("CREATE TABLE t (a INT NOT NULL, s INT AS (a * 2) STORED NOT NULL PRIMARY KEY)").await;
+    match support::migrate(db.spec("t", "ADD c INT"), controls()).await {
+        Outcome::Refused { reason: Reason::NoUsableKey, message } => assert!(message.contains("generated"), "{message}"),
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(db.tables().await, ["t"]);
+    db.drop().await;
+}
+
+/// Names of 64 characters with everything in them, of the table and of its database.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_with_everything_in_them() {
+    let mut db = Db::new("names").await;
+    let unique = format!("{:08x}", fastrand::u32(..));
+    let filled = |start: &str| format!("{start}{}", "x".repeat(64 - start.chars().count()));
+    let databases = [format!("da``ta.base $ {unique}"), format!("{unique} données")];
+    let tables = [
+        "order",
+        "a b",
+        "a.b",
+        "ti`ck",
+        "dol$lar",
+        "größe",
+        "表",
+        "12",
+        "a'b\"c",
+        "select * from t",
+        "per%cent_",
+        "back\\slash",
+        "Straße-ÄÖ",
+        &filled("a`b.c d$"),
+        &filled("größe 表 "),
+    ];
+    for database in databases {
+        let shown = database.replace("``", "`");
+        db.run(&format!("CREATE DATABASE `{database}`")).await;
+        for table in tables {
+            println!("{shown}.{table}");
+            let quoted = format!("`{database}`.`{}`", table.replace('`', "``"));
+            // The server itself cannot name a CHECK after a table of 64 characters.
+            let named = if table.chars().count() == 64 { "CONSTRAINT `ch``eck` " } else { "" };
+            db.run(&format!(
+                "CREATE TABLE {quoted} (`i``d` INT PRIMARY KEY, `größe` INT, {named}CHECK (`größe` < 1000), KEY `k``1` (`größe`))"
+            ))
+            .await;
+            db.run(&format!("INSERT INTO {quoted} VALUES (1, 1), (2, 2), (3, 3)")).await;
+            let mut spec = db.spec("t", "MODIFY `größe` BIGINT, ADD `ne``w` INT");
+            spec.id = format!("{shown}.{table}");
+            spec.database.clone_from(&shown);
+            spec.table = table.to_owned();
+            let manual = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+            let handle = theseus::engine::start(spec, manual);
+            until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+            db.run(&format!("UPDATE {quoted} SET `größe` = 10 WHERE `i``d` = 1; DELETE FROM {quoted} WHERE `i``d` = 2; INSERT INTO {quoted} VALUES (4, 4)")).await;
+            until(&handle, "the changes are seen", |s| s.progress.changes_seen >= 3).await;
+            handle.control(controls());
+            assert_eq!(join(handle).await, Outcome::Succeeded, "{table}");
+            let rows: Vec<(i64, i64, Option<i64>)> = db.conn.query(format!("SELECT * FROM {quoted} ORDER BY 1")).await.expect("rows");
+            assert_eq!(rows, [(1, 10, None), (3, 3, None), (4, 4, None)], "{table}");
+            let left: Vec<String> = db.conn.query(format!("SHOW TABLES FROM `{database}`")).await.expect("tables");
+            assert_eq!(left, [table], "nothing is left");
+            db.run(&format!("DROP TABLE {quoted}")).await;
+        }
+        db.run(&format!("DROP DATABASE `{database}`")).await;
+    }
+    db.drop().await;
+}
