@@ -178,3 +178,55 @@ async fn duplicates_under_a_new_unique_key_are_named() {
     }
     db.drop().await;
 }
+
+/// Triggers that the account may not see would stay on the old table: without the privilege to see them nothing is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_that_cannot_be_seen_are_refused() {
+    let mut db = Db::new("unseen").await;
+    let user = format!("v{}", std::process::id());
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    db.run("CREATE TRIGGER on_insert BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1").await;
+    db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
+    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await;
+    db.run(&format!("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, LOCK TABLES ON `{}`.* TO '{user}'@'%'", db.name)).await;
+    let mut spec = db.spec("t", "MODIFY a BIGINT");
+    spec.server.username.clone_from(&user);
+    spec.server.password = "secretword".into();
+    refused(spec.clone(), Reason::MissingPrivilege, &["TRIGGER"]).await;
+    db.run(&format!("GRANT TRIGGER ON `{}`.* TO '{user}'@'%'", db.name)).await;
+    refused(spec, Reason::Triggers, &["on_insert"]).await;
+    assert_eq!(db.tables().await, ["t"]);
+    db.run(&format!("DROP USER '{user}'@'%'")).await;
+    db.drop().await;
+}
+
+/// Foreign keys of a database that the account may not see are seen by InnoDB's own list.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_in_another_database_is_seen() {
+    let mut db = Db::new("parent").await;
+    let mut other = Db::new("child").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    other.run(&format!("CREATE TABLE c (id INT PRIMARY KEY, p INT, CONSTRAINT far FOREIGN KEY (p) REFERENCES `{}`.t (id))", db.name)).await;
+    let user = format!("w{}", std::process::id());
+    db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
+    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT, PROCESS ON *.* TO '{user}'@'%'")).await;
+    db.run(&format!("GRANT ALL ON `{}`.* TO '{user}'@'%'", db.name)).await;
+    let mut spec = db.spec("t", "ADD b INT");
+    spec.server.username.clone_from(&user);
+    spec.server.password = "secretword".into();
+    refused(spec, Reason::ForeignKeys, &["far"]).await;
+    db.run(&format!("DROP USER '{user}'@'%'")).await;
+    other.drop().await;
+    db.drop().await;
+}
+
+/// A database that the server leaves out of its binary log: its changes could not be seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_logged_is_refused() {
+    let server = support::PrivateServer::start(&["--binlog-do-db=logged"]).await;
+    let mut db = Db::on(&server.url, "unlogged").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    refused(db.spec("t", "ADD b INT"), Reason::ServerNotSupported, &["binlog-do-db", &db.name.clone()]).await;
+    assert_eq!(db.tables().await, ["t"]);
+    db.drop().await;
+}

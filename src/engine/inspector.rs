@@ -185,6 +185,16 @@ pub async fn check_relations(session: &mut Session, database: &str, table: &str)
             vec![Value::from(database), Value::from(table), Value::from(database), Value::from(table)],
         )
         .await?;
+    if foreign.is_empty()
+        && let Some((id, child)) = hidden_foreign_keys(session, database, table).await?.into_iter().next()
+    {
+        return Err(EngineError::terminal(
+            Reason::ForeignKeys,
+            &format!(
+                "{shown} takes part in the foreign key {id} of {child}, whose checks and cascades a migration cannot see. Nothing was touched; drop it first, or use a native ALTER"
+            ),
+        ));
+    }
     if !foreign.is_empty() {
         let list: Vec<String> = foreign
             .iter()
@@ -200,6 +210,7 @@ pub async fn check_relations(session: &mut Session, database: &str, table: &str)
             ),
         ));
     }
+    check_triggers_are_seen(session, database, table).await?;
     let triggers: Vec<String> = session
         .select(
             "look for triggers",
@@ -344,6 +355,38 @@ async fn prepared_on(session: &mut Session, database: &str, table: &str) -> Resu
         quote::string(table)
     );
     Ok(session.first(what, SHORT, &sql).await?.unwrap_or(0))
+}
+
+/// Without the TRIGGER privilege `information_schema.TRIGGERS` is empty: a trigger would stay on the old table without a word.
+async fn check_triggers_are_seen(session: &mut Session, database: &str, table: &str) -> Result<(), EngineError> {
+    let role: Option<String> = session.first("read the active roles", SHORT, "SELECT CURRENT_ROLE()").await?;
+    let sql = match role.as_deref() {
+        None | Some("NONE" | "") => "SHOW GRANTS".to_owned(),
+        Some(roles) => format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}"),
+    };
+    let lines: Vec<String> = session.rows("read the account's grants", SHORT, &sql).await?;
+    if super::preflight::grants::gives(&lines, "TRIGGER", database) {
+        return Ok(());
+    }
+    Err(EngineError::terminal(
+        Reason::MissingPrivilege,
+        &format!(
+            "the account has no TRIGGER privilege on the database of {}, so it cannot be seen whether the table has triggers, which would not move to the new table. Nothing was touched; GRANT TRIGGER ON {}.* to the account",
+            quote::qualified(database, table),
+            quote::identifier(database)
+        ),
+    ))
+}
+
+/// Foreign keys of tables that the account may not see: InnoDB's own list shows them to PROCESS. An account without it sees what it sees.
+async fn hidden_foreign_keys(session: &mut Session, database: &str, table: &str) -> Result<Vec<(String, String)>, EngineError> {
+    let encoded = format!("{}/{}", file_name(database), file_name(table));
+    let sql = "SELECT ID, FOR_NAME FROM information_schema.INNODB_FOREIGN WHERE FOR_NAME = ? OR REF_NAME = ? ORDER BY 1";
+    match session.select("look for foreign keys of other databases", sql, vec![Value::from(&encoded), Value::from(&encoded)]).await {
+        Ok(rows) => Ok(rows),
+        Err(error) if error.is_connection() => Err(error.into()),
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 async fn columns(session: &mut Session, database: &str, table: &str) -> Result<Vec<Column>, EngineError> {

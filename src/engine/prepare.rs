@@ -148,6 +148,15 @@ pub async fn prepare(
     let alter = check_alter(&spec.alter)?;
     let facts = ServerFacts::read(control).await?;
     inspector::check_server(&facts)?;
+    if !facts.logs_database(control, &spec.database).await? {
+        return Err(EngineError::terminal(
+            Reason::ServerNotSupported,
+            &format!(
+                "the server leaves {} out of its binary log (binlog-do-db or binlog-ignore-db), so changes made while rows are copied could not be seen. Nothing was touched",
+                quote::identifier(&spec.database)
+            ),
+        ));
+    }
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
     publisher.update(|s| s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() });

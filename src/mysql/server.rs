@@ -91,6 +91,20 @@ impl ServerFacts {
         session.first(what, SHORT, "SELECT @@server_id").await?.ok_or_else(|| MySqlError::unexpected(what, "no answer"))
     }
 
+    /// Whether changes of a database are logged: `binlog-do-db` and `binlog-ignore-db` leave others out.
+    ///
+    /// # Errors
+    /// The account lacks REPLICATION CLIENT, or the connection was lost.
+    pub async fn logs_database(&self, session: &mut Session, database: &str) -> Result<bool, MySqlError> {
+        let what = "read the filters of the binary log";
+        let sql = if !self.mariadb && self.version >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+        let row: Option<mysql_async::Row> = session.first(what, SHORT, sql).await?;
+        let listed = |at: usize| row.as_ref().and_then(|r| r.get::<Option<String>, _>(at).flatten()).unwrap_or_default();
+        let (only, never) = (listed(2), listed(3));
+        let names = |list: &str| list.split(',').any(|name| name.trim() == database);
+        Ok((only.is_empty() || names(&only)) && !names(&never))
+    }
+
     /// The end of the binary log, and the GTIDs executed.
     ///
     /// # Errors
