@@ -12,7 +12,7 @@ use super::error::EngineError;
 use super::inbox::{Inbox, StreamNotice, StreamPoint, Taken};
 use super::migration::Migration;
 use super::reason::Reason;
-use crate::mysql::session::LONG;
+use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, KeyRange, Side};
 use std::collections::{HashMap, VecDeque};
@@ -25,6 +25,8 @@ const BATCH: usize = 500;
 const CLASSIFY_BATCH: usize = 1000;
 /// The checkpoint costs one commit; this often is enough to make a restart cheap.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// A connection that a quiet table leaves idle must not run into `wait_timeout` (600 s, see the session's settings).
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
 
 /// What a cycle did, for those who wait for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub struct Applier {
     safe: StreamPoint,
     stored: Option<SafePosition>,
     stored_at: Instant,
+    kept_alive_at: Instant,
     /// Chunk records merged so far: the contiguous beginning, with the id of its record.
     merged: Option<(u64, ChunkRecord)>,
     total: Flushed,
@@ -111,6 +114,7 @@ impl Applier {
             safe: start,
             stored: None,
             stored_at: Instant::now(),
+            kept_alive_at: Instant::now(),
             merged: None,
             total: Flushed { cycles: 0, applied },
             copied: false,
@@ -159,6 +163,12 @@ impl Applier {
         }
         self.advance(&taken);
         self.total.cycles += 1;
+        if self.kept_alive_at.elapsed() >= KEEP_ALIVE_EVERY {
+            self.kept_alive_at = Instant::now();
+            for session in &mut self.sessions {
+                session.run("keep the connection alive", SHORT, "DO 1").await?;
+            }
+        }
         self.checkpoint(false).await?;
         Ok(cycle)
     }

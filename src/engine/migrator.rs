@@ -184,6 +184,8 @@ impl Migrator {
         prepare::check_alter(&self.spec.alter)?;
         let mut control = Session::open(&self.spec.server).await?;
         let mut guard = Session::open(&self.spec.server).await?;
+        // It is used every two seconds: should this process's machine vanish, the lock is free again after a minute.
+        guard.run("shorten the wait for a vanished engine", SHORT, "SET SESSION wait_timeout=60").await?;
         prepare::take_lock(&mut guard, &self.spec).await?;
         let defer = self.controls.borrow().defer_indexes;
         match prepare::prepare(&self.spec, defer, &mut control, &self.publisher, touched).await? {

@@ -76,7 +76,7 @@ pub async fn run(
                     s.cut_over.last_attempt = Some(SystemTime::now());
                 });
                 let began = Instant::now();
-                match attempt(spec, &ready.native, &ready.clauses, control, levels.lock_timeout).await {
+                match attempt(guard, spec, &ready.native, &ready.clauses, control, levels.lock_timeout).await {
                     Ok(()) => {
                         publisher.update(|s| s.cut_over.locked = (!ready.native.works).then(|| began.elapsed()));
                         return Ok(Ended::Done);
@@ -122,7 +122,14 @@ pub async fn run(
     }
 }
 
-async fn attempt(spec: &MigrationSpec, native: &Native, clauses: &str, control: &mut Session, budget: Duration) -> Result<(), MySqlError> {
+async fn attempt(
+    guard: &mut Session,
+    spec: &MigrationSpec,
+    native: &Native,
+    clauses: &str,
+    control: &mut Session,
+    budget: Duration,
+) -> Result<(), MySqlError> {
     let mut session = Session::open(&spec.server).await?;
     let id = session.id();
     // The server bounds each wait for the metadata lock: at the start, and at the end of work in place.
@@ -131,8 +138,13 @@ async fn attempt(spec: &MigrationSpec, native: &Native, clauses: &str, control: 
     let change = session.run("change the table", LONG, &statement);
     tokio::pin!(change);
     if native.works {
-        // Its duration is the work's, and clients do not wait for it.
-        return change.await;
+        // Its duration is the work's, and clients do not wait for it; the lock that keeps a second engine out must outlive it.
+        loop {
+            tokio::select! {
+                done = &mut change => return done,
+                () = tokio::time::sleep(Duration::from_secs(2)) => guard.run("keep the migration's lock", SHORT, "DO 1").await?,
+            }
+        }
     }
     tokio::select! {
         done = &mut change => done,
