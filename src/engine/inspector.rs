@@ -313,7 +313,8 @@ pub async fn check_prepared(session: &mut Session, database: &str, table: &str) 
                 "{n} XA transactions that changed {shown} were prepared before the migration began; it waits until they are committed or rolled back (XA RECOVER lists them). No row was copied"
             ),
         )),
-        Err(error) if error.class == crate::mysql::Class::Terminal => ended.map_err(EngineError::from),
+        // The account may not look: access denied to the database, the table, or for want of PROCESS.
+        Err(error) if matches!(error.code, 1044 | 1142 | 1227) => ended.map_err(EngineError::from),
         Err(error) => Err(error.into()),
     }
 }
@@ -328,12 +329,14 @@ async fn prepared_on(session: &mut Session, database: &str, table: &str) -> Resu
     for _ in 0..50 {
         let mark = format!("look {:016x}", fastrand::u64(..));
         let sql = format!(
-            "SELECT /* {mark} */ x.trx_id, x.trx_mysql_thread_id, COALESCE(x.trx_query, ''), x.trx_mysql_thread_id IN \
-             (SELECT t.PROCESSLIST_ID FROM performance_schema.threads t JOIN performance_schema.events_transactions_current e USING (THREAD_ID) \
-             WHERE e.STATE = 'ACTIVE' AND e.XA_STATE = 'PREPARED') FROM information_schema.INNODB_TRX x"
+            "SELECT CAST(x.trx_id AS UNSIGNED), x.trx_mysql_thread_id = {own} AND COALESCE(x.trx_query LIKE '%{mark}%', FALSE), \
+             x.trx_mysql_thread_id = 0 OR EXISTS (SELECT * FROM performance_schema.threads t \
+             JOIN performance_schema.events_transactions_current e USING (THREAD_ID) \
+             WHERE t.PROCESSLIST_ID = x.trx_mysql_thread_id AND e.STATE = 'ACTIVE' AND e.XA_STATE = 'PREPARED') \
+             FROM information_schema.INNODB_TRX x"
         );
-        let rows: Vec<(u64, u64, String, bool)> = session.rows(what, SHORT, &sql).await?;
-        if rows.iter().any(|(_, thread, query, _)| *thread == u64::from(own) && query.contains(&mark)) {
+        let rows: Vec<(u64, bool, bool)> = session.rows(what, SHORT, &sql).await?;
+        if rows.iter().any(|(_, this, _)| *this) {
             transactions = rows;
             break;
         }
@@ -342,8 +345,7 @@ async fn prepared_on(session: &mut Session, database: &str, table: &str) -> Resu
     if transactions.is_empty() {
         return Err(MySqlError::timeout(what, Duration::from_secs(5)));
     }
-    let ids: Vec<String> =
-        transactions.iter().filter(|(_, thread, _, prepared)| *thread == 0 || *prepared).map(|(id, ..)| id.to_string()).collect();
+    let ids: Vec<String> = transactions.iter().filter(|(_, _, prepared)| *prepared).map(|(id, ..)| id.to_string()).collect();
     if ids.is_empty() {
         return Ok(0);
     }

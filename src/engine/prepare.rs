@@ -17,7 +17,7 @@ use super::spec::{Algorithm, DeferIndexes, MigrationSpec};
 use super::streamer::Start;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{LONG, SHORT};
-use crate::mysql::{GtidSet, Session};
+use crate::mysql::{BinlogPosition, GtidSet, Session};
 use crate::sql::alter::Alter;
 use crate::sql::create;
 use crate::sql::key::{self, KeyCodec, KeyRange};
@@ -222,6 +222,7 @@ async fn fresh(
 ) -> Result<Prepared, EngineError> {
     let original = original(spec, control).await?;
     inspector::check_relations(control, &spec.database, &spec.table).await?;
+    inspector::check_prepared(control, &spec.database, &spec.table).await?;
     for name in [&names.ghost, &names.old] {
         if inspector::exists(control, &spec.database, name).await? {
             return Err(EngineError::terminal(
@@ -295,6 +296,8 @@ async fn fresh(
                 return Ok(Prepared::Proven);
             }
             let (position, executed) = facts.log_end(control).await?;
+            // One that was prepared meanwhile: what is prepared from here on is in the stream.
+            inspector::check_prepared(control, &spec.database, &spec.table).await?;
             let safe = SafePosition { position, executed: executed.to_string(), applied: 0 };
             record.stage = Stage::Copying;
             // This commit is the first barrier too: with binlog_order_commits it returns after everything before `position` is visible.
@@ -633,8 +636,10 @@ async fn resume(
     let same_server = record.server_uuid == facts.uuid;
     record.resumed_count += 1;
     record.server_uuid.clone_from(&facts.uuid);
+    // Positions are of one server's log: on another one only the GTIDs count, until the stream has told where it is.
+    let safe = if same_server { safe } else { SafePosition { position: BinlogPosition::default(), ..safe } };
     // The new epoch is committed: everything that was logged before it is visible now.
-    state.store(control, epoch, &record, None).await?;
+    state.store(control, epoch, &record, Some(&safe)).await?;
     let rows: u64 = chunks.iter().map(|(_, c)| c.rows).sum();
     let deferred = std::mem::take(&mut ghost.show_create);
     tracing::debug!(definition = deferred, "ghost as found");
@@ -671,7 +676,7 @@ async fn resume(
 /// By position where that is exact; by GTIDs on another server, and where a logged transaction may still be invisible
 /// (`binlog_order_commits=OFF`): a GTID is in the executed set only when its transaction is visible.
 fn start_of(facts: &ServerFacts, safe: &SafePosition, same_server: bool) -> Start {
-    if facts.gtid && (!same_server || !facts.order_commits) {
+    if facts.gtid && (!same_server || !facts.order_commits || safe.position.file.is_empty()) {
         Start::Executed(GtidSet::parse(&safe.executed).unwrap_or_default())
     } else {
         Start::Position(safe.position.clone())
