@@ -21,10 +21,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use support::{Db, join};
-use theseus::engine::snapshot::{Outcome, Phase};
+use theseus::engine::Handle;
+use theseus::engine::snapshot::{Outcome, Phase, Snapshot};
 use theseus::engine::spec::{Controls, CutOverPolicy, DeferIndexes, OldTable, VerifyPolicy};
 use theseus::sql::create::normalise_definition;
 use writers::Writers;
+
+/// More than any step takes.
+const LONG: Duration = Duration::from_secs(60);
 
 /// What a case came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +91,7 @@ fn random_controls(rng: &mut Rng, rows: usize) -> Controls {
         workers: rng.u16(1..=4),
         // So many rows in a chunk (see ChunkSizer).
         target_chunk_time: Duration::from_micros(rng.u64(1 + rows as u64 / 80..=1 + rows as u64 / 10)),
-        nice_ratio_percent: [0, 0, 0, 50][rng.usize(..4)],
+        nice_ratio_percent: [0, 50, 200][rng.usize(..3)],
         defer_indexes: [DeferIndexes::Auto, DeferIndexes::Always, DeferIndexes::Never][rng.usize(..3)],
         // Without it a wrong row cannot be repaired behind the test's back.
         verify: [VerifyPolicy::Always, VerifyPolicy::Never][rng.usize(..2)],
@@ -96,6 +100,32 @@ fn random_controls(rng: &mut Rng, rows: usize) -> Controls {
         old_table: OldTable::DropNow,
         ..Controls::default()
     }
+}
+
+/// Holds chunks in flight for longer than a flush cycle, by locking the whole ghost: rows change under a chunk that has read them, and
+/// cycles pass meanwhile.
+async fn hold_chunks(mut conn: Conn, times: u64) {
+    let mut held = 0;
+    for _ in 0..200 {
+        conn.query_drop("BEGIN").await.expect("begin");
+        // As long as there is no ghost, or none any more, there is nothing to hold.
+        if conn.query_drop("SELECT n FROM _t_gho FOR UPDATE").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            held += 1;
+        }
+        conn.query_drop("ROLLBACK").await.expect("roll back");
+        if held == times {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(7)).await;
+    }
+    let _ = conn.disconnect().await;
+}
+
+/// Waits for a condition, or for the time.
+async fn reached(handle: &Handle, limit: Duration, condition: impl Fn(&Snapshot) -> bool) {
+    let mut watch = handle.watch();
+    let _ = tokio::time::timeout(limit, watch.wait_for(|s| condition(s))).await;
 }
 
 async fn case(seed: u64) -> Result<Verdict, String> {
@@ -131,18 +161,26 @@ async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, St
         result
     };
     writers.start(db, rng).await;
-    let pause = rng.u64(0..30);
-    tokio::time::sleep(Duration::from_millis(pause)).await;
     let controls = random_controls(rng, plan.rows);
-    let handle = theseus::engine::start(db.spec("t", &plan.alter), controls.clone());
-    let busy = rng.u64(20..700);
-    let over = || async {
-        let mut watch = handle.watch();
-        let _ = watch.wait_for(|s| s.phase == Phase::Finished).await;
+    let handle = theseus::engine::start(db.spec("t", &plan.alter), Controls { throttled_by_user: rng.bool(), ..controls.clone() });
+    let over = |s: &Snapshot| s.phase == Phase::Finished;
+    reached(&handle, LONG, |s| over(s) || s.phase != Phase::Inspecting).await;
+    // From here on changes are seen; the copy begins at once, or in a moment.
+    let brake = rng.bool().then(|| rng.u64(1..=2));
+    let brake = match brake {
+        Some(times) => Some(tokio::spawn(hold_chunks(db.connect().await, times))),
+        None => None,
     };
-    tokio::select! {
-        () = tokio::time::sleep(Duration::from_millis(busy)) => {}
-        () = over() => {}
+    reached(&handle, Duration::from_millis(rng.u64(0..60)), over).await;
+    handle.control(controls.clone());
+    // Through the whole copy and a while more, or stopped in the middle.
+    let busy = rng.u64(20..600);
+    if rng.bool() {
+        reached(&handle, Duration::from_secs(2), |s| over(s) || s.progress.copy_complete).await;
+    }
+    reached(&handle, Duration::from_millis(busy), over).await;
+    if let Some(brake) = brake {
+        brake.await.map_err(|e| e.to_string())?;
     }
     if !plan.through {
         writers.stop().await?;
@@ -157,6 +195,13 @@ async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, St
     handle.control(Controls { approved: true, ..controls });
     let last = handle.watch();
     let outcome = join(handle).await;
+    if std::env::var_os("THESEUS_PROPERTY_VERBOSE").is_some() {
+        let s = last.borrow().clone();
+        eprintln!(
+            "{} rows, through {}, busy {busy} ms: {} copied in {} chunks, {} changes seen, {} applied",
+            plan.rows, plan.through, s.progress.rows_copied, s.progress.chunks, s.progress.changes_seen, s.progress.changes_applied
+        );
+    }
     let repaired = last.borrow().verification.as_ref().map_or(0, |v| v.rows_repaired);
     if repaired > 0 {
         return Err(format!("{repaired} rows differed before the swap and were repaired"));

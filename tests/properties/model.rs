@@ -1,6 +1,7 @@
 //! A random table with a random ALTER, and values for it.
 
 use fastrand::Rng;
+use std::sync::Mutex;
 
 /// A type that a column may have: values as SQL literals, and what an ALTER may make of it.
 pub struct Type {
@@ -333,7 +334,12 @@ pub struct Plan {
     pub alter: String,
     tail: String,
     generated: bool,
+    /// Keys that were written once, as conditions.
+    known: Mutex<Vec<String>>,
 }
+
+/// Keys remembered: enough for every row of most tables.
+const KNOWN: usize = 500;
 
 impl Plan {
     pub fn random(rng: &mut Rng) -> Plan {
@@ -392,6 +398,7 @@ impl Plan {
             alter: String::new(),
             tail,
             generated,
+            known: Mutex::new(Vec::new()),
         };
         plan.alter = plan.random_alter(rng, has_primary, &descending);
         plan
@@ -416,6 +423,14 @@ impl Plan {
     /// A row's literals.
     pub fn row(&self, rng: &mut Rng) -> Vec<String> {
         let mut row: Vec<String> = self.key.iter().chain(&self.payload).map(|c| c.value(rng)).collect();
+        let condition = self.key.iter().zip(&row).map(|(c, v)| format!("{} = {v}", c.name)).collect::<Vec<_>>().join(" AND ");
+        let mut known = self.known.lock().expect("no panic");
+        if known.len() < KNOWN {
+            known.push(condition);
+        } else {
+            known[rng.usize(..KNOWN)] = condition;
+        }
+        drop(known);
         row.push(self.unique_value(rng));
         row.push(rng.u8(..100).to_string());
         row
@@ -426,10 +441,13 @@ impl Plan {
         if rng.u8(..12) == 0 { "NULL".to_owned() } else { rng.u16(..500).to_string() }
     }
 
-    /// A random key as a condition.
+    /// A random key as a condition, most often one that was written.
     pub fn some_key(&self, rng: &mut Rng) -> String {
-        let terms = self.key.iter().map(|c| format!("{} = {}", c.name, c.value(rng)));
-        terms.collect::<Vec<_>>().join(" AND ")
+        let known = self.known.lock().expect("no panic");
+        if !known.is_empty() && rng.u8(..5) > 0 {
+            return known[rng.usize(..known.len())].clone();
+        }
+        self.key.iter().map(|c| format!("{} = {}", c.name, c.value(rng))).collect::<Vec<_>>().join(" AND ")
     }
 
     fn random_alter(&mut self, rng: &mut Rng, has_primary: bool, descending: &[bool]) -> String {

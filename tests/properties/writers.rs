@@ -219,9 +219,9 @@ fn free(plan: &Plan, rng: &mut Rng) -> Vec<String> {
         1 if !plan.poison => vec![insert(plan, rng, "REPLACE")],
         2 => vec![insert(plan, rng, "INSERT IGNORE")],
         3 => vec![format!("UPDATE t SET {} WHERE {spare} ORDER BY k0 LIMIT {}", assignments(plan, rng, false), rng.u8(1..20))],
-        4 => vec![format!("DELETE FROM t WHERE {spare} ORDER BY k0 DESC LIMIT {}", rng.u8(1..10))],
+        4 => vec![format!("DELETE FROM t WHERE {spare} ORDER BY k0 DESC LIMIT {}", rng.u8(1..4))],
         5 => vec![format!("UPDATE t SET n = n + 1 WHERE {spare} AND n < 100")],
-        6 if rng.u8(..8) == 0 => vec![format!("DELETE FROM t WHERE {spare}")],
+        6 if rng.u8(..50) == 0 => vec![format!("DELETE FROM t WHERE {spare}")],
         7 => {
             let mut out = vec!["BEGIN".to_owned()];
             out.extend((0..rng.usize(1..30)).map(|_| insert(plan, rng, "INSERT IGNORE")));
