@@ -273,7 +273,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub async fn warnings(&mut self) -> Result<Vec<(String, u16, String)>, MySqlError> {
-        let rows: Vec<(String, u16, String)> = self.rows("read warnings", SHORT, "SHOW WARNINGS LIMIT 20").await?;
+        let rows: Vec<(String, u16, String)> = self.rows("read warnings", SHORT, "SHOW WARNINGS").await?;
         Ok(rows.into_iter().map(|(level, code, text)| (level, code, super::error::without_values(code, &text))).collect())
     }
 
