@@ -41,7 +41,8 @@ async fn migrations_that_start_together_do_not_hold_each_other_up() {
         running.push(tokio::spawn(async move {
             let handle = theseus::engine::start(spec, controls());
             let mut watch = handle.watch();
-            let retried = tokio::spawn(async move { watch.wait_for(|s| s.retrying.is_some()).await.map(|s| s.retrying.clone()).ok().flatten() });
+            let retried =
+                tokio::spawn(async move { watch.wait_for(|s| s.retrying.is_some()).await.map(|s| s.retrying.clone()).ok().flatten() });
             (support::join(handle).await, retried.await.expect("a watcher"))
         }));
     }
