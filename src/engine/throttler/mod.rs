@@ -5,7 +5,7 @@
 //! one pure function ([`decide::decide`]); the pollers ([`primary`], [`replicas`], [`http`]) only bring readings.
 //!
 //! Promises: a user's word is obeyed at once, a reading as soon as it is there; no reading takes more than a tenth of its signal's time,
-//! none blocks another one, and none lasts longer than [`signals::READING_LIMIT`]. What cannot be read holds after [`decide::GRACE`].
+//! none blocks another one, and none lasts longer than three seconds. What cannot be read holds after [`decide::GRACE`].
 //! Nothing here is spawned: the pollers live in the one future that [`start`] returns, which the migrator owns and joins.
 
 pub mod decide;

@@ -126,7 +126,7 @@ impl Line {
         Self { address, settings, session: None }
     }
 
-    /// The present connection, or a new one. It has to be handed back by [`Line::settle`]; one that is not is closed.
+    /// The present connection, or a new one. [`Line::rows`] hands it back; one that is not handed back is closed.
     async fn take(&mut self) -> Result<Session, MySqlError> {
         if let Some(session) = self.session.take() {
             return Ok(session);
