@@ -15,7 +15,8 @@ use theseus::engine::spec::{Controls, CriticalLoadAction, CutOverPolicy, Limits,
 use theseus::engine::{Handle, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const ROWS: u64 = 40_000;
+/// Half a minute of slow copying: longer than any test holds and lets go.
+const ROWS: u64 = 60_000;
 /// The promise is 250 ms after the signal (docs/throttling.md). The machines that run this have other work as well.
 const SOON: Duration = Duration::from_secs(3);
 
@@ -39,7 +40,7 @@ fn unlimited() -> Limits {
 
 /// Slow enough to be caught in the middle.
 fn slow(limits: Limits) -> Controls {
-    Controls { target_chunk_time: Duration::from_millis(2), nice_ratio_percent: 1000, workers: 1, limits, ..controls() }
+    Controls { target_chunk_time: Duration::from_millis(2), nice_ratio_percent: 3000, workers: 1, limits, ..controls() }
 }
 
 fn load(limit: u64) -> BTreeMap<String, u64> {

@@ -51,8 +51,8 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         0 if error.class == Class::Terminal => Reason::ServerError,
         0 if error.message.contains("TLS") || error.message.contains("certificate") => Reason::TlsFailed,
         0 => Reason::ConnectionFailed,
-        // Access denied for user / to database / no password / account locked / expired.
-        1045 | 1698 | 3118 | 1862 | 3878 => Reason::AccessDenied,
+        // Access denied for user / to database / no password / account locked / expired / authentication method not supported.
+        1045 | 1251 | 1698 | 3118 | 1862 | 3878 => Reason::AccessDenied,
         1044 | 1142 | 1143 | 1227 | 1370 | 3955 => Reason::MissingPrivilege,
         1049 | 1146 => Reason::TableNotFound,
         // Connections using insecure transport are prohibited.

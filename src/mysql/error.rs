@@ -42,6 +42,9 @@ pub const QUERY_INTERRUPTED: u16 = 1317;
 /// ER_BINLOG_FATAL_ERROR: also "could not find first log file name in binary log index file" and purged GTIDs.
 pub const BINLOG_FATAL: u16 = 1236;
 
+/// ER_NOT_SUPPORTED_AUTH_MODE: the client lacks the method of authentication that the server asks for.
+pub const AUTH_METHOD: u16 = 1251;
+
 /// Server errors that a retry may cure. Source: MySQL 9.x error message reference.
 const TRANSIENT: &[u16] = &[
     1020, // ER_CHECKREAD
@@ -81,8 +84,21 @@ impl MySqlError {
                 class: if TRANSIENT.contains(&e.code) { Class::Transient } else { Class::Terminal },
                 index: duplicate_index(e.code, &e.message),
             },
+            // rustls words it as a lack of `close_notify`, but an end of the stream says nothing about TLS.
+            mysql_async::Error::Io(mysql_async::IoError::Io(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Self::connection(what, "the connection was closed")
+            }
             mysql_async::Error::Io(e) => Self::connection(what, &e.to_string()),
             mysql_async::Error::Driver(mysql_async::DriverError::ConnectionClosed) => Self::connection(what, "the connection was closed"),
+            // A server also invents a method for an account that it does not have (it differs from start to start), so that nobody learns
+            // which accounts there are.
+            mysql_async::Error::Driver(mysql_async::DriverError::UnknownAuthPlugin { name }) => Self {
+                what: what.to_owned(),
+                code: AUTH_METHOD,
+                message: format!("the server asks for authentication by {name}, which is not supported; or it has no such account"),
+                class: Class::Terminal,
+                index: None,
+            },
             // The other driver errors may print values; their kind is enough.
             mysql_async::Error::Driver(_) => Self::connection(what, "the driver could not go on with this connection"),
             mysql_async::Error::Other(_) => Self::connection(what, "the connection failed"),
@@ -198,6 +214,21 @@ mod tests {
         for (code, message, want) in cases {
             assert_eq!(&without_values(*code, message), want);
         }
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_no_error_of_tls() {
+        let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify");
+        assert_eq!(MySqlError::new("read", &cut.into()), MySqlError::connection("read", "the connection was closed"));
+    }
+
+    /// A made-up account is refused as one, whatever method the server invents for it.
+    #[test]
+    fn an_unknown_method_of_authentication_is_told() {
+        let error = mysql_async::DriverError::UnknownAuthPlugin { name: "sha256_password".into() };
+        let error = MySqlError::new("connect", &error.into());
+        assert_eq!((error.code, error.class), (AUTH_METHOD, Class::Terminal));
+        assert!(error.message.contains("sha256_password"), "{error}");
     }
 
     #[test]
