@@ -143,3 +143,24 @@ async fn a_busy_table_is_never_blamed() {
     }
     db.drop().await;
 }
+
+/// While the gate is closed comparing goes on at leisure; what holds the copy holds it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn comparing_goes_on_at_the_gate_and_rests_while_a_person_throttles() {
+    let db = table("rests").await;
+    let handle = theseus::engine::start(db.spec("t", ALTERS[0]), manual());
+    let checked = |s: &theseus::engine::snapshot::Snapshot| s.verification.as_ref().map_or(0, |v| v.chunks_checked);
+    let first = checked(&until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await);
+    until(&handle, "passes go on", |s| checked(s) >= first + 2).await;
+    handle.control(Controls { throttled_by_user: true, ..manual() });
+    // The range under way may end; a pass begins every two seconds otherwise.
+    let held = checked(&handle.watch().borrow().clone());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = checked(&handle.watch().borrow().clone());
+    assert!(after <= held + 1, "{held} ranges when it was held, {after} five seconds later");
+    handle.control(manual());
+    until(&handle, "it goes on", |s| checked(s) >= after + 2).await;
+    handle.control(controls());
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    db.drop().await;
+}

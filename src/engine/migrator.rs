@@ -14,6 +14,7 @@ use super::index_build::{self, Built, Changes};
 use super::inspector;
 use super::migration::Migration;
 use super::native;
+use super::pace::{self, Pace, Pressure};
 use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
@@ -47,11 +48,7 @@ const CYCLE_KEYS: usize = 20_000;
 const SMALL_BACKLOG: usize = 500;
 /// How often the end of the log is looked at, to know how far the stream is behind.
 const LAG_EVERY: Duration = Duration::from_secs(1);
-/// Flush connections.
-const FLUSH_WORKERS: usize = 2;
-/// Copy workers when the engine may choose.
-const COPY_WORKERS: u16 = 2;
-/// Rows under which one worker is enough.
+/// Rows under which one worker of each kind is enough.
 const SMALL_TABLE: u64 = 5_000;
 /// How long tasks may take to stop before they are aborted (their transactions roll back).
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -296,28 +293,20 @@ impl Migrator {
 
         let board = Arc::new(Mutex::new(board));
         let records = Arc::new(Mutex::new(Vec::new()));
-        let flush_workers = if record.rows_estimated < SMALL_TABLE { 1 } else { FLUSH_WORKERS };
+        let pace = (record.rows_estimated >= SMALL_TABLE).then(Pace::default);
         let applier = Applier::open(
             Arc::clone(&migration),
             Arc::clone(&inbox),
             Arc::clone(&board),
             Arc::clone(&records),
-            flush_workers,
+            pace.as_ref().map_or(1, |pace| pace.width().flush),
             safe.point(),
             &chunks,
             applied,
         )
         .await?;
         let (flushed_tx, flushed) = watch::channel(applier.total());
-        let wanted = {
-            let asked = self.controls.borrow().workers;
-            match asked {
-                0 if record.rows_estimated < SMALL_TABLE => 1,
-                0 => COPY_WORKERS,
-                n => n,
-            }
-        };
-        let (allowed_tx, allowed) = watch::channel(wanted);
+        let (allowed_tx, allowed) = watch::channel(0);
         let copier = Arc::new(Copier::new(
             Arc::clone(&migration),
             Arc::clone(&board),
@@ -329,11 +318,6 @@ impl Migrator {
             self.publisher.clone(),
             records,
         ));
-        let mut copying = 0;
-        for index in 0..wanted {
-            spawn(tasks, COPY, Arc::clone(&copier).worker(index, cancel.clone()));
-            copying += 1;
-        }
         let mut run = Run {
             migration,
             record,
@@ -347,8 +331,12 @@ impl Migrator {
             stop: self.stop.clone(),
             cancel: cancel.clone(),
             flushed: flushed_tx,
-            copying,
-            _allowed: allowed_tx,
+            copier,
+            copying: 0,
+            copied: false,
+            allowed: allowed_tx,
+            pace,
+            window: None,
             index_build: None,
             build_with: Changes::Beside,
             verified: None,
@@ -359,6 +347,7 @@ impl Migrator {
             next_cut_over: Instant::now(),
             swap_announced: false,
         };
+        run.keep_pace(tasks).await?;
         let result = run.follow(tasks).await;
         if let Ok(Some(())) = result {
             let Run { migration, record, control: mut session, applier, .. } = run;
@@ -457,6 +446,12 @@ async fn keep_lock(mut guard: Session, cancel: CancellationToken) -> Result<(), 
     }
 }
 
+/// Where a measurement of the pace began.
+struct Measured {
+    began: Instant,
+    rows: u64,
+}
+
 /// How far the stream is behind the end of the log.
 #[derive(Default)]
 struct Lag {
@@ -480,9 +475,16 @@ struct Run {
     stop: CancellationToken,
     cancel: CancellationToken,
     flushed: watch::Sender<Flushed>,
-    /// Copy workers still at work.
+    copier: Arc<Copier>,
+    /// Copy workers that have not ended; those beyond `allowed` wait.
     copying: u16,
-    _allowed: watch::Sender<u16>,
+    /// A worker found nothing left to dispatch: no more of them are needed.
+    copied: bool,
+    allowed: watch::Sender<u16>,
+    /// How many workers there should be; `None` for a small table.
+    pace: Option<Pace>,
+    /// The measurement under way.
+    window: Option<Measured>,
     /// The index build under way.
     index_build: Option<Changes>,
     /// How the next one is made.
@@ -538,11 +540,15 @@ impl Run {
             if held.apply.is_some() || self.index_build == Some(Changes::Held) {
                 // Keys gather in the inbox; when it is full the stream waits.
                 self.show(&held);
+                self.window = None;
+                self.applier.keep_alive().await?;
                 last_cycle = Instant::now();
                 self.report();
                 continue;
             }
             if self.copying > 0 {
+                self.measure(&held);
+                self.keep_pace(tasks).await?;
                 self.show(&held);
             }
             // 2. Flush.
@@ -582,14 +588,9 @@ impl Run {
                 self.verification(tasks);
                 continue;
             }
-            if self.verified.is_none() && self.controls.borrow().verify != VerifyPolicy::Never {
-                // It reads both tables whole.
-                self.show(&held);
-                if held.copy.is_some() {
-                    continue;
-                }
-            }
             if !self.verification(tasks) {
+                // What holds the copy holds the comparison, which reads both tables whole.
+                self.show(&held);
                 self.publisher.phase(Phase::Verifying);
                 continue;
             }
@@ -632,6 +633,7 @@ impl Run {
                 migration: Arc::clone(&self.migration),
                 inbox: Arc::clone(&self.inbox),
                 flushed: self.flushed.subscribe(),
+                decided: self.decided.clone(),
                 publisher: self.publisher.clone(),
                 quiet: Arc::clone(&self.quiet),
                 verified,
@@ -644,7 +646,75 @@ impl Run {
 
     /// Tells what holds the migration back, if anything does.
     fn show(&self, held: &Decision) {
-        self.publisher.throttle(held.copy.as_ref().map(|hold| (hold.reason, hold.detail.clone())));
+        let held = held.copy.as_ref().map(|hold| (hold.reason, hold.detail.clone()));
+        self.publisher.throttle(held.or_else(|| self.pressed()));
+    }
+
+    /// Changes that pile up hold copying as well.
+    fn pressed(&self) -> Option<(&'static str, String)> {
+        if self.copying == 0 || self.controls.borrow().workers > 0 {
+            return None;
+        }
+        let pressure = self.pace.as_ref().map(Pace::pressure)?;
+        let waiting = self.publisher.progress().backlog;
+        match pressure {
+            Pressure::None => None,
+            Pressure::Shared => {
+                Some((pace::BACKLOG_GROWS, format!("{waiting} changed rows wait to be applied; copying rests half of the time")))
+            }
+            Pressure::Overwhelming => {
+                Some((pace::BACKLOG_GROWS, format!("{waiting} changed rows wait to be applied, and become more although copying rests")))
+            }
+        }
+    }
+
+    /// Ends a measurement when it is due, and begins the next. One in which something held the copy back says nothing.
+    fn measure(&mut self, held: &Decision) {
+        let Some(pace) = self.pace.as_mut() else { return };
+        if !held.may_copy() {
+            self.window = None;
+            return;
+        }
+        let rows = self.publisher.progress().rows_copied;
+        let Some(window) = &self.window else {
+            self.applier.latencies();
+            self.window = Some(Measured { began: Instant::now(), rows });
+            return;
+        };
+        let took = window.began.elapsed();
+        if took < pace::WINDOW {
+            return;
+        }
+        let measured = pace::Window {
+            rows: rows.saturating_sub(window.rows),
+            took,
+            latency: pace::median(&mut self.applier.latencies()),
+            backlog: self.applier.backlog() as u64,
+        };
+        pace.learn(&measured);
+        tracing::debug!(?measured, now = ?pace.width(), "pace");
+        self.window = Some(Measured { began: Instant::now(), rows });
+    }
+
+    /// As many workers as there should be.
+    async fn keep_pace(&mut self, tasks: &mut JoinSet<Task>) -> Result<(), EngineError> {
+        let asked = self.controls.borrow().workers;
+        let width = self.pace.as_ref().map(Pace::width);
+        let allowed = match (asked, width) {
+            (0, Some(width)) => width.copy,
+            (0, None) => 1,
+            (asked, _) => asked,
+        };
+        if let Some(width) = width {
+            self.applier.widen(width.flush).await?;
+        }
+        // Workers that are not needed any more wait for their turn, so numbers count up.
+        while !self.copied && self.copying < allowed {
+            spawn(tasks, COPY, Arc::clone(&self.copier).worker(self.copying, self.cancel.clone()));
+            self.copying += 1;
+        }
+        self.allowed.send_if_modified(|now| std::mem::replace(now, allowed) != allowed);
+        Ok(())
     }
 
     /// A task ended: copy workers and the index build do so when they are done, the others only by an error.
@@ -653,6 +723,7 @@ impl Run {
         result?;
         match name {
             COPY => {
+                self.copied = true;
                 self.copying -= 1;
                 if self.copying == 0 {
                     self.publisher.update(|s| {
@@ -738,6 +809,7 @@ impl Run {
         let applied = self.applier.total().applied;
         let lag = self.lag.known;
         let copying = self.copying;
+        let workers = copying.min(*self.allowed.borrow());
         let progress = self.publisher.progress();
         let eta = if copying > 0 { self.rate.eta(Instant::now(), progress.rows_copied, progress.rows_estimated) } else { None };
         self.publisher.update(|s| {
@@ -746,7 +818,7 @@ impl Run {
             s.progress.backlog = backlog as u64;
             s.progress.binlog_lag = lag;
             s.progress.eta = eta;
-            s.progress.copy_workers = copying;
+            s.progress.copy_workers = workers;
         });
     }
 

@@ -18,6 +18,7 @@ pub mod inspector;
 pub mod migration;
 pub mod migrator;
 pub mod native;
+pub mod pace;
 pub mod preflight;
 pub mod prepare;
 pub mod progress;

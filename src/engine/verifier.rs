@@ -7,13 +7,14 @@
 //!
 //! Reads hold a metadata lock for their own duration: the cut-over keeps them out by [`Verifier::quiet`].
 
-use super::applier::Flushed;
+use super::applier::{Flushed, KEEP_ALIVE_EVERY};
 use super::error::EngineError;
 use super::inbox::Inbox;
 use super::migration::Migration;
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::snapshot::Verification;
+use super::throttler::decide::Decision;
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
 use crate::sql::digest;
@@ -52,6 +53,8 @@ pub struct Verifier {
     pub inbox: Arc<Inbox>,
     /// Wakes after each flush cycle.
     pub flushed: watch::Receiver<Flushed>,
+    /// Whether the tables may be read now: what holds the copy holds the comparison.
+    pub decided: watch::Receiver<Decision>,
     /// Where to report.
     pub publisher: Publisher,
     /// Held for reading by each statement on the tables, for writing by the cut-over.
@@ -125,6 +128,7 @@ impl Verifier {
         let mut suspects = Vec::new();
         let mut oldest = Instant::now();
         loop {
+            self.may_go_on(session).await?;
             let began = Instant::now();
             let (hi, found) = {
                 let _quiet = self.quiet.read().await;
@@ -150,6 +154,18 @@ impl Verifier {
             lo = hi;
         }
         tracing::debug!(table = m.spec.table, "a verification pass is complete");
+        Ok(())
+    }
+
+    /// Waits while something holds the copy.
+    async fn may_go_on(&self, session: &mut Session) -> Result<(), EngineError> {
+        let mut decided = self.decided.clone();
+        while !decided.borrow_and_update().may_copy() {
+            tokio::select! {
+                changed = decided.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep(KEEP_ALIVE_EVERY) => session.run("keep the connection alive", SHORT, "DO 1").await?,
+            }
+        }
         Ok(())
     }
 
