@@ -57,7 +57,8 @@ async fn silent_damage_is_found_and_repaired_before_the_swap() {
         db.run("SET SESSION sql_log_bin = 1").await;
         let s = until(&handle, "all of it is found", |s| s.verification.as_ref().is_some_and(|v| v.rows_repaired >= DAMAGES.len() as u64))
             .await;
-        assert_eq!(s.verification.map(|v| v.rows_repaired), Some(DAMAGES.len() as u64), "and nothing else");
+        let found = s.verification.map(|v| (v.rows_repaired, v.rows_different));
+        assert_eq!(found, Some((DAMAGES.len() as u64, DAMAGES.len() as u64)), "and nothing else");
         assert_eq!(s.phase, Phase::AwaitingCutOver);
         let expected = db.rows("SELECT id, CAST(a AS CHAR), CONVERT(b USING utf8mb4), d, f, j, CAST(e AS CHAR) FROM t ORDER BY id").await;
         handle.control(Controls { approved: true, ..manual() });

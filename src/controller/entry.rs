@@ -452,6 +452,8 @@ fn sample(namespace: &str, name: &str, snapshot: &Snapshot) -> MigrationSample {
         changes_applied: progress.changes_applied,
         backlog_keys: progress.backlog,
         binlog_lag: progress.binlog_lag,
+        heartbeat_lag: progress.replica_lag,
+        verify_mismatches: snapshot.verification.as_ref().map_or(0, |verification| verification.rows_different),
         throttled: snapshot.throttle.as_ref().map(|throttle| throttle.reason),
         throttled_total: snapshot.throttled_total,
     }

@@ -103,6 +103,8 @@ pub struct Progress {
     pub backlog: u64,
     /// Age of the newest event received, by the server's clock.
     pub binlog_lag: Option<Duration>,
+    /// Lag of the replica that is furthest behind, of those that could be read.
+    pub replica_lag: Option<Duration>,
     /// Chunks done.
     pub chunks: u64,
     /// Copy workers at work now.
@@ -153,6 +155,8 @@ pub struct CutOver {
 pub struct Verification {
     /// Ranges compared.
     pub chunks_checked: u64,
+    /// Rows found different although no event explained it: those repaired, and those that came back.
+    pub rows_different: u64,
     /// Rows found different once and repaired.
     pub rows_repaired: u64,
     /// Whether one whole pass is done.

@@ -347,6 +347,7 @@ impl Verifier {
         if silent.is_empty() {
             return Ok(());
         }
+        self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).rows_different += silent.len() as u64);
         tracing::warn!(rows = silent.len(), "rows differ without an event that explains it; repairing them");
         let lasting = self.untouched_differences(session, comparison, &silent, true).await?;
         self.publisher
