@@ -14,6 +14,7 @@ use super::board::ChunkId;
 use super::error::EngineError;
 use super::inbox::StreamPoint;
 use super::reason::Reason;
+use super::takeover;
 use crate::mysql::session::SHORT;
 use crate::mysql::{BinlogPosition, GtidSet, MySqlError, Session};
 use crate::sql::key::KeyRange;
@@ -145,6 +146,7 @@ pub struct Stored {
 /// The state table of one migration.
 #[derive(Debug, Clone)]
 pub struct StateTable {
+    database: String,
     qualified: String,
     shown: String,
 }
@@ -152,7 +154,7 @@ pub struct StateTable {
 impl StateTable {
     /// Names it; touches nothing.
     pub fn new(database: &str, name: &str) -> Self {
-        Self { qualified: quote::qualified(database, name), shown: name.to_owned() }
+        Self { database: database.to_owned(), qualified: quote::qualified(database, name), shown: name.to_owned() }
     }
 
     /// The quoted name.
@@ -267,19 +269,37 @@ impl StateTable {
         )
     }
 
-    /// Takes ownership: from now on transactions of earlier owners fail at the fence.
+    /// Makes sure that the table, if it is there, can be read: a frozen former owner may have it locked. As for
+    /// [`StateTable::take_over`], the caller holds the migration's named lock.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn free(&self, session: &mut Session) -> Result<(), EngineError> {
+        let sql = format!("SELECT 1 FROM {} LIMIT 1", self.qualified);
+        match session.run("look whether the state table is locked", SHORT, &sql).await {
+            Err(error) if error.is_contention() => takeover::put_out(session, &self.database, &self.shown).await,
+            Err(error) if error.is_connection() => Err(error.into()),
+            // It does not exist, or the caller will see for itself.
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes ownership: from now on transactions of earlier owners fail at the fence. The caller holds the migration's named lock, so
+    /// whoever of this account keeps the owner's row or the table locked is a former owner that is frozen or cut off: it is put out.
     ///
     /// # Errors
     /// The server's.
     pub async fn take_over(&self, session: &mut Session) -> Result<u64, EngineError> {
         let t = &self.qualified;
-        session
-            .run(
-                "take over the migration",
-                SHORT,
-                &format!("UPDATE {t} SET value = CAST(value AS UNSIGNED) + 1 WHERE kind = 'owner' AND id = 0"),
-            )
-            .await?;
+        let what = "take over the migration";
+        let sql = format!("UPDATE {t} SET value = CAST(value AS UNSIGNED) + 1 WHERE kind = 'owner' AND id = 0");
+        match session.run(what, SHORT, &sql).await {
+            Err(error) if error.is_contention() => {
+                takeover::put_out(session, &self.database, &self.shown).await?;
+                session.run(what, SHORT, &sql).await?;
+            }
+            done => done?,
+        }
         let epoch: Option<String> =
             session.first("take over the migration", SHORT, &format!("SELECT value FROM {t} WHERE kind = 'owner' AND id = 0")).await?;
         epoch.and_then(|e| e.parse().ok()).ok_or_else(|| self.unreadable("the owner row is missing"))

@@ -194,8 +194,7 @@ impl Migrator {
         let locked = prepare::take_lock(&mut guard, &self.spec).await;
         // Also when another engine holds the lock: waiting for it would be waiting to do its work again.
         if let Some(owned) = self.owned.take() {
-            let state = StateTable::new(&self.spec.database, &TableNames::for_table(&self.spec.table).state);
-            match owned.still(&self.spec, &state, &mut control).await {
+            match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
                 Ok(Still::Done) => return Ok(End::Over(Outcome::Succeeded)),
                 Ok(Still::Unknown) => {}
                 Ok(Still::Ours) => self.owned = Some(owned),
@@ -229,8 +228,7 @@ impl Migrator {
                 match native::run(&self.spec, &ready, &mut control, &mut guard, &self.publisher, &mut self.controls, &self.stop).await {
                     Ok(native::Ended::Done) => {
                         let NativeReady { leftovers, .. } = *ready;
-                        self.owned = Some(leftovers.swapped());
-                        finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers).await
+                        finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers, &mut self.owned).await
                     }
                     Ok(native::Ended::Interrupted) => Ok(End::Interrupted),
                     Ok(native::Ended::CopyInstead(words)) => {
@@ -256,8 +254,8 @@ impl Migrator {
             Prepared::Unknown => Ok(End::Over(Outcome::Unknown { message: self.unknown() })),
             Prepared::Swapped(leftovers) => {
                 self.publisher.update(|s| s.validated = true);
-                self.owned = Some(leftovers.swapped());
-                finish(&self.spec, &self.publisher, &self.controls, &mut control, *leftovers).await
+                self.owned = Some(leftovers.owned());
+                finish(&self.spec, &self.publisher, &self.controls, &mut control, *leftovers, &mut self.owned).await
             }
             Prepared::Run(ready) => {
                 self.publisher.update(|s| {
@@ -272,9 +270,20 @@ impl Migrator {
                 self.owned =
                     Some(Owned { epoch: ready.migration.epoch, server_uuid: ready.migration.facts.uuid.clone(), swapped: None });
                 let begun = ready.record.resumed_count > 0;
-                let result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
+                let mut result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
                 cancel.cancel();
                 stop_all(&mut tasks).await;
+                if let (Err(error), Some(owned)) = (&result, &self.owned)
+                    && error.reason == Reason::TableNotFound
+                {
+                    // Did somebody drop a table, or has another engine finished the work? Then that is what is to be told.
+                    let mut control = Session::open(&self.spec.server).await?;
+                    match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
+                        Ok(Still::Done) => result = Ok(End::Over(Outcome::Succeeded)),
+                        Err(fenced) => result = Err(fenced),
+                        Ok(_) => {}
+                    }
+                }
                 if let Err(error) = &result
                     && error.reason == Reason::MissingPrivilege
                     && !begun
@@ -394,8 +403,7 @@ impl Migrator {
             let Run { migration, record, control: mut session, applier, .. } = run;
             applier.close().await;
             let leftovers = Leftovers { state: migration.state.clone(), record, epoch: migration.epoch };
-            self.owned = Some(leftovers.swapped());
-            return finish(&self.spec, &self.publisher, &self.controls, &mut session, leftovers).await;
+            return finish(&self.spec, &self.publisher, &self.controls, &mut session, leftovers, &mut self.owned).await;
         }
         // Whatever is done is stored, so that the next engine repeats as little as possible.
         if result.is_ok() {
@@ -414,6 +422,10 @@ impl Migrator {
             Ok(_) => Ok(End::Interrupted),
         }
     }
+}
+
+fn state_table(spec: &MigrationSpec) -> StateTable {
+    StateTable::new(&spec.database, &TableNames::for_table(&spec.table).state)
 }
 
 /// After these the ghost cannot be trusted or continued: a retry must start anew.
@@ -903,11 +915,15 @@ async fn finish(
     controls: &watch::Receiver<Controls>,
     control: &mut Session,
     leftovers: Leftovers,
+    owned: &mut Option<Owned>,
 ) -> Result<End, EngineError> {
     publisher.phase(Phase::CleaningUp);
+    let swapped = leftovers.swapped();
     let Leftovers { state, mut record, epoch } = leftovers;
     record.stage = Stage::Swapped;
     state.store(control, epoch, &record, None).await?;
+    // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
+    *owned = Some(swapped);
     let names = TableNames::for_table(&spec.table);
     let drop_now = controls.borrow().old_table == OldTable::DropNow;
     if record.native {
@@ -961,7 +977,16 @@ async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, E
     let mut guard = Session::open(&spec.server).await?;
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
-    let Some(mut stored) = state.load(&mut control, &spec.database).await? else {
+    let found = match state.load(&mut control, &spec.database).await {
+        Err(error) if error.is_transient() => {
+            // A former owner that is frozen may have it locked.
+            prepare::take_lock(&mut guard, spec).await?;
+            state.free(&mut control).await?;
+            state.load(&mut control, &spec.database).await?
+        }
+        found => found?,
+    };
+    let Some(mut stored) = found else {
         return Ok(None);
     };
     if !stored.record.id.is_empty() && stored.record.id != spec.id {

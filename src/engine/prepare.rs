@@ -147,7 +147,7 @@ pub async fn take_lock(guard: &mut Session, spec: &MigrationSpec) -> Result<(), 
     ))
 }
 
-/// Inspects and prepares. `touched` tells the caller whether tables of ours exist when an error comes back.
+/// Inspects and prepares. The caller holds the migration's named lock ([`take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
 ///
 /// # Errors
 /// Every reason of refusal; the server's.
@@ -162,6 +162,7 @@ pub async fn prepare(
     let facts = ServerFacts::read(control).await?;
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
+    state.free(control).await?;
     match inspector::check_server(&facts) {
         // In the middle of a failover the address may lead to a replica that is about to be promoted, or to the primary that was.
         Err(error)

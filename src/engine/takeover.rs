@@ -13,6 +13,7 @@ use super::spec::MigrationSpec;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{BinlogPosition, GtidSet, Session};
+use crate::sql::quote;
 
 /// What an engine remembers of the work that it owned in a former attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +139,37 @@ async fn channels(control: &mut Session, facts: &ServerFacts) -> Result<Vec<Chan
             }
         })
         .collect())
+}
+
+/// Ends the sessions of this account that have a lock on the state table. A former owner that is frozen in the middle of a transaction, or
+/// of a cut-over, would else keep its successor out, and the application's sessions waiting, until the server misses it (`wait_timeout`).
+/// What it was doing is rolled back, or done: the caller's next statement on the state table comes after it.
+///
+/// # Errors
+/// A lost connection. Without SELECT on the performance schema nobody is found.
+pub async fn put_out(control: &mut Session, database: &str, state: &str) -> Result<(), EngineError> {
+    // No account needs a privilege to end sessions of its own.
+    let sql = format!(
+        "SELECT DISTINCT t.PROCESSLIST_ID FROM performance_schema.metadata_locks l \
+         JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
+         WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME = {} AND l.LOCK_STATUS = 'GRANTED' \
+         AND t.PROCESSLIST_ID <> CONNECTION_ID() AND CONCAT(t.PROCESSLIST_USER, '@') = LEFT(USER(), LENGTH(t.PROCESSLIST_USER) + 1)",
+        quote::string(database),
+        quote::string(state)
+    );
+    let found = match control.rows::<u64>("look for a former owner's sessions", SHORT, &sql).await {
+        Err(error) if error.is_connection() => return Err(error.into()),
+        found => found.unwrap_or_default(),
+    };
+    for id in found {
+        tracing::warn!(connection = id, state, "a former owner holds the state table; its session is ended");
+        match control.run("end a former owner's session", SHORT, &format!("KILL {id}")).await {
+            Err(error) if error.is_connection() => return Err(error.into()),
+            // It is gone by now.
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether the stored position means something on this server.
