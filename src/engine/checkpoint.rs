@@ -14,6 +14,7 @@ use super::board::ChunkId;
 use super::error::EngineError;
 use super::inbox::StreamPoint;
 use super::reason::Reason;
+use super::takeover;
 use crate::mysql::session::SHORT;
 use crate::mysql::{BinlogPosition, GtidSet, MySqlError, Session};
 use crate::sql::key::KeyRange;
@@ -21,9 +22,25 @@ use crate::sql::quote;
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Version of the table's layout and of the JSON in it. A reader refuses other versions.
+/// Version of the table's layout and of the JSON in it, as this binary writes it. What is added in a version has a default, so that an
+/// older binary's work goes on; what changes its meaning raises the number, and a binary refuses numbers above its own.
 pub const VERSION: u32 = 1;
-const COMMENT: &str = "Theseus migration state, version 1";
+/// The oldest version that is still read.
+const OLDEST: u32 = 1;
+/// How the table says whose it is; the version follows.
+const COMMENT: &str = "Theseus migration state, version ";
+/// ER_BAD_FIELD_ERROR
+const UNKNOWN_COLUMN: u16 = 1054;
+
+/// Why a version cannot be used, if it cannot (pure).
+fn other_version(version: Option<u32>) -> Option<String> {
+    match version {
+        Some(v) if v > VERSION => Some(format!("it is of version {v}, written by a newer theseus; this one reads up to version {VERSION}")),
+        Some(v) if v < OLDEST => Some(format!("it is of version {v}; this theseus reads versions {OLDEST} to {VERSION}")),
+        Some(_) => None,
+        None => Some("its version is not readable".to_owned()),
+    }
+}
 
 /// What is fixed for a migration, and its phase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +146,7 @@ pub struct Stored {
 /// The state table of one migration.
 #[derive(Debug, Clone)]
 pub struct StateTable {
+    database: String,
     qualified: String,
     shown: String,
 }
@@ -136,7 +154,7 @@ pub struct StateTable {
 impl StateTable {
     /// Names it; touches nothing.
     pub fn new(database: &str, name: &str) -> Self {
-        Self { qualified: quote::qualified(database, name), shown: name.to_owned() }
+        Self { database: database.to_owned(), qualified: quote::qualified(database, name), shown: name.to_owned() }
     }
 
     /// The quoted name.
@@ -159,7 +177,7 @@ impl StateTable {
                     "CREATE TABLE {t} (kind VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, id BIGINT UNSIGNED NOT NULL, \
                      value LONGTEXT CHARACTER SET utf8mb4 NOT NULL, updated TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), \
                      PRIMARY KEY (kind, id)) ENGINE=InnoDB COMMENT={}",
-                    quote::string(COMMENT)
+                    quote::string(&format!("{COMMENT}{VERSION}"))
                 ),
             )
             .await?;
@@ -195,12 +213,15 @@ impl StateTable {
         if !comment.starts_with("Theseus migration state") {
             return Err(self.taken());
         }
-        if comment != COMMENT {
-            return Err(self.unreadable("it was written by another version of theseus"));
+        if let Some(why) = other_version(comment.strip_prefix(COMMENT).and_then(|v| v.parse().ok())) {
+            return Err(self.unreadable(&why));
         }
-        let rows: Vec<(String, u64, String)> = session
-            .rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified))
-            .await?;
+        let read =
+            session.rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified)).await;
+        let rows: Vec<(String, u64, String)> = match read {
+            Err(error) if error.code == UNKNOWN_COLUMN => return Err(self.unreadable("its columns are other ones")),
+            read => read?,
+        };
         let (mut record, mut safe, mut chunks, mut epoch) = (None, None, Vec::new(), None);
         for (kind, id, value) in rows {
             match kind.as_str() {
@@ -214,10 +235,14 @@ impl StateTable {
             }
         }
         match (record, epoch) {
-            (Some(record), Some(epoch)) if record.version == VERSION => {
-                Ok(Some(Stored { record, safe: safe.unwrap_or_default(), chunks, epoch }))
-            }
-            (Some(_), Some(_)) => Err(self.unreadable("it was written by another version of theseus")),
+            (Some(mut record), Some(epoch)) => match other_version(Some(record.version)) {
+                Some(why) => Err(self.unreadable(&why)),
+                None => {
+                    // As it is written from now on.
+                    record.version = VERSION;
+                    Ok(Some(Stored { record, safe: safe.unwrap_or_default(), chunks, epoch }))
+                }
+            },
             // The engine died between making the table and its first row: it describes no work, and its comment says that it is ours.
             (None, None) if chunks.is_empty() => {
                 Ok(Some(Stored { record: Record::empty(), safe: SafePosition::default(), chunks, epoch: 0 }))
@@ -243,19 +268,37 @@ impl StateTable {
         )
     }
 
-    /// Takes ownership: from now on transactions of earlier owners fail at the fence.
+    /// Makes sure that the table, if it is there, can be read: a frozen former owner may have it locked. As for
+    /// [`StateTable::take_over`], the caller holds the migration's named lock.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn free(&self, session: &mut Session) -> Result<(), EngineError> {
+        let sql = format!("SELECT 1 FROM {} LIMIT 1", self.qualified);
+        match session.run("look whether the state table is locked", SHORT, &sql).await {
+            Err(error) if error.is_contention() => takeover::put_out(session, &self.database, &self.shown).await,
+            Err(error) if error.is_connection() => Err(error.into()),
+            // It does not exist, or the caller will see for itself.
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes ownership: from now on transactions of earlier owners fail at the fence. The caller holds the migration's named lock, so
+    /// whoever of this account keeps the owner's row or the table locked is a former owner that is frozen or cut off: it is put out.
     ///
     /// # Errors
     /// The server's.
     pub async fn take_over(&self, session: &mut Session) -> Result<u64, EngineError> {
         let t = &self.qualified;
-        session
-            .run(
-                "take over the migration",
-                SHORT,
-                &format!("UPDATE {t} SET value = CAST(value AS UNSIGNED) + 1 WHERE kind = 'owner' AND id = 0"),
-            )
-            .await?;
+        let what = "take over the migration";
+        let sql = format!("UPDATE {t} SET value = CAST(value AS UNSIGNED) + 1 WHERE kind = 'owner' AND id = 0");
+        match session.run(what, SHORT, &sql).await {
+            Err(error) if error.is_contention() => {
+                takeover::put_out(session, &self.database, &self.shown).await?;
+                session.run(what, SHORT, &sql).await?;
+            }
+            done => done?,
+        }
         let epoch: Option<String> =
             session.first("take over the migration", SHORT, &format!("SELECT value FROM {t} WHERE kind = 'owner' AND id = 0")).await?;
         epoch.and_then(|e| e.parse().ok()).ok_or_else(|| self.unreadable("the owner row is missing"))
@@ -349,6 +392,12 @@ impl StateTable {
 }
 
 impl Record {
+    /// On another server than the one that they were read from, table ids mean nothing: another table may have them there.
+    pub fn forget_ids(&mut self) {
+        self.original_id = None;
+        self.ghost_id = None;
+    }
+
     /// The record of a table whose engine died before writing one.
     fn empty() -> Self {
         Self {
@@ -383,4 +432,31 @@ fn json<T: Serialize>(value: &T) -> Result<String, EngineError> {
 
 fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
     serde_json::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_layout_is_refused_and_an_older_one_in_range_is_not() {
+        assert_eq!(other_version(Some(VERSION)), None);
+        assert_eq!(other_version(Some(OLDEST)), None);
+        assert!(other_version(Some(VERSION + 1)).is_some_and(|why| why.contains("newer")));
+        assert!(other_version(Some(0)).is_some());
+        assert!(other_version(None).is_some());
+    }
+
+    #[test]
+    fn what_was_added_later_has_a_default() {
+        let text = json(&Record::empty()).expect("json");
+        let mut old: serde_json::Value = serde_json::from_str(&text).expect("json");
+        old.as_object_mut().expect("an object").remove("native");
+        assert_eq!(parse::<Record>(&old.to_string()), Some(Record::empty()));
+        let safe: Option<SafePosition> = parse(r#"{"position": {"file": "binlog.000001", "offset": 4}, "executed": ""}"#);
+        assert_eq!(safe.map(|s| s.applied), Some(0));
+        // And what is unknown here is no harm: the version says whether it may be left out.
+        old.as_object_mut().expect("an object").insert("later".to_owned(), 1.into());
+        assert_eq!(parse::<Record>(&old.to_string()), Some(Record::empty()));
+    }
 }

@@ -43,7 +43,7 @@ pub enum Built {
 /// # Errors
 /// The server's.
 pub async fn build(m: &Migration, definitions: &[String], changes: Changes, cancel: CancellationToken) -> Result<Built, EngineError> {
-    let mut session = Session::open(&m.spec.server).await?;
+    let mut session = Session::open_on(&m.spec.server, &m.facts.uuid).await?;
     let mut clauses: Vec<String> = definitions.iter().map(|d| format!("ADD {d}")).collect();
     if changes == Changes::Held {
         // No online log at all.

@@ -80,9 +80,9 @@ impl Migration {
     /// does.
     ///
     /// # Errors
-    /// As [`Session::open`].
+    /// As [`Session::open_on`].
     pub async fn session(&self) -> Result<Session, MySqlError> {
-        let mut session = Session::open(&self.spec.server).await?;
+        let mut session = Session::open_on(&self.spec.server, &self.facts.uuid).await?;
         let is_date = |t: &ColumnType| matches!(t, ColumnType::Date | ColumnType::DateTime { .. });
         let of = |table: &TableDefinition, name: &str| table.columns.iter().find(|c| c.name == name).map(|c| c.column_type.clone());
         let dated = self.key.columns.iter().any(|part| of(&self.original.definition, &part.original).is_some_and(|t| is_date(&t)));

@@ -22,6 +22,7 @@ use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
 use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, OldTable, VerifyPolicy};
 use super::streamer::rows::KeyColumn;
 use super::streamer::{Streamer, Watched, Writer};
+use super::takeover::{self, Owned, Still};
 use super::throttler;
 use super::throttler::decide::Decision;
 use super::verifier::Verifier;
@@ -62,6 +63,8 @@ pub struct Migrator {
     publisher: Publisher,
     /// Cancelled by the owner for a graceful stop.
     stop: CancellationToken,
+    /// The work of the last attempt: whoever finds it in other hands stops.
+    owned: Option<Owned>,
 }
 
 /// How an attempt ended without an error.
@@ -74,7 +77,7 @@ enum End {
 impl Migrator {
     /// For one migration.
     pub fn new(spec: MigrationSpec, controls: watch::Receiver<Controls>, publisher: Publisher, stop: CancellationToken) -> Self {
-        Self { spec, controls, publisher, stop }
+        Self { spec, controls, publisher, stop, owned: None }
     }
 
     /// Runs to the end.
@@ -183,7 +186,25 @@ impl Migrator {
         let mut guard = Session::open(&self.spec.server).await?;
         // It is used every two seconds: should this process's machine vanish, the lock is free again after a minute.
         guard.run("shorten the wait for a vanished engine", SHORT, "SET SESSION wait_timeout=60").await?;
-        prepare::take_lock(&mut guard, &self.spec).await?;
+        let server_uuid: Option<String> = control.first("see which server answers", SHORT, "SELECT @@server_uuid").await?;
+        guard.check_server(server_uuid.as_deref().unwrap_or_default()).await?;
+        let locked = prepare::take_lock(&mut guard, &self.spec).await;
+        // Also when another engine holds the lock: waiting for it would be waiting to do its work again.
+        if let Some(owned) = self.owned.take() {
+            match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
+                Ok(Still::Done) => return Ok(End::Over(Outcome::Succeeded)),
+                Ok(Still::Unknown) => {}
+                Ok(Still::Ours) => self.owned = Some(owned),
+                Err(error) => {
+                    *touched = true;
+                    self.owned = Some(owned);
+                    return Err(error);
+                }
+            }
+        }
+        locked?;
+        // From here on this attempt may drop or remake what the last one had.
+        self.owned = None;
         let defer = self.controls.borrow().defer_indexes;
         match prepare::prepare(&self.spec, defer, &mut control, &self.publisher, touched).await? {
             Prepared::Proven => {
@@ -200,10 +221,11 @@ impl Migrator {
                 Ok(End::Over(Outcome::Succeeded))
             }
             Prepared::Native(ready) => {
+                self.owned = Some(ready.leftovers.owned());
                 match native::run(&self.spec, &ready, &mut control, &mut guard, &self.publisher, &mut self.controls, &self.stop).await {
                     Ok(native::Ended::Done) => {
                         let NativeReady { leftovers, .. } = *ready;
-                        finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers).await
+                        finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers, &mut self.owned).await
                     }
                     Ok(native::Ended::Interrupted) => Ok(End::Interrupted),
                     Ok(native::Ended::CopyInstead(words)) => {
@@ -212,6 +234,7 @@ impl Migrator {
                             false,
                             format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
                         );
+                        self.owned = None;
                         prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         self.spec.algorithm = Algorithm::Copy;
                         Ok(End::Interrupted)
@@ -219,6 +242,7 @@ impl Migrator {
                     Err(error) if error.is_transient() => Err(error),
                     Err(error) => {
                         // There is no work to keep.
+                        self.owned = None;
                         prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         Err(error)
                     }
@@ -227,7 +251,8 @@ impl Migrator {
             Prepared::Unknown => Ok(End::Over(Outcome::Unknown { message: self.unknown() })),
             Prepared::Swapped(leftovers) => {
                 self.publisher.update(|s| s.validated = true);
-                finish(&self.spec, &self.publisher, &self.controls, &mut control, *leftovers).await
+                self.owned = Some(leftovers.owned());
+                finish(&self.spec, &self.publisher, &self.controls, &mut control, *leftovers, &mut self.owned).await
             }
             Prepared::Run(ready) => {
                 self.publisher.update(|s| {
@@ -239,16 +264,29 @@ impl Migrator {
                 });
                 let cancel = CancellationToken::new();
                 let mut tasks = JoinSet::new();
+                self.owned = Some(Owned { epoch: ready.migration.epoch, server_uuid: ready.migration.facts.uuid.clone(), swapped: None });
                 let begun = ready.record.resumed_count > 0;
-                let result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
+                let mut result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
                 cancel.cancel();
                 stop_all(&mut tasks).await;
+                if let (Err(error), Some(owned)) = (&result, &self.owned)
+                    && error.reason == Reason::TableNotFound
+                {
+                    // Did somebody drop a table, or has another engine finished the work? Then that is what is to be told.
+                    let mut control = Session::open(&self.spec.server).await?;
+                    match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
+                        Ok(Still::Done) => result = Ok(End::Over(Outcome::Succeeded)),
+                        Err(fenced) => result = Err(fenced),
+                        Ok(_) => {}
+                    }
+                }
                 if let Err(error) = &result
                     && error.reason == Reason::MissingPrivilege
                     && !begun
                     && self.publisher.progress().chunks == 0
                 {
                     // Nothing was copied: it is a refusal, and nothing stays behind.
+                    self.owned = None;
                     let mut control = Session::open(&self.spec.server).await?;
                     prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                     *touched = false;
@@ -287,8 +325,14 @@ impl Migrator {
         let streamer = Streamer::open(&self.spec.server, start, &log_end, watched, Arc::clone(&inbox)).await?;
         spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
         spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
-        let (decided, throttler) =
-            throttler::start(&self.spec.server, migration.state.clone(), self.controls.clone(), self.publisher.clone(), cancel.clone());
+        let (decided, throttler) = throttler::start(
+            &self.spec.server,
+            &migration.facts.uuid,
+            migration.state.clone(),
+            self.controls.clone(),
+            self.publisher.clone(),
+            cancel.clone(),
+        );
         spawn(tasks, "throttler", throttler);
 
         let board = Arc::new(Mutex::new(board));
@@ -353,7 +397,7 @@ impl Migrator {
             let Run { migration, record, control: mut session, applier, .. } = run;
             applier.close().await;
             let leftovers = Leftovers { state: migration.state.clone(), record, epoch: migration.epoch };
-            return finish(&self.spec, &self.publisher, &self.controls, &mut session, leftovers).await;
+            return finish(&self.spec, &self.publisher, &self.controls, &mut session, leftovers, &mut self.owned).await;
         }
         // Whatever is done is stored, so that the next engine repeats as little as possible.
         if result.is_ok() {
@@ -372,6 +416,10 @@ impl Migrator {
             Ok(_) => Ok(End::Interrupted),
         }
     }
+}
+
+fn state_table(spec: &MigrationSpec) -> StateTable {
+    StateTable::new(&spec.database, &TableNames::for_table(&spec.table).state)
 }
 
 /// After these the ghost cannot be trusted or continued: a retry must start anew.
@@ -428,7 +476,7 @@ pub fn watched(m: &Migration, server_id: u32) -> Result<Watched, EngineError> {
         codec: Arc::clone(&m.codec),
         key_defaults: Vec::new(),
         ghost: m.names.ghost.clone(),
-        writer: Writer { address: m.spec.server.clone(), server_id },
+        writer: Writer { address: m.spec.server.clone(), server_id, server_uuid: m.facts.uuid.clone() },
         names_ignore_case: m.facts.lower_case_table_names != 0,
     })
 }
@@ -944,11 +992,15 @@ async fn finish(
     controls: &watch::Receiver<Controls>,
     control: &mut Session,
     leftovers: Leftovers,
+    owned: &mut Option<Owned>,
 ) -> Result<End, EngineError> {
     publisher.phase(Phase::CleaningUp);
+    let swapped = leftovers.swapped();
     let Leftovers { state, mut record, epoch } = leftovers;
     record.stage = Stage::Swapped;
     state.store(control, epoch, &record, None).await?;
+    // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
+    *owned = Some(swapped);
     let names = TableNames::for_table(&spec.table);
     let drop_now = controls.borrow().old_table == OldTable::DropNow;
     if record.native {
@@ -1002,7 +1054,16 @@ async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, E
     let mut guard = Session::open(&spec.server).await?;
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
-    let Some(stored) = state.load(&mut control, &spec.database).await? else {
+    let found = match state.load(&mut control, &spec.database).await {
+        Err(error) if error.is_transient() => {
+            // A former owner that is frozen may have it locked.
+            prepare::take_lock(&mut guard, spec).await?;
+            state.free(&mut control).await?;
+            state.load(&mut control, &spec.database).await?
+        }
+        found => found?,
+    };
+    let Some(mut stored) = found else {
         return Ok(None);
     };
     if !stored.record.id.is_empty() && stored.record.id != spec.id {
@@ -1010,6 +1071,12 @@ async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, E
         return Ok(None);
     }
     prepare::take_lock(&mut guard, spec).await?;
+    let facts = ServerFacts::read(&mut control).await?;
+    guard.check_server(&facts.uuid).await?;
+    takeover::check_promoted(&mut control, &facts, &stored.record.server_uuid).await?;
+    if stored.record.server_uuid != facts.uuid {
+        stored.record.forget_ids();
+    }
     let swapped = match stored.record.stage {
         Stage::Swapped => true,
         Stage::Swapping => match cutover::outcome(&mut control, &spec.database, &spec.table, &names, &stored.record).await? {

@@ -26,6 +26,7 @@ pub mod reason;
 pub mod snapshot;
 pub mod spec;
 pub mod streamer;
+pub mod takeover;
 pub mod throttler;
 pub mod verifier;
 

@@ -76,7 +76,8 @@ pub async fn run(
                     s.cut_over.last_attempt = Some(SystemTime::now());
                 });
                 let began = Instant::now();
-                match attempt(guard, spec, &ready.native, &ready.clauses, control, levels.lock_timeout).await {
+                let uuid = &ready.leftovers.record.server_uuid;
+                match attempt(guard, spec, uuid, &ready.native, &ready.clauses, control, levels.lock_timeout).await {
                     Ok(()) => {
                         publisher.update(|s| s.cut_over.locked = (!ready.native.works).then(|| began.elapsed()));
                         return Ok(Ended::Done);
@@ -125,12 +126,13 @@ pub async fn run(
 async fn attempt(
     guard: &mut Session,
     spec: &MigrationSpec,
+    server_uuid: &str,
     native: &Native,
     clauses: &str,
     control: &mut Session,
     budget: Duration,
 ) -> Result<(), MySqlError> {
-    let mut session = Session::open(&spec.server).await?;
+    let mut session = Session::open_on(&spec.server, server_uuid).await?;
     let id = session.id();
     // The server bounds each wait for the metadata lock: at the start, and at the end of work in place.
     session.run("prepare the change", SHORT, &format!("SET SESSION lock_wait_timeout={}", budget.as_secs().max(1))).await?;

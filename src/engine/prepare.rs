@@ -15,6 +15,7 @@ use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Tables};
 use super::spec::{Algorithm, DeferIndexes, MigrationSpec};
 use super::streamer::Start;
+use super::takeover::{self, Owned};
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{BinlogPosition, GtidSet, Session};
@@ -82,6 +83,18 @@ pub struct Leftovers {
     pub epoch: u64,
 }
 
+impl Leftovers {
+    /// As an engine remembers them while the change is not made.
+    pub fn owned(&self) -> Owned {
+        Owned { epoch: self.epoch, server_uuid: self.record.server_uuid.clone(), swapped: None }
+    }
+
+    /// As an engine remembers them once the change is made.
+    pub fn swapped(&self) -> Owned {
+        Owned { swapped: Some(self.record.ghost_definition.clone()), ..self.owned() }
+    }
+}
+
 /// Rows under which building indexes later gains nothing.
 const DEFER_FROM_ROWS: u64 = 10_000;
 
@@ -134,7 +147,7 @@ pub async fn take_lock(guard: &mut Session, spec: &MigrationSpec) -> Result<(), 
     ))
 }
 
-/// Inspects and prepares. `touched` tells the caller whether tables of ours exist when an error comes back.
+/// Inspects and prepares. The caller holds the migration's named lock ([`take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
 ///
 /// # Errors
 /// Every reason of refusal; the server's.
@@ -147,7 +160,23 @@ pub async fn prepare(
 ) -> Result<Prepared, EngineError> {
     let alter = check_alter(&spec.alter)?;
     let facts = ServerFacts::read(control).await?;
-    inspector::check_server(&facts)?;
+    let names = TableNames::for_table(&spec.table);
+    let state = StateTable::new(&spec.database, &names.state);
+    state.free(control).await?;
+    match inspector::check_server(&facts) {
+        // In the middle of a failover the address may lead to a replica that is about to be promoted, or to the primary that was.
+        Err(error)
+            if error.reason == Reason::ReadOnly
+                && state.load(control, &spec.database).await?.is_some_and(|stored| stored.record.id == spec.id) =>
+        {
+            *touched = true;
+            return Err(EngineError::transient(
+                Reason::ReadOnly,
+                &format!("{error}; the work done so far is kept, and goes on when the server takes writes"),
+            ));
+        }
+        checked => checked?,
+    }
     if !facts.logs_database(control, &spec.database).await? {
         return Err(EngineError::terminal(
             Reason::ServerNotSupported,
@@ -157,8 +186,6 @@ pub async fn prepare(
             ),
         ));
     }
-    let names = TableNames::for_table(&spec.table);
-    let state = StateTable::new(&spec.database, &names.state);
     publisher.update(|s| s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() });
 
     if let Some(stored) = state.load(control, &spec.database).await? {
@@ -554,6 +581,8 @@ async fn resume(
     control: &mut Session,
     publisher: &Publisher,
 ) -> Result<Option<Prepared>, EngineError> {
+    // Before anything is written.
+    takeover::check_promoted(control, facts, &stored.record.server_uuid).await?;
     if stored.record.stage == Stage::Preparing || spec.mode == super::spec::Mode::DryRun {
         return Ok(None);
     }
@@ -562,6 +591,10 @@ async fn resume(
     let Some(Stored { mut record, safe, chunks, .. }) = state.load(control, &spec.database).await? else {
         return Ok(None);
     };
+    let same_server = record.server_uuid == facts.uuid;
+    if !same_server {
+        record.forget_ids();
+    }
     if record.stage == Stage::Swapping {
         match outcome(control, &spec.database, &spec.table, names, &record).await? {
             Swap::Happened => record.stage = Stage::Swapped,
@@ -571,6 +604,7 @@ async fn resume(
     }
     if record.stage == Stage::Swapped {
         state.store(control, epoch, &record, None).await?;
+        record.server_uuid.clone_from(&facts.uuid);
         return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
     }
     if record.spec_digest != spec_digest(spec) {
@@ -582,6 +616,7 @@ async fn resume(
         if normalise(&original.show_create)? == record.ghost_definition {
             record.stage = Stage::Swapped;
             state.store(control, epoch, &record, None).await?;
+            record.server_uuid.clone_from(&facts.uuid);
             return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
         }
         return Ok(None);
@@ -605,20 +640,13 @@ async fn resume(
         publisher.notice("StartedAnew", true, "the ghost table was replaced by someone else: the copy starts anew".into());
         return Ok(None);
     }
-    if record.server_uuid != facts.uuid {
-        if !facts.gtid {
-            return Err(EngineError::terminal(
-                Reason::ServerNotSupported,
-                "the server is another one than before, and without GTIDs nothing tells where its binary log goes on. The original table is untouched; delete the migration to start anew",
-            ));
+    if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
+        if !error.is_transient() {
+            // A retry starts anew.
+            record.stage = Stage::Preparing;
+            state.store(control, epoch, &record, None).await?;
         }
-        let (_, executed) = facts.log_end(control).await?;
-        if !executed.contains(&GtidSet::parse(&safe.executed).unwrap_or_default()) {
-            return Err(EngineError::transient(
-                Reason::ServerNotSupported,
-                "the server is another one than before and lacks transactions that this migration has seen; waiting for it to catch up",
-            ));
-        }
+        return Err(error);
     }
     // The definition as it will be with its deferred indexes is what counts for the key; they are never unique.
     let mapping = ColumnMapping::new(&original.definition, &ghost.definition, alter)
@@ -633,9 +661,10 @@ async fn resume(
             return Ok(None);
         }
     };
-    let same_server = record.server_uuid == facts.uuid;
     record.resumed_count += 1;
     record.server_uuid.clone_from(&facts.uuid);
+    record.original_id = original.table_id;
+    record.ghost_id = ghost.table_id;
     // Positions are of one server's log: on another one only the GTIDs count, until the stream has told where it is.
     let safe = if same_server { safe } else { SafePosition { position: BinlogPosition::default(), ..safe } };
     // The new epoch is committed: everything that was logged before it is visible now.

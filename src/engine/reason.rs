@@ -37,6 +37,8 @@ pub enum Reason {
     ServerNotFound,
     /// A server setting rules the migration out (binary log, format, read only, version).
     ServerNotSupported,
+    /// The server is another one than before, and the work cannot go on there.
+    ServerChanged,
     /// The server is read only, or a replica.
     ReadOnly,
     /// The server cannot be reached.
@@ -95,6 +97,7 @@ impl Reason {
         Reason::SecretNotFound,
         Reason::ServerNotFound,
         Reason::ServerNotSupported,
+        Reason::ServerChanged,
         Reason::ReadOnly,
         Reason::ConnectionFailed,
         Reason::TlsFailed,
@@ -135,6 +138,7 @@ impl Reason {
             Reason::SecretNotFound => "SecretNotFound",
             Reason::ServerNotFound => "ServerNotFound",
             Reason::ServerNotSupported => "ServerNotSupported",
+            Reason::ServerChanged => "ServerChanged",
             Reason::ReadOnly => "ReadOnly",
             Reason::ConnectionFailed => "ConnectionFailed",
             Reason::TlsFailed => "TlsFailed",

@@ -144,6 +144,38 @@ impl Session {
         Ok(session)
     }
 
+    /// As [`Session::open`], on the server with this `server_uuid` only. A name may lead to another server from one connection to the next
+    /// (a Service that follows a failover): whoever has several connections must not have them on two servers.
+    ///
+    /// # Errors
+    /// As [`Session::open`]; transient when another server answered.
+    pub async fn open_on(address: &ServerAddress, uuid: &str) -> Result<Self, MySqlError> {
+        let mut session = Self::open(address).await?;
+        session.check_server(uuid).await?;
+        Ok(session)
+    }
+
+    /// Whether it is on the server with this `server_uuid`. Servers without one (MariaDB) are not told apart.
+    ///
+    /// # Errors
+    /// Another server answered (transient), or the connection was lost.
+    pub async fn check_server(&mut self, uuid: &str) -> Result<(), MySqlError> {
+        if uuid.is_empty() {
+            return Ok(());
+        }
+        let what = "see which server answers";
+        match self.first::<String>(what, SHORT, "SELECT @@server_uuid").await? {
+            Some(now) if now == uuid => Ok(()),
+            now => Err(MySqlError::connection(
+                what,
+                &format!(
+                    "the address leads to another server now ({}) than for the other connections ({uuid})",
+                    now.as_deref().unwrap_or("?")
+                ),
+            )),
+        }
+    }
+
     /// Connects for a binary log dump; the settings of a dump thread are other ones.
     ///
     /// # Errors

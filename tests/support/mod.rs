@@ -199,6 +199,13 @@ impl PrivateServer {
         Self::launch(&["--replica-of", &address(&source.url).port.to_string()], &[]).await
     }
 
+    /// Kills it as a crash would, for good.
+    pub async fn kill(&self) {
+        let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());
+        let status = tokio::process::Command::new(&script).args(["kill", &self.dir]).stdout(std::process::Stdio::null()).status().await;
+        assert!(status.unwrap_or_else(|e| panic!("{script}: {e}")).success(), "the server in {} was not killed", self.dir);
+    }
+
     /// Stops the server and leaves its folder; to be used once.
     pub async fn stop(&self) {
         let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());

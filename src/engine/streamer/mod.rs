@@ -51,6 +51,8 @@ pub struct Writer {
     pub address: ServerAddress,
     /// `@@server_id`
     pub server_id: u32,
+    /// `@@server_uuid`, which must be that of the server that sends the log
+    pub server_uuid: String,
 }
 
 impl Watched {
@@ -115,6 +117,7 @@ impl Streamer {
         inbox: Arc<Inbox>,
     ) -> Result<Self, EngineError> {
         let mut session = Session::open_raw(address).await?;
+        session.check_server(&watched.writer.server_uuid).await?;
         let nanoseconds = HEARTBEAT.as_nanos();
         session
             .run(
@@ -449,7 +452,7 @@ fn stream_error(error: &mysql_async::Error) -> EngineError {
             return EngineError::terminal(
                 Reason::BinlogPurged,
                 &format!(
-                    "the binary logs that are needed to go on are gone ({}). The original table is untouched; delete the migration, keep logs longer (binlog_expire_logs_seconds) and start it anew",
+                    "the binary logs that are needed to go on are gone ({}). The original table is untouched; keep logs longer (binlog_expire_logs_seconds) and retry: it starts anew",
                     error.message
                 ),
             );

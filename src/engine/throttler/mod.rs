@@ -31,11 +31,12 @@ use tokio_util::sync::CancellationToken;
 /// Decisions also change when time passes (a dwell ends, a signal grows stale).
 const TICK: Duration = Duration::from_millis(100);
 
-/// The decisions, and the future that makes them until `cancel`.
+/// The decisions, and the future that makes them until `cancel`. Only the server with `server_uuid` counts as the primary.
 ///
 /// The future ends with [`Reason::CriticalLoad`] when the load is critical and the controls want the migration to fail then.
 pub fn start(
     server: &ServerAddress,
+    server_uuid: &str,
     state: StateTable,
     controls: watch::Receiver<Controls>,
     publisher: Publisher,
@@ -45,7 +46,7 @@ pub fn start(
     let first = decide(&Decision::first(), &readings, &controls.borrow(), Instant::now());
     let (decisions, decided) = watch::channel(first);
     let (readings, latest) = watch::channel(readings);
-    let signals = Signals::new(server.clone(), state, controls.clone(), readings, publisher.clone());
+    let signals = Signals::new(server.clone(), server_uuid.to_owned(), state, controls.clone(), readings, publisher.clone());
     let work = async move {
         let beat = replicas::Beat::new();
         let pollers = async {

@@ -30,7 +30,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// Reads the status variables that limits name. Never ends.
 pub async fn watch_load(signals: &Signals) {
-    let mut line = Line::new(signals.server.clone(), "");
+    let mut line = Line::primary(signals, "");
     loop {
         let limits = signals.limits();
         let names: BTreeSet<&str> = limits.max_load.keys().chain(limits.critical_load.keys()).map(String::as_str).collect();
@@ -113,7 +113,7 @@ pub async fn watch_history(signals: &Signals) {
     let what = "read the length of the history list";
     // In the table since 5.6; the counter is on by default (manual: "The INFORMATION_SCHEMA INNODB_METRICS Table").
     let sql = "SELECT `COUNT` FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'";
-    let mut line = Line::new(signals.server.clone(), "");
+    let mut line = Line::primary(signals, "");
     loop {
         if signals.limits().max_history_list_length.is_none() {
             signals.forget(history);
@@ -153,7 +153,7 @@ pub async fn watch_history(signals: &Signals) {
 ///
 /// It cannot write, and it is one statement: the session is read only, and prepared statements hold exactly one.
 pub async fn watch_query(signals: &Signals) {
-    let mut line = Line::new(signals.server.clone(), "SET SESSION transaction_read_only=ON, max_execution_time=3000");
+    let mut line = Line::primary(signals, "SET SESSION transaction_read_only=ON, max_execution_time=3000");
     loop {
         let Some(sql) = signals.limits().throttle_query else {
             signals.forget(query);

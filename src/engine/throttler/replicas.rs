@@ -75,7 +75,7 @@ fn heartbeat(readings: &mut Readings) -> &mut Option<Signal<()>> {
 
 /// Writes the heartbeat while there are replicas to look at. Never ends.
 pub async fn write_heartbeat(signals: &Signals, beat: &Beat) {
-    let mut line = Line::new(signals.server.clone(), "");
+    let mut line = Line::primary(signals, "");
     let mut readings = signals.readings.subscribe();
     loop {
         if readings.borrow_and_update().replicas.is_empty() {
@@ -106,7 +106,7 @@ struct Lane {
 
 /// Finds the replicas and looks at each of them. Never ends.
 pub async fn watch(signals: &Signals, beat: &Beat) {
-    let mut line = Line::new(signals.server.clone(), "");
+    let mut line = Line::primary(signals, "");
     let mut lanes: BTreeMap<String, Lane> = BTreeMap::new();
     let mut work = FuturesUnordered::new();
     loop {

@@ -23,6 +23,8 @@ pub const READING_LIMIT: Duration = Duration::from_secs(3);
 pub struct Signals {
     /// The primary.
     pub server: ServerAddress,
+    /// Its `server_uuid`: the heartbeat is not written to whatever server the address leads to next.
+    pub server_uuid: String,
     /// Where the heartbeat is.
     pub state: StateTable,
     /// The limits; a poller only asks for what they need.
@@ -38,12 +40,13 @@ impl Signals {
     /// For one attempt.
     pub fn new(
         server: ServerAddress,
+        server_uuid: String,
         state: StateTable,
         controls: watch::Receiver<Controls>,
         readings: watch::Sender<Readings>,
         publisher: Publisher,
     ) -> Self {
-        Self { server, state, controls, readings, publisher, said: Mutex::new(HashSet::new()) }
+        Self { server, server_uuid, state, controls, readings, publisher, said: Mutex::new(HashSet::new()) }
     }
 
     /// The limits as they are now.
@@ -116,6 +119,8 @@ pub fn pause_after(took: Duration, failed: bool) -> Duration {
 /// A connection of one poller.
 pub struct Line {
     address: ServerAddress,
+    /// Empty for a replica: any server will do.
+    uuid: String,
     settings: &'static str,
     session: Option<Session>,
 }
@@ -123,7 +128,12 @@ pub struct Line {
 impl Line {
     /// Opens nothing yet. `settings` is a statement for each new connection, or empty.
     pub fn new(address: ServerAddress, settings: &'static str) -> Self {
-        Self { address, settings, session: None }
+        Self { address, uuid: String::new(), settings, session: None }
+    }
+
+    /// To the primary.
+    pub fn primary(signals: &Signals, settings: &'static str) -> Self {
+        Self { uuid: signals.server_uuid.clone(), ..Self::new(signals.server.clone(), settings) }
     }
 
     /// The present connection, or a new one. [`Line::rows`] hands it back; one that is not handed back is closed.
@@ -131,7 +141,7 @@ impl Line {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
-        let mut session = Session::open(&self.address).await?;
+        let mut session = Session::open_on(&self.address, &self.uuid).await?;
         if !self.settings.is_empty() {
             session.run("apply the session's settings", READING_LIMIT, self.settings).await?;
         }
