@@ -46,6 +46,7 @@ fn built(given: &Given) -> SchemaMigrationStatus {
         server: Some("db:3306"),
         engine_started: given.snapshot.as_ref().map(|_| at(900)),
         handled_retry: "",
+        handled_force: "",
         tables: &given.tables,
         started_at: Some(at(900)),
         completed_at: None,
@@ -181,4 +182,30 @@ fn an_error_that_becomes_another_one_is_urgent_and_its_next_attempt_is_not() {
     let again = |given: Given| built(&Given { previous: before.clone(), ..given });
     assert_eq!(urgency(&before, &again(retrying("no Secret", 2))), Urgency::Whenever);
     assert_eq!(urgency(&before, &again(retrying("no server", 2))), Urgency::Now);
+}
+
+#[test]
+fn what_the_gate_waits_for_is_told() {
+    let opens = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_232_800);
+    let status = |waits| {
+        let cut_over = CutOver { waits, last_attempt: Some(SystemTime::UNIX_EPOCH), ..CutOver::default() };
+        built(&Given { snapshot: Some(Snapshot { phase: Phase::AwaitingCutOver, cut_over, ..copying(1) }), ..Given::default() })
+    };
+    for (waits, words, opens_at) in [
+        (Waits::Approval, "waits for the annotation theseus.dev/cut-over=approved", None),
+        (Waits::Throttle, "waits for the end of the throttle", None),
+        (Waits::Window { opens: Some(opens) }, "waits for the window that opens at 2026-01-01T02:00:00Z", Some(time(at(1_767_232_800)))),
+        (Waits::Window { opens: None }, "none of its windows ever opens", None),
+    ] {
+        let status = status(Some(waits));
+        let message = format!("ready for the cut-over; {words}");
+        assert_eq!(status.message.as_ref(), Some(&message));
+        assert_eq!(find(&status.conditions, READY).unwrap().message, message);
+        assert_eq!(status.cut_over.as_ref().unwrap().window_opens_at, opens_at);
+        assert_eq!(status.cut_over.unwrap().last_attempt, Some(time(at(0))));
+    }
+    // Gone with the engine.
+    let before = status(Some(Waits::Window { opens: Some(opens) }));
+    let after = built(&Given { state: State::Paused, previous: before, ..Given::default() });
+    assert_eq!(after.cut_over.unwrap().window_opens_at, None);
 }
