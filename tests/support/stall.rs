@@ -75,12 +75,18 @@ impl Stall {
                     let down = async {
                         let (this, all) = (Arc::clone(&this), Arc::clone(&all));
                         pump(&mut from_server, &mut to_client, |_| !stands_still(&this, &all)).await;
-                        // Nobody hears of the end either, until the network is mended.
-                        while stands_still(&this, &all) && (whom == Whom::That || all.load(Ordering::SeqCst)) {
-                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        // Nobody hears of the end either.
+                        if stands_still(&this, &all) {
+                            std::future::pending::<()>().await;
                         }
                     };
-                    tokio::select! { () = up => {}, () = down => {} }
+                    // A router that is back knows nothing of the connections before.
+                    let mended = async {
+                        while whom == Whom::That || all.load(Ordering::SeqCst) || !this.load(Ordering::SeqCst) {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    };
+                    tokio::select! { () = up => {}, () = down => {}, () = mended => {} }
                 });
             }
         });
@@ -97,7 +103,7 @@ impl Stall {
         self.seen.load(Ordering::SeqCst)
     }
 
-    /// Connections made from now on pass; those of which something was swallowed are closed when their server closes them.
+    /// Connections made from now on pass; those of which something was swallowed are closed.
     pub fn mend(&self) {
         self.all.store(false, Ordering::SeqCst);
     }
