@@ -470,6 +470,37 @@ async fn the_new_table_has_statistics_from_the_start() {
     db.drop().await;
 }
 
+/// Whatever it is partitioned by, also below, a big old table is emptied in steps before it is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_emptied_one_by_one() {
+    let mut db = Db::new("partitions").await;
+    for (kind, steps) in [
+        ("PARTITION BY RANGE (id) (PARTITION `a b` VALUES LESS THAN (5000), PARTITION p1 VALUES LESS THAN MAXVALUE)", 2),
+        ("PARTITION BY LIST (id DIV 5000) (PARTITION p0 VALUES IN (0), PARTITION p1 VALUES IN (1, 2), PARTITION none VALUES IN (3))", 2),
+        ("PARTITION BY KEY (id) PARTITIONS 2", 2),
+        (
+            "PARTITION BY RANGE (id) SUBPARTITION BY HASH (id) SUBPARTITIONS 2 (PARTITION p0 VALUES LESS THAN (5000), PARTITION p1 VALUES LESS THAN MAXVALUE)",
+            2,
+        ),
+        ("", 0),
+    ] {
+        db.run(&format!("CREATE TABLE _t_del (id INT PRIMARY KEY, a CHAR(250) NOT NULL) CHARSET=utf8mb3 STATS_AUTO_RECALC=0 {kind}")).await;
+        db.run("SET SESSION cte_max_recursion_depth = 1000000").await;
+        db.run("INSERT INTO _t_del WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) SELECT i, REPEAT('x', 250) FROM n").await;
+        db.run("ANALYZE TABLE _t_del").await;
+        let mut session = theseus::mysql::Session::open(&address(&db.url)).await.expect("a session");
+        // As if the server were one that walks through its buffer pool.
+        let emptied = theseus::engine::old_table::drop_in_steps(&mut session, (8, 0, 22), &db.name, "_t_del").await.expect("dropped");
+        assert_eq!(emptied, steps, "{kind}");
+        assert_eq!(db.tables().await, [""; 0], "{kind}");
+        // It may have been dropped by a former attempt.
+        let again = theseus::engine::old_table::drop_in_steps(&mut session, (8, 0, 22), &db.name, "_t_del").await.expect("nothing to drop");
+        assert_eq!(again, 0);
+        session.close().await;
+    }
+    db.drop().await;
+}
+
 /// When the last attempt was made is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_has_a_time() {

@@ -145,19 +145,29 @@ fn throttle(facts: &Facts<'_>) -> Option<ThrottleStatus> {
     })
 }
 
+fn window_opens_at(facts: &Facts<'_>) -> Option<Time> {
+    match (facts.scene.state, facts.scene.snapshot?.cut_over.waits?) {
+        (State::Working, Waits::Window { opens }) => opens.and_then(system_time),
+        _ => None,
+    }
+}
+
 fn cut_over(facts: &Facts<'_>) -> Option<CutOverStatus> {
     let before = facts.previous.cut_over.as_ref();
     let mut next = match facts.scene.snapshot.map(|snapshot| &snapshot.cut_over) {
+        // An engine that has taken up the work knows nothing of the attempts of the one before.
+        Some(cut_over) if cut_over.attempts == 0 && before.is_some_and(|before| before.attempts > 0) => CutOverStatus {
+            blocked_by: cut_over.blocked_by.clone().map(|blocker| shorten(blocker, 1024)),
+            window_opens_at: window_opens_at(facts),
+            ..before.cloned().unwrap_or_default()
+        },
         Some(cut_over) => CutOverStatus {
             attempts: i32::try_from(cut_over.attempts).unwrap_or(i32::MAX),
             last_attempt: cut_over.last_attempt.and_then(system_time),
             last_failure: cut_over.last_failure.clone().map(|failure| shorten(failure, 1024)),
             blocked_by: cut_over.blocked_by.clone().map(|blocker| shorten(blocker, 1024)),
             locked_milliseconds: cut_over.locked.map(|locked| i64::try_from(locked.as_millis()).unwrap_or(i64::MAX)),
-            window_opens_at: match (facts.scene.state, cut_over.waits) {
-                (State::Working, Some(Waits::Window { opens })) => opens.and_then(system_time),
-                _ => None,
-            },
+            window_opens_at: window_opens_at(facts),
             approved_at: None,
         },
         None => CutOverStatus { window_opens_at: None, ..before.cloned().unwrap_or_default() },

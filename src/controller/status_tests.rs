@@ -209,3 +209,24 @@ fn what_the_gate_waits_for_is_told() {
     let after = built(&Given { state: State::Paused, previous: before, ..Given::default() });
     assert_eq!(after.cut_over.unwrap().window_opens_at, None);
 }
+
+/// An engine that has taken up the work has made no attempt yet; those before are not forgotten.
+#[test]
+fn attempts_outlive_the_engine_that_made_them() {
+    let with = |attempts, failure: Option<&str>| Snapshot {
+        phase: Phase::CuttingOver,
+        cut_over: CutOver {
+            attempts,
+            last_attempt: (attempts > 0).then_some(SystemTime::UNIX_EPOCH),
+            last_failure: failure.map(str::to_owned),
+            ..CutOver::default()
+        },
+        ..copying(1)
+    };
+    let first = built(&Given { snapshot: Some(with(3, Some("blocked"))), ..Given::default() });
+    let second = built(&Given { snapshot: Some(with(0, None)), previous: first.clone(), ..Given::default() });
+    assert_eq!(second.cut_over, first.cut_over);
+    let third = built(&Given { snapshot: Some(with(1, None)), previous: second, ..Given::default() });
+    let cut_over = third.cut_over.unwrap();
+    assert_eq!((cut_over.attempts, cut_over.last_failure), (1, None));
+}

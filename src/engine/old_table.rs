@@ -43,11 +43,12 @@ pub fn drop_plan(version: (u16, u16, u16), partitions: &[Partition]) -> Vec<&str
     partitions.iter().filter(|partition| partition.bytes >= SMALL_PARTITION).map(|partition| partition.name.as_str()).collect()
 }
 
-/// Drops it; that it is not there is fine. May be broken off and begun again at any point.
+/// Drops it as a server of this version needs it; that it is not there is fine. May be broken off and begun again at any point. Tells how
+/// many partitions were emptied first.
 ///
 /// # Errors
 /// The server's: somebody reads the table (the session's `lock_wait_timeout` passes), a lost connection.
-pub async fn drop_in_steps(control: &mut Session, database: &str, table: &str) -> Result<(), EngineError> {
+pub async fn drop_in_steps(control: &mut Session, version: (u16, u16, u16), database: &str, table: &str) -> Result<usize, EngineError> {
     let name = quote::qualified(database, table);
     let sql = format!(
         "SELECT PARTITION_NAME, CAST(SUM(IFNULL(DATA_LENGTH, 0) + IFNULL(INDEX_LENGTH, 0)) AS UNSIGNED) FROM information_schema.PARTITIONS \
@@ -62,13 +63,14 @@ pub async fn drop_in_steps(control: &mut Session, database: &str, table: &str) -
         .into_iter()
         .map(|(name, bytes)| Partition { name, bytes })
         .collect();
-    for partition in drop_plan(control.version(), &partitions) {
+    let steps = drop_plan(version, &partitions);
+    for partition in &steps {
         let sql = format!("ALTER TABLE {name} TRUNCATE PARTITION {}", quote::identifier(partition));
         control.run("empty a partition of the old table", LONG, &sql).await?;
         tokio::time::sleep(PAUSE).await;
     }
     control.run("drop the old table", LONG, &format!("DROP TABLE IF EXISTS {name}")).await?;
-    Ok(())
+    Ok(steps.len())
 }
 
 #[cfg(test)]

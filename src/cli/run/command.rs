@@ -164,7 +164,12 @@ impl Change {
             }
             Self::Approve(on) => {
                 controls.approved = on;
+                let windows = !controls.windows.is_empty();
                 match (on, controls.cut_over_policy) {
+                    (true, _) if windows => "approved: the tables are swapped as soon as everything is ready, whatever the windows".into(),
+                    (false, crate::engine::spec::CutOverPolicy::Automatic) if windows => {
+                        "the approval is taken back: the windows count again".into()
+                    }
                     (true, crate::engine::spec::CutOverPolicy::Automatic) => "approved, though the policy Automatic does not ask".into(),
                     (true, _) => "approved: the tables are swapped as soon as everything is ready".into(),
                     (false, crate::engine::spec::CutOverPolicy::Automatic) => {

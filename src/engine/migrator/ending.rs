@@ -55,7 +55,8 @@ async fn drop_old(
     if state_only {
         return Ok(control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?);
     }
-    old_table::drop_in_steps(control, &spec.database, &names.old).await?;
+    let version = control.version();
+    old_table::drop_in_steps(control, version, &spec.database, &names.old).await?;
     control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
     Ok(())
 }
