@@ -330,6 +330,40 @@ pub struct CutOverSpec {
     #[serde(default = "default_lock_timeout")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')").message("lockTimeout must be between 1s and 60s"))]
     pub lock_timeout: KubeDuration,
+    /// When the tables may be swapped, or changed by the server itself; none is at any time. Outside of them the migration waits and stays
+    /// current. The annotation `theseus.dev/cut-over=approved` stands above them.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub windows: Vec<WindowSpec>,
+    /// Kill the sessions that have held the cut-over back for so long (they hold a metadata lock on the table), from 1s to 24h; 0s never
+    /// kills. Replication, the server's own threads and backups are never killed.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("killBlockersAfter must be 0s, or between 1s and 24h"))]
+    pub kill_blockers_after: KubeDuration,
+}
+
+/// The most windows that one migration may have.
+pub const MAX_WINDOWS: usize = 16;
+
+/// A window for the cut-over. Where clocks are changed, a time that is skipped opens it at the change, and a time that comes twice opens it
+/// the first time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowSpec {
+    /// When it opens: five fields of cron (minute, hour, day of month, month, day of week), such as `0 2 * * *`.
+    #[schemars(length(max = 128), regex(pattern = r"^\s*\S+(\s+\S+){4}\s*$"))]
+    pub schedule: String,
+    /// How long it stays open, in elapsed time, from 1m to 168h.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')").message("duration must be between 1m and 168h"))]
+    pub duration: KubeDuration,
+    /// The zone of the schedule: a name of the IANA time zone database, such as `Europe/Berlin`.
+    #[serde(default = "default_time_zone")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: String,
+}
+
+fn default_time_zone() -> String {
+    "UTC".to_owned()
 }
 
 fn default_lock_timeout() -> KubeDuration {
@@ -338,7 +372,12 @@ fn default_lock_timeout() -> KubeDuration {
 
 impl Default for CutOverSpec {
     fn default() -> Self {
-        Self { policy: CutOverPolicy::Automatic, lock_timeout: default_lock_timeout() }
+        Self {
+            policy: CutOverPolicy::Automatic,
+            lock_timeout: default_lock_timeout(),
+            windows: Vec::new(),
+            kill_blockers_after: KubeDuration::default(),
+        }
     }
 }
 

@@ -163,11 +163,17 @@ impl Visit<'_> {
     async fn migrate(&self, entry: &mut Entry) -> Result<Action, Error> {
         entry.notice_other_writers(self.object);
         entry.observe(self.pause(), self.now).await;
-        let (controls, invalid_controls) = match validate::controls(&self.object.spec, &self.intents) {
+        let force = self.intents.force_cut_over.as_deref().unwrap_or_default();
+        if matches!(entry.state, State::Ended(_)) && !force.is_empty() {
+            // Seen when there was nothing to force: it must not kill anybody after a retry.
+            entry.handled_force = force.to_owned();
+        }
+        let (mut controls, invalid_controls) = match validate::controls(&self.object.spec, &self.intents) {
             Ok(controls) => (controls, None),
             // The schema's bounds make this a matter of objects older than the schema: what was in force stays.
             Err(invalid) => (entry.engine.as_ref().map(|engine| engine.controls.clone()).unwrap_or_default(), Some(invalid)),
         };
+        controls.force_cut_over = controls.force_cut_over.filter(|token| *token != entry.handled_force);
         let new_token = self.intents.retry.as_deref().filter(|token| *token != entry.handled_retry).map(str::to_owned);
         if new_token.is_some() && matches!(entry.state, State::Retrying(_) | State::Blocked(_)) {
             // Somebody has mended something and does not want to wait for the next attempt.
@@ -288,6 +294,7 @@ impl Visit<'_> {
             server: entry.ticket.as_ref().map(|ticket| ticket.server.as_str()),
             engine_started: entry.engine.as_ref().map(|engine| engine.started),
             handled_retry: &entry.handled_retry,
+            handled_force: &entry.handled_force,
             tables: &entry.tables,
             started_at: entry.started_at,
             completed_at: entry.completed_at,

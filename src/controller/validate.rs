@@ -5,13 +5,13 @@ use crate::api::annotations::Intents;
 use crate::api::duration::KubeDuration;
 use crate::api::schema_migration::{
     Algorithm as ApiAlgorithm, CriticalLoadAction as ApiCriticalLoadAction, CutOverPolicy as ApiCutOverPolicy,
-    DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, Mode as ApiMode, ReplicaDiscovery, SchemaMigrationSpec,
-    ThrottleSpec,
+    DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, MAX_WINDOWS, Mode as ApiMode, ReplicaDiscovery,
+    SchemaMigrationSpec, ThrottleSpec, WindowSpec,
 };
 use crate::engine::reason::Reason;
 use crate::engine::spec::{
     Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, Replicas,
-    VerifyPolicy,
+    VerifyPolicy, Window,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -101,8 +101,33 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents) -> Result<Control
         limits: limits(&spec.throttle)?,
         verify: VerifyPolicy::Always,
         lock_timeout: between("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout, Duration::from_secs(1), Duration::from_secs(60))?,
+        windows: windows(&spec.cut_over.windows)?,
+        kill_blockers_after: match spec.cut_over.kill_blockers_after.0 {
+            Duration::ZERO => None,
+            _ => Some(between(
+                "spec.cutOver.killBlockersAfter",
+                spec.cut_over.kill_blockers_after,
+                Duration::from_secs(1),
+                Duration::from_secs(24 * 3600),
+            )?),
+        },
+        force_cut_over: intents.force_cut_over.clone(),
         old_table: OldTable::Keep,
     })
+}
+
+fn windows(windows: &[WindowSpec]) -> Result<Vec<Window>, Invalid> {
+    if windows.len() > MAX_WINDOWS {
+        return Err(Invalid::spec(format!("spec.cutOver.windows must have {MAX_WINDOWS} entries at most")));
+    }
+    windows
+        .iter()
+        .enumerate()
+        .map(|(index, window)| {
+            Window::parse(&window.schedule, &window.time_zone, window.duration.0)
+                .map_err(|error| Invalid::spec(format!("spec.cutOver.windows[{index}]: {error}")))
+        })
+        .collect()
 }
 
 fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
@@ -268,6 +293,28 @@ mod tests {
     }
 
     #[test]
+    fn windows_kills_and_the_force_token_reach_the_engine() {
+        let all = json!({"cutOver": {"killBlockersAfter": "90s", "windows": [
+            {"schedule": "0 2 * * *", "duration": "2h", "timeZone": "Europe/Berlin"}, {"schedule": "0 0 * * SAT", "duration": "48h"},
+        ]}});
+        let forced = Intents { force_cut_over: Some("now".to_owned()), ..Intents::default() };
+        let found = controls(&spec(&all), &forced).unwrap();
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        assert_eq!(
+            found,
+            Controls {
+                windows: vec![
+                    Window::parse("0 2 * * *", "Europe/Berlin", hours(2)).unwrap(),
+                    Window::parse("0 0 * * SAT", "UTC", hours(48)).unwrap()
+                ],
+                kill_blockers_after: Some(Duration::from_secs(90)),
+                force_cut_over: Some("now".to_owned()),
+                ..Controls::default()
+            }
+        );
+    }
+
+    #[test]
     fn suspend_and_the_annotation_pause_are_one() {
         for (suspend, pause, paused) in [(false, false, false), (true, false, true), (false, true, true), (true, true, true)] {
             let found = controls(&spec(&json!({"suspend": suspend})), &Intents { pause, ..Intents::default() }).unwrap();
@@ -299,6 +346,23 @@ mod tests {
             (json!({"throttle": {"maxHistoryListLength": -1}}), "spec.throttle.maxHistoryListLength"),
             (json!({"cutOver": {"lockTimeout": "500ms"}}), "spec.cutOver.lockTimeout"),
             (json!({"cutOver": {"lockTimeout": "61s"}}), "spec.cutOver.lockTimeout"),
+            (json!({"cutOver": {"killBlockersAfter": "500ms"}}), "spec.cutOver.killBlockersAfter"),
+            (json!({"cutOver": {"killBlockersAfter": "25h"}}), "spec.cutOver.killBlockersAfter"),
+            (json!({"cutOver": {"windows": [{"schedule": "0 25 * * *", "duration": "1h"}]}}), "spec.cutOver.windows[0]: schedule"),
+            (json!({"cutOver": {"windows": [{"schedule": "0 0 31 2 *", "duration": "1h"}]}}), "spec.cutOver.windows[0]: schedule"),
+            (
+                json!({"cutOver": {"windows": [{"schedule": "0 2 * * *", "duration": "1h", "timeZone": "Mars/Olympus"}]}}),
+                "spec.cutOver.windows[0]: timeZone",
+            ),
+            (
+                json!({"cutOver": {"windows": [{"schedule": "0 2 * * *", "duration": "1h"}, {"schedule": "0 2 * * *", "duration": "0s"}]}}),
+                "spec.cutOver.windows[1]: duration",
+            ),
+            (json!({"cutOver": {"windows": [{"schedule": "0 2 * * *", "duration": "169h"}]}}), "spec.cutOver.windows[0]: duration"),
+            (
+                json!({"cutOver": {"windows": (0..17).map(|_| json!({"schedule": "0 2 * * *", "duration": "1h"})).collect::<Vec<_>>()}}),
+                "spec.cutOver.windows must",
+            ),
         ] {
             let spec = spec(&change);
             let error = migration("uid", "shop/orders", &spec, server())

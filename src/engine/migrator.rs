@@ -7,35 +7,44 @@
 use super::applier::{Applier, Flushed};
 use super::checkpoint::{Record, Stage, StateTable};
 use super::copier::Copier;
-use super::cutover::{self, Attempt, Gate, Swap, back_off, definition_changed, gate};
+use super::cutover::blockers::Blockers;
+use super::cutover::{Clock, Gate, back_off, definition_changed, gate};
 use super::error::EngineError;
 use super::inbox::{Inbox, StreamNotice};
 use super::index_build::{self, Built, Changes};
 use super::inspector;
 use super::migration::Migration;
 use super::native;
+use super::notice;
 use super::pace::{self, Pace, Pressure};
 use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
-use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, OldTable, VerifyPolicy};
+use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, VerifyPolicy};
 use super::streamer::rows::KeyColumn;
 use super::streamer::{Streamer, Watched, Writer};
-use super::takeover::{self, Owned, Still};
+use super::takeover::{Owned, Still};
 use super::throttler;
 use super::throttler::decide::Decision;
 use super::verifier::Verifier;
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
-use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::session::SHORT;
 use crate::sql::names::TableNames;
 use crate::sql::quote;
+use ending::{clean_up_unless_swapped, finish};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
+use swapping::{STATISTICS, Statistics};
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+mod ending;
+mod swapping;
+
+pub use ending::clean_up;
 
 /// Memory for dirty keys: about half a million small ones. Past it the stream waits.
 const DIRTY_LIMIT: usize = 32 << 20;
@@ -65,6 +74,8 @@ pub struct Migrator {
     stop: CancellationToken,
     /// The work of the last attempt: whoever finds it in other hands stops.
     owned: Option<Owned>,
+    /// What the windows are looked at by.
+    clock: Clock,
 }
 
 /// How an attempt ended without an error.
@@ -76,8 +87,14 @@ enum End {
 
 impl Migrator {
     /// For one migration.
-    pub fn new(spec: MigrationSpec, controls: watch::Receiver<Controls>, publisher: Publisher, stop: CancellationToken) -> Self {
-        Self { spec, controls, publisher, stop, owned: None }
+    pub fn new(
+        spec: MigrationSpec,
+        controls: watch::Receiver<Controls>,
+        publisher: Publisher,
+        stop: CancellationToken,
+        clock: Clock,
+    ) -> Self {
+        Self { spec, controls, publisher, stop, owned: None, clock }
     }
 
     /// Runs to the end.
@@ -222,7 +239,8 @@ impl Migrator {
             }
             Prepared::Native(ready) => {
                 self.owned = Some(ready.leftovers.owned());
-                match native::run(&self.spec, &ready, &mut control, &mut guard, &self.publisher, &mut self.controls, &self.stop).await {
+                let conditions = native::Conditions { controls: &mut self.controls, stop: &self.stop, clock: &self.clock };
+                match native::run(&self.spec, &ready, &mut control, &mut guard, &self.publisher, conditions).await {
                     Ok(native::Ended::Done) => {
                         let NativeReady { leftovers, .. } = *ready;
                         finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers, &mut self.owned).await
@@ -230,7 +248,7 @@ impl Migrator {
                     Ok(native::Ended::Interrupted) => Ok(End::Interrupted),
                     Ok(native::Ended::CopyInstead(words)) => {
                         self.publisher.notice(
-                            "CopyInstead",
+                            notice::COPY_INSTEAD,
                             false,
                             format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
                         );
@@ -368,7 +386,7 @@ impl Migrator {
             inbox,
             applier,
             control,
-            lock: None,
+            clock: Arc::clone(&self.clock),
             publisher: self.publisher.clone(),
             controls: self.controls.clone(),
             decided,
@@ -387,6 +405,8 @@ impl Migrator {
             quiet: Arc::default(),
             rate: Rate::new(Instant::now(), self.publisher.progress().rows_copied),
             lag: Lag::default(),
+            blockers: Blockers::default(),
+            statistics: Statistics::None,
             failures: 0,
             next_cut_over: Instant::now(),
             swap_announced: false,
@@ -516,7 +536,7 @@ struct Run {
     inbox: Arc<Inbox>,
     applier: Applier,
     control: Session,
-    lock: Option<Session>,
+    clock: Clock,
     publisher: Publisher,
     controls: watch::Receiver<Controls>,
     decided: watch::Receiver<Decision>,
@@ -543,6 +563,10 @@ struct Run {
     quiet: Arc<RwLock<()>>,
     rate: Rate,
     lag: Lag,
+    blockers: Blockers,
+    /// Of the new table.
+    statistics: Statistics,
+    /// Attempts at the cut-over that failed.
     failures: u32,
     next_cut_over: Instant,
     swap_announced: bool,
@@ -643,13 +667,15 @@ impl Run {
                 continue;
             }
             let caught_up = cycle.taken < SMALL_BACKLOG && self.lag.known.is_some_and(|lag| lag < Duration::from_secs(2));
-            let gate = gate(&self.controls.borrow());
+            let gathered = self.statistics(tasks);
+            let gate = gate(&self.controls.borrow(), (self.clock)());
+            self.publisher.waits(gate.waits());
             match gate {
-                _ if !caught_up => {
+                _ if !caught_up || !gathered => {
                     self.publisher.throttle(None);
                     self.publisher.phase(Phase::CatchingUp);
                 }
-                Gate::NeedsApproval => {
+                Gate::NeedsApproval | Gate::OutsideWindows { .. } => {
                     self.publisher.throttle(None);
                     self.publisher.phase(Phase::AwaitingCutOver);
                 }
@@ -791,6 +817,10 @@ impl Run {
                 self.index_build = None;
                 Ok(())
             }
+            STATISTICS => {
+                self.statistics = Statistics::Gathered;
+                Ok(())
+            }
             _ if self.cancel.is_cancelled() => Ok(()),
             name => Err(EngineError::transient(Reason::ConnectionFailed, &format!("the {name} ended"))),
         }
@@ -870,91 +900,6 @@ impl Run {
         });
     }
 
-    /// One attempt at the cut-over. True: swapped.
-    async fn cut_over(&mut self) -> Result<bool, EngineError> {
-        let m = Arc::clone(&self.migration);
-        let limit = self.controls.borrow().lock_timeout;
-        if let Some(blocker) = blocker(&m.spec.database, &m.spec.table, &mut self.control, limit).await? {
-            // An attempt that must fail is not made.
-            self.publisher.update(|s| s.cut_over.blocked_by = Some(blocker.clone()));
-            self.next_cut_over = Instant::now() + Duration::from_secs(1);
-            return Ok(false);
-        }
-        if !self.swap_announced {
-            // The next engine must look whether the swap happened.
-            self.record.stage = Stage::Swapping;
-            m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
-            self.swap_announced = true;
-        }
-        let mut lock = match self.lock.take() {
-            Some(lock) => lock,
-            None => m.session().await?,
-        };
-        self.publisher.update(|s| {
-            s.cut_over.attempts += 1;
-            s.cut_over.last_attempt = Some(SystemTime::now());
-            s.cut_over.blocked_by = None;
-        });
-        let id = lock.id();
-        let quiet = Arc::clone(&self.quiet);
-        let _quiet = quiet.write().await;
-        let attempt =
-            cutover::attempt(&m, &self.record, &mut self.applier, &self.inbox, &mut lock, &mut self.control, &mut self.controls.clone())
-                .await?;
-        match attempt {
-            Attempt::Swapped(waited) => {
-                self.swapped(waited);
-                Ok(true)
-            }
-            Attempt::GivenUp { why, locked } => {
-                if locked < self.controls.borrow().lock_timeout * 2 {
-                    self.lock = Some(lock);
-                }
-                self.failed(&why, locked);
-                Ok(false)
-            }
-            Attempt::Ambiguous => {
-                drop(lock);
-                cutover::wait_gone(&mut self.control, id, Duration::from_secs(60)).await?;
-                match cutover::outcome(&mut self.control, &m.spec.database, &m.spec.table, &m.names, &self.record).await? {
-                    Swap::Happened => {
-                        self.swapped(Duration::ZERO);
-                        Ok(true)
-                    }
-                    Swap::DidNot => {
-                        self.failed("the connection was lost while the tables were being swapped; they were not", Duration::ZERO);
-                        Ok(false)
-                    }
-                    Swap::Unknown => Err(EngineError::terminal(Reason::OutcomeUnknown, "nothing tells whether the tables were swapped")),
-                }
-            }
-        }
-    }
-
-    fn swapped(&mut self, waited: Duration) {
-        self.publisher.update(|s| {
-            s.cut_over.locked = Some(waited);
-            s.cut_over.last_failure = None;
-            s.phase = Phase::CleaningUp;
-        });
-        self.publisher.notice("Swapped", false, format!("{} has its new definition", self.migration.original_name()));
-    }
-
-    fn failed(&mut self, why: &str, locked: Duration) {
-        self.failures += 1;
-        let pause = jitter(back_off(self.failures));
-        self.next_cut_over = Instant::now() + pause;
-        self.publisher.update(|s| {
-            s.cut_over.last_failure = Some(why.to_owned());
-            s.cut_over.locked = Some(locked);
-        });
-        self.publisher.notice(
-            "CutOverAttemptFailed",
-            true,
-            format!("the cut-over attempt was given up: {why}; the original is in place and the ghost stays current"),
-        );
-    }
-
     /// The next engine must start anew.
     async fn forget(&mut self) {
         self.record.stage = Stage::Preparing;
@@ -963,146 +908,4 @@ impl Run {
             tracing::warn!("the state table could not be marked for a new start: {error}");
         }
     }
-}
-
-/// The session that has held a metadata lock on the original for longer than an attempt may take, if there is one and it can be seen.
-pub async fn blocker(database: &str, table: &str, control: &mut Session, limit: Duration) -> Result<Option<String>, EngineError> {
-    let sql = format!(
-        "SELECT t.PROCESSLIST_ID, TIMESTAMPDIFF(SECOND, x.trx_started, NOW()) FROM performance_schema.metadata_locks l \
-         JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
-         JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID \
-         WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME = {} AND l.LOCK_STATUS = 'GRANTED' \
-         AND t.PROCESSLIST_ID <> CONNECTION_ID() AND x.trx_started < NOW() - INTERVAL {} SECOND LIMIT 1",
-        quote::string(database),
-        quote::string(table),
-        limit.as_secs().max(1)
-    );
-    match control.first::<(u64, i64)>("look for sessions that hold the table", SHORT, &sql).await {
-        Ok(found) => Ok(found.map(|(id, seconds)| format!("connection {id}: a transaction open for {seconds} s"))),
-        Err(error) if error.is_connection() => Err(error.into()),
-        // Without the privileges there is nothing to see; the attempt itself is bounded.
-        Err(_) => Ok(None),
-    }
-}
-
-/// After the swap: marks it, drops what is to be dropped.
-async fn finish(
-    spec: &MigrationSpec,
-    publisher: &Publisher,
-    controls: &watch::Receiver<Controls>,
-    control: &mut Session,
-    leftovers: Leftovers,
-    owned: &mut Option<Owned>,
-) -> Result<End, EngineError> {
-    publisher.phase(Phase::CleaningUp);
-    let swapped = leftovers.swapped();
-    let Leftovers { state, mut record, epoch } = leftovers;
-    record.stage = Stage::Swapped;
-    state.store(control, epoch, &record, None).await?;
-    // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
-    *owned = Some(swapped);
-    let names = TableNames::for_table(&spec.table);
-    let drop_now = controls.borrow().old_table == OldTable::DropNow;
-    if record.native {
-        // No table was swapped out.
-        publisher.update(|s| s.tables.old.clear());
-    }
-    if drop_now {
-        drop_old(control, spec, &names, &state, record.native).await?;
-    }
-    publisher.update(|s| {
-        s.progress.copy_complete = true;
-        s.progress.backlog = 0;
-    });
-    Ok(End::Over(Outcome::Succeeded))
-}
-
-async fn drop_old(
-    control: &mut Session,
-    spec: &MigrationSpec,
-    names: &TableNames,
-    state: &StateTable,
-    state_only: bool,
-) -> Result<(), EngineError> {
-    if state_only {
-        return Ok(control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?);
-    }
-    control.run("drop the old table", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.old))).await?;
-    control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
-    Ok(())
-}
-
-/// See [`super::clean_up`].
-///
-/// # Errors
-/// As there.
-pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    let Some(native) = clean_up_unless_swapped(spec).await? else {
-        return Ok(());
-    };
-    let names = TableNames::for_table(&spec.table);
-    let state = StateTable::new(&spec.database, &names.state);
-    let mut control = Session::open(&spec.server).await?;
-    drop_old(&mut control, spec, &names, &state, native || !old_too).await?;
-    control.close().await;
-    Ok(())
-}
-
-/// Drops ghost and state table, if they are this migration's and the change has not been made. `Some`: it has (and whether natively).
-async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, EngineError> {
-    let mut control = Session::open(&spec.server).await?;
-    let mut guard = Session::open(&spec.server).await?;
-    let names = TableNames::for_table(&spec.table);
-    let state = StateTable::new(&spec.database, &names.state);
-    let found = match state.load(&mut control, &spec.database).await {
-        Err(error) if error.is_transient() => {
-            // A former owner that is frozen may have it locked.
-            prepare::take_lock(&mut guard, spec).await?;
-            state.free(&mut control).await?;
-            state.load(&mut control, &spec.database).await?
-        }
-        found => found?,
-    };
-    let Some(mut stored) = found else {
-        return Ok(None);
-    };
-    if !stored.record.id.is_empty() && stored.record.id != spec.id {
-        // Somebody else's: nothing of ours is there.
-        return Ok(None);
-    }
-    prepare::take_lock(&mut guard, spec).await?;
-    let facts = ServerFacts::read(&mut control).await?;
-    guard.check_server(&facts.uuid).await?;
-    takeover::check_promoted(&mut control, &facts, &stored.record.server_uuid).await?;
-    if stored.record.server_uuid != facts.uuid {
-        stored.record.forget_ids();
-    }
-    let swapped = match stored.record.stage {
-        Stage::Swapped => true,
-        Stage::Swapping => match cutover::outcome(&mut control, &spec.database, &spec.table, &names, &stored.record).await? {
-            Swap::Happened => true,
-            Swap::DidNot => false,
-            Swap::Unknown => {
-                return Err(EngineError::terminal(
-                    Reason::OutcomeUnknown,
-                    &format!("nothing tells whether {} was swapped, so nothing was dropped", quote::qualified(&spec.database, &spec.table)),
-                ));
-            }
-        },
-        Stage::Native => {
-            let now = inspector::show_create(&mut control, &spec.database, &spec.table).await?;
-            prepare::normalise(&now)? == stored.record.ghost_definition
-        }
-        Stage::Preparing | Stage::Copying => false,
-    };
-    if !swapped {
-        if stored.epoch > 0 {
-            // A frozen engine must not write to a table that is about to go.
-            state.take_over(&mut control).await?;
-        }
-        prepare::drop_ours(&mut control, spec, &names).await?;
-    }
-    guard.close().await;
-    control.close().await;
-    Ok(swapped.then_some(stored.record.native))
 }

@@ -18,6 +18,8 @@ pub mod inspector;
 pub mod migration;
 pub mod migrator;
 pub mod native;
+pub mod notice;
+pub mod old_table;
 pub mod pace;
 pub mod preflight;
 pub mod prepare;
@@ -96,10 +98,15 @@ impl Drop for Handle {
 
 /// Starts an engine for one migration on the present tokio runtime.
 pub fn start(spec: MigrationSpec, controls: Controls) -> Handle {
+    start_by(spec, controls, cutover::system_clock())
+}
+
+/// As [`start`], with a clock of the caller's for the cut-over windows.
+pub fn start_by(spec: MigrationSpec, controls: Controls, clock: cutover::Clock) -> Handle {
     let (controls, controls_rx) = watch::channel(controls);
     let (publisher, snapshot) = progress::Publisher::new(format!("{:016x}", fastrand::u64(..)));
     let stop = CancellationToken::new();
-    let migrator = migrator::Migrator::new(spec, controls_rx, publisher, stop.clone());
+    let migrator = migrator::Migrator::new(spec, controls_rx, publisher, stop.clone(), clock);
     let task = tokio::spawn(migrator.run());
     Handle { controls, snapshot, stop, task: Some(task) }
 }

@@ -1,6 +1,6 @@
 //! The one place where the snapshot is kept: everybody reports here, front ends watch.
 
-use super::snapshot::{Notice, Phase, Progress, Snapshot, Throttle};
+use super::snapshot::{CutOver, Notice, Phase, Progress, Snapshot, Throttle, Waits};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -38,6 +38,24 @@ impl Publisher {
     /// The progress so far.
     pub fn progress(&self) -> Progress {
         self.sender.borrow().progress.clone()
+    }
+
+    /// The cut-over so far.
+    pub fn cut_over(&self) -> CutOver {
+        self.sender.borrow().cut_over.clone()
+    }
+
+    /// Says what the gate waits for, or that it is open; watchers wake only when it changed.
+    pub fn waits(&self, waits: Option<Waits>) {
+        self.sender.send_if_modified(|s| {
+            let changed = s.cut_over.waits != waits;
+            if waits.is_some() {
+                // Nobody is looked for while the gate is closed.
+                s.cut_over.blocked_by = None;
+            }
+            s.cut_over.waits = waits;
+            changed
+        });
     }
 
     /// Adds a notice (an Event for people).

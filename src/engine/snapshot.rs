@@ -148,6 +148,24 @@ pub struct CutOver {
     pub blocked_by: Option<String>,
     /// How long the table was locked at the swap.
     pub locked: Option<Duration>,
+    /// What the gate waits for; `None`: it is open, or has not been reached.
+    pub waits: Option<Waits>,
+    /// The force token that was acted upon last.
+    pub handled_force: Option<String>,
+}
+
+/// What the gate of the cut-over waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// An approval.
+    Approval,
+    /// The end of the user's throttle.
+    Throttle,
+    /// A window.
+    Window {
+        /// When the next one opens.
+        opens: Option<SystemTime>,
+    },
 }
 
 /// The comparison so far.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use super::cutover::windows::{InvalidWindow, Window};
 pub use crate::mysql::{ServerAddress, Tls, TlsMode};
 
 /// What to change; fixed for the life of a migration.
@@ -89,6 +90,12 @@ pub struct Controls {
     pub verify: VerifyPolicy,
     /// The longest that clients may wait in one cut-over attempt (1 s – 60 s).
     pub lock_timeout: Duration,
+    /// When the tables may be swapped; none: at any time.
+    pub windows: Vec<Window>,
+    /// Kill the sessions that have held the cut-over back for so long (1 s – 24 h); `None`: never.
+    pub kill_blockers_after: Option<Duration>,
+    /// A token, once for each new value: the next attempt may kill what blocks it.
+    pub force_cut_over: Option<String>,
     /// What happens to the old table after the swap.
     pub old_table: OldTable,
 }
@@ -108,6 +115,9 @@ impl Default for Controls {
             limits: Limits::default(),
             verify: VerifyPolicy::Always,
             lock_timeout: Duration::from_secs(3),
+            windows: Vec::new(),
+            kill_blockers_after: None,
+            force_cut_over: None,
             old_table: OldTable::Keep,
         }
     }
