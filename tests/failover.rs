@@ -62,7 +62,9 @@ async fn caught_up(primary: &PrivateServer, replica: &PrivateServer) {
 
 async fn promote(replica: &PrivateServer) {
     let mut conn = connect(&replica.url).await;
-    conn.query_drop("STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF").await.expect("promote");
+    conn.query_drop("STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF")
+        .await
+        .expect("promote");
 }
 
 /// A primary whose table ids differ from the replica's, and the replica.
@@ -194,7 +196,11 @@ async fn a_replica_is_promoted_right_after_the_swap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_two_servers_are_never_mixed() {
     let (primary, replica) = pair().await;
-    connect(&replica.url).await.query_drop("SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF").await.expect("let it be written");
+    connect(&replica.url)
+        .await
+        .query_drop("SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF")
+        .await
+        .expect("let it be written");
     let proxy = Proxy::start(port(&primary).await).await;
     let mut db = Db::on(&primary.url, "mixed").await;
     fill(&mut db, ROWS).await;

@@ -216,9 +216,8 @@ impl StateTable {
         if let Some(why) = other_version(comment.strip_prefix(COMMENT).and_then(|v| v.parse().ok())) {
             return Err(self.unreadable(&why));
         }
-        let read = session
-            .rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified))
-            .await;
+        let read =
+            session.rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified)).await;
         let rows: Vec<(String, u64, String)> = match read {
             Err(error) if error.code == UNKNOWN_COLUMN => return Err(self.unreadable("its columns are other ones")),
             read => read?,

@@ -267,8 +267,7 @@ impl Migrator {
                 });
                 let cancel = CancellationToken::new();
                 let mut tasks = JoinSet::new();
-                self.owned =
-                    Some(Owned { epoch: ready.migration.epoch, server_uuid: ready.migration.facts.uuid.clone(), swapped: None });
+                self.owned = Some(Owned { epoch: ready.migration.epoch, server_uuid: ready.migration.facts.uuid.clone(), swapped: None });
                 let begun = ready.record.resumed_count > 0;
                 let mut result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
                 cancel.cancel();
@@ -329,8 +328,14 @@ impl Migrator {
         let streamer = Streamer::open(&self.spec.server, start, &log_end, watched, Arc::clone(&inbox)).await?;
         spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
         spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
-        let (decided, throttler) =
-            throttler::start(&self.spec.server, &migration.facts.uuid, migration.state.clone(), self.controls.clone(), self.publisher.clone(), cancel.clone());
+        let (decided, throttler) = throttler::start(
+            &self.spec.server,
+            &migration.facts.uuid,
+            migration.state.clone(),
+            self.controls.clone(),
+            self.publisher.clone(),
+            cancel.clone(),
+        );
         spawn(tasks, "throttler", throttler);
 
         let board = Arc::new(Mutex::new(board));
