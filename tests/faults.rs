@@ -405,3 +405,44 @@ async fn a_death_costs_two_chunks_a_worker_at_most() {
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }
+
+/// After a restart the server gives the ids of our former connections to others. What those do is not ours: a TRUNCATE, which the log does
+/// not say in rows, must not pass for our own statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_gives_our_connection_ids_to_others() {
+    let server = PrivateServer::start(&[]).await;
+    let mut db = Db::on(&server.url, "ids").await;
+    fill(&mut db, 1000).await;
+    // Far from the first ids, so that others can have them after the restart.
+    let mut others = Vec::new();
+    for _ in 0..60 {
+        others.push(connect(&server.url).await);
+    }
+    let proxy = Proxy::start(address(&server.url).port).await;
+    let never = Controls { verify: theseus::engine::spec::VerifyPolicy::Never, ..manual(false) };
+    let handle = theseus::engine::start(plain(db.spec("t", ALTER), &proxy), never);
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    let ports: Vec<u16> = proxy.links().into_iter().map(|(port, _)| port).collect();
+    let all: Vec<(u32, String)> = db.conn.query("SELECT ID, HOST FROM information_schema.PROCESSLIST").await.expect("list connections");
+    let ours: Vec<u32> =
+        all.into_iter().filter(|(_, host)| ports.iter().any(|p| host.ends_with(&format!(":{p}")))).map(|(id, _)| id).collect();
+    assert!(ours.len() >= 4, "{ours:?}");
+    drop(others);
+    server.restart(true).await;
+    until(&handle, "it is back", |s| s.resumed_count == 1 && s.phase == Phase::AwaitingCutOver).await;
+    let mut taken = Vec::new();
+    let mut stranger = loop {
+        let conn = connect(&server.url).await;
+        assert!(taken.len() < 200, "no connection had one of {ours:?}");
+        if ours.contains(&conn.id()) {
+            break conn;
+        }
+        taken.push(conn);
+    };
+    stranger.query_drop(format!("TRUNCATE TABLE `{}`.t", db.name)).await.expect("truncate");
+    match join(handle).await {
+        Outcome::Failed { reason: theseus::engine::reason::Reason::DefinitionChanged, .. } => {}
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(stranger.query_first::<u64, _>(format!("SELECT COUNT(*) FROM `{}`.t", db.name)).await.expect("count"), Some(0));
+}

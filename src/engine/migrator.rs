@@ -189,8 +189,7 @@ impl Migrator {
         let mut guard = Session::open(&self.spec.server).await?;
         // It is used every two seconds: should this process's machine vanish, the lock is free again after a minute.
         guard.run("shorten the wait for a vanished engine", SHORT, "SET SESSION wait_timeout=60").await?;
-        let server_uuid: Option<String> = control.first("see which server answers", SHORT, "SELECT @@server_uuid").await?;
-        guard.check_server(server_uuid.as_deref().unwrap_or_default()).await?;
+        guard.check_server(control.server_uuid())?;
         let locked = prepare::take_lock(&mut guard, &self.spec).await;
         // Also when another engine holds the lock: waiting for it would be waiting to do its work again.
         if let Some(owned) = self.owned.take() {
@@ -1000,7 +999,7 @@ async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, E
     }
     prepare::take_lock(&mut guard, spec).await?;
     let facts = ServerFacts::read(&mut control).await?;
-    guard.check_server(&facts.uuid).await?;
+    guard.check_server(&facts.uuid)?;
     takeover::check_promoted(&mut control, &facts, &stored.record.server_uuid).await?;
     if stored.record.server_uuid != facts.uuid {
         stored.record.forget_ids();
