@@ -253,9 +253,9 @@ async fn requests(
     (seen, index, port): (Arc<Mutex<Seen>>, usize, u16),
     answers: watch::Sender<bool>,
 ) {
-    let mut packet = Vec::new();
+    let mut packet = vec![0; 4];
     loop {
-        packet.resize(4, 0);
+        packet.truncate(4);
         if from.read_exact(&mut packet).await.is_err() {
             return;
         }
