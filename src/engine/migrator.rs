@@ -203,8 +203,7 @@ impl Migrator {
         let mut guard = Session::open(&self.spec.server).await?;
         // It is used every two seconds: should this process's machine vanish, the lock is free again after a minute.
         guard.run("shorten the wait for a vanished engine", SHORT, "SET SESSION wait_timeout=60").await?;
-        let server_uuid: Option<String> = control.first("see which server answers", SHORT, "SELECT @@server_uuid").await?;
-        guard.check_server(server_uuid.as_deref().unwrap_or_default()).await?;
+        guard.check_server(control.server_uuid())?;
         let locked = prepare::take_lock(&mut guard, &self.spec).await;
         // Also when another engine holds the lock: waiting for it would be waiting to do its work again.
         if let Some(owned) = self.owned.take() {

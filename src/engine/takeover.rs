@@ -47,8 +47,7 @@ impl Owned {
             Some(stored) if stored.record.id.is_empty() || stored.record.id == spec.id => Some(stored.epoch),
             _ => None,
         };
-        let uuid: Option<String> = control.first("see which server answers", SHORT, "SELECT @@server_uuid").await?;
-        let same_server = uuid.as_deref() == Some(&self.server_uuid);
+        let same_server = control.server_uuid() == self.server_uuid;
         let as_changed = match (&self.swapped, there) {
             (Some(definition), None) => match inspector::table(control, &spec.database, &spec.table).await? {
                 Some(now) => normalise(&now.show_create)? == *definition,

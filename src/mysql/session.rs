@@ -80,28 +80,42 @@ pub const SHORT: Duration = Duration::from_secs(15);
 /// How long a statement that moves rows or builds indexes may take before the connection counts as lost.
 pub const LONG: Duration = Duration::from_secs(24 * 3600);
 
-/// Connections that this process has open now: host, port, id. A list of our own, because nothing on the server tells reliably: the driver's
+/// A run of a server process: its `server_uuid` and when it was started. Connection ids are one run's: after a restart, and on another server
+/// behind the same address, they begin anew and belong to others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerRun {
+    /// Empty where the server has none (MariaDB).
+    uuid: String,
+    /// Seconds since 1970; 0 where the performance schema does not tell.
+    started: u64,
+}
+
+/// Host, port, run of the server, id.
+type Connection = (String, u16, ServerRun, u32);
+
+/// Connections that this process has open now. A list of our own, because nothing on the server tells reliably: the driver's
 /// connection attributes get lost with TLS (its SSL request lacks `CLIENT_CONNECT_ATTRS`), and the account may be shared.
-static OPEN: Mutex<BTreeSet<(String, u16, u32)>> = Mutex::new(BTreeSet::new());
+static OPEN: Mutex<BTreeSet<Connection>> = Mutex::new(BTreeSet::new());
 
 /// Connections that it had open: their transactions may still come in a binary log stream that is behind.
-static CLOSED: Mutex<VecDeque<(String, u16, u32)>> = Mutex::new(VecDeque::new());
-/// How many of them are remembered: hours of many migrations, one megabyte.
+static CLOSED: Mutex<VecDeque<Connection>> = Mutex::new(VecDeque::new());
+/// How many of them are remembered: hours of many migrations, two megabytes.
 const CLOSED_KEPT: usize = 16_384;
 
 /// An entry in the list of this process's connections; moved to the closed ones when dropped.
-pub struct Registered(String, u16, u32);
+pub struct Registered(Connection);
 
 impl Registered {
-    fn new(address: &ServerAddress, id: u32) -> Self {
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert((address.host.clone(), address.port, id));
-        Self(address.host.clone(), address.port, id)
+    fn new(address: &ServerAddress, run: &ServerRun, id: u32) -> Self {
+        let connection = (address.host.clone(), address.port, run.clone(), id);
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.clone());
+        Self(connection)
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let connection = (std::mem::take(&mut self.0), self.1, self.2);
+        let connection = std::mem::take(&mut self.0);
         // First into the one, then out of the other: it is never in none.
         let mut closed = CLOSED.lock().unwrap_or_else(PoisonError::into_inner);
         closed.push_back(connection.clone());
@@ -115,14 +129,13 @@ impl Drop for Registered {
 
 /// Ids of the connections that this process has open to a server now, of all its migrations.
 pub fn own_connections(address: &ServerAddress) -> Vec<u32> {
-    let first = (address.host.clone(), address.port, 0);
-    let last = (address.host.clone(), address.port, u32::MAX);
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner).range(first..=last).map(|(_, _, id)| *id).collect()
+    let all = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    all.iter().filter(|(host, port, ..)| *host == address.host && *port == address.port).map(|(.., id)| *id).collect()
 }
 
-/// Whether a connection id of a server is or was one of this process's: tells our own transactions in its binary log from others'.
-pub fn is_ours(address: &ServerAddress, id: u32) -> bool {
-    let connection = (address.host.clone(), address.port, id);
+/// Whether a connection id of a server's run is or was one of this process's: tells our own transactions in its binary log from others'.
+pub fn is_ours(address: &ServerAddress, run: &ServerRun, id: u32) -> bool {
+    let connection = (address.host.clone(), address.port, run.clone(), id);
     OPEN.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection)
         || CLOSED.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection)
 }
@@ -131,6 +144,7 @@ pub fn is_ours(address: &ServerAddress, id: u32) -> bool {
 pub struct Session {
     conn: Conn,
     registered: Registered,
+    run: ServerRun,
 }
 
 impl Session {
@@ -150,30 +164,33 @@ impl Session {
     /// # Errors
     /// As [`Session::open`]; transient when another server answered.
     pub async fn open_on(address: &ServerAddress, uuid: &str) -> Result<Self, MySqlError> {
-        let mut session = Self::open(address).await?;
-        session.check_server(uuid).await?;
+        let session = Self::open(address).await?;
+        session.check_server(uuid)?;
         Ok(session)
     }
 
     /// Whether it is on the server with this `server_uuid`. Servers without one (MariaDB) are not told apart.
     ///
     /// # Errors
-    /// Another server answered (transient), or the connection was lost.
-    pub async fn check_server(&mut self, uuid: &str) -> Result<(), MySqlError> {
-        if uuid.is_empty() {
+    /// Another server answered (transient).
+    pub fn check_server(&self, uuid: &str) -> Result<(), MySqlError> {
+        if uuid.is_empty() || self.run.uuid == uuid {
             return Ok(());
         }
-        let what = "see which server answers";
-        match self.first::<String>(what, SHORT, "SELECT @@server_uuid").await? {
-            Some(now) if now == uuid => Ok(()),
-            now => Err(MySqlError::connection(
-                what,
-                &format!(
-                    "the address leads to another server now ({}) than for the other connections ({uuid})",
-                    now.as_deref().unwrap_or("?")
-                ),
-            )),
-        }
+        Err(MySqlError::connection(
+            "see which server answers",
+            &format!("the address leads to another server now ({}) than for the other connections ({uuid})", self.run.uuid),
+        ))
+    }
+
+    /// `server_uuid` of the server; empty where there is none.
+    pub fn server_uuid(&self) -> &str {
+        &self.run.uuid
+    }
+
+    /// The run of the server that the connection's id is of.
+    pub fn server_run(&self) -> &ServerRun {
+        &self.run
     }
 
     /// Connects for a binary log dump; the settings of a dump thread are other ones.
@@ -181,9 +198,10 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub async fn open_raw(address: &ServerAddress) -> Result<Self, MySqlError> {
-        let conn = connect(address).await?;
-        let registered = Registered::new(address, conn.id());
-        Ok(Self { conn, registered })
+        let mut conn = connect(address).await?;
+        let run = server_run(&mut conn).await?;
+        let registered = Registered::new(address, &run, conn.id());
+        Ok(Self { conn, registered, run })
     }
 
     /// The connection's id, as in the process list.
@@ -330,6 +348,23 @@ async fn within<T>(what: &str, limit: Duration, work: impl Future<Output = Resul
         Ok(Err(error)) => Err(MySqlError::new(what, &error)),
         Err(_) => Err(MySqlError::timeout(what, limit)),
     }
+}
+
+async fn server_run(conn: &mut Conn) -> Result<ServerRun, MySqlError> {
+    let what = "see which server answers";
+    // Both terms have the statement's own second, so the difference is exact. The table may be read by everybody.
+    let sql = "SELECT @@server_uuid, (SELECT UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS UNSIGNED) FROM performance_schema.global_status \
+               WHERE VARIABLE_NAME = 'Uptime')";
+    let row: Option<Row> = match within(what, SHORT, conn.query_first(sql)).await {
+        Err(error) if error.is_connection() => return Err(error),
+        // MariaDB.
+        Err(_) => None,
+        Ok(row) => row,
+    };
+    Ok(row.map_or_else(ServerRun::default, |row| ServerRun {
+        uuid: row.get_opt(0).and_then(Result::ok).unwrap_or_default(),
+        started: row.get_opt(1).and_then(Result::ok).unwrap_or_default(),
+    }))
 }
 
 async fn connect(address: &ServerAddress) -> Result<Conn, MySqlError> {

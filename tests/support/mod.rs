@@ -215,10 +215,17 @@ impl PrivateServer {
 
     /// Stops it, or kills it as a crash would, and starts it again on its data and its port.
     pub async fn restart(&self, crash: bool) {
+        self.restart_with(crash, &[]).await;
+    }
+
+    /// As above, with more options for `mysqld`.
+    pub async fn restart_with(&self, crash: bool, options: &[String]) {
         let script = std::env::var("THESEUS_TEST_MYSQLD").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mysql").into());
         let port = address(&self.url).port.to_string();
         let how = if crash { "kill" } else { "stop" };
-        for arguments in [vec![how, &self.dir], vec!["start", "--fast", "--data", &self.dir, "--port", &port]] {
+        let mut start = vec!["start", "--fast", "--data", &self.dir, "--port", &port, "--"];
+        start.extend(options.iter().map(String::as_str));
+        for arguments in [vec![how, &self.dir], start] {
             let output = tokio::process::Command::new(&script).args(&arguments).output().await.unwrap_or_else(|e| panic!("{script}: {e}"));
             assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         }

@@ -26,8 +26,8 @@ pub enum Kind {
     Guard,
     Stream,
     Copy,
-    Flush,
     Lock,
+    Flush,
     Control,
     /// None of the above was said yet: throttle, verification.
     Other,
@@ -63,17 +63,26 @@ pub enum Hold {
     Answer,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grip {
+    Closed,
+    /// What was held passes.
+    Open,
+    /// What was held is lost, and the connection with it.
+    Torn,
+}
+
 struct Trap {
     words: String,
     hold: Hold,
     sprung: watch::Sender<Option<u16>>,
-    released: watch::Receiver<bool>,
+    grip: watch::Receiver<Grip>,
 }
 
 /// A trap that was set. Dropping it releases what it holds.
 pub struct Caught {
     sprung: watch::Receiver<Option<u16>>,
-    release: watch::Sender<bool>,
+    grip: watch::Sender<Grip>,
 }
 
 impl Caught {
@@ -86,7 +95,12 @@ impl Caught {
 
     /// Lets go.
     pub fn release(self) {
-        self.release.send_replace(true);
+        self.grip.send_replace(Grip::Open);
+    }
+
+    /// Lets nothing of it through: the connection ends.
+    pub fn tear(self) {
+        self.grip.send_replace(Grip::Torn);
     }
 }
 
@@ -178,9 +192,9 @@ impl Proxy {
     /// Holds the next connection that says these words (once).
     pub fn trap(&self, words: &str, hold: Hold) -> Caught {
         let (sprung, sprung_rx) = watch::channel(None);
-        let (release, released) = watch::channel(false);
-        self.seen.lock().expect("no panic").trap = Some(Trap { words: words.to_owned(), hold, sprung, released });
-        Caught { sprung: sprung_rx, release }
+        let (grip, grip_rx) = watch::channel(Grip::Closed);
+        self.seen.lock().expect("no panic").trap = Some(Trap { words: words.to_owned(), hold, sprung, grip: grip_rx });
+        Caught { sprung: sprung_rx, grip }
     }
 
     /// Ports, on the server's side, of the connections that are alive, with their kinds.
@@ -241,7 +255,7 @@ async fn requests(
 ) {
     let mut packet = vec![0; 4];
     loop {
-        packet.resize(4, 0);
+        packet.truncate(4);
         if from.read_exact(&mut packet).await.is_err() {
             return;
         }
@@ -258,17 +272,21 @@ async fn requests(
         };
         let trap = if text.is_empty() { None } else { look(&text, &seen, index) };
         if let Some(trap) = trap {
-            let mut released = trap.released.clone();
+            let mut grip = trap.grip.clone();
             if trap.hold == Hold::Request {
                 trap.sprung.send_replace(Some(port));
-                let _ = released.wait_for(|r| *r).await;
+                if opened(&mut grip).await == Grip::Torn {
+                    return;
+                }
             } else {
                 answers.send_replace(true);
                 if to.write_all(&packet).await.is_err() {
                     return;
                 }
                 trap.sprung.send_replace(Some(port));
-                let _ = released.wait_for(|r| *r).await;
+                if opened(&mut grip).await == Grip::Torn {
+                    return;
+                }
                 answers.send_replace(false);
                 continue;
             }
@@ -277,6 +295,11 @@ async fn requests(
             return;
         }
     }
+}
+
+/// A trap that is dropped opens.
+async fn opened(grip: &mut watch::Receiver<Grip>) -> Grip {
+    grip.wait_for(|g| *g != Grip::Closed).await.map_or(Grip::Open, |g| *g)
 }
 
 /// Notes a statement; the trap that it springs.

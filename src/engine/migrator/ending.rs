@@ -107,7 +107,7 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
     }
     prepare::take_lock(&mut guard, spec).await?;
     let facts = ServerFacts::read(&mut control).await?;
-    guard.check_server(&facts.uuid).await?;
+    guard.check_server(&facts.uuid)?;
     takeover::check_promoted(&mut control, &facts, &stored.record.server_uuid).await?;
     if stored.record.server_uuid != facts.uuid {
         stored.record.forget_ids();

@@ -11,7 +11,7 @@ pub mod statement;
 use super::EngineError;
 use super::inbox::{Inbox, Prepared, StreamNotice, StreamPoint};
 use super::reason::Reason;
-use crate::mysql::session::{Registered, is_ours};
+use crate::mysql::session::{Registered, ServerRun, is_ours};
 use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
 use crate::sql::key::{Key, KeyCodec};
 use futures::StreamExt;
@@ -100,6 +100,8 @@ pub struct Streamer {
     inside_payload: bool,
     /// Length of the name of a file of this log.
     name_length: usize,
+    /// Whose connection ids the log names, as far as it is from now on.
+    run: ServerRun,
     /// The connection counts as the engine's own as long as the stream is open.
     _registered: Registered,
 }
@@ -117,7 +119,8 @@ impl Streamer {
         inbox: Arc<Inbox>,
     ) -> Result<Self, EngineError> {
         let mut session = Session::open_raw(address).await?;
-        session.check_server(&watched.writer.server_uuid).await?;
+        session.check_server(&watched.writer.server_uuid)?;
+        let run = session.server_run().clone();
         let nanoseconds = HEARTBEAT.as_nanos();
         session
             .run(
@@ -164,6 +167,7 @@ impl Streamer {
             before,
             inside_payload: false,
             name_length: log_end.file.len(),
+            run,
             _registered: registered,
         })
     }
@@ -234,7 +238,7 @@ impl Streamer {
                 self.moved(end);
                 if let Some(EventData::QueryEvent(query)) = event.read_data().map_err(malformed)? {
                     let writer = &self.watched.writer;
-                    self.own = Some(header.server_id() == writer.server_id && is_ours(&writer.address, query.thread_id()));
+                    self.own = Some(header.server_id() == writer.server_id && is_ours(&writer.address, &self.run, query.thread_id()));
                     self.statement(&query.query(), &query.schema()).await;
                 }
             }

@@ -1,0 +1,113 @@
+//! A new binary over an old state table, and an old one over a new: what is readable goes on, what is not is refused by name, and nothing
+//! is touched.
+mod support;
+
+use support::{Db, controls, join, migrate, until};
+use theseus::engine::reason::Reason;
+use theseus::engine::snapshot::{Outcome, Phase};
+use theseus::engine::spec::{Controls, CutOverPolicy, MigrationSpec};
+
+const ROWS: u64 = 2000;
+
+/// Work that was stopped at the gate.
+async fn stopped(prefix: &str) -> (Db, MigrationSpec) {
+    let mut db = Db::new(prefix).await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL)").await;
+    db.run("SET SESSION cte_max_recursion_depth = 10000").await;
+    db.run(&format!("INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, i FROM n"))
+        .await;
+    let spec = db.spec("t", "MODIFY a BIGINT NOT NULL");
+    let handle = theseus::engine::start(spec.clone(), Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() });
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    handle.stop();
+    assert_eq!(join(handle).await, Outcome::Stopped);
+    db.run("UPDATE t SET a = -1 WHERE id = 7").await;
+    (db, spec)
+}
+
+async fn goes_on(mut db: Db, spec: MigrationSpec, what: &str) {
+    let handle = theseus::engine::start(spec, controls());
+    let watch = handle.watch();
+    assert_eq!(join(handle).await, Outcome::Succeeded, "{what}");
+    assert_eq!(watch.borrow().resumed_count, 1, "{what}: the work is taken up");
+    assert_eq!(db.value::<i64>("SELECT a FROM t WHERE id = 7").await, -1, "{what}");
+    assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, ROWS, "{what}");
+    assert_eq!(db.tables().await, ["t"], "{what}");
+    db.drop().await;
+}
+
+/// What was added to the first version since has a default: a table without it is read, and written in today's form.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_layout_is_taken_up() {
+    let (mut db, spec) = stopped("state_old").await;
+    db.run("ALTER TABLE _t_ghc DROP COLUMN updated").await;
+    db.run("UPDATE _t_ghc SET value = JSON_REMOVE(value, '$.native') WHERE kind = 'migration'").await;
+    db.run("UPDATE _t_ghc SET value = JSON_REMOVE(value, '$.applied') WHERE kind = 'position'").await;
+    goes_on(db, spec, "an earlier layout").await;
+}
+
+/// What a later version added without changing a meaning is no harm.
+#[tokio::test(flavor = "multi_thread")]
+async fn additions_of_a_later_binary_are_no_harm() {
+    let (mut db, spec) = stopped("state_more").await;
+    db.run("ALTER TABLE _t_ghc ADD COLUMN later INT NULL").await;
+    db.run("UPDATE _t_ghc SET value = JSON_SET(value, '$.later', 1) WHERE kind IN ('migration', 'position', 'chunk')").await;
+    db.run("INSERT INTO _t_ghc (kind, id, value) VALUES ('later', 0, 'x')").await;
+    goes_on(db, spec, "additions").await;
+}
+
+/// Everything else is refused, by name; the tables stay as they are, and what made them can go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_refused_and_left_alone() {
+    let comment = |version: &str| format!("ALTER TABLE _t_ghc COMMENT = 'Theseus migration state, version {version}'");
+    let cases = [
+        (comment("2"), comment("1"), "version 2, written by a newer theseus"),
+        (comment("0"), comment("1"), "version 0"),
+        (comment("x"), comment("1"), "version is not readable"),
+        (
+            "UPDATE _t_ghc SET value = JSON_SET(value, '$.version', 99) WHERE kind = 'migration'".into(),
+            "UPDATE _t_ghc SET value = JSON_SET(value, '$.version', 1) WHERE kind = 'migration'".into(),
+            "version 99, written by a newer theseus",
+        ),
+        (
+            "ALTER TABLE _t_ghc RENAME COLUMN value TO payload".into(),
+            "ALTER TABLE _t_ghc RENAME COLUMN payload TO value".into(),
+            "columns are other ones",
+        ),
+        (
+            "UPDATE _t_ghc SET value = JSON_SET(value, '$.stage', 'Thinking') WHERE kind = 'migration'".into(),
+            "UPDATE _t_ghc SET value = JSON_SET(value, '$.stage', 'Copying') WHERE kind = 'migration'".into(),
+            "record is not readable",
+        ),
+    ];
+    let (mut db, spec) = stopped("state_new").await;
+    for (break_it, mend_it, words) in cases {
+        db.run(&break_it).await;
+        let checksum = db.rows("CHECKSUM TABLE t, _t_gho, _t_ghc").await;
+        match migrate(spec.clone(), controls()).await {
+            Outcome::Refused { reason: Reason::StateNotReadable, message } => {
+                assert!(message.contains(words) && message.contains("_t_ghc") && message.contains("untouched"), "{message}");
+            }
+            outcome => panic!("{words}: {outcome:?}"),
+        }
+        assert_eq!(db.rows("CHECKSUM TABLE t, _t_gho, _t_ghc").await, checksum, "{words}: nothing was written");
+        db.run(&mend_it).await;
+    }
+    goes_on(db, spec, "mended").await;
+}
+
+/// A state table that no version can read, and its ghost, are the user's to drop; then it starts anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_unreadable_tables_it_starts_anew() {
+    let (mut db, spec) = stopped("state_drop").await;
+    db.run("UPDATE _t_ghc SET value = '{' WHERE kind = 'chunk'").await;
+    match migrate(spec.clone(), controls()).await {
+        Outcome::Refused { reason: Reason::StateNotReadable, message } => assert!(message.contains("chunk record"), "{message}"),
+        outcome => panic!("{outcome:?}"),
+    }
+    db.run("DROP TABLE _t_gho, _t_ghc").await;
+    assert_eq!(migrate(spec, controls()).await, Outcome::Succeeded);
+    assert_eq!(db.value::<i64>("SELECT a FROM t WHERE id = 7").await, -1);
+    assert_eq!(db.tables().await, ["t"]);
+    db.drop().await;
+}
