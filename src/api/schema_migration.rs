@@ -107,6 +107,10 @@ pub struct SchemaMigrationSpec {
     /// What becomes of the table as it was.
     #[serde(default)]
     pub old_table: OldTableSpec,
+    /// Who is asked before the tables are swapped, and told of the end. May be changed while the migration runs.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub hooks: Vec<HookSpec>,
     /// What happens to the tables that an unfinished migration made when the object is deleted or cancelled.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
@@ -390,6 +394,60 @@ pub enum CutOverPolicy {
     Automatic,
     /// Only while the object has the annotation `theseus.dev/cut-over=approved`.
     Manual,
+}
+
+/// The most hooks that one migration may have.
+pub const MAX_HOOKS: usize = 16;
+/// The key of a hook's Secret that signs.
+pub const HOOK_KEY: &str = "key";
+
+/// An HTTP service that is called: POST of a CloudEvent 1.0 in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HookSpec {
+    /// When it is called.
+    #[schemars(length(min = 1, max = 3))]
+    pub on: Vec<HookMoment>,
+    /// An address, `http://…` or `https://…`.
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
+    pub url: String,
+    /// How long one call may take, from 1s to 60s.
+    #[serde(default = "default_hook_timeout")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')").message("timeout must be between 1s and 60s"))]
+    pub timeout: KubeDuration,
+    /// What it means before the cut-over that the service cannot be reached or answers neither 2xx nor 4xx. 4xx is always a veto.
+    #[serde(default)]
+    pub failure_policy: HookFailurePolicy,
+    /// A Secret in the same namespace with the key `key`: each call is signed with it (HMAC-SHA256 of the body, header `theseus-signature-256`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalReference>,
+}
+
+fn default_hook_timeout() -> KubeDuration {
+    KubeDuration::from_secs(10)
+}
+
+/// When a hook is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum HookMoment {
+    /// Before each attempt at the cut-over, or at a change that the server makes itself: 2xx agrees, 4xx is a veto.
+    BeforeCutOver,
+    /// When the table has its new definition.
+    Succeeded,
+    /// When the migration was refused or has failed for good.
+    Failed,
+}
+
+/// What it means that a hook cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum HookFailurePolicy {
+    /// As a veto.
+    #[default]
+    Fail,
+    /// Nothing.
+    Ignore,
 }
 
 /// What becomes of the table as it was.

@@ -266,8 +266,8 @@ fn working(scene: &Scene<'_>) -> String {
             format!("{} % copied{left}{throttle}", progress.percent())
         }
         Phase::CatchingUp => format!("all rows are copied; {} changed keys wait{throttle}", progress.backlog),
-        Phase::Verifying => "both tables are being compared".to_owned(),
-        Phase::AwaitingCutOver => format!("ready for the cut-over; {}", waits(snapshot.cut_over.waits)),
+        Phase::Verifying => format!("both tables are being compared{throttle}"),
+        Phase::AwaitingCutOver => format!("ready for the cut-over; {}", waits(&snapshot.cut_over)),
         Phase::CuttingOver => match (&snapshot.cut_over.blocked_by, &snapshot.cut_over.last_failure) {
             (Some(blocker), _) => format!("the cut-over waits for {blocker}"),
             (None, Some(failure)) => format!("the tables are being swapped; the last attempt failed: {failure}"),
@@ -278,8 +278,9 @@ fn working(scene: &Scene<'_>) -> String {
     }
 }
 
-fn waits(waits: Option<Waits>) -> String {
-    match waits {
+fn waits(cut_over: &crate::engine::snapshot::CutOver) -> String {
+    match cut_over.waits {
+        Some(Waits::Hook) => format!("waits for a hook's consent: {}", cut_over.vetoed_by.as_deref().unwrap_or("asked again soon")),
         Some(Waits::Throttle) => "waits for the end of the throttle".to_owned(),
         Some(Waits::Window { opens }) => match opens.and_then(|opens| Timestamp::try_from(opens).ok()) {
             Some(opens) => format!("waits for the window that opens at {}", clock(opens)),

@@ -10,6 +10,7 @@ use super::copier::Copier;
 use super::cutover::blockers::Blockers;
 use super::cutover::{Clock, Gate, back_off, definition_changed, gate};
 use super::error::EngineError;
+use super::hooks;
 use super::inbox::{Inbox, StreamNotice};
 use super::index_build::{self, Built, Changes};
 use super::inspector;
@@ -36,7 +37,7 @@ use crate::sql::quote;
 use ending::{clean_up_unless_swapped, finish};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use swapping::{STATISTICS, Statistics};
+use swapping::{HOOKS, STATISTICS, Statistics};
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -100,6 +101,10 @@ impl Migrator {
     /// Runs to the end.
     pub async fn run(mut self) -> Outcome {
         let outcome = self.drive().await;
+        let hooks = self.controls.borrow().hooks.clone();
+        for why in hooks::tell(&hooks, &self.spec, &self.publisher.snapshot(), &outcome).await {
+            self.publisher.notice(notice::HOOK_FAILED, true, format!("a hook could not be told of the end: {why}"));
+        }
         tracing::info!(migration = self.spec.display_name, ?outcome, "the engine is over");
         self.publisher.throttle(None);
         self.publisher.update(|s| {
@@ -406,6 +411,7 @@ impl Migrator {
             lag: Lag::default(),
             blockers: Blockers::default(),
             statistics: Statistics::None,
+            question: hooks::Question::default(),
             failures: 0,
             next_cut_over: Instant::now(),
             swap_announced: false,
@@ -565,6 +571,8 @@ struct Run {
     blockers: Blockers,
     /// Of the new table.
     statistics: Statistics,
+    /// What the hooks say to an attempt.
+    question: hooks::Question,
     /// Attempts at the cut-over that failed.
     failures: u32,
     next_cut_over: Instant,
@@ -668,7 +676,10 @@ impl Run {
             let caught_up = cycle.taken < SMALL_BACKLOG && self.lag.known.is_some_and(|lag| lag < Duration::from_secs(2));
             let gathered = self.statistics(tasks);
             let gate = gate(&self.controls.borrow(), (self.clock)());
-            self.publisher.waits(gate.waits());
+            let vetoed = gate == Gate::Open && self.publisher.cut_over().vetoed_by.is_some();
+            if !vetoed {
+                self.publisher.waits(gate.waits());
+            }
             match gate {
                 _ if !caught_up || !gathered => {
                     self.publisher.throttle(None);
@@ -683,10 +694,12 @@ impl Run {
                     self.publisher.phase(Phase::AwaitingCutOver);
                 }
                 Gate::Open => {
-                    self.publisher.phase(Phase::CuttingOver);
+                    if !vetoed {
+                        self.publisher.phase(Phase::CuttingOver);
+                    }
                     self.show(&held);
                     // Tables are not locked on a server, or under replicas, that have enough to do.
-                    if held.may_copy() && Instant::now() >= self.next_cut_over && self.cut_over().await? {
+                    if held.may_copy() && Instant::now() >= self.next_cut_over && self.cut_over(tasks).await? {
                         return Ok(Some(()));
                     }
                 }
@@ -816,6 +829,7 @@ impl Run {
                 self.index_build = None;
                 Ok(())
             }
+            HOOKS => Ok(()),
             STATISTICS => {
                 self.statistics = Statistics::Gathered;
                 Ok(())

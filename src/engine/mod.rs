@@ -12,6 +12,7 @@ pub mod conflict;
 pub mod copier;
 pub mod cutover;
 pub mod error;
+pub mod hooks;
 pub mod inbox;
 pub mod index_build;
 pub mod inspector;
@@ -31,6 +32,7 @@ pub mod streamer;
 pub mod takeover;
 pub mod throttler;
 pub mod verifier;
+pub mod web;
 
 pub use crate::mysql::Class;
 pub use error::EngineError;

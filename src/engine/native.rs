@@ -8,6 +8,7 @@ use super::chooser::{Native, is_algorithm_refusal};
 use super::cutover::blockers::{self, Blockers, Place, Way};
 use super::cutover::{Clock, Gate, back_off, gate};
 use super::error::{EngineError, reason_of};
+use super::hooks;
 use super::inspector;
 use super::migrator::jitter;
 use super::notice;
@@ -72,15 +73,33 @@ pub async fn run(
         }
         let mut pause = Duration::from_secs(1);
         let gate = gate(&levels, clock());
-        publisher.waits(gate.waits());
+        let vetoed = gate == Gate::Open && publisher.cut_over().vetoed_by.is_some();
+        if !vetoed {
+            publisher.waits(gate.waits());
+        }
         if gate == Gate::Open {
-            publisher.phase(Phase::CuttingOver);
+            if !vetoed {
+                publisher.phase(Phase::CuttingOver);
+            }
             let token = &levels.force_cut_over;
             let force = token.is_some() && *token != publisher.cut_over().handled_force;
             let way = blockers.clear_the_way(control, place, levels.lock_timeout, levels.kill_blockers_after, force, publisher).await?;
+            let veto = if way == Way::Free { consent(&levels, spec, guard, publisher, stop).await? } else { None };
+            if stop.is_cancelled() {
+                return Ok(Ended::Interrupted);
+            }
             if let Way::Blocked { look_again } = way {
                 pause = look_again;
+            } else if let Some(why) = veto {
+                if publisher.cut_over().vetoed_by.is_none() {
+                    publisher.notice(notice::CUT_OVER_VETOED, true, format!("a hook vetoed the change: {why}; it is asked again"));
+                }
+                publisher.vetoed(Some(why));
+                pause = hooks::ASK_AGAIN;
             } else {
+                publisher.vetoed(None);
+                publisher.waits(None);
+                publisher.phase(Phase::CuttingOver);
                 let definition = inspector::show_create(control, &spec.database, &spec.table).await?;
                 if normalise(&definition)? != ready.leftovers.record.original_definition {
                     return Err(EngineError::terminal(
@@ -146,6 +165,26 @@ pub async fn run(
             () = stop.cancelled() => return Ok(Ended::Interrupted),
             changed = controls.changed() => if changed.is_err() { return Ok(Ended::Interrupted) },
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// What a hook has against the change, if any has; nothing when the engine is being stopped. The lock that keeps a second engine out lives on `guard`.
+async fn consent(
+    levels: &Controls,
+    spec: &MigrationSpec,
+    guard: &mut Session,
+    publisher: &Publisher,
+    stop: &CancellationToken,
+) -> Result<Option<String>, EngineError> {
+    let snapshot = publisher.snapshot();
+    let asked = hooks::ask(&levels.hooks, spec, &snapshot);
+    tokio::pin!(asked);
+    loop {
+        tokio::select! {
+            said = &mut asked => return Ok(said.err()),
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(Duration::from_secs(2)) => guard.run("keep the migration's lock", SHORT, "DO 1").await?,
         }
     }
 }

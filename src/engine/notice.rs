@@ -9,6 +9,10 @@ pub const CUT_OVER_ATTEMPT_FAILED: &str = "CutOverAttemptFailed";
 pub const BLOCKER_KILLED: &str = "BlockerKilled";
 /// A session that holds the cut-over back was to be killed and is not: the account may not, or it is none that is ever killed.
 pub const BLOCKER_NOT_KILLED: &str = "BlockerNotKilled";
+/// A hook vetoed the cut-over; it is asked again.
+pub const CUT_OVER_VETOED: &str = "CutOverVetoed";
+/// A hook could not be told of the end.
+pub const HOOK_FAILED: &str = "HookFailed";
 /// The server refuses on the table what it took on a clone.
 pub const COPY_INSTEAD: &str = "CopyInstead";
 /// The work of a former engine was taken up.
@@ -28,6 +32,8 @@ pub const ALL: &[&str] = &[
     CUT_OVER_ATTEMPT_FAILED,
     BLOCKER_KILLED,
     BLOCKER_NOT_KILLED,
+    CUT_OVER_VETOED,
+    HOOK_FAILED,
     COPY_INSTEAD,
     RESUMED,
     STARTED_ANEW,

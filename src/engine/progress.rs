@@ -40,6 +40,11 @@ impl Publisher {
         self.sender.borrow().progress.clone()
     }
 
+    /// All of it.
+    pub fn snapshot(&self) -> Snapshot {
+        self.sender.borrow().clone()
+    }
+
     /// The cut-over so far.
     pub fn cut_over(&self) -> CutOver {
         self.sender.borrow().cut_over.clone()
@@ -71,6 +76,19 @@ impl Publisher {
                 s.notices.remove(0);
             }
             s.notices.push(Notice { sequence, reason, warning, message });
+        });
+    }
+
+    /// Says that a hook vetoed the attempt, or that none does.
+    pub fn vetoed(&self, by: Option<String>) {
+        self.sender.send_if_modified(|s| {
+            let changed = s.cut_over.vetoed_by != by;
+            if by.is_some() {
+                s.cut_over.waits = Some(Waits::Hook);
+                s.phase = Phase::AwaitingCutOver;
+            }
+            s.cut_over.vetoed_by = by;
+            changed
         });
     }
 

@@ -148,6 +148,8 @@ pub struct CutOver {
     pub blocked_by: Option<String>,
     /// How long the table was locked at the swap.
     pub locked: Option<Duration>,
+    /// The hook that vetoed the last attempt, and what it said.
+    pub vetoed_by: Option<String>,
     /// What the gate waits for; `None`: it is open, or has not been reached.
     pub waits: Option<Waits>,
     /// The force token that was acted upon last.
@@ -161,6 +163,8 @@ pub enum Waits {
     Approval,
     /// The end of the user's throttle.
     Throttle,
+    /// A hook's consent.
+    Hook,
     /// A window.
     Window {
         /// When the next one opens.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use super::cutover::windows::{InvalidWindow, Window};
+pub use super::hooks::Hook;
 pub use crate::mysql::{ServerAddress, Tls, TlsMode};
 
 /// What to change; fixed for the life of a migration.
@@ -98,6 +99,8 @@ pub struct Controls {
     pub force_cut_over: Option<String>,
     /// What happens to the old table after the swap.
     pub old_table: OldTable,
+    /// Who is asked before the tables are swapped, and told of the end.
+    pub hooks: Vec<Hook>,
 }
 
 impl Default for Controls {
@@ -119,6 +122,7 @@ impl Default for Controls {
             kill_blockers_after: None,
             force_cut_over: None,
             old_table: OldTable::Keep,
+            hooks: Vec::new(),
         }
     }
 }

@@ -191,11 +191,16 @@ async fn what_is_missing_is_waited_for_and_then_asked_for() {
         migrations.push((migration, reason, words));
     }
     // One that is mended in time was never stalled.
-    let mut spec = json!({"target": inline("late"), "database": shop.db.name, "table": "d", "alter": "ADD COLUMN z INT"});
+    let hooks = json!([{"on": ["Failed"], "url": "http://127.0.0.1:1/", "secretRef": {"name": "late-key"}}]);
+    let mut spec = json!({"target": inline("late"), "database": shop.db.name, "table": "d", "alter": "ADD COLUMN z INT", "hooks": hooks});
     spec["target"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
     let mut late = shop.create("late", spec, &[]).await;
     late.until("it retries", |version| version.reason() == "Retrying").await;
     shop.secret("late", &[("username", &shop.user), ("password", &shop.password)]).await;
+    // The key of a hook is waited for as well.
+    late.until("it wants the key", |version| version.message("Ready").contains("the Secret late-key does not exist")).await;
+    shop.secret("late-key", &[("key", "k")]).await;
+    late.annotate("retry", Some("the key is there")).await;
     late.succeeded().await;
     assert!(late.versions().iter().all(|version| !version.is("Stalled", "True")));
 

@@ -295,6 +295,7 @@ fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running:
             "lastFailure": s.cut_over.last_failure,
             "lastAttemptMilliseconds": s.cut_over.last_attempt.and_then(since_1970),
             "blockedBy": s.cut_over.blocked_by,
+            "vetoedBy": s.cut_over.vetoed_by,
             "windowOpensMilliseconds": match s.cut_over.waits {
                 Some(Waits::Window { opens }) => opens.and_then(since_1970),
                 _ => None,

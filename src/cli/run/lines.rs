@@ -96,6 +96,8 @@ pub fn state(s: &Snapshot, controls: &Controls) -> String {
             }
             None => text.push_str(", no window ever opens"),
         }
+    } else if let (Phase::AwaitingCutOver, Some(why)) = (s.phase, &s.cut_over.vetoed_by) {
+        let _ = write!(text, ", vetoed by a hook: {why}");
     } else if s.phase == Phase::CuttingOver {
         if let Some(blocker) = &s.cut_over.blocked_by {
             let _ = write!(text, ", blocked by {blocker}");

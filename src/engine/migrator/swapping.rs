@@ -7,6 +7,7 @@ use crate::engine::cutover::swap::Parties;
 use crate::engine::cutover::watchdog::Force;
 use crate::engine::cutover::{self, Attempt, Swap, back_off, statistics};
 use crate::engine::error::EngineError;
+use crate::engine::hooks::{self, AskHere, Consent};
 use crate::engine::notice;
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::Phase;
@@ -16,6 +17,9 @@ use tokio::task::JoinSet;
 
 /// The name of the task that gathers the new table's statistics.
 pub(super) const STATISTICS: &str = "statistics";
+
+/// The name of the task that asks the hooks.
+pub(super) const HOOKS: &str = "hooks";
 
 /// How far the new table's statistics are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +49,29 @@ impl Run {
         self.statistics == Statistics::Gathered
     }
 
+    /// Whether the hooks agree to an attempt; asks them if need be.
+    fn consent(&mut self, tasks: &mut JoinSet<Task>) -> Consent {
+        let hooks = self.controls.borrow().hooks.clone();
+        let consent = self.question.look(&hooks, Instant::now());
+        if let Consent::Ask(AskHere(answer)) = consent {
+            let (m, snapshot, cancel) = (Arc::clone(&self.migration), self.publisher.snapshot(), self.cancel.clone());
+            spawn(tasks, HOOKS, async move {
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    said = hooks::ask(&hooks, &m.spec, &snapshot) => {
+                        // Nobody waits for it any more: the attempt is over.
+                        let _ = answer.send(said);
+                    }
+                }
+                Ok(())
+            });
+            return Consent::Awaited;
+        }
+        consent
+    }
+
     /// One attempt at the cut-over, unless somebody is in its way. True: swapped.
-    pub(super) async fn cut_over(&mut self) -> Result<bool, EngineError> {
+    pub(super) async fn cut_over(&mut self, tasks: &mut JoinSet<Task>) -> Result<bool, EngineError> {
         let m = Arc::clone(&self.migration);
         let (limit, kill_after, token) = {
             let controls = self.controls.borrow();
@@ -61,6 +86,22 @@ impl Run {
             self.next_cut_over = Instant::now() + look_again;
             return Ok(false);
         }
+        match self.consent(tasks) {
+            Consent::Given => {
+                self.publisher.vetoed(None);
+                self.publisher.waits(None);
+                self.publisher.phase(Phase::CuttingOver);
+            }
+            Consent::Awaited | Consent::Ask(_) => return Ok(false),
+            Consent::Refused(why) => {
+                if self.publisher.cut_over().vetoed_by.is_none() {
+                    self.publisher.notice(notice::CUT_OVER_VETOED, true, format!("a hook vetoed the cut-over: {why}; it is asked again"));
+                }
+                self.publisher.vetoed(Some(why));
+                self.next_cut_over = Instant::now() + Duration::from_secs(1);
+                return Ok(false);
+            }
+        }
         if !self.swap_announced {
             // The next engine must look whether the swap happened.
             self.record.stage = Stage::Swapping;
@@ -70,6 +111,7 @@ impl Run {
         // Both of this attempt only: the settings of the one are those of a lock, and either may be broken off at any point.
         let mut lock = m.session().await?;
         let mut second = m.session().await?;
+        self.question.used();
         self.publisher.update(|s| {
             s.cut_over.attempts += 1;
             s.cut_over.last_attempt = Some(SystemTime::now());
