@@ -1,4 +1,4 @@
-//! The cut-over (DESIGN 1.3): when an attempt may be made ([`gate`], [`windows`]), who is in its way ([`blockers`]), the attempt itself
+//! The cut-over (DESIGN 1.3): when an attempt may be made ([`mod@gate`], [`windows`]), who is in its way ([`blockers`]), the attempt itself
 //! ([`swap`]), and what ends it when nothing else does ([`watchdog`]).
 //!
 //! Promises: a failed attempt leaves the original in place, unlocked, and the engine alive and current; clients wait no longer than the

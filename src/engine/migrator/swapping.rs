@@ -141,7 +141,8 @@ impl Run {
                 Ok(false)
             }
             Attempt::Ambiguous => {
-                cutover::wait_gone(&mut self.control, id, Duration::from_secs(60)).await?;
+                // The server closes it after the budget at the latest, and rolls back.
+                cutover::wait_gone(&mut self.control, id, limit + Duration::from_secs(60)).await?;
                 match cutover::outcome(&mut self.control, &m.spec.database, &m.spec.table, &m.names, &self.record).await? {
                     Swap::Happened => {
                         self.swapped(Duration::ZERO);
