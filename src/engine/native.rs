@@ -76,8 +76,7 @@ pub async fn run(
                     s.cut_over.last_attempt = Some(SystemTime::now());
                 });
                 let began = Instant::now();
-                let uuid = &ready.leftovers.record.server_uuid;
-                match attempt(guard, spec, uuid, &ready.native, &ready.clauses, control, levels.lock_timeout).await {
+                match attempt(guard, spec, &ready.native, &ready.clauses, control, levels.lock_timeout).await {
                     Ok(()) => {
                         publisher.update(|s| s.cut_over.locked = (!ready.native.works).then(|| began.elapsed()));
                         return Ok(Ended::Done);
@@ -123,31 +122,26 @@ pub async fn run(
     }
 }
 
+/// Makes the change on the session that holds the migration's named lock: as long as the statement may be at work, or on its way, no other
+/// engine can have the lock, look at a definition that is about to change, and make the change a second time.
 async fn attempt(
     guard: &mut Session,
     spec: &MigrationSpec,
-    server_uuid: &str,
     native: &Native,
     clauses: &str,
     control: &mut Session,
     budget: Duration,
 ) -> Result<(), MySqlError> {
-    let mut session = Session::open_on(&spec.server, server_uuid).await?;
-    let id = session.id();
+    let id = guard.id();
     // The server bounds each wait for the metadata lock: at the start, and at the end of work in place.
-    session.run("prepare the change", SHORT, &format!("SET SESSION lock_wait_timeout={}", budget.as_secs().max(1))).await?;
+    guard.run("prepare the change", SHORT, &format!("SET SESSION lock_wait_timeout={}", budget.as_secs().max(1))).await?;
     let statement = format!("ALTER TABLE {} {clauses}, {}", quote::qualified(&spec.database, &spec.table), native.suffix);
-    let change = session.run("change the table", LONG, &statement);
-    tokio::pin!(change);
+    let change = guard.run("change the table", LONG, &statement);
     if native.works {
-        // Its duration is the work's, and clients do not wait for it; the lock that keeps a second engine out must outlive it.
-        loop {
-            tokio::select! {
-                done = &mut change => return done,
-                () = tokio::time::sleep(Duration::from_secs(2)) => guard.run("keep the migration's lock", SHORT, "DO 1").await?,
-            }
-        }
+        // Its duration is the work's, and clients do not wait for it.
+        return change.await;
     }
+    tokio::pin!(change);
     tokio::select! {
         done = &mut change => done,
         () = tokio::time::sleep(budget) => {
