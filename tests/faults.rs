@@ -477,3 +477,33 @@ async fn a_native_change_in_doubt_is_made_once() {
         }
     }
 }
+
+/// A former engine's index build comes to its end while its successor's waits for the table: the indexes are there, and that is all.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_build_that_outlives_its_engine_is_no_failure() {
+    let server = PrivateServer::start(&[]).await;
+    let proxy = Proxy::start(address(&server.url).port).await;
+    let mut db = Db::on(&server.url, "build").await;
+    fill(&mut db, ROWS).await;
+    let spec = plain(db.spec("t", ALTER), &proxy);
+    let controls = Controls { defer_indexes: theseus::engine::spec::DeferIndexes::Always, ..manual(true) };
+    let words = format!("ALTER TABLE `{}`.`_t_gho` ADD KEY", db.name);
+    let mut first = proxy.trap(&words, Hold::Request);
+    let handle = theseus::engine::start(spec.clone(), controls.clone());
+    first.sprung().await;
+    drop(handle);
+    let mut second = proxy.trap(&words, Hold::Request);
+    let handle = theseus::engine::start(spec, controls);
+    second.sprung().await;
+    first.release();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !db.definition("_t_gho").await.contains("KEY `v`") {
+        assert!(Instant::now() < end, "the former engine's build is made");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    second.release();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert!(db.definition("t").await.contains("KEY `v`"));
+    assert_eq!(db.tables().await, ["t"]);
+    db.drop().await;
+}
