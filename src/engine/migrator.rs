@@ -5,7 +5,7 @@
 //! [`JoinSet`]; the applier and the cut-over run in the driver itself, so that nothing flushes while the tables are locked.
 
 use super::applier::{Applier, Flushed};
-use super::checkpoint::{Record, Stage, StateTable};
+use super::checkpoint::{Record, Stage, StateTable, fenced};
 use super::copier::Copier;
 use super::cutover::{self, Attempt, Gate, Swap, back_off, definition_changed, gate};
 use super::error::EngineError;
@@ -208,7 +208,8 @@ impl Migrator {
         // From here on this attempt may drop or remake what the last one had.
         self.owned = None;
         let defer = self.controls.borrow().defer_indexes;
-        match prepare::prepare(&self.spec, defer, &mut control, &self.publisher, touched).await? {
+        // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
+        match prepare::prepare(&self.spec, defer, &mut guard, &self.publisher, touched).await? {
             Prepared::Proven => {
                 self.publisher.update(|s| s.tables = Tables::default());
                 Ok(End::Over(Outcome::Proven))
@@ -237,7 +238,7 @@ impl Migrator {
                             format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
                         );
                         self.owned = None;
-                        prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        prepare::drop_ours(&mut guard, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         self.spec.algorithm = Algorithm::Copy;
                         Ok(End::Interrupted)
                     }
@@ -245,7 +246,7 @@ impl Migrator {
                     Err(error) => {
                         // There is no work to keep.
                         self.owned = None;
-                        prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        prepare::drop_ours(&mut guard, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         Err(error)
                     }
                 }
@@ -935,7 +936,7 @@ async fn finish(
         publisher.update(|s| s.tables.old.clear());
     }
     if drop_now {
-        drop_old(control, spec, &names, &state, record.native).await?;
+        drop_old(control, spec, &names, &state, record.native, Some(epoch)).await?;
     }
     publisher.update(|s| {
         s.progress.copy_complete = true;
@@ -944,18 +945,33 @@ async fn finish(
     Ok(End::Over(Outcome::Succeeded))
 }
 
+/// Drops the old table, unless `state_only`, and the state table. With an epoch behind the fence: both are locked meanwhile, so a successor
+/// comes before (and this fails) or after. An engine that wakes late would else drop a later migration's tables, which have these names.
 async fn drop_old(
     control: &mut Session,
     spec: &MigrationSpec,
     names: &TableNames,
     state: &StateTable,
     state_only: bool,
+    epoch: Option<u64>,
 ) -> Result<(), EngineError> {
-    if state_only {
-        return Ok(control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?);
+    let old = quote::qualified(&spec.database, &names.old);
+    let with_old = !state_only && inspector::exists(control, &spec.database, &names.old).await?;
+    if let Some(epoch) = epoch {
+        let more = if with_old { format!(", {old} WRITE") } else { String::new() };
+        control.run("lock what is left", SHORT, &format!("LOCK TABLES {} WRITE{more}", state.qualified())).await?;
+        if !state.is_owner(control, epoch).await? {
+            control.run("unlock what is left", SHORT, "UNLOCK TABLES").await?;
+            return Err(fenced());
+        }
     }
-    control.run("drop the old table", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.old))).await?;
+    if with_old {
+        control.run("drop the old table", LONG, &format!("DROP TABLE IF EXISTS {old}")).await?;
+    }
     control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
+    if epoch.is_some() {
+        control.run("unlock what was left", SHORT, "UNLOCK TABLES").await?;
+    }
     Ok(())
 }
 
@@ -970,7 +986,7 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
     let mut control = Session::open(&spec.server).await?;
-    drop_old(&mut control, spec, &names, &state, native || !old_too).await?;
+    drop_old(&mut control, spec, &names, &state, native || !old_too, None).await?;
     control.close().await;
     Ok(())
 }
@@ -1025,9 +1041,9 @@ async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, E
     if !swapped {
         if stored.epoch > 0 {
             // A frozen engine must not write to a table that is about to go.
-            state.take_over(&mut control).await?;
+            state.take_over(&mut guard).await?;
         }
-        prepare::drop_ours(&mut control, spec, &names).await?;
+        prepare::drop_ours(&mut guard, spec, &names).await?;
     }
     guard.close().await;
     control.close().await;
