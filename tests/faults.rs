@@ -117,6 +117,8 @@ fn exists(fault: Fault, moment: Moment) -> bool {
         // A new engine that finds everything gone cannot know that it was done: the record of the end is the front end's.
         Fault::EngineKilled | Fault::EngineStopped | Fault::EngineReplaced => moment != Moment::End,
         Fault::Killed(Kind::Copy) => moment == Moment::Copy,
+        // Until then the guard does the work.
+        Fault::Killed(Kind::Control) => moment >= Moment::Copy,
         Fault::Killed(Kind::Flush) => (Moment::CatchUp..=Moment::Unlock).contains(&moment),
         Fault::Killed(Kind::Lock) => (Moment::Locked..=Moment::Unlock).contains(&moment),
         Fault::Killed(Kind::Stream) => (Moment::Copy..=Moment::Unlock).contains(&moment),
