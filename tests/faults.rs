@@ -117,6 +117,8 @@ fn exists(fault: Fault, moment: Moment) -> bool {
         // A new engine that finds everything gone cannot know that it was done: the record of the end is the front end's.
         Fault::EngineKilled | Fault::EngineStopped | Fault::EngineReplaced => moment != Moment::End,
         Fault::Killed(Kind::Copy) => moment == Moment::Copy,
+        // Until then the guard does the work.
+        Fault::Killed(Kind::Control) => moment >= Moment::Copy,
         Fault::Killed(Kind::Flush) => (Moment::CatchUp..=Moment::Unlock).contains(&moment),
         Fault::Killed(Kind::Lock) => (Moment::Locked..=Moment::Unlock).contains(&moment),
         Fault::Killed(Kind::Stream) => (Moment::Copy..=Moment::Unlock).contains(&moment),
@@ -445,4 +447,65 @@ async fn a_restart_gives_our_connection_ids_to_others() {
         outcome => panic!("{outcome:?}"),
     }
     assert_eq!(stranger.query_first::<u64, _>(format!("SELECT COUNT(*) FROM `{}`.t", db.name)).await.expect("count"), Some(0));
+}
+
+/// A change that the server makes itself is made once, whatever becomes of the statement: this one can be made twice, and it would show.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_change_in_doubt_is_made_once() {
+    let server = PrivateServer::start(&[]).await;
+    for fault in [Fault::EngineKilled, Fault::EngineReplaced, Fault::AllKilled, Fault::NetworkCut] {
+        for hold in [Hold::Request, Hold::Answer] {
+            let what = format!("{fault:?}, {hold:?} held");
+            let began = Instant::now();
+            let proxy = Proxy::start(address(&server.url).port).await;
+            let mut db = Db::on(&server.url, "native").await;
+            fill(&mut db, ROWS).await;
+            let mut spec = plain(db.spec("t", "ADD INDEX (v)"), &proxy);
+            spec.algorithm = theseus::engine::spec::Algorithm::Inplace;
+            let mut caught = proxy.trap(&format!("ALTER TABLE `{}`.`t` ", db.name), hold);
+            let handle = theseus::engine::start(spec.clone(), manual(true));
+            let port = caught.sprung().await;
+            let scene = Scene { spec: &spec, db: &mut db, proxy: &proxy, server: &server };
+            let handle = strike(fault, handle, Some((caught, port)), scene).await.expect("an engine that goes on");
+            handle.control(manual(true));
+            assert_eq!(join(handle).await, Outcome::Succeeded, "{what}");
+            // Until the last statement on it has come to its end.
+            let _: u64 = db.value("SELECT COUNT(*) FROM t").await;
+            let indexes: u64 = db.value(&format!("SELECT COUNT(DISTINCT INDEX_NAME) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = '{}' AND TABLE_NAME = 't' AND COLUMN_NAME = 'v'", db.name)).await;
+            assert_eq!(indexes, 2, "{what}: {}", db.definition("t").await);
+            assert_eq!(db.tables().await, ["t"], "{what}");
+            println!("{what}: {:.1} s", began.elapsed().as_secs_f32());
+            db.drop().await;
+        }
+    }
+}
+
+/// A former engine's index build comes to its end while its successor's waits for the table: the indexes are there, and that is all.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_build_that_outlives_its_engine_is_no_failure() {
+    let server = PrivateServer::start(&[]).await;
+    let proxy = Proxy::start(address(&server.url).port).await;
+    let mut db = Db::on(&server.url, "build").await;
+    fill(&mut db, ROWS).await;
+    let spec = plain(db.spec("t", ALTER), &proxy);
+    let controls = Controls { defer_indexes: theseus::engine::spec::DeferIndexes::Always, ..manual(true) };
+    let words = format!("ALTER TABLE `{}`.`_t_gho` ADD KEY", db.name);
+    let mut first = proxy.trap(&words, Hold::Request);
+    let handle = theseus::engine::start(spec.clone(), controls.clone());
+    first.sprung().await;
+    drop(handle);
+    let mut second = proxy.trap(&words, Hold::Request);
+    let handle = theseus::engine::start(spec, controls);
+    second.sprung().await;
+    first.release();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !db.definition("_t_gho").await.contains("KEY `v`") {
+        assert!(Instant::now() < end, "the former engine's build is made");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    second.release();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert!(db.definition("t").await.contains("KEY `v`"));
+    assert_eq!(db.tables().await, ["t"]);
+    db.drop().await;
 }

@@ -240,3 +240,34 @@ async fn a_killed_process_is_followed_by_one_that_goes_on() {
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }
+
+/// Frozen when it is about to drop what its migration left: by the time it wakes, the same names are a later migration's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_frozen_at_its_clean_up_drops_nothing_of_a_later_migration() {
+    let mut db = Db::new("late").await;
+    fill(&mut db, ROWS).await;
+    let proxy = Proxy::start(address(&db.url).port).await;
+    let watcher = Watcher::start(&db.url, &db.name);
+    let rest = "  oldTable: {retention: 0s}\n";
+    let mut trap = proxy.trap(&format!("DROP TABLE IF EXISTS `{}`.`_t_del`", db.name), Hold::Request);
+    let first = Process::start(&db, proxy.port, rest);
+    trap.sprung().await;
+    first.signal("-STOP");
+    kill(&mut db, &proxy, Kind::Guard).await;
+    let (code, said) = Process::start(&db, proxy.port, rest).end("the second").await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(db.tables().await, ["t"]);
+    let keep = theseus::engine::spec::Controls { old_table: theseus::engine::spec::OldTable::Keep, ..support::controls() };
+    let outcome = support::migrate(db.spec("t", "ADD d INT"), keep).await;
+    assert_eq!(outcome, theseus::engine::snapshot::Outcome::Succeeded);
+    let tables = db.tables().await;
+    assert_eq!(tables, ["_t_del", "_t_ghc", "t"]);
+    first.signal("-CONT");
+    trap.release();
+    // It did swap the tables, and everything of its migration is gone, so that is no failure.
+    let (code, said) = first.end("the first").await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(db.tables().await, tables, "what is a later migration's is not dropped");
+    watcher.judge("a late clean-up").await;
+    db.drop().await;
+}

@@ -315,6 +315,16 @@ impl StateTable {
         Ok(now.is_some_and(|e| e == epoch.to_string()))
     }
 
+    /// Whether the owner's epoch is this one. The caller has locked the table, so it stays so.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn is_owner(&self, session: &mut Session, epoch: u64) -> Result<bool, MySqlError> {
+        let sql = format!("SELECT value FROM {} WHERE kind = 'owner' AND id = 0", self.qualified);
+        let now: Option<String> = session.first("check the fence", SHORT, &sql).await?;
+        Ok(now.is_some_and(|e| e == epoch.to_string()))
+    }
+
     /// The statement that records a chunk, to run inside its transaction.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ use crate::mysql::error::{DUPLICATE_ENTRY, DUPLICATE_ENTRY_WITH_KEY_NAME};
 use crate::mysql::session::LONG;
 use tokio_util::sync::CancellationToken;
 
+/// ER_DUP_KEYNAME
+const DUPLICATE_KEY_NAME: u16 = 1061;
 /// ER_INNODB_ONLINE_LOG_TOO_BIG
 const ONLINE_LOG_TOO_BIG: u16 = 1799;
 /// ER_DUP_UNKNOWN_IN_INDEX: a duplicate in the replayed log.
@@ -51,8 +53,7 @@ pub async fn build(m: &Migration, definitions: &[String], changes: Changes, canc
     }
     let work = async {
         // A former engine may have built them just before it died.
-        let ghost = inspector::table(&mut session, &m.spec.database, &m.names.ghost).await?;
-        if ghost.is_some_and(|g| definitions.iter().all(|d| g.show_create.contains(d.as_str()))) {
+        if built(m, definitions, &mut session).await? {
             return Ok(Built::Done);
         }
         let sql = format!("ALTER TABLE {} {}", m.ghost_name(), clauses.join(", "));
@@ -62,6 +63,8 @@ pub async fn build(m: &Migration, definitions: &[String], changes: Changes, canc
                 tracing::warn!(table = m.spec.table, "{error}: changes came between; the indexes are built again while changes wait");
                 Ok(Built::Disturbed)
             }
+            // Or after: the server does not notice that it is gone while the statement works, and ours waited for that.
+            Err(error) if error.code == DUPLICATE_KEY_NAME && built(m, definitions, &mut session).await? => Ok(Built::Done),
             Err(error) => Err(error.into()),
         }
     };
@@ -69,4 +72,10 @@ pub async fn build(m: &Migration, definitions: &[String], changes: Changes, canc
         () = cancel.cancelled() => Ok(Built::Done),
         done = work => done,
     }
+}
+
+/// Whether all of them are there: one statement makes all or none.
+async fn built(m: &Migration, definitions: &[String], session: &mut Session) -> Result<bool, EngineError> {
+    let ghost = inspector::table(session, &m.spec.database, &m.names.ghost).await?;
+    Ok(ghost.is_some_and(|g| definitions.iter().all(|d| g.show_create.contains(d.as_str()))))
 }

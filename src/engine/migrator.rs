@@ -227,7 +227,8 @@ impl Migrator {
         // From here on this attempt may drop or remake what the last one had.
         self.owned = None;
         let defer = self.controls.borrow().defer_indexes;
-        match prepare::prepare(&self.spec, defer, &mut control, &self.publisher, touched).await? {
+        // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
+        match prepare::prepare(&self.spec, defer, &mut guard, &self.publisher, touched).await? {
             Prepared::Proven => {
                 self.publisher.update(|s| s.tables = Tables::default());
                 Ok(End::Over(Outcome::Proven))
@@ -257,7 +258,7 @@ impl Migrator {
                             format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
                         );
                         self.owned = None;
-                        prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        prepare::drop_ours(&mut guard, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         self.spec.algorithm = Algorithm::Copy;
                         Ok(End::Interrupted)
                     }
@@ -265,7 +266,7 @@ impl Migrator {
                     Err(error) => {
                         // There is no work to keep.
                         self.owned = None;
-                        prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        prepare::drop_ours(&mut guard, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         Err(error)
                     }
                 }

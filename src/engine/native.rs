@@ -118,8 +118,7 @@ pub async fn run(
                     }
                 });
                 let began = Instant::now();
-                let uuid = ready.leftovers.record.server_uuid.as_str();
-                let change = Change { spec, uuid, native: &ready.native, clauses: &ready.clauses, budget: levels.lock_timeout };
+                let change = Change { spec, native: &ready.native, clauses: &ready.clauses, budget: levels.lock_timeout };
                 let force = force.then_some((place, &mut blockers, publisher));
                 match attempt(change, guard, control, force).await {
                     Ok(()) => {
@@ -192,27 +191,26 @@ async fn consent(
 /// What is to be done.
 struct Change<'a> {
     spec: &'a MigrationSpec,
-    /// The server's `server_uuid`.
-    uuid: &'a str,
     native: &'a Native,
     clauses: &'a str,
     budget: Duration,
 }
 
+/// Makes the change on the session that holds the migration's named lock: as long as the statement may be at work, or on its way, no other
+/// engine can have the lock, look at a definition that is about to change, and make the change a second time.
 async fn attempt(
     change: Change<'_>,
     guard: &mut Session,
     control: &mut Session,
     force: Option<(Place<'_>, &mut Blockers, &Publisher)>,
 ) -> Result<(), MySqlError> {
-    let Change { spec, uuid, native, clauses, budget } = change;
-    let mut session = Session::open_on(&spec.server, uuid).await?;
-    let id = session.id();
+    let Change { spec, native, clauses, budget } = change;
+    let id = guard.id();
     // The server bounds each wait for the metadata lock: at the start, and at the end of work in place.
-    session.run("prepare the change", SHORT, &format!("SET SESSION lock_wait_timeout={}", budget.as_secs().max(1))).await?;
+    guard.run("prepare the change", SHORT, &format!("SET SESSION lock_wait_timeout={}", budget.as_secs().max(1))).await?;
     let statement = format!("ALTER TABLE {} {clauses}, {}", quote::qualified(&spec.database, &spec.table), native.suffix);
     let began = Instant::now();
-    let change = session.run("change the table", LONG, &statement);
+    let change = guard.run("change the table", LONG, &statement);
     tokio::pin!(change);
     // Who holds the table after half of the budget has held it since before the request: later ones queue behind it.
     if let Some((place, blockers, publisher)) = force {
@@ -232,13 +230,8 @@ async fn attempt(
         }
     }
     if native.works {
-        // Its duration is the work's, and clients do not wait for it; the lock that keeps a second engine out must outlive it.
-        loop {
-            tokio::select! {
-                done = &mut change => return done,
-                () = tokio::time::sleep(Duration::from_secs(2)) => guard.run("keep the migration's lock", SHORT, "DO 1").await?,
-            }
-        }
+        // Its duration is the work's, and clients do not wait for it.
+        return change.await;
     }
     tokio::select! {
         done = &mut change => done,

@@ -1,7 +1,7 @@
 //! What comes after the swap, and the clean-up of what a migration leaves.
 
 use super::End;
-use crate::engine::checkpoint::{Stage, StateTable};
+use crate::engine::checkpoint::{Stage, StateTable, fenced};
 use crate::engine::cutover::{self, Swap};
 use crate::engine::error::EngineError;
 use crate::engine::inspector;
@@ -14,7 +14,7 @@ use crate::engine::spec::{Controls, MigrationSpec, OldTable};
 use crate::engine::takeover::{self, Owned};
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
-use crate::mysql::session::LONG;
+use crate::mysql::session::{LONG, SHORT};
 use crate::sql::names::TableNames;
 use crate::sql::quote;
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ pub(super) async fn finish(
         publisher.update(|s| s.tables.old.clear());
     }
     if drop_now {
-        drop_old(control, spec, &names, &state, record.native).await?;
+        drop_old(control, spec, &names, &state, record.native, Some(epoch)).await?;
     }
     publisher.update(|s| {
         s.progress.copy_complete = true;
@@ -51,19 +51,33 @@ pub(super) async fn finish(
     Ok(End::Over(Outcome::Succeeded))
 }
 
+/// Drops the old table, unless `state_only`, and the state table. With an epoch behind the fence: both are locked meanwhile, so a successor
+/// comes before (and this fails) or after. An engine that wakes late would else drop a later migration's tables, which have these names.
 async fn drop_old(
     control: &mut Session,
     spec: &MigrationSpec,
     names: &TableNames,
     state: &StateTable,
     state_only: bool,
+    epoch: Option<u64>,
 ) -> Result<(), EngineError> {
-    if state_only {
-        return Ok(control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?);
+    let with_old = !state_only && inspector::exists(control, &spec.database, &names.old).await?;
+    if let Some(epoch) = epoch {
+        let more = if with_old { format!(", {} WRITE", quote::qualified(&spec.database, &names.old)) } else { String::new() };
+        control.run("lock what is left", SHORT, &format!("LOCK TABLES {} WRITE{more}", state.qualified())).await?;
+        if !state.is_owner(control, epoch).await? {
+            control.run("unlock what is left", SHORT, "UNLOCK TABLES").await?;
+            return Err(fenced());
+        }
     }
-    let version = control.version();
-    old_table::drop_in_steps(control, version, &spec.database, &names.old).await?;
+    if with_old {
+        let version = control.version();
+        old_table::drop_in_steps(control, version, &spec.database, &names.old).await?;
+    }
     control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
+    if epoch.is_some() {
+        control.run("unlock what was left", SHORT, "UNLOCK TABLES").await?;
+    }
     Ok(())
 }
 
@@ -78,7 +92,7 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
     let mut control = Session::open(&spec.server).await?;
-    drop_old(&mut control, spec, &names, &state, native || !old_too).await?;
+    drop_old(&mut control, spec, &names, &state, native || !old_too, None).await?;
     control.close().await;
     Ok(())
 }
@@ -133,9 +147,9 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
     if !swapped {
         if stored.epoch > 0 {
             // A frozen engine must not write to a table that is about to go.
-            state.take_over(&mut control).await?;
+            state.take_over(&mut guard).await?;
         }
-        prepare::drop_ours(&mut control, spec, &names).await?;
+        prepare::drop_ours(&mut guard, spec, &names).await?;
     }
     guard.close().await;
     control.close().await;
