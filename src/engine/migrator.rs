@@ -621,6 +621,9 @@ impl Run {
             let gathered = self.statistics(tasks);
             let gate = gate(&self.controls.borrow(), (self.clock)());
             self.publisher.waits(gate.waits());
+            if gate != Gate::Open {
+                self.blockers.forget();
+            }
             match gate {
                 _ if !caught_up || !gathered => {
                     self.publisher.throttle(None);
