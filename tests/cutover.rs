@@ -148,6 +148,7 @@ async fn who_blocks_for_too_long_is_killed_and_nobody_else() {
         ("an idle transaction", "BEGIN; SELECT * FROM t WHERE id = 1", "a transaction open for"),
         ("uncommitted changes", "BEGIN; UPDATE t SET a = 9 WHERE id = 1", "a transaction open for"),
         ("a read lock", "LOCK TABLES t READ", "a lock on the table, idle for"),
+        ("a definition kept", "BEGIN; DESCRIBE t", "a transaction open for"),
         ("an open handler", "HANDLER t OPEN", "a lock on the table, idle for"),
     ];
     for (what, statements, words) in cases {
@@ -220,18 +221,43 @@ async fn the_force_token_acts_once() {
         assert!(blocking.query_drop("SELECT 1").await.is_err());
         db.drop().await;
     }
-    // A blocker that begins only when the attempt does is found by the attempt itself; the next one is safe from a used token.
-    let db = table("forceonce").await;
-    let gated =
-        Controls { cut_over_policy: CutOverPolicy::Manual, lock_timeout: 4 * SECOND, force_cut_over: Some("1".into()), ..controls() };
-    let handle = theseus::engine::start(db.spec("t", WIDEN), gated.clone());
-    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
-    let mut young = blocker(&db, "BEGIN; SELECT * FROM t WHERE id = 1").await;
-    handle.control(Controls { approved: true, ..gated.clone() });
+    // A blocker that begins only when the attempt does is found by the attempt itself.
+    for (algorithm, alter) in [(Algorithm::Copy, WIDEN), (Algorithm::Instant, "ADD COLUMN b INT")] {
+        let db = table("forceyoung").await;
+        let gated =
+            Controls { cut_over_policy: CutOverPolicy::Manual, lock_timeout: 4 * SECOND, force_cut_over: Some("1".into()), ..controls() };
+        let handle = theseus::engine::start(MigrationSpec { algorithm, ..db.spec("t", alter) }, gated.clone());
+        until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+        let mut young = blocker(&db, "BEGIN; SELECT * FROM t WHERE id = 1").await;
+        handle.control(Controls { approved: true, ..gated });
+        let (outcome, last) = ends(handle).await;
+        assert_eq!(outcome, Outcome::Succeeded, "{algorithm:?}");
+        assert_eq!((last.cut_over.attempts, notices(&last, notice::BLOCKER_KILLED).len()), (1, 1), "{algorithm:?}: {last:#?}");
+        assert!(young.query_drop("SELECT 1").await.is_err());
+        db.drop().await;
+    }
+}
+
+/// A long transaction that only looks at the table's definition now and then is in nobody's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_at_the_definition_is_left_alone() {
+    let mut db = table("looks").await;
+    db.run("CREATE TABLE other (id INT PRIMARY KEY)").await;
+    let mut looking = blocker(&db, "BEGIN; INSERT INTO other VALUES (1); SELECT SLEEP(1.5); SHOW CREATE TABLE t").await;
+    let handle = theseus::engine::start(db.spec("t", WIDEN), Controls { kill_blockers_after: Some(SECOND), ..quick() });
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let looks = tokio::spawn(async move {
+        while !stopped.load(Ordering::Relaxed) {
+            looking.query_drop("SHOW CREATE TABLE t").await.expect("a look");
+        }
+        looking.query_drop("COMMIT").await.expect("it lives");
+    });
     let (outcome, last) = ends(handle).await;
+    stop.store(true, Ordering::Relaxed);
+    looks.await.expect("it lives");
     assert_eq!(outcome, Outcome::Succeeded);
-    assert_eq!((last.cut_over.attempts, notices(&last, notice::BLOCKER_KILLED).len()), (1, 1), "{last:#?}");
-    assert!(young.query_drop("SELECT 1").await.is_err());
+    assert_eq!(notices(&last, notice::BLOCKER_KILLED), [""; 0]);
     db.drop().await;
 }
 
@@ -458,7 +484,6 @@ async fn the_new_table_has_statistics_from_the_start() {
         "INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, i % 10 FROM n"
     ))
     .await;
-    let began: String = db.value("SELECT CAST(NOW(6) AS CHAR)").await;
     assert_eq!(support::migrate(db.spec("t", WIDEN), controls()).await, Outcome::Succeeded);
     let rows = format!("SELECT n_rows FROM mysql.innodb_table_stats WHERE database_name = '{}' AND table_name = 't'", db.name);
     assert_eq!(db.value::<u64>(&rows).await, ROWS);
@@ -466,7 +491,18 @@ async fn the_new_table_has_statistics_from_the_start() {
         "SELECT stat_value FROM mysql.innodb_index_stats WHERE database_name = '{}' AND table_name = 't' AND index_name = 'k' AND stat_name = 'n_diff_pfx01'",
         db.name
     );
-    assert_eq!(db.value::<u64>(&distinct).await, 10, "since {began}");
+    assert_eq!(db.value::<u64>(&distinct).await, 10);
+    // Nor would a replica.
+    let mut replica = support::connect(&support::replica_url()).await;
+    let end = Instant::now() + 30 * SECOND;
+    let on_replica = loop {
+        let found: Option<u64> = replica.query_first(&rows).await.expect("ask the replica");
+        if found.is_some_and(|rows| rows > 0) || Instant::now() > end {
+            break found;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(on_replica, Some(ROWS));
     db.drop().await;
 }
 

@@ -681,6 +681,9 @@ impl Run {
             if !vetoed {
                 self.publisher.waits(gate.waits());
             }
+            if gate != Gate::Open {
+                self.blockers.forget();
+            }
             match gate {
                 _ if !caught_up || !gathered => {
                     self.publisher.throttle(None);

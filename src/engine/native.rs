@@ -156,6 +156,7 @@ pub async fn run(
                 }
             }
         } else {
+            blockers.forget();
             publisher.phase(Phase::AwaitingCutOver);
         }
         // The lock that keeps a second engine out lives on this connection.

@@ -45,6 +45,8 @@ pub struct Holder {
     pub command: String,
     /// Whether the lock is on a table (and not on the whole server).
     pub on_table: bool,
+    /// Whether it is sure to keep it beyond this moment: it does more than look at a definition, or is idle.
+    pub firm: bool,
     /// When its transaction began, in the server's words; `None` if it has none.
     pub transaction: Option<String>,
     /// For how long it holds the lock at least: the age of its transaction, or of its present state.
@@ -94,12 +96,15 @@ impl Holder {
 pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> Result<Vec<Holder>, EngineError> {
     let tables: Vec<String> = place.tables.iter().map(|table| quote::string(table)).collect();
     let ours: Vec<String> = own_connections(place.server).iter().map(u32::to_string).collect();
+    // Looking at a definition takes a lock (SHARED_HIGH_PRIO, SHARED) that a table lock does not mind, and the rename does: mostly for a moment,
+    // but an idle session that has one (by HANDLER, or DESCRIBE in a transaction) keeps it.
     // INNODB_TRX tells local time (of the server's own zone, whatever the session's). A state's time is how long it lasts: a lock that a
     // session has without a transaction (LOCK TABLES, HANDLER) is at least as old, since it takes a statement to get one.
     let sql = format!(
-        "SELECT id, MAX(user), MAX(name), MAX(command), MAX(on_table), MAX(started), CAST(MAX(held) AS SIGNED) AS age FROM ( \
+        "SELECT id, MAX(user), MAX(name), MAX(command), MAX(on_table), MAX(firm), MAX(started), CAST(MAX(held) AS SIGNED) AS age FROM ( \
            SELECT t.PROCESSLIST_ID AS id, IFNULL(t.PROCESSLIST_USER, '') AS user, t.NAME AS name, IFNULL(t.PROCESSLIST_COMMAND, '') AS command, \
-             l.OBJECT_TYPE = 'TABLE' AS on_table, DATE_FORMAT(x.trx_started, '%Y-%m-%d %H:%i:%s') AS started, \
+             l.OBJECT_TYPE = 'TABLE' AS on_table, \
+             l.LOCK_TYPE NOT IN ('SHARED', 'SHARED_HIGH_PRIO') OR t.PROCESSLIST_COMMAND = 'Sleep' OR l.OBJECT_TYPE <> 'TABLE' AS firm, DATE_FORMAT(x.trx_started, '%Y-%m-%d %H:%i:%s') AS started, \
              IFNULL(TIMESTAMPDIFF(SECOND, x.trx_started, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM')), IFNULL(t.PROCESSLIST_TIME, 0)) AS held \
            FROM performance_schema.metadata_locks l JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
            LEFT JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID \
@@ -113,16 +118,17 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
         tables.join(", "),
         least.as_secs()
     );
-    type Line = (u64, String, String, String, u8, Option<String>, i64);
+    type Line = (u64, String, String, String, u8, u8, Option<String>, i64);
     match session.rows::<Line>("look for sessions that hold the table", SHORT, &sql).await {
         Ok(rows) => Ok(rows
             .into_iter()
-            .map(|(id, user, thread, command, on_table, transaction, held)| Holder {
+            .map(|(id, user, thread, command, on_table, firm, transaction, held)| Holder {
                 id,
                 user,
                 thread,
                 command,
                 on_table: on_table != 0,
+                firm: firm != 0,
                 transaction,
                 held: Duration::from_secs(u64::try_from(held).unwrap_or(0)),
             })
@@ -169,6 +175,11 @@ impl Blockers {
         }
         self.killed.retain(|id| holders.iter().any(|holder| holder.id == *id));
         self.said.retain(|id| holders.iter().any(|holder| holder.id == *id));
+    }
+
+    /// The gate is closed: nobody is in anybody's way, and time does not count.
+    pub fn forget(&mut self) {
+        self.since.clear();
     }
 
     /// Whether one has been in the way for so long. Pure.
@@ -221,7 +232,7 @@ impl Blockers {
     pub async fn kill(&mut self, session: &mut Session, holders: &[Holder], publisher: &Publisher) -> Result<bool, EngineError> {
         let mut any = false;
         for holder in holders {
-            if self.killed.contains(&holder.id) {
+            if self.killed.contains(&holder.id) || !holder.firm {
                 continue;
             }
             if let Some(why) = holder.protected() {
@@ -275,6 +286,7 @@ mod tests {
             thread: "thread/sql/one_connection".into(),
             command: "Sleep".into(),
             on_table: true,
+            firm: true,
             transaction: transaction.map(str::to_owned),
             held: Duration::from_secs(12),
         }
@@ -321,6 +333,9 @@ mod tests {
         let next = holder(1, Some("b"));
         blockers.note(std::slice::from_ref(&next), at(10));
         assert!(!blockers.due(&next, at(12), after(10)) && !blockers.due(&old, at(12), after(10)));
+        // While the gate is closed no time passes.
+        blockers.forget();
+        assert!(!blockers.due(&next, at(1000), after(10)));
         // Who was away begins anew.
         blockers.note(&[], at(13));
         blockers.note(std::slice::from_ref(&next), at(14));
