@@ -123,7 +123,7 @@ async fn defaults_are_filled_in_and_are_those_of_the_types() {
         "target": {"serverRef": {"name": "srv"}}, "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
         "mode": "Execute", "algorithm": "Auto", "suspend": false,
         "copy": {"workers": 0, "targetChunkTime": "500ms", "deferIndexes": "Auto"},
-        "cutOver": {"policy": "Automatic", "lockTimeout": "3s"},
+        "cutOver": {"policy": "Automatic", "lockTimeout": "3s", "windows": [], "killBlockersAfter": "0s"},
         "oldTable": {"retention": "24h"}, "deletionPolicy": "Cleanup", "ttlAfterFinished": "",
     });
     for (field, value) in expected.as_object().unwrap() {
@@ -161,9 +161,8 @@ async fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
         ("64 characters", with(json!({"table": "ü".repeat(64)}))),
         (
             "bounds",
-            with(
-                json!({"copy": {"targetChunkTime": "10s", "workers": 64}, "cutOver": {"lockTimeout": "1m"}, "throttle": {"niceRatioPercent": 1000}}),
-            ),
+            with(json!({"copy": {"targetChunkTime": "10s", "workers": 64}, "cutOver": {"lockTimeout": "1m", "killBlockersAfter": "24h",
+                    "windows": [{"schedule": "*/15 0-6 1,15 JAN-DEC MON#2", "duration": "168h", "timeZone": "Europe/Berlin"}]}, "throttle": {"niceRatioPercent": 1000}})),
         ),
         ("an old table for ever", with(json!({"oldTable": {"retention": "Keep"}, "ttlAfterFinished": "1h30m"}))),
     ];
@@ -201,6 +200,13 @@ async fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
         ("spec.copy.targetChunkTime", "between 10ms and 10s", with(json!({"copy": {"targetChunkTime": "11s"}}))),
         ("spec.copy.targetChunkTime", "should match", with(json!({"copy": {"targetChunkTime": "fast"}}))),
         ("spec.cutOver.lockTimeout", "between 1s and 60s", with(json!({"cutOver": {"lockTimeout": "2m"}}))),
+        ("spec.cutOver.killBlockersAfter", "0s, or between 1s and 24h", with(json!({"cutOver": {"killBlockersAfter": "10ms"}}))),
+        (
+            "spec.cutOver.windows[0].duration",
+            "between 1m and 168h",
+            with(json!({"cutOver": {"windows": [{"schedule": "0 2 * * *", "duration": "30s"}]}})),
+        ),
+        ("spec.cutOver.windows", "16", with(json!({"cutOver": {"windows": vec![json!({"schedule": "0 2 * * *", "duration": "1h"}); 17]}}))),
         ("spec.cutOver.policy", "Unsupported value", with(json!({"cutOver": {"policy": "Sometimes"}}))),
         ("spec.throttle.niceRatioPercent", "1000", with(json!({"throttle": {"niceRatioPercent": 1001}}))),
         ("spec.throttle.maxReplicaLag", "between 1s and 24h", with(json!({"throttle": {"maxReplicaLag": "500ms"}}))),
@@ -246,7 +252,7 @@ async fn the_what_is_immutable_and_the_refusal_says_what_to_do() {
     }
     let how = json!({
         "suspend": true, "copy": {"workers": 4, "targetChunkTime": "1s", "deferIndexes": "Never"}, "throttle": {"niceRatioPercent": 50},
-        "cutOver": {"policy": "Manual", "lockTimeout": "10s"}, "oldTable": {"retention": "0s"}, "deletionPolicy": "Orphan", "ttlAfterFinished": "1h",
+        "cutOver": {"policy": "Manual", "lockTimeout": "10s", "windows": [{"schedule": "0 2 * * *", "duration": "2h", "timeZone": "UTC"}], "killBlockersAfter": "1m"}, "oldTable": {"retention": "0s"}, "deletionPolicy": "Orphan", "ttlAfterFinished": "1h",
     });
     let changed = cluster.change("m", &how).await.unwrap();
     for (field, value) in how.as_object().unwrap() {

@@ -317,6 +317,12 @@ async fn bad_files_are_refused_by_the_path_of_the_field() {
         (good().with("  copy: {workers: many}\n"), "spec.copy.workers must be an integer"),
         (good().with("  mode: Try\n"), "spec.mode"),
         (good().with("  cutOver: {lockTimeout: 100ms}\n"), "spec.cutOver.lockTimeout must be between 1s and 1m"),
+        (good().with("  cutOver: {killBlockersAfter: 10ms}\n"), "spec.cutOver.killBlockersAfter must be between 1s and 24h"),
+        (good().with("  cutOver: {windows: [{schedule: 0 2 * * *}]}\n"), "spec.cutOver.windows[0].duration is missing"),
+        (
+            good().with("  cutOver: {windows: [{schedule: 0 2 30 2 *, duration: 1h}]}\n"),
+            "spec.cutOver.windows[0]: schedule \"0 2 30 2 *\" names no time that ever comes",
+        ),
         (good().replace("  table: t\n", ""), "spec.table is missing"),
         (good().replace("kind: SchemaMigration", "kind: SchemaMigrations"), "SchemaMigrations"),
         (good().replace("{name: server}}\n", "{name: other}}\n"), "ServerNotFound"),
@@ -440,6 +446,33 @@ async fn a_run_is_steered_through_its_socket() {
     assert_eq!(code_of_run, 0, "{out}\n{err}");
     assert!(!socket.exists(), "the file is removed");
     assert_eq!(code(&ctl(&path, &["status"]).await), 1, "nobody answers any more");
+    assert_eq!(db.tables().await, ["t"]);
+    db.drop().await;
+}
+
+/// A run outside of its windows says when the next one opens, can be told not to wait for it, and to clear the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_for_its_window_and_can_be_forced() {
+    use mysql_async::prelude::Queryable;
+    let mut db = table("run_window").await;
+    let opens = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC) + jiff::Span::new().days(3);
+    let window = format!("{{schedule: 0 {} {} {} *, duration: 1h}}", opens.hour(), opens.day(), opens.month());
+    let file = File::new(&db, "t", "ADD c INT").with(&format!("  cutOver: {{lockTimeout: 1s, windows: [{window}]}}\n"));
+    let mut blocker = db.connect().await;
+    blocker.query_drop("START TRANSACTION; SELECT * FROM t LIMIT 1").await.expect("block");
+    let mut run = file.start(&[]);
+    let line = run.until("Listening: theseus ctl --socket ").await;
+    let path = line.split_whitespace().nth(4).expect("a path").to_owned();
+    run.until(&format!("the next window opens at {}T{:02}:00:00Z", opens.date(), opens.hour())).await;
+    run.until("To swap the tables").await;
+    assert!(text(&ctl(&path, &["approve"]).await.stdout).contains("whatever the windows"));
+    run.until(&format!("blocked by connection {}", blocker.id())).await;
+    assert!(text(&ctl(&path, &["kill-blockers-after=24h"]).await.stdout).contains("kill-blockers-after=24h"));
+    blocker.query_drop("SELECT 1").await.expect("it lives");
+    assert_eq!(code(&ctl(&path, &["force-cut-over"]).await), 0);
+    let (code_of_run, out, err) = run.end().await;
+    assert_eq!(code_of_run, 0, "{out}\n{err}");
+    assert!(blocker.query_drop("SELECT 1").await.is_err(), "it lives");
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }

@@ -333,7 +333,8 @@ async fn a_replica_that_lags_or_is_gone_holds() {
         until(&handle, "the replica is up to date", |s| s.throttle.is_none()).await;
         control.query_drop("STOP REPLICA SQL_THREAD").await.expect("stop it");
         let asked = Instant::now();
-        held(&handle, "ReplicaLag", &format!(" s on {place}, above 1 s")).await;
+        let s = held(&handle, "ReplicaLag", &format!(" s on {place}, above 1 s")).await;
+        assert!(s.progress.replica_lag > Some(Duration::from_millis(900)), "the metric: {:?}", s.progress.replica_lag);
         // The limit itself has to pass first.
         assert!(asked.elapsed() < Duration::from_secs(1) + SOON, "{:?}", asked.elapsed());
         only_changes_flow(&mut db, &handle).await;

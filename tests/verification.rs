@@ -57,7 +57,8 @@ async fn silent_damage_is_found_and_repaired_before_the_swap() {
         db.run("SET SESSION sql_log_bin = 1").await;
         let s = until(&handle, "all of it is found", |s| s.verification.as_ref().is_some_and(|v| v.rows_repaired >= DAMAGES.len() as u64))
             .await;
-        assert_eq!(s.verification.map(|v| v.rows_repaired), Some(DAMAGES.len() as u64), "and nothing else");
+        let found = s.verification.map(|v| (v.rows_repaired, v.rows_different));
+        assert_eq!(found, Some((DAMAGES.len() as u64, DAMAGES.len() as u64)), "and nothing else");
         assert_eq!(s.phase, Phase::AwaitingCutOver);
         let expected = db.rows("SELECT id, CAST(a AS CHAR), CONVERT(b USING utf8mb4), d, f, j, CAST(e AS CHAR) FROM t ORDER BY id").await;
         handle.control(Controls { approved: true, ..manual() });
@@ -141,5 +142,26 @@ async fn a_busy_table_is_never_blamed() {
     for writer in writers {
         writer.await.expect("no statement of a writer failed");
     }
+    db.drop().await;
+}
+
+/// While the gate is closed comparing goes on at leisure; what holds the copy holds it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn comparing_goes_on_at_the_gate_and_rests_while_a_person_throttles() {
+    let db = table("rests").await;
+    let handle = theseus::engine::start(db.spec("t", ALTERS[0]), manual());
+    let checked = |s: &theseus::engine::snapshot::Snapshot| s.verification.as_ref().map_or(0, |v| v.chunks_checked);
+    let first = checked(&until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await);
+    until(&handle, "passes go on", |s| checked(s) >= first + 2).await;
+    handle.control(Controls { throttled_by_user: true, ..manual() });
+    // The range under way may end; a pass begins every two seconds otherwise.
+    let held = checked(&handle.watch().borrow().clone());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = checked(&handle.watch().borrow().clone());
+    assert!(after <= held + 1, "{held} ranges when it was held, {after} five seconds later");
+    handle.control(manual());
+    until(&handle, "it goes on", |s| checked(s) >= after + 2).await;
+    handle.control(controls());
+    assert_eq!(join(handle).await, Outcome::Succeeded);
     db.drop().await;
 }

@@ -4,10 +4,13 @@ use serde::{Deserialize, Serialize};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Algorithm, Controls, MigrationSpec, OldTable};
+use theseus::engine::spec::{Algorithm, Controls, MigrationSpec, OldTable, VerifyPolicy};
 
 /// Makes this program an engine.
 pub const FLAG: &str = "--engine";
+
+/// Leaves the comparison out when it is 1, to tell what it costs.
+const UNVERIFIED: &str = "BENCH_UNVERIFIED";
 
 /// One migration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +76,9 @@ pub async fn main(arguments: &[String]) {
     };
     let mut controls = Controls { old_table: OldTable::DropNow, ..Controls::default() };
     controls.workers = crate::setting("WORKERS", controls.workers);
+    if crate::setting(UNVERIFIED, 0) == 1 {
+        controls.verify = VerifyPolicy::Never;
+    }
     let chunk: u64 = crate::setting("CHUNK_MS", 0);
     if chunk > 0 {
         controls.target_chunk_time = Duration::from_millis(chunk);
@@ -156,13 +162,24 @@ pub async fn run(db: &Db, table: &str, alter: &str) -> Run {
     run_for(db, table, alter, Duration::from_secs(900)).await.unwrap_or_else(|| panic!("{alter} on {table} was not done after 15 minutes"))
 }
 
+/// A migration without the comparison.
+pub async fn run_unverified(db: &Db, table: &str, alter: &str) -> Run {
+    let limit = Duration::from_secs(900);
+    start(db, table, alter, limit, &[(UNVERIFIED, "1")]).await.unwrap_or_else(|| panic!("{alter} on {table} was not done after 15 minutes"))
+}
+
 /// A migration, killed after `limit` (its tables are removed then).
 pub async fn run_for(db: &Db, table: &str, alter: &str, limit: Duration) -> Option<Run> {
+    start(db, table, alter, limit, &[]).await
+}
+
+async fn start(db: &Db, table: &str, alter: &str, limit: Duration, settings: &[(&str, &str)]) -> Option<Run> {
     let server = server_process(db).await;
     let cpu_before = cpu(&server);
     let began = Instant::now();
     let child = tokio::process::Command::new(std::env::current_exe().expect("our own path"))
         .args([FLAG, &db.url, &db.name, table, alter])
+        .envs(settings.iter().copied())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

@@ -16,6 +16,7 @@ use mysql_async::prelude::Queryable;
 use report::{Report, median, worst};
 use std::time::{Duration, Instant};
 use support::Db;
+use theseus::engine::spec::{Controls, Limits};
 
 /// A setting from the environment.
 fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
@@ -67,7 +68,7 @@ async fn bench() -> usize {
     let mut db = Db::new("bench").await;
     report.server(&mut db, rows).await;
 
-    if wanted("idle") || wanted("load") {
+    if wanted("idle") || wanted("load") || wanted("verify") {
         progress(&format!("loading {rows} rows"));
         load(&mut db, "sbtest1", rows).await;
         let mut flip = Flip(false);
@@ -79,6 +80,9 @@ async fn bench() -> usize {
     }
     if wanted("cutover") {
         cut_overs(&mut db, setting("CUTOVERS", 20), &mut report).await;
+    }
+    if wanted("throttle") {
+        throttling(&mut db, setting("HOLDS", 20), &mut report).await;
     }
     if wanted("small") {
         small(&mut db, &mut report).await;
@@ -119,7 +123,7 @@ async fn load(db: &mut Db, table: &str, rows: u64) {
 
 /// Native and engine in turn, nobody else at work. Returns the engine's median.
 async fn idle(db: &mut Db, flip: &mut Flip, rounds: usize, report: &mut Report) -> Duration {
-    let (mut native, mut engine) = (Vec::new(), Vec::new());
+    let (mut native, mut engine, mut unverified, mut copied) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut memory, mut native_cpu) = (0, Duration::ZERO);
     let mut others: Vec<(others::Tool, Vec<Duration>)> = others::given().into_iter().map(|tool| (tool, Vec::new())).collect();
     for round in 1..=rounds {
@@ -146,9 +150,20 @@ async fn idle(db: &mut Db, flip: &mut Flip, rounds: usize, report: &mut Report) 
         ));
         memory = memory.max(run.peak_kib);
         engine.push(run.took);
+        copied.push(run.copied);
+        if wanted("verify") {
+            let run = child::run_unverified(db, "sbtest1", flip.next()).await;
+            progress(&format!("idle {round}/{rounds}: unverified, engine {}", run.told()));
+            unverified.push(run.took);
+        }
     }
     report.list("idle.engine_seconds", &engine);
     report.memory(memory);
+    if wanted("verify") {
+        report.list("idle.unverified_seconds", &unverified);
+        let cost = median(&engine).as_secs_f64() - median(&unverified).as_secs_f64();
+        report.at_most("verification's share of the copy's time, idle", 100.0 * cost / median(&copied).as_secs_f64(), 35.0, "%");
+    }
     if wanted("idle") {
         report.list("idle.native_seconds", &native);
         report.at_most("idle copy ÷ native ALGORITHM=COPY", median(&engine).as_secs_f64() / median(&native).as_secs_f64(), 1.3, "×");
@@ -231,6 +246,37 @@ async fn cut_overs(db: &mut Db, count: usize, report: &mut Report) {
     report.note("longest wait of the application per migration, worst", worst(&waits).as_secs_f64() * 1e3, "ms");
     report.application(app.stop().await);
     db.run("DROP TABLE sbtest2").await;
+}
+
+/// How soon a signal of the throttle holds the copy: a query's value is changed, and the status is watched.
+async fn throttling(db: &mut Db, count: usize, report: &mut Report) {
+    load(db, "sbtest4", 200_000).await;
+    db.run("CREATE TABLE brake (v INT) SELECT 0 AS v").await;
+    let controls = Controls {
+        limits: Limits { throttle_query: Some(format!("SELECT v FROM `{}`.brake", db.name)), ..Limits::default() },
+        nice_ratio_percent: 1000,
+        workers: 1,
+        target_chunk_time: Duration::from_millis(10),
+        ..Controls::default()
+    };
+    let handle = theseus::engine::start(db.spec("sbtest4", "MODIFY k BIGINT NOT NULL"), controls);
+    let mut held = Vec::new();
+    support::until(&handle, "rows are copied", |s| s.progress.rows_copied > 0).await;
+    for _ in 0..count {
+        let began = Instant::now();
+        db.run("UPDATE brake SET v = 1").await;
+        support::until(&handle, "it is held", |s| s.throttle.is_some()).await;
+        held.push(began.elapsed());
+        db.run("UPDATE brake SET v = 0").await;
+        support::until(&handle, "it is let go", |s| s.throttle.is_none()).await;
+    }
+    assert!(!handle.watch().borrow().progress.copy_complete, "the copy was over before the last hold");
+    handle.control(Controls { cancel: true, ..Controls::default() });
+    support::join(handle).await;
+    report.list("throttle.held_seconds", &held);
+    report.at_most(&format!("{count} holds by a query: held, median"), median(&held).as_secs_f64() * 1e3, 250.0, "ms");
+    report.note("holds by a query: held, worst", worst(&held).as_secs_f64() * 1e3, "ms");
+    db.run("DROP TABLE sbtest4, brake").await;
 }
 
 /// A table on which everything but the rows counts: from the start of the process to its end.

@@ -1,7 +1,7 @@
 //! What people and pipelines say while a migration runs: annotations with the prefix `theseus.dev/`.
 //!
 //! Annotations, not spec fields, because a GitOps tool does not revert what is not in Git. Most are levels: the effect lasts while the
-//! annotation is there. `retry` is a token: a new value acts once, and the value acted upon is kept in `status.handledTokens`.
+//! annotation is there. `retry` and `force-cut-over` are tokens: a new value acts once, and the value acted upon is kept in `status.handledTokens`.
 use std::collections::BTreeMap;
 
 /// Level: copying stops while it is `true`; changes are still applied.
@@ -14,6 +14,9 @@ pub const CUT_OVER: &str = "theseus.dev/cut-over";
 pub const CANCEL: &str = "theseus.dev/cancel";
 /// Token: a new value starts a failed migration again.
 pub const RETRY: &str = "theseus.dev/retry";
+
+/// Token: with a new value the next attempt at the cut-over may kill what blocks it.
+pub const FORCE_CUT_OVER: &str = "theseus.dev/force-cut-over";
 
 const PREFIX: &str = "theseus.dev/";
 /// The longest token: it is copied to the status.
@@ -32,6 +35,8 @@ pub struct Intents {
     pub cancel: bool,
     /// The present retry token.
     pub retry: Option<String>,
+    /// The present force token.
+    pub force_cut_over: Option<String>,
     /// What made no sense; it is reported and ignored.
     pub nonsense: Vec<Nonsense>,
 }
@@ -65,12 +70,9 @@ impl Intents {
                     Ok(())
                 }
                 CUT_OVER => Err("the value must be \"approved\"; remove the annotation to close the gate"),
-                RETRY if (1..=MAX_TOKEN_LENGTH).contains(&value.len()) => {
-                    intents.retry = Some(value.clone());
-                    Ok(())
-                }
-                RETRY => Err("the value must be a token of 1 to 128 characters, for example the time"),
-                _ => Err("this version knows theseus.dev/throttle, pause, cut-over, cancel and retry"),
+                RETRY => token(value, &mut intents.retry),
+                FORCE_CUT_OVER => token(value, &mut intents.force_cut_over),
+                _ => Err("this version knows theseus.dev/throttle, pause, cut-over, force-cut-over, cancel and retry"),
             };
             if let Err(expected) = understood {
                 intents.nonsense.push(Nonsense { annotation: name.clone(), expected });
@@ -78,6 +80,14 @@ impl Intents {
         }
         intents
     }
+}
+
+fn token(value: &str, token: &mut Option<String>) -> Result<(), &'static str> {
+    if !(1..=MAX_TOKEN_LENGTH).contains(&value.len()) {
+        return Err("the value must be a token of 1 to 128 characters, for example the time");
+    }
+    *token = Some(value.to_owned());
+    Ok(())
 }
 
 fn switch(value: &str, on: &mut bool) -> Result<(), &'static str> {
@@ -108,6 +118,7 @@ mod tests {
             (CUT_OVER, "approved", Intents { approved: true, ..nothing.clone() }),
             (CANCEL, "true", Intents { cancel: true, ..nothing.clone() }),
             (RETRY, "2026-01-01", Intents { retry: Some("2026-01-01".into()), ..nothing.clone() }),
+            (FORCE_CUT_OVER, "now", Intents { force_cut_over: Some("now".into()), ..nothing.clone() }),
             ("kubectl.kubernetes.io/last-applied-configuration", "{}", nothing.clone()),
             ("example.com/theseus.dev", "x", nothing.clone()),
         ] {
@@ -129,13 +140,17 @@ mod tests {
             (RETRY, ""),
             (RETRY, &long),
             ("theseus.dev/trottle", "true"),
-            ("theseus.dev/force-cut-over", "now"),
+            (FORCE_CUT_OVER, ""),
+            (FORCE_CUT_OVER, &long),
+            ("theseus.dev/revert", "true"),
         ] {
             let intents = read(&[(name, value), (PAUSE, if name == PAUSE { value } else { "true" })]);
             assert_eq!(intents.nonsense.len(), 1, "{name}={value}");
             assert_eq!(intents.nonsense[0].annotation, name);
             assert_eq!(intents.pause, name != PAUSE);
-            assert!(!intents.approved && !intents.cancel && !intents.throttle && intents.retry.is_none());
+            assert!(
+                !intents.approved && !intents.cancel && !intents.throttle && intents.retry.is_none() && intents.force_cut_over.is_none()
+            );
         }
     }
 }

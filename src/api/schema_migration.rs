@@ -107,6 +107,10 @@ pub struct SchemaMigrationSpec {
     /// What becomes of the table as it was.
     #[serde(default)]
     pub old_table: OldTableSpec,
+    /// Who is asked before the tables are swapped, and told of the end. May be changed while the migration runs.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub hooks: Vec<HookSpec>,
     /// What happens to the tables that an unfinished migration made when the object is deleted or cancelled.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
@@ -330,6 +334,40 @@ pub struct CutOverSpec {
     #[serde(default = "default_lock_timeout")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')").message("lockTimeout must be between 1s and 60s"))]
     pub lock_timeout: KubeDuration,
+    /// When the tables may be swapped, or changed by the server itself; none is at any time. Outside of them the migration waits and stays
+    /// current. The annotation `theseus.dev/cut-over=approved` stands above them.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub windows: Vec<WindowSpec>,
+    /// Kill the sessions that have held the cut-over back for so long (they hold a metadata lock on the table), from 1s to 24h; 0s never
+    /// kills. Replication, the server's own threads and backups are never killed.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("killBlockersAfter must be 0s, or between 1s and 24h"))]
+    pub kill_blockers_after: KubeDuration,
+}
+
+/// The most windows that one migration may have.
+pub const MAX_WINDOWS: usize = 16;
+
+/// A window for the cut-over. Where clocks are changed, a time that is skipped opens it at the change, and a time that comes twice opens it
+/// the first time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowSpec {
+    /// When it opens: five fields of cron (minute, hour, day of month, month, day of week), such as `0 2 * * *`.
+    #[schemars(length(max = 128), regex(pattern = r"^\s*\S+(\s+\S+){4}\s*$"))]
+    pub schedule: String,
+    /// How long it stays open, in elapsed time, from 1m to 168h.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')").message("duration must be between 1m and 168h"))]
+    pub duration: KubeDuration,
+    /// The zone of the schedule: a name of the IANA time zone database, such as `Europe/Berlin`.
+    #[serde(default = "default_time_zone")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: String,
+}
+
+fn default_time_zone() -> String {
+    "UTC".to_owned()
 }
 
 fn default_lock_timeout() -> KubeDuration {
@@ -338,7 +376,12 @@ fn default_lock_timeout() -> KubeDuration {
 
 impl Default for CutOverSpec {
     fn default() -> Self {
-        Self { policy: CutOverPolicy::Automatic, lock_timeout: default_lock_timeout() }
+        Self {
+            policy: CutOverPolicy::Automatic,
+            lock_timeout: default_lock_timeout(),
+            windows: Vec::new(),
+            kill_blockers_after: KubeDuration::default(),
+        }
     }
 }
 
@@ -351,6 +394,60 @@ pub enum CutOverPolicy {
     Automatic,
     /// Only while the object has the annotation `theseus.dev/cut-over=approved`.
     Manual,
+}
+
+/// The most hooks that one migration may have.
+pub const MAX_HOOKS: usize = 16;
+/// The key of a hook's Secret that signs.
+pub const HOOK_KEY: &str = "key";
+
+/// An HTTP service that is called: POST of a CloudEvent 1.0 in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HookSpec {
+    /// When it is called.
+    #[schemars(length(min = 1, max = 3))]
+    pub on: Vec<HookMoment>,
+    /// An address, `http://…` or `https://…`.
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
+    pub url: String,
+    /// How long one call may take, from 1s to 60s.
+    #[serde(default = "default_hook_timeout")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')").message("timeout must be between 1s and 60s"))]
+    pub timeout: KubeDuration,
+    /// What it means before the cut-over that the service cannot be reached or answers neither 2xx nor 4xx. 4xx is always a veto.
+    #[serde(default)]
+    pub failure_policy: HookFailurePolicy,
+    /// A Secret in the same namespace with the key `key`: each call is signed with it (HMAC-SHA256 of the body, header `theseus-signature-256`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalReference>,
+}
+
+fn default_hook_timeout() -> KubeDuration {
+    KubeDuration::from_secs(10)
+}
+
+/// When a hook is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum HookMoment {
+    /// Before each attempt at the cut-over, or at a change that the server makes itself: 2xx agrees, 4xx is a veto.
+    BeforeCutOver,
+    /// When the table has its new definition.
+    Succeeded,
+    /// When the migration was refused or has failed for good.
+    Failed,
+}
+
+/// What it means that a hook cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum HookFailurePolicy {
+    /// As a veto.
+    #[default]
+    Fail,
+    /// Nothing.
+    Ignore,
 }
 
 /// What becomes of the table as it was.

@@ -126,6 +126,9 @@ pub struct CutOverStatus {
     /// How long the table was locked at the swap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_milliseconds: Option<i64>,
+    /// When the next window opens; absent while the cut-over does not wait for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_opens_at: Option<Time>,
     /// Since when the approval of policy `Manual` has been there; absent without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_at: Option<Time>,
@@ -188,4 +191,7 @@ pub struct HandledTokens {
     /// The last value of `theseus.dev/retry`.
     #[serde(default)]
     pub retry: String,
+    /// The last value of `theseus.dev/force-cut-over`.
+    #[serde(default)]
+    pub force_cut_over: String,
 }

@@ -4,7 +4,7 @@
 //! [`resolve`] is pure; `theseus run` uses it with the documents of its file.
 use crate::api::connection::{DEFAULT_PORT, TlsMode as ApiTlsMode, TlsSpec};
 use crate::api::mysql_server::{DEFAULT_MAX_CONCURRENT_MIGRATIONS, MySQLServer, MySQLServerSpec};
-use crate::api::schema_migration::Target;
+use crate::api::schema_migration::{HOOK_KEY, HookSpec, Target};
 use crate::engine::reason::Reason;
 use crate::engine::spec::{ServerAddress, Tls, TlsMode};
 use k8s_openapi::api::core::v1::Secret;
@@ -17,6 +17,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// The decoded data of a Secret.
 pub type SecretData = BTreeMap<String, Vec<u8>>;
+
+/// Keys of hooks by the name of their Secret.
+pub type HookKeys = BTreeMap<String, Vec<u8>>;
 
 /// A server that can be connected to, and its limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +102,33 @@ pub async fn dereference(client: &Client, namespace: &str, target: &Target) -> R
     fetch(client, namespace, &connection).await
 }
 
+/// Reads the keys of the hooks.
+///
+/// # Errors
+/// As [`dereference`].
+pub async fn hook_keys(client: &Client, namespace: &str, hooks: &[HookSpec]) -> Result<HookKeys, Error> {
+    let mut keys = HookKeys::new();
+    for reference in hooks.iter().filter_map(|hook| hook.secret_ref.as_ref()) {
+        if !keys.contains_key(&reference.name) {
+            let secret = read_secret(client, namespace, &reference.name).await?;
+            keys.insert(reference.name.clone(), hook_key(&reference.name, &secret)?);
+        }
+    }
+    Ok(keys)
+}
+
+/// The key of a hook's Secret.
+///
+/// # Errors
+/// It is missing or empty.
+pub fn hook_key(name: &str, secret: &SecretData) -> Result<Vec<u8>, Error> {
+    match secret.get(HOOK_KEY) {
+        Some(key) if !key.is_empty() => Ok(key.clone()),
+        Some(_) => Err(Error::SecretIncomplete { secret: name.to_owned(), key: HOOK_KEY, problem: "it is empty" }),
+        None => Err(Error::SecretIncomplete { secret: name.to_owned(), key: HOOK_KEY, problem: "it is missing" }),
+    }
+}
+
 /// Reads the Secrets that a `MySQLServer` refers to.
 ///
 /// # Errors
@@ -108,15 +138,18 @@ pub async fn dereference_server(client: &Client, namespace: &str, spec: &MySQLSe
 }
 
 async fn fetch(client: &Client, namespace: &str, connection: &Connection) -> Result<Server, Error> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut secrets = BTreeMap::new();
     for name in connection.secrets() {
-        let found = bounded(format!("Secret {name}"), api.get_opt(name)).await?;
-        let found = found.ok_or_else(|| Error::SecretNotFound(name.to_owned()))?;
-        let data: SecretData = found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
-        secrets.insert(name.to_owned(), data);
+        secrets.insert(name.to_owned(), read_secret(client, namespace, name).await?);
     }
     connection.resolve(&secrets)
+}
+
+async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<SecretData, Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let found = bounded(format!("Secret {name}"), api.get_opt(name)).await?;
+    let found = found.ok_or_else(|| Error::SecretNotFound(name.to_owned()))?;
+    Ok(found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect())
 }
 
 async fn bounded<T>(what: String, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {

@@ -10,8 +10,9 @@ use super::wake::Wakers;
 use crate::api::conditions::{READY, STALLED, SUCCEEDED, Truth, VALIDATED, find, is};
 use crate::api::schema_migration::{Mode, SchemaMigration};
 use crate::api::status::{SchemaMigrationStatus, TablesStatus};
+use crate::engine::notice;
 use crate::engine::reason::Reason;
-use crate::engine::snapshot::{Outcome, Phase, Snapshot};
+use crate::engine::snapshot::{Outcome, Phase, Snapshot, Waits};
 use crate::engine::spec::{Controls, DeletionPolicy, MigrationSpec};
 use crate::engine::{self, Handle};
 use crate::telemetry::{Metrics, MigrationSample};
@@ -51,6 +52,8 @@ pub struct Entry {
     pub tables: TablesStatus,
     /// The retry token that is not acted upon any more.
     pub handled_retry: String,
+    /// The force token that is not acted upon any more.
+    pub handled_force: String,
     /// The status as last written.
     pub written: SchemaMigrationStatus,
     /// The version that the object had then.
@@ -92,6 +95,7 @@ impl Entry {
             completed_at: time(&status.completed_at),
             tables: status.tables.clone().unwrap_or_default(),
             handled_retry: status.handled_tokens.clone().unwrap_or_default().retry,
+            handled_force: status.handled_tokens.clone().unwrap_or_default().force_cut_over,
             ticket: status.server.clone().map(|server| ticket(object, server, usize::MAX)),
             written: status,
             written_version: None,
@@ -122,6 +126,9 @@ impl Entry {
 
     fn take_over(&mut self, snapshot: Snapshot) {
         self.validated |= snapshot.validated;
+        if let Some(token) = &snapshot.cut_over.handled_force {
+            self.handled_force.clone_from(token);
+        }
         if !snapshot.tables.ghost.is_empty() || !snapshot.tables.state.is_empty() {
             self.tables = tables(&snapshot, snapshot.phase == Phase::CleaningUp);
         }
@@ -387,8 +394,8 @@ impl Meter {
     fn read(&mut self, snapshot: &Snapshot, last: bool) {
         for notice in snapshot.notices.iter().filter(|notice| notice.sequence > self.notice) {
             let outcome = match notice.reason {
-                "Swapped" => "succeeded",
-                "CutOverAttemptFailed" => "failed",
+                notice::SWAPPED => "succeeded",
+                notice::CUT_OVER_ATTEMPT_FAILED => "failed",
                 _ => continue,
             };
             self.metrics.cut_over_attempt(outcome);
@@ -419,6 +426,8 @@ struct Face {
     retrying: Option<Reason>,
     attempts: u32,
     blocked: bool,
+    waits: Option<Waits>,
+    forced: Option<String>,
     verified: bool,
     tables: (bool, bool, bool),
     notice: u64,
@@ -435,6 +444,8 @@ fn face(snapshot: &Snapshot) -> Face {
         retrying: snapshot.retrying.as_ref().map(|retrying| retrying.reason),
         attempts: snapshot.cut_over.attempts,
         blocked: snapshot.cut_over.blocked_by.is_some(),
+        waits: snapshot.cut_over.waits,
+        forced: snapshot.cut_over.handled_force.clone(),
         verified: snapshot.verification.as_ref().is_some_and(|verification| verification.complete),
         tables: (tables.ghost.is_empty(), tables.state.is_empty(), tables.old.is_empty()),
         notice: snapshot.notices.iter().map(|notice| notice.sequence).max().unwrap_or(0),
@@ -452,6 +463,8 @@ fn sample(namespace: &str, name: &str, snapshot: &Snapshot) -> MigrationSample {
         changes_applied: progress.changes_applied,
         backlog_keys: progress.backlog,
         binlog_lag: progress.binlog_lag,
+        heartbeat_lag: progress.replica_lag,
+        verify_mismatches: snapshot.verification.as_ref().map_or(0, |verification| verification.rows_different),
         throttled: snapshot.throttle.as_ref().map(|throttle| throttle.reason),
         throttled_total: snapshot.throttled_total,
     }

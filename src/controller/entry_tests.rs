@@ -98,14 +98,14 @@ fn chunks_and_attempts_are_counted_once() {
     let metrics = Metrics::new();
     let mut meter =
         Meter { namespace: "shop".to_owned(), name: "orders".to_owned(), metrics: metrics.clone(), sampled: None, notice: 0, chunks: 0 };
-    let notice = |sequence, reason| Notice { sequence, reason, warning: false, message: String::new() };
+    let said = |sequence, reason| Notice { sequence, reason, warning: false, message: String::new() };
     let chunk = Some(Duration::from_millis(400));
-    let failed = notice(1, "CutOverAttemptFailed");
+    let failed = said(1, notice::CUT_OVER_ATTEMPT_FAILED);
     for (chunks, notices) in [
         (1, vec![]),
         (1, vec![failed.clone()]),
-        (2, vec![failed.clone(), notice(2, "Resumed")]),
-        (2, vec![failed, notice(2, "Resumed"), notice(3, "Swapped")]),
+        (2, vec![failed.clone(), said(2, notice::RESUMED)]),
+        (2, vec![failed, said(2, notice::RESUMED), said(3, notice::SWAPPED)]),
     ] {
         let snapshot = Snapshot {
             last_chunk: chunk,
@@ -126,4 +126,22 @@ fn chunks_and_attempts_are_counted_once() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
+}
+
+/// A token that an engine acted upon outlives it, and is news to be written down.
+#[test]
+fn the_force_token_is_remembered() {
+    use crate::api::status::HandledTokens;
+    use crate::engine::snapshot::CutOver;
+    let forced =
+        |token: &str| Snapshot { cut_over: CutOver { handled_force: Some(token.to_owned()), ..CutOver::default() }, ..Snapshot::default() };
+    let tokens = HandledTokens { force_cut_over: "a".to_owned(), ..HandledTokens::default() };
+    let status = SchemaMigrationStatus { handled_tokens: Some(tokens), ..written(&State::Working, true) };
+    let mut entry = Entry::adopt(&object(status));
+    assert_eq!(entry.handled_force, "a");
+    entry.take_over(Snapshot::default());
+    assert_eq!(entry.handled_force, "a", "an engine that has not forced anything forgets nothing");
+    entry.take_over(forced("b"));
+    assert_eq!(entry.handled_force, "b");
+    assert!(face(&forced("b")) != face(&forced("c")));
 }

@@ -49,7 +49,7 @@ pub fn transitions(before: &SchemaMigrationStatus, after: &SchemaMigrationStatus
             "Queued" => Some(Note::normal("Queued", after.message.clone().unwrap_or_default())),
             "Inspecting" => Some(Note::normal("Started", "an engine works for this migration")),
             "Copying" => Some(Note::normal("Copying", "rows are being copied")),
-            "AwaitingCutOver" => Some(Note::normal("AwaitingCutOver", "ready; waits for the annotation theseus.dev/cut-over=approved")),
+            "AwaitingCutOver" => Some(Note::normal("AwaitingCutOver", message(READY))),
             "CuttingOver" => Some(Note::normal("CuttingOver", "the tables are being swapped")),
             "Succeeded" => Some(Note::normal("Succeeded", message(SUCCEEDED))),
             "Cancelled" => Some(Note::normal("Cancelled", message(SUCCEEDED))),

@@ -4,7 +4,7 @@
 //! It is level-triggered: why it was called is not known and does not matter.
 use super::apply;
 use super::conditions::Scene;
-use super::dereference;
+use super::dereference::{self, HookKeys};
 use super::drive;
 use super::entry::{Entry, ticket};
 use super::events::{Note, transitions};
@@ -163,11 +163,23 @@ impl Visit<'_> {
     async fn migrate(&self, entry: &mut Entry) -> Result<Action, Error> {
         entry.notice_other_writers(self.object);
         entry.observe(self.pause(), self.now).await;
-        let (controls, invalid_controls) = match validate::controls(&self.object.spec, &self.intents) {
+        let force = self.intents.force_cut_over.as_deref().unwrap_or_default();
+        if matches!(entry.state, State::Ended(_)) && !force.is_empty() {
+            // Seen when there was nothing to force: it must not kill anybody after a retry.
+            entry.handled_force = force.to_owned();
+        }
+        let keys = match dereference::hook_keys(&self.ctx.client, &self.identity.namespace, &self.object.spec.hooks).await {
+            Ok(keys) => keys,
+            Err(error) if error.is_of_the_api_server() => return Err(error.into()),
+            // Before the engine starts that is trouble (see `resolve`); later the former hooks stay in force.
+            Err(_) => HookKeys::new(),
+        };
+        let (mut controls, invalid_controls) = match validate::controls(&self.object.spec, &self.intents, &keys) {
             Ok(controls) => (controls, None),
             // The schema's bounds make this a matter of objects older than the schema: what was in force stays.
             Err(invalid) => (entry.engine.as_ref().map(|engine| engine.controls.clone()).unwrap_or_default(), Some(invalid)),
         };
+        controls.force_cut_over = controls.force_cut_over.filter(|token| *token != entry.handled_force);
         let new_token = self.intents.retry.as_deref().filter(|token| *token != entry.handled_retry).map(str::to_owned);
         if new_token.is_some() && matches!(entry.state, State::Retrying(_) | State::Blocked(_)) {
             // Somebody has mended something and does not want to wait for the next attempt.
@@ -258,6 +270,11 @@ impl Visit<'_> {
             }
             Err(error) => return Ok(Err(Target::Trouble(error.reason(), error.to_string()))),
         };
+        match dereference::hook_keys(&self.ctx.client, &self.identity.namespace, &self.object.spec.hooks).await {
+            Ok(_) => {}
+            Err(error) if error.is_of_the_api_server() => return Err(error.into()),
+            Err(error) => return Ok(Err(Target::Trouble(error.reason(), error.to_string()))),
+        }
         let address = format!("{}:{}", server.address.host, server.address.port);
         entry.ticket = Some(ticket(self.object, address, server.max_concurrent_migrations));
         let display_name = format!("{}/{}", self.identity.namespace, self.identity.name);
@@ -288,6 +305,7 @@ impl Visit<'_> {
             server: entry.ticket.as_ref().map(|ticket| ticket.server.as_str()),
             engine_started: entry.engine.as_ref().map(|engine| engine.started),
             handled_retry: &entry.handled_retry,
+            handled_force: &entry.handled_force,
             tables: &entry.tables,
             started_at: entry.started_at,
             completed_at: entry.completed_at,

@@ -10,7 +10,7 @@ use crate::api::status::{
     AlgorithmStatus, CutOverStatus, EngineStatus, HandledTokens, ProgressStatus, SchemaMigrationStatus, TablesStatus, ThrottleStatus,
     VerificationStatus,
 };
-use crate::engine::snapshot::{Phase, Progress};
+use crate::engine::snapshot::{Phase, Progress, Waits};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use std::time::{Duration, SystemTime};
@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub engine_started: Option<Timestamp>,
     /// The retry token that was acted upon, or seen while there was nothing to retry.
     pub handled_retry: &'a str,
+    /// The force token that was acted upon, or seen after the end.
+    pub handled_force: &'a str,
     /// The tables that are there.
     pub tables: &'a TablesStatus,
     /// When the migration first got to work.
@@ -97,7 +99,8 @@ pub fn status(facts: &Facts<'_>) -> SchemaMigrationStatus {
             (None, _) => previous.engine.clone(),
         },
         tables: (!facts.tables.is_empty() || previous.tables.is_some()).then(|| facts.tables.clone()),
-        handled_tokens: (!facts.handled_retry.is_empty()).then(|| HandledTokens { retry: facts.handled_retry.to_owned() }),
+        handled_tokens: (!facts.handled_retry.is_empty() || !facts.handled_force.is_empty())
+            .then(|| HandledTokens { retry: facts.handled_retry.to_owned(), force_cut_over: facts.handled_force.to_owned() }),
         started_at: facts.started_at.map(time),
         completed_at: facts.completed_at.map(time),
         conditions,
@@ -142,18 +145,32 @@ fn throttle(facts: &Facts<'_>) -> Option<ThrottleStatus> {
     })
 }
 
+fn window_opens_at(facts: &Facts<'_>) -> Option<Time> {
+    match (facts.scene.state, facts.scene.snapshot?.cut_over.waits?) {
+        (State::Working, Waits::Window { opens }) => opens.and_then(system_time),
+        _ => None,
+    }
+}
+
 fn cut_over(facts: &Facts<'_>) -> Option<CutOverStatus> {
     let before = facts.previous.cut_over.as_ref();
     let mut next = match facts.scene.snapshot.map(|snapshot| &snapshot.cut_over) {
+        // An engine that has taken up the work knows nothing of the attempts of the one before.
+        Some(cut_over) if cut_over.attempts == 0 && before.is_some_and(|before| before.attempts > 0) => CutOverStatus {
+            blocked_by: cut_over.blocked_by.clone().map(|blocker| shorten(blocker, 1024)),
+            window_opens_at: window_opens_at(facts),
+            ..before.cloned().unwrap_or_default()
+        },
         Some(cut_over) => CutOverStatus {
             attempts: i32::try_from(cut_over.attempts).unwrap_or(i32::MAX),
             last_attempt: cut_over.last_attempt.and_then(system_time),
             last_failure: cut_over.last_failure.clone().map(|failure| shorten(failure, 1024)),
             blocked_by: cut_over.blocked_by.clone().map(|blocker| shorten(blocker, 1024)),
             locked_milliseconds: cut_over.locked.map(|locked| i64::try_from(locked.as_millis()).unwrap_or(i64::MAX)),
+            window_opens_at: window_opens_at(facts),
             approved_at: None,
         },
-        None => before.cloned().unwrap_or_default(),
+        None => CutOverStatus { window_opens_at: None, ..before.cloned().unwrap_or_default() },
     };
     next.approved_at = match (facts.approved, &facts.scene.state) {
         (true, _) => before.and_then(|before| before.approved_at.clone()).or_else(|| Some(time(facts.now))),
@@ -249,8 +266,8 @@ fn working(scene: &Scene<'_>) -> String {
             format!("{} % copied{left}{throttle}", progress.percent())
         }
         Phase::CatchingUp => format!("all rows are copied; {} changed keys wait{throttle}", progress.backlog),
-        Phase::Verifying => "both tables are being compared".to_owned(),
-        Phase::AwaitingCutOver => "ready for the cut-over; waits for the annotation theseus.dev/cut-over=approved".to_owned(),
+        Phase::Verifying => format!("both tables are being compared{throttle}"),
+        Phase::AwaitingCutOver => format!("ready for the cut-over; {}", waits(&snapshot.cut_over)),
         Phase::CuttingOver => match (&snapshot.cut_over.blocked_by, &snapshot.cut_over.last_failure) {
             (Some(blocker), _) => format!("the cut-over waits for {blocker}"),
             (None, Some(failure)) => format!("the tables are being swapped; the last attempt failed: {failure}"),
@@ -258,6 +275,18 @@ fn working(scene: &Scene<'_>) -> String {
         },
         Phase::CleaningUp | Phase::Finished => "done; what is not needed any more is being removed".to_owned(),
         Phase::Paused => "paused; the work is kept".to_owned(),
+    }
+}
+
+fn waits(cut_over: &crate::engine::snapshot::CutOver) -> String {
+    match cut_over.waits {
+        Some(Waits::Hook) => format!("waits for a hook's consent: {}", cut_over.vetoed_by.as_deref().unwrap_or("asked again soon")),
+        Some(Waits::Throttle) => "waits for the end of the throttle".to_owned(),
+        Some(Waits::Window { opens }) => match opens.and_then(|opens| Timestamp::try_from(opens).ok()) {
+            Some(opens) => format!("waits for the window that opens at {}", clock(opens)),
+            None => "none of its windows ever opens".to_owned(),
+        },
+        Some(Waits::Approval) | None => "waits for the annotation theseus.dev/cut-over=approved".to_owned(),
     }
 }
 

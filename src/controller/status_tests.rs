@@ -46,6 +46,7 @@ fn built(given: &Given) -> SchemaMigrationStatus {
         server: Some("db:3306"),
         engine_started: given.snapshot.as_ref().map(|_| at(900)),
         handled_retry: "",
+        handled_force: "",
         tables: &given.tables,
         started_at: Some(at(900)),
         completed_at: None,
@@ -181,4 +182,51 @@ fn an_error_that_becomes_another_one_is_urgent_and_its_next_attempt_is_not() {
     let again = |given: Given| built(&Given { previous: before.clone(), ..given });
     assert_eq!(urgency(&before, &again(retrying("no Secret", 2))), Urgency::Whenever);
     assert_eq!(urgency(&before, &again(retrying("no server", 2))), Urgency::Now);
+}
+
+#[test]
+fn what_the_gate_waits_for_is_told() {
+    let opens = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_232_800);
+    let status = |waits| {
+        let cut_over = CutOver { waits, last_attempt: Some(SystemTime::UNIX_EPOCH), ..CutOver::default() };
+        built(&Given { snapshot: Some(Snapshot { phase: Phase::AwaitingCutOver, cut_over, ..copying(1) }), ..Given::default() })
+    };
+    for (waits, words, opens_at) in [
+        (Waits::Approval, "waits for the annotation theseus.dev/cut-over=approved", None),
+        (Waits::Throttle, "waits for the end of the throttle", None),
+        (Waits::Window { opens: Some(opens) }, "waits for the window that opens at 2026-01-01T02:00:00Z", Some(time(at(1_767_232_800)))),
+        (Waits::Window { opens: None }, "none of its windows ever opens", None),
+    ] {
+        let status = status(Some(waits));
+        let message = format!("ready for the cut-over; {words}");
+        assert_eq!(status.message.as_ref(), Some(&message));
+        assert_eq!(find(&status.conditions, READY).unwrap().message, message);
+        assert_eq!(status.cut_over.as_ref().unwrap().window_opens_at, opens_at);
+        assert_eq!(status.cut_over.unwrap().last_attempt, Some(time(at(0))));
+    }
+    // Gone with the engine.
+    let before = status(Some(Waits::Window { opens: Some(opens) }));
+    let after = built(&Given { state: State::Paused, previous: before, ..Given::default() });
+    assert_eq!(after.cut_over.unwrap().window_opens_at, None);
+}
+
+/// An engine that has taken up the work has made no attempt yet; those before are not forgotten.
+#[test]
+fn attempts_outlive_the_engine_that_made_them() {
+    let with = |attempts, failure: Option<&str>| Snapshot {
+        phase: Phase::CuttingOver,
+        cut_over: CutOver {
+            attempts,
+            last_attempt: (attempts > 0).then_some(SystemTime::UNIX_EPOCH),
+            last_failure: failure.map(str::to_owned),
+            ..CutOver::default()
+        },
+        ..copying(1)
+    };
+    let first = built(&Given { snapshot: Some(with(3, Some("blocked"))), ..Given::default() });
+    let second = built(&Given { snapshot: Some(with(0, None)), previous: first.clone(), ..Given::default() });
+    assert_eq!(second.cut_over, first.cut_over);
+    let third = built(&Given { snapshot: Some(with(1, None)), previous: second, ..Given::default() });
+    let cut_over = third.cut_over.unwrap();
+    assert_eq!((cut_over.attempts, cut_over.last_failure), (1, None));
 }

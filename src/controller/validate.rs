@@ -1,17 +1,18 @@
 //! Step 2: spec and annotations to what the engine takes. Pure; also used by `theseus run`, which has no API server in front of it,
 //! so every bound of the schema is checked here again.
-use super::dereference::Server;
+use super::dereference::{HookKeys, Server};
 use crate::api::annotations::Intents;
 use crate::api::duration::KubeDuration;
 use crate::api::schema_migration::{
     Algorithm as ApiAlgorithm, CriticalLoadAction as ApiCriticalLoadAction, CutOverPolicy as ApiCutOverPolicy,
-    DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, Mode as ApiMode, ReplicaDiscovery, SchemaMigrationSpec,
-    ThrottleSpec,
+    DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, HOOK_KEY, HookFailurePolicy, HookMoment, HookSpec, MAX_HOOKS,
+    MAX_WINDOWS, Mode as ApiMode, ReplicaDiscovery, SchemaMigrationSpec, ThrottleSpec, WindowSpec,
 };
+use crate::engine::hooks::{FailurePolicy, Hook, Moment};
 use crate::engine::reason::Reason;
 use crate::engine::spec::{
     Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, Replicas,
-    VerifyPolicy,
+    VerifyPolicy, Window,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,9 +74,11 @@ pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, serve
 /// The old table is always kept by the engine: who asked for the migration has to know of the swap before the last proof of it is dropped,
 /// so the front end drops it with [`crate::engine::clean_up`] once the result is written down.
 ///
+/// `keys` are those of the hooks' Secrets, by the Secret's name.
+///
 /// # Errors
-/// A field is out of its bounds.
-pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents) -> Result<Controls, Invalid> {
+/// A field is out of its bounds, or a hook's key is not at hand.
+pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents, keys: &HookKeys) -> Result<Controls, Invalid> {
     Ok(Controls {
         paused: spec.suspend || intents.pause,
         throttled_by_user: intents.throttle,
@@ -101,8 +104,76 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents) -> Result<Control
         limits: limits(&spec.throttle)?,
         verify: VerifyPolicy::Always,
         lock_timeout: between("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout, Duration::from_secs(1), Duration::from_secs(60))?,
+        windows: windows(&spec.cut_over.windows)?,
+        kill_blockers_after: match spec.cut_over.kill_blockers_after.0 {
+            Duration::ZERO => None,
+            _ => Some(between(
+                "spec.cutOver.killBlockersAfter",
+                spec.cut_over.kill_blockers_after,
+                Duration::from_secs(1),
+                Duration::from_secs(24 * 3600),
+            )?),
+        },
+        force_cut_over: intents.force_cut_over.clone(),
         old_table: OldTable::Keep,
+        hooks: hooks(&spec.hooks, keys)?,
     })
+}
+
+fn hooks(specs: &[HookSpec], keys: &HookKeys) -> Result<Vec<Hook>, Invalid> {
+    if specs.len() > MAX_HOOKS {
+        return Err(Invalid::spec(format!("spec.hooks must not have more than {MAX_HOOKS} entries")));
+    }
+    let hook = |(index, hook): (usize, &HookSpec)| {
+        let field = |name: &str| format!("spec.hooks[{index}].{name}");
+        if hook.on.is_empty() {
+            return Err(Invalid::spec(format!("{} must name when the hook is called", field("on"))));
+        }
+        let url = &hook.url;
+        if !(url.starts_with("http://") || url.starts_with("https://")) || url.contains(char::is_whitespace) {
+            // Not shown: it may hold a secret.
+            return Err(Invalid::spec(format!("{} must be an address that begins with http:// or https://", field("url"))));
+        }
+        Ok(Hook {
+            on: hook
+                .on
+                .iter()
+                .map(|on| match on {
+                    HookMoment::BeforeCutOver => Moment::BeforeCutOver,
+                    HookMoment::Succeeded => Moment::Succeeded,
+                    HookMoment::Failed => Moment::Failed,
+                })
+                .collect(),
+            url: url.clone(),
+            timeout: between(&field("timeout"), hook.timeout, Duration::from_secs(1), Duration::from_secs(60))?,
+            failure_policy: match hook.failure_policy {
+                HookFailurePolicy::Fail => FailurePolicy::Fail,
+                HookFailurePolicy::Ignore => FailurePolicy::Ignore,
+            },
+            key: match &hook.secret_ref {
+                None => None,
+                Some(secret) => Some(keys.get(&secret.name).cloned().ok_or_else(|| Invalid {
+                    reason: Reason::SecretNotFound,
+                    message: format!("{}: the Secret {} with the key {HOOK_KEY} is not there: create it", field("secretRef"), secret.name),
+                })?),
+            },
+        })
+    };
+    specs.iter().enumerate().map(hook).collect()
+}
+
+fn windows(windows: &[WindowSpec]) -> Result<Vec<Window>, Invalid> {
+    if windows.len() > MAX_WINDOWS {
+        return Err(Invalid::spec(format!("spec.cutOver.windows must have {MAX_WINDOWS} entries at most")));
+    }
+    windows
+        .iter()
+        .enumerate()
+        .map(|(index, window)| {
+            Window::parse(&window.schedule, &window.time_zone, window.duration.0)
+                .map_err(|error| Invalid::spec(format!("spec.cutOver.windows[{index}]: {error}")))
+        })
+        .collect()
 }
 
 fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
@@ -223,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_defaults_of_the_schema_are_those_of_the_engine() {
-        let controls = controls(&spec(&json!({})), &Intents::default()).unwrap();
+        let controls = controls(&spec(&json!({})), &Intents::default(), &HookKeys::new()).unwrap();
         assert_eq!(controls, Controls::default());
         let migration = migration("uid", "shop/orders", &spec(&json!({})), server()).unwrap();
         assert_eq!(
@@ -235,7 +306,7 @@ mod tests {
     #[test]
     fn limits_reach_the_engine_and_nothing_given_is_no_limit() {
         let none = json!({"throttle": {"maxReplicaLag": "0s", "replicas": {"discovery": "None"}, "maxLoad": {}, "criticalLoad": {}, "query": " ", "maxHistoryListLength": 0}});
-        let limits = controls(&spec(&none), &Intents::default()).unwrap().limits;
+        let limits = controls(&spec(&none), &Intents::default(), &HookKeys::new()).unwrap().limits;
         assert_eq!(
             limits,
             Limits {
@@ -252,7 +323,7 @@ mod tests {
             "criticalLoadAction": "Hibernate", "query": "SELECT 1", "httpUrl": "https://x/", "maxHistoryListLength": 5,
         }});
         assert_eq!(
-            controls(&spec(&all), &Intents::default()).unwrap().limits,
+            controls(&spec(&all), &Intents::default(), &HookKeys::new()).unwrap().limits,
             Limits {
                 max_replica_lag: Some(Duration::from_secs(90)),
                 replicas: Replicas::Hosts(vec!["db-2".to_owned()]),
@@ -268,9 +339,57 @@ mod tests {
     }
 
     #[test]
+    fn windows_kills_and_the_force_token_reach_the_engine() {
+        let all = json!({"cutOver": {"killBlockersAfter": "90s", "windows": [
+            {"schedule": "0 2 * * *", "duration": "2h", "timeZone": "Europe/Berlin"}, {"schedule": "0 0 * * SAT", "duration": "48h"},
+        ]}});
+        let forced = Intents { force_cut_over: Some("now".to_owned()), ..Intents::default() };
+        let found = controls(&spec(&all), &forced, &HookKeys::new()).unwrap();
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        assert_eq!(
+            found,
+            Controls {
+                windows: vec![
+                    Window::parse("0 2 * * *", "Europe/Berlin", hours(2)).unwrap(),
+                    Window::parse("0 0 * * SAT", "UTC", hours(48)).unwrap()
+                ],
+                kill_blockers_after: Some(Duration::from_secs(90)),
+                force_cut_over: Some("now".to_owned()),
+                ..Controls::default()
+            }
+        );
+    }
+
+    #[test]
+    fn hooks_reach_the_engine_with_their_keys() {
+        let all = json!({"hooks": [
+            {"on": ["BeforeCutOver", "Failed"], "url": "https://h/a", "timeout": "3s", "failurePolicy": "Ignore", "secretRef": {"name": "hmac"}},
+            {"on": ["Succeeded"], "url": "http://h/b"},
+        ]});
+        let keys = HookKeys::from([("hmac".to_owned(), b"k".to_vec())]);
+        let found = controls(&spec(&all), &Intents::default(), &keys).unwrap();
+        let hook = |on, url: &str, seconds, failure_policy, key: Option<&[u8]>| Hook {
+            on,
+            url: url.to_owned(),
+            timeout: Duration::from_secs(seconds),
+            failure_policy,
+            key: key.map(<[u8]>::to_vec),
+        };
+        assert_eq!(
+            found.hooks,
+            [
+                hook(vec![Moment::BeforeCutOver, Moment::Failed], "https://h/a", 3, FailurePolicy::Ignore, Some(b"k")),
+                hook(vec![Moment::Succeeded], "http://h/b", 10, FailurePolicy::Fail, None),
+            ]
+        );
+        let missing = controls(&spec(&all), &Intents::default(), &HookKeys::new()).unwrap_err();
+        assert!(missing.reason == Reason::SecretNotFound && missing.message.contains("hmac"), "{missing}");
+    }
+
+    #[test]
     fn suspend_and_the_annotation_pause_are_one() {
         for (suspend, pause, paused) in [(false, false, false), (true, false, true), (false, true, true), (true, true, true)] {
-            let found = controls(&spec(&json!({"suspend": suspend})), &Intents { pause, ..Intents::default() }).unwrap();
+            let found = controls(&spec(&json!({"suspend": suspend})), &Intents { pause, ..Intents::default() }, &HookKeys::new()).unwrap();
             assert_eq!(found.paused, paused);
         }
     }
@@ -289,6 +408,9 @@ mod tests {
             (json!({"copy": {"targetChunkTime": "9ms"}}), "spec.copy.targetChunkTime"),
             (json!({"copy": {"targetChunkTime": "11s"}}), "spec.copy.targetChunkTime"),
             (json!({"throttle": {"niceRatioPercent": 1001}}), "spec.throttle.niceRatioPercent"),
+            (json!({"hooks": [{"on": [], "url": "http://h/"}]}), "spec.hooks[0].on"),
+            (json!({"hooks": [{"on": ["Failed"], "url": "ftp://h/"}]}), "spec.hooks[0].url"),
+            (json!({"hooks": [{"on": ["Failed"], "url": "http://h/", "timeout": "0s"}]}), "spec.hooks[0].timeout"),
             (json!({"throttle": {"maxReplicaLag": "500ms"}}), "spec.throttle.maxReplicaLag"),
             (json!({"throttle": {"maxReplicaLag": "25h"}}), "spec.throttle.maxReplicaLag"),
             (json!({"throttle": {"replicas": {"hosts": [" "]}}}), "spec.throttle.replicas.hosts"),
@@ -299,11 +421,28 @@ mod tests {
             (json!({"throttle": {"maxHistoryListLength": -1}}), "spec.throttle.maxHistoryListLength"),
             (json!({"cutOver": {"lockTimeout": "500ms"}}), "spec.cutOver.lockTimeout"),
             (json!({"cutOver": {"lockTimeout": "61s"}}), "spec.cutOver.lockTimeout"),
+            (json!({"cutOver": {"killBlockersAfter": "500ms"}}), "spec.cutOver.killBlockersAfter"),
+            (json!({"cutOver": {"killBlockersAfter": "25h"}}), "spec.cutOver.killBlockersAfter"),
+            (json!({"cutOver": {"windows": [{"schedule": "0 25 * * *", "duration": "1h"}]}}), "spec.cutOver.windows[0]: schedule"),
+            (json!({"cutOver": {"windows": [{"schedule": "0 0 31 2 *", "duration": "1h"}]}}), "spec.cutOver.windows[0]: schedule"),
+            (
+                json!({"cutOver": {"windows": [{"schedule": "0 2 * * *", "duration": "1h", "timeZone": "Mars/Olympus"}]}}),
+                "spec.cutOver.windows[0]: timeZone",
+            ),
+            (
+                json!({"cutOver": {"windows": [{"schedule": "0 2 * * *", "duration": "1h"}, {"schedule": "0 2 * * *", "duration": "0s"}]}}),
+                "spec.cutOver.windows[1]: duration",
+            ),
+            (json!({"cutOver": {"windows": [{"schedule": "0 2 * * *", "duration": "169h"}]}}), "spec.cutOver.windows[0]: duration"),
+            (
+                json!({"cutOver": {"windows": (0..17).map(|_| json!({"schedule": "0 2 * * *", "duration": "1h"})).collect::<Vec<_>>()}}),
+                "spec.cutOver.windows must",
+            ),
         ] {
             let spec = spec(&change);
             let error = migration("uid", "shop/orders", &spec, server())
                 .map(|_| ())
-                .and(controls(&spec, &Intents::default()).map(|_| ()))
+                .and(controls(&spec, &Intents::default(), &HookKeys::new()).map(|_| ()))
                 .unwrap_err();
             assert_eq!(error.reason, Reason::InvalidSpec);
             assert!(error.message.starts_with(field), "{}", error.message);

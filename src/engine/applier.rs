@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 const BATCH: usize = 500;
 /// Keys whose place the server is asked for in one statement.
 const CLASSIFY_BATCH: usize = 1000;
-/// The checkpoint costs one commit; this often is enough to make a restart cheap.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// The checkpoint costs one commit; this often is enough to make a restart cheap, and to know how long a commit takes ([`super::pace`]).
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 /// A connection that a quiet table leaves idle must not run into `wait_timeout` (600 s, see the session's settings).
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
+pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
 
 /// What a cycle did, for those who wait for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub struct Applier {
     total: Flushed,
     /// Everything is copied: no key needs to be placed any more.
     copied: bool,
+    /// How long checkpoints took since [`Applier::latencies`] was asked.
+    latencies: Vec<Duration>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -118,6 +120,7 @@ impl Applier {
             merged: None,
             total: Flushed { cycles: 0, applied },
             copied: false,
+            latencies: Vec::new(),
         })
     }
 
@@ -163,14 +166,44 @@ impl Applier {
         }
         self.advance(&taken);
         self.total.cycles += 1;
+        self.keep_alive().await?;
+        self.checkpoint(false).await?;
+        Ok(cycle)
+    }
+
+    /// Uses each connection now and then. To be called while no cycle runs, too.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn keep_alive(&mut self) -> Result<(), EngineError> {
         if self.kept_alive_at.elapsed() >= KEEP_ALIVE_EVERY {
             self.kept_alive_at = Instant::now();
             for session in &mut self.sessions {
                 session.run("keep the connection alive", SHORT, "DO 1").await?;
             }
         }
-        self.checkpoint(false).await?;
-        Ok(cycle)
+        Ok(())
+    }
+
+    /// Flushes on this many connections (at least one) from the next cycle on.
+    ///
+    /// # Errors
+    /// Unreachable.
+    pub async fn widen(&mut self, workers: usize) -> Result<(), EngineError> {
+        while self.sessions.len() > workers.max(1) {
+            if let Some(session) = self.sessions.pop() {
+                session.close().await;
+            }
+        }
+        while self.sessions.len() < workers {
+            self.sessions.push(self.migration.session().await?);
+        }
+        Ok(())
+    }
+
+    /// How long the checkpoints took since this was last asked.
+    pub fn latencies(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.latencies)
     }
 
     /// Keeps these keys; a key that was kept before goes on holding its old point.
@@ -221,7 +254,9 @@ impl Applier {
         }
         let m = Arc::clone(&self.migration);
         let merged = merged.as_ref().map(|(first, chunk)| (*first, chunk));
+        let began = Instant::now();
         m.state.checkpoint(&mut self.sessions[0], m.epoch, &safe, merged).await?;
+        self.latencies.push(began.elapsed());
         self.stored = Some(safe);
         self.stored_at = Instant::now();
         Ok(())

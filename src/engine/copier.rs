@@ -4,7 +4,7 @@
 //! is an error. Owned by the migrator, which joins the workers; they stop between two chunks, or at once when the attempt is cancelled
 //! (the server rolls back).
 
-use super::applier::Flushed;
+use super::applier::{Flushed, KEEP_ALIVE_EVERY};
 use super::board::{Board, ChunkId, Next};
 use super::checkpoint::{ChunkRecord, fenced};
 use super::conflict;
@@ -145,7 +145,7 @@ impl Copier {
     pub async fn worker(self: Arc<Self>, index: u16, stop: CancellationToken) -> Result<(), EngineError> {
         let mut session = self.migration.session().await?;
         loop {
-            if !self.may_go_on(index, &stop).await {
+            if !self.may_go_on(&mut session, index, &stop).await? {
                 break;
             }
             let Some((id, range)) = self.next(&mut session).await? else {
@@ -178,23 +178,28 @@ impl Copier {
     }
 
     /// Waits while this worker may not copy. False: stop.
-    async fn may_go_on(&self, index: u16, stop: &CancellationToken) -> bool {
+    async fn may_go_on(&self, session: &mut Session, index: u16, stop: &CancellationToken) -> Result<bool, EngineError> {
         let (mut decided, mut allowed) = (self.decided.clone(), self.allowed.clone());
+        let mut used = Instant::now();
         loop {
             // The throttler's task obeys a person at once, this one even before it runs.
             let may = decided.borrow_and_update().may_copy() && !self.controls.borrow().throttled_by_user;
             let wanted = index < *allowed.borrow_and_update();
             if may && wanted {
-                return !stop.is_cancelled();
+                return Ok(!stop.is_cancelled());
             }
             if locked(&self.board).complete() {
-                return false;
+                return Ok(false);
+            }
+            if used.elapsed() >= KEEP_ALIVE_EVERY {
+                used = Instant::now();
+                session.run("keep the connection alive", SHORT, "DO 1").await?;
             }
             // Cancel-safe: watch receivers lose nothing. The tick lets a worker that is not needed any more see that the copy is complete.
             tokio::select! {
-                () = stop.cancelled() => return false,
-                changed = decided.changed() => if changed.is_err() { return false },
-                changed = allowed.changed() => if changed.is_err() { return false },
+                () = stop.cancelled() => return Ok(false),
+                changed = decided.changed() => if changed.is_err() { return Ok(false) },
+                changed = allowed.changed() => if changed.is_err() { return Ok(false) },
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
         }

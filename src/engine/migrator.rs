@@ -5,36 +5,47 @@
 //! [`JoinSet`]; the applier and the cut-over run in the driver itself, so that nothing flushes while the tables are locked.
 
 use super::applier::{Applier, Flushed};
-use super::checkpoint::{Record, Stage, StateTable, fenced};
+use super::checkpoint::{Record, Stage, StateTable};
 use super::copier::Copier;
-use super::cutover::{self, Attempt, Gate, Swap, back_off, definition_changed, gate};
+use super::cutover::blockers::Blockers;
+use super::cutover::{Clock, Gate, back_off, definition_changed, gate};
 use super::error::EngineError;
+use super::hooks;
 use super::inbox::{Inbox, StreamNotice};
 use super::index_build::{self, Built, Changes};
 use super::inspector;
 use super::migration::Migration;
 use super::native;
+use super::notice;
+use super::pace::{self, Pace, Pressure};
 use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
-use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, OldTable, VerifyPolicy};
+use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, VerifyPolicy};
 use super::streamer::rows::KeyColumn;
 use super::streamer::{Streamer, Watched, Writer};
-use super::takeover::{self, Owned, Still};
+use super::takeover::{Owned, Still};
 use super::throttler;
 use super::throttler::decide::Decision;
 use super::verifier::Verifier;
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
-use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::session::SHORT;
 use crate::sql::names::TableNames;
 use crate::sql::quote;
+use ending::{clean_up_unless_swapped, finish};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
+use swapping::{HOOKS, STATISTICS, Statistics};
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+mod ending;
+mod swapping;
+
+pub use ending::clean_up;
 
 /// Memory for dirty keys: about half a million small ones. Past it the stream waits.
 const DIRTY_LIMIT: usize = 32 << 20;
@@ -48,11 +59,7 @@ const CYCLE_KEYS: usize = 20_000;
 const SMALL_BACKLOG: usize = 500;
 /// How often the end of the log is looked at, to know how far the stream is behind.
 const LAG_EVERY: Duration = Duration::from_secs(1);
-/// Flush connections.
-const FLUSH_WORKERS: usize = 2;
-/// Copy workers when the engine may choose.
-const COPY_WORKERS: u16 = 2;
-/// Rows under which one worker is enough.
+/// Rows under which one worker of each kind is enough.
 const SMALL_TABLE: u64 = 5_000;
 /// How long tasks may take to stop before they are aborted (their transactions roll back).
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -68,6 +75,8 @@ pub struct Migrator {
     stop: CancellationToken,
     /// The work of the last attempt: whoever finds it in other hands stops.
     owned: Option<Owned>,
+    /// What the windows are looked at by.
+    clock: Clock,
 }
 
 /// How an attempt ended without an error.
@@ -79,13 +88,23 @@ enum End {
 
 impl Migrator {
     /// For one migration.
-    pub fn new(spec: MigrationSpec, controls: watch::Receiver<Controls>, publisher: Publisher, stop: CancellationToken) -> Self {
-        Self { spec, controls, publisher, stop, owned: None }
+    pub fn new(
+        spec: MigrationSpec,
+        controls: watch::Receiver<Controls>,
+        publisher: Publisher,
+        stop: CancellationToken,
+        clock: Clock,
+    ) -> Self {
+        Self { spec, controls, publisher, stop, owned: None, clock }
     }
 
     /// Runs to the end.
     pub async fn run(mut self) -> Outcome {
         let outcome = self.drive().await;
+        let hooks = self.controls.borrow().hooks.clone();
+        for why in hooks::tell(&hooks, &self.spec, &self.publisher.snapshot(), &outcome).await {
+            self.publisher.notice(notice::HOOK_FAILED, true, format!("a hook could not be told of the end: {why}"));
+        }
         tracing::info!(migration = self.spec.display_name, ?outcome, "the engine is over");
         self.publisher.throttle(None);
         self.publisher.update(|s| {
@@ -225,7 +244,8 @@ impl Migrator {
             }
             Prepared::Native(ready) => {
                 self.owned = Some(ready.leftovers.owned());
-                match native::run(&self.spec, &ready, &mut control, &mut guard, &self.publisher, &mut self.controls, &self.stop).await {
+                let conditions = native::Conditions { controls: &mut self.controls, stop: &self.stop, clock: &self.clock };
+                match native::run(&self.spec, &ready, &mut control, &mut guard, &self.publisher, conditions).await {
                     Ok(native::Ended::Done) => {
                         let NativeReady { leftovers, .. } = *ready;
                         finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers, &mut self.owned).await
@@ -233,7 +253,7 @@ impl Migrator {
                     Ok(native::Ended::Interrupted) => Ok(End::Interrupted),
                     Ok(native::Ended::CopyInstead(words)) => {
                         self.publisher.notice(
-                            "CopyInstead",
+                            notice::COPY_INSTEAD,
                             false,
                             format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
                         );
@@ -340,28 +360,20 @@ impl Migrator {
 
         let board = Arc::new(Mutex::new(board));
         let records = Arc::new(Mutex::new(Vec::new()));
-        let flush_workers = if record.rows_estimated < SMALL_TABLE { 1 } else { FLUSH_WORKERS };
+        let pace = (record.rows_estimated >= SMALL_TABLE).then(Pace::default);
         let applier = Applier::open(
             Arc::clone(&migration),
             Arc::clone(&inbox),
             Arc::clone(&board),
             Arc::clone(&records),
-            flush_workers,
+            pace.as_ref().map_or(1, |pace| pace.width().flush),
             safe.point(),
             &chunks,
             applied,
         )
         .await?;
         let (flushed_tx, flushed) = watch::channel(applier.total());
-        let wanted = {
-            let asked = self.controls.borrow().workers;
-            match asked {
-                0 if record.rows_estimated < SMALL_TABLE => 1,
-                0 => COPY_WORKERS,
-                n => n,
-            }
-        };
-        let (allowed_tx, allowed) = watch::channel(wanted);
+        let (allowed_tx, allowed) = watch::channel(0);
         let copier = Arc::new(Copier::new(
             Arc::clone(&migration),
             Arc::clone(&board),
@@ -373,36 +385,39 @@ impl Migrator {
             self.publisher.clone(),
             records,
         ));
-        let mut copying = 0;
-        for index in 0..wanted {
-            spawn(tasks, COPY, Arc::clone(&copier).worker(index, cancel.clone()));
-            copying += 1;
-        }
         let mut run = Run {
             migration,
             record,
             inbox,
             applier,
             control,
-            lock: None,
+            clock: Arc::clone(&self.clock),
             publisher: self.publisher.clone(),
             controls: self.controls.clone(),
             decided,
             stop: self.stop.clone(),
             cancel: cancel.clone(),
             flushed: flushed_tx,
-            copying,
-            _allowed: allowed_tx,
+            copier,
+            copying: 0,
+            copied: false,
+            allowed: allowed_tx,
+            pace,
+            window: None,
             index_build: None,
             build_with: Changes::Beside,
             verified: None,
             quiet: Arc::default(),
             rate: Rate::new(Instant::now(), self.publisher.progress().rows_copied),
             lag: Lag::default(),
+            blockers: Blockers::default(),
+            statistics: Statistics::None,
+            question: hooks::Question::default(),
             failures: 0,
             next_cut_over: Instant::now(),
             swap_announced: false,
         };
+        run.keep_pace(tasks).await?;
         let result = run.follow(tasks).await;
         if let Ok(Some(())) = result {
             let Run { migration, record, control: mut session, applier, .. } = run;
@@ -505,6 +520,12 @@ async fn keep_lock(mut guard: Session, cancel: CancellationToken) -> Result<(), 
     }
 }
 
+/// Where a measurement of the pace began.
+struct Measured {
+    began: Instant,
+    rows: u64,
+}
+
 /// How far the stream is behind the end of the log.
 #[derive(Default)]
 struct Lag {
@@ -521,16 +542,23 @@ struct Run {
     inbox: Arc<Inbox>,
     applier: Applier,
     control: Session,
-    lock: Option<Session>,
+    clock: Clock,
     publisher: Publisher,
     controls: watch::Receiver<Controls>,
     decided: watch::Receiver<Decision>,
     stop: CancellationToken,
     cancel: CancellationToken,
     flushed: watch::Sender<Flushed>,
-    /// Copy workers still at work.
+    copier: Arc<Copier>,
+    /// Copy workers that have not ended; those beyond `allowed` wait.
     copying: u16,
-    _allowed: watch::Sender<u16>,
+    /// A worker found nothing left to dispatch: no more of them are needed.
+    copied: bool,
+    allowed: watch::Sender<u16>,
+    /// How many workers there should be; `None` for a small table.
+    pace: Option<Pace>,
+    /// The measurement under way.
+    window: Option<Measured>,
     /// The index build under way.
     index_build: Option<Changes>,
     /// How the next one is made.
@@ -541,6 +569,12 @@ struct Run {
     quiet: Arc<RwLock<()>>,
     rate: Rate,
     lag: Lag,
+    blockers: Blockers,
+    /// Of the new table.
+    statistics: Statistics,
+    /// What the hooks say to an attempt.
+    question: hooks::Question,
+    /// Attempts at the cut-over that failed.
     failures: u32,
     next_cut_over: Instant,
     swap_announced: bool,
@@ -586,11 +620,15 @@ impl Run {
             if held.apply.is_some() || self.index_build == Some(Changes::Held) {
                 // Keys gather in the inbox; when it is full the stream waits.
                 self.show(&held);
+                self.window = None;
+                self.applier.keep_alive().await?;
                 last_cycle = Instant::now();
                 self.report();
                 continue;
             }
             if self.copying > 0 {
+                self.measure(&held);
+                self.keep_pace(tasks).await?;
                 self.show(&held);
             }
             // 2. Flush.
@@ -630,25 +668,25 @@ impl Run {
                 self.verification(tasks);
                 continue;
             }
-            if self.verified.is_none() && self.controls.borrow().verify != VerifyPolicy::Never {
-                // It reads both tables whole.
-                self.show(&held);
-                if held.copy.is_some() {
-                    continue;
-                }
-            }
             if !self.verification(tasks) {
+                // What holds the copy holds the comparison, which reads both tables whole.
+                self.show(&held);
                 self.publisher.phase(Phase::Verifying);
                 continue;
             }
             let caught_up = cycle.taken < SMALL_BACKLOG && self.lag.known.is_some_and(|lag| lag < Duration::from_secs(2));
-            let gate = gate(&self.controls.borrow());
+            let gathered = self.statistics(tasks);
+            let gate = gate(&self.controls.borrow(), (self.clock)());
+            let vetoed = gate == Gate::Open && self.publisher.cut_over().vetoed_by.is_some();
+            if !vetoed {
+                self.publisher.waits(gate.waits());
+            }
             match gate {
-                _ if !caught_up => {
+                _ if !caught_up || !gathered => {
                     self.publisher.throttle(None);
                     self.publisher.phase(Phase::CatchingUp);
                 }
-                Gate::NeedsApproval => {
+                Gate::NeedsApproval | Gate::OutsideWindows { .. } => {
                     self.publisher.throttle(None);
                     self.publisher.phase(Phase::AwaitingCutOver);
                 }
@@ -657,10 +695,12 @@ impl Run {
                     self.publisher.phase(Phase::AwaitingCutOver);
                 }
                 Gate::Open => {
-                    self.publisher.phase(Phase::CuttingOver);
+                    if !vetoed {
+                        self.publisher.phase(Phase::CuttingOver);
+                    }
                     self.show(&held);
                     // Tables are not locked on a server, or under replicas, that have enough to do.
-                    if held.may_copy() && Instant::now() >= self.next_cut_over && self.cut_over().await? {
+                    if held.may_copy() && Instant::now() >= self.next_cut_over && self.cut_over(tasks).await? {
                         return Ok(Some(()));
                     }
                 }
@@ -680,6 +720,7 @@ impl Run {
                 migration: Arc::clone(&self.migration),
                 inbox: Arc::clone(&self.inbox),
                 flushed: self.flushed.subscribe(),
+                decided: self.decided.clone(),
                 publisher: self.publisher.clone(),
                 quiet: Arc::clone(&self.quiet),
                 verified,
@@ -692,7 +733,75 @@ impl Run {
 
     /// Tells what holds the migration back, if anything does.
     fn show(&self, held: &Decision) {
-        self.publisher.throttle(held.copy.as_ref().map(|hold| (hold.reason, hold.detail.clone())));
+        let held = held.copy.as_ref().map(|hold| (hold.reason, hold.detail.clone()));
+        self.publisher.throttle(held.or_else(|| self.pressed()));
+    }
+
+    /// Changes that pile up hold copying as well.
+    fn pressed(&self) -> Option<(&'static str, String)> {
+        if self.copying == 0 || self.controls.borrow().workers > 0 {
+            return None;
+        }
+        let pressure = self.pace.as_ref().map(Pace::pressure)?;
+        let waiting = self.publisher.progress().backlog;
+        match pressure {
+            Pressure::None => None,
+            Pressure::Shared => {
+                Some((pace::BACKLOG_GROWS, format!("{waiting} changed rows wait to be applied; copying rests half of the time")))
+            }
+            Pressure::Overwhelming => {
+                Some((pace::BACKLOG_GROWS, format!("{waiting} changed rows wait to be applied, and become more although copying rests")))
+            }
+        }
+    }
+
+    /// Ends a measurement when it is due, and begins the next. One in which something held the copy back says nothing.
+    fn measure(&mut self, held: &Decision) {
+        let Some(pace) = self.pace.as_mut() else { return };
+        if !held.may_copy() {
+            self.window = None;
+            return;
+        }
+        let rows = self.publisher.progress().rows_copied;
+        let Some(window) = &self.window else {
+            self.applier.latencies();
+            self.window = Some(Measured { began: Instant::now(), rows });
+            return;
+        };
+        let took = window.began.elapsed();
+        if took < pace::WINDOW {
+            return;
+        }
+        let measured = pace::Window {
+            rows: rows.saturating_sub(window.rows),
+            took,
+            latency: pace::median(&mut self.applier.latencies()),
+            backlog: self.applier.backlog() as u64,
+        };
+        pace.learn(&measured);
+        tracing::debug!(?measured, now = ?pace.width(), "pace");
+        self.window = Some(Measured { began: Instant::now(), rows });
+    }
+
+    /// As many workers as there should be.
+    async fn keep_pace(&mut self, tasks: &mut JoinSet<Task>) -> Result<(), EngineError> {
+        let asked = self.controls.borrow().workers;
+        let width = self.pace.as_ref().map(Pace::width);
+        let allowed = match (asked, width) {
+            (0, Some(width)) => width.copy,
+            (0, None) => 1,
+            (asked, _) => asked,
+        };
+        if let Some(width) = width {
+            self.applier.widen(width.flush).await?;
+        }
+        // Workers that are not needed any more wait for their turn, so numbers count up.
+        while !self.copied && self.copying < allowed {
+            spawn(tasks, COPY, Arc::clone(&self.copier).worker(self.copying, self.cancel.clone()));
+            self.copying += 1;
+        }
+        self.allowed.send_if_modified(|now| std::mem::replace(now, allowed) != allowed);
+        Ok(())
     }
 
     /// A task ended: copy workers and the index build do so when they are done, the others only by an error.
@@ -701,6 +810,7 @@ impl Run {
         result?;
         match name {
             COPY => {
+                self.copied = true;
                 self.copying -= 1;
                 if self.copying == 0 {
                     self.publisher.update(|s| {
@@ -718,6 +828,11 @@ impl Run {
             DISTURBED => {
                 self.build_with = Changes::Held;
                 self.index_build = None;
+                Ok(())
+            }
+            HOOKS => Ok(()),
+            STATISTICS => {
+                self.statistics = Statistics::Gathered;
                 Ok(())
             }
             _ if self.cancel.is_cancelled() => Ok(()),
@@ -786,6 +901,7 @@ impl Run {
         let applied = self.applier.total().applied;
         let lag = self.lag.known;
         let copying = self.copying;
+        let workers = copying.min(*self.allowed.borrow());
         let progress = self.publisher.progress();
         let eta = if copying > 0 { self.rate.eta(Instant::now(), progress.rows_copied, progress.rows_estimated) } else { None };
         self.publisher.update(|s| {
@@ -794,93 +910,8 @@ impl Run {
             s.progress.backlog = backlog as u64;
             s.progress.binlog_lag = lag;
             s.progress.eta = eta;
-            s.progress.copy_workers = copying;
+            s.progress.copy_workers = workers;
         });
-    }
-
-    /// One attempt at the cut-over. True: swapped.
-    async fn cut_over(&mut self) -> Result<bool, EngineError> {
-        let m = Arc::clone(&self.migration);
-        let limit = self.controls.borrow().lock_timeout;
-        if let Some(blocker) = blocker(&m.spec.database, &m.spec.table, &mut self.control, limit).await? {
-            // An attempt that must fail is not made.
-            self.publisher.update(|s| s.cut_over.blocked_by = Some(blocker.clone()));
-            self.next_cut_over = Instant::now() + Duration::from_secs(1);
-            return Ok(false);
-        }
-        if !self.swap_announced {
-            // The next engine must look whether the swap happened.
-            self.record.stage = Stage::Swapping;
-            m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
-            self.swap_announced = true;
-        }
-        let mut lock = match self.lock.take() {
-            Some(lock) => lock,
-            None => m.session().await?,
-        };
-        self.publisher.update(|s| {
-            s.cut_over.attempts += 1;
-            s.cut_over.last_attempt = Some(SystemTime::now());
-            s.cut_over.blocked_by = None;
-        });
-        let id = lock.id();
-        let quiet = Arc::clone(&self.quiet);
-        let _quiet = quiet.write().await;
-        let attempt =
-            cutover::attempt(&m, &self.record, &mut self.applier, &self.inbox, &mut lock, &mut self.control, &mut self.controls.clone())
-                .await?;
-        match attempt {
-            Attempt::Swapped(waited) => {
-                self.swapped(waited);
-                Ok(true)
-            }
-            Attempt::GivenUp { why, locked } => {
-                if locked < self.controls.borrow().lock_timeout * 2 {
-                    self.lock = Some(lock);
-                }
-                self.failed(&why, locked);
-                Ok(false)
-            }
-            Attempt::Ambiguous => {
-                drop(lock);
-                cutover::wait_gone(&mut self.control, id, Duration::from_secs(60)).await?;
-                match cutover::outcome(&mut self.control, &m.spec.database, &m.spec.table, &m.names, &self.record).await? {
-                    Swap::Happened => {
-                        self.swapped(Duration::ZERO);
-                        Ok(true)
-                    }
-                    Swap::DidNot => {
-                        self.failed("the connection was lost while the tables were being swapped; they were not", Duration::ZERO);
-                        Ok(false)
-                    }
-                    Swap::Unknown => Err(EngineError::terminal(Reason::OutcomeUnknown, "nothing tells whether the tables were swapped")),
-                }
-            }
-        }
-    }
-
-    fn swapped(&mut self, waited: Duration) {
-        self.publisher.update(|s| {
-            s.cut_over.locked = Some(waited);
-            s.cut_over.last_failure = None;
-            s.phase = Phase::CleaningUp;
-        });
-        self.publisher.notice("Swapped", false, format!("{} has its new definition", self.migration.original_name()));
-    }
-
-    fn failed(&mut self, why: &str, locked: Duration) {
-        self.failures += 1;
-        let pause = jitter(back_off(self.failures));
-        self.next_cut_over = Instant::now() + pause;
-        self.publisher.update(|s| {
-            s.cut_over.last_failure = Some(why.to_owned());
-            s.cut_over.locked = Some(locked);
-        });
-        self.publisher.notice(
-            "CutOverAttemptFailed",
-            true,
-            format!("the cut-over attempt was given up: {why}; the original is in place and the ghost stays current"),
-        );
     }
 
     /// The next engine must start anew.
@@ -891,161 +922,4 @@ impl Run {
             tracing::warn!("the state table could not be marked for a new start: {error}");
         }
     }
-}
-
-/// The session that has held a metadata lock on the original for longer than an attempt may take, if there is one and it can be seen.
-pub async fn blocker(database: &str, table: &str, control: &mut Session, limit: Duration) -> Result<Option<String>, EngineError> {
-    let sql = format!(
-        "SELECT t.PROCESSLIST_ID, TIMESTAMPDIFF(SECOND, x.trx_started, NOW()) FROM performance_schema.metadata_locks l \
-         JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
-         JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID \
-         WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME = {} AND l.LOCK_STATUS = 'GRANTED' \
-         AND t.PROCESSLIST_ID <> CONNECTION_ID() AND x.trx_started < NOW() - INTERVAL {} SECOND LIMIT 1",
-        quote::string(database),
-        quote::string(table),
-        limit.as_secs().max(1)
-    );
-    match control.first::<(u64, i64)>("look for sessions that hold the table", SHORT, &sql).await {
-        Ok(found) => Ok(found.map(|(id, seconds)| format!("connection {id}: a transaction open for {seconds} s"))),
-        Err(error) if error.is_connection() => Err(error.into()),
-        // Without the privileges there is nothing to see; the attempt itself is bounded.
-        Err(_) => Ok(None),
-    }
-}
-
-/// After the swap: marks it, drops what is to be dropped.
-async fn finish(
-    spec: &MigrationSpec,
-    publisher: &Publisher,
-    controls: &watch::Receiver<Controls>,
-    control: &mut Session,
-    leftovers: Leftovers,
-    owned: &mut Option<Owned>,
-) -> Result<End, EngineError> {
-    publisher.phase(Phase::CleaningUp);
-    let swapped = leftovers.swapped();
-    let Leftovers { state, mut record, epoch } = leftovers;
-    record.stage = Stage::Swapped;
-    state.store(control, epoch, &record, None).await?;
-    // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
-    *owned = Some(swapped);
-    let names = TableNames::for_table(&spec.table);
-    let drop_now = controls.borrow().old_table == OldTable::DropNow;
-    if record.native {
-        // No table was swapped out.
-        publisher.update(|s| s.tables.old.clear());
-    }
-    if drop_now {
-        drop_old(control, spec, &names, &state, record.native, Some(epoch)).await?;
-    }
-    publisher.update(|s| {
-        s.progress.copy_complete = true;
-        s.progress.backlog = 0;
-    });
-    Ok(End::Over(Outcome::Succeeded))
-}
-
-/// Drops the old table, unless `state_only`, and the state table. With an epoch behind the fence: both are locked meanwhile, so a successor
-/// comes before (and this fails) or after. An engine that wakes late would else drop a later migration's tables, which have these names.
-async fn drop_old(
-    control: &mut Session,
-    spec: &MigrationSpec,
-    names: &TableNames,
-    state: &StateTable,
-    state_only: bool,
-    epoch: Option<u64>,
-) -> Result<(), EngineError> {
-    let old = quote::qualified(&spec.database, &names.old);
-    let with_old = !state_only && inspector::exists(control, &spec.database, &names.old).await?;
-    if let Some(epoch) = epoch {
-        let more = if with_old { format!(", {old} WRITE") } else { String::new() };
-        control.run("lock what is left", SHORT, &format!("LOCK TABLES {} WRITE{more}", state.qualified())).await?;
-        if !state.is_owner(control, epoch).await? {
-            control.run("unlock what is left", SHORT, "UNLOCK TABLES").await?;
-            return Err(fenced());
-        }
-    }
-    if with_old {
-        control.run("drop the old table", LONG, &format!("DROP TABLE IF EXISTS {old}")).await?;
-    }
-    control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
-    if epoch.is_some() {
-        control.run("unlock what was left", SHORT, "UNLOCK TABLES").await?;
-    }
-    Ok(())
-}
-
-/// See [`super::clean_up`].
-///
-/// # Errors
-/// As there.
-pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    let Some(native) = clean_up_unless_swapped(spec).await? else {
-        return Ok(());
-    };
-    let names = TableNames::for_table(&spec.table);
-    let state = StateTable::new(&spec.database, &names.state);
-    let mut control = Session::open(&spec.server).await?;
-    drop_old(&mut control, spec, &names, &state, native || !old_too, None).await?;
-    control.close().await;
-    Ok(())
-}
-
-/// Drops ghost and state table, if they are this migration's and the change has not been made. `Some`: it has (and whether natively).
-async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, EngineError> {
-    let mut control = Session::open(&spec.server).await?;
-    let mut guard = Session::open(&spec.server).await?;
-    let names = TableNames::for_table(&spec.table);
-    let state = StateTable::new(&spec.database, &names.state);
-    let found = match state.load(&mut control, &spec.database).await {
-        Err(error) if error.is_transient() => {
-            // A former owner that is frozen may have it locked.
-            prepare::take_lock(&mut guard, spec).await?;
-            state.free(&mut control).await?;
-            state.load(&mut control, &spec.database).await?
-        }
-        found => found?,
-    };
-    let Some(mut stored) = found else {
-        return Ok(None);
-    };
-    if !stored.record.id.is_empty() && stored.record.id != spec.id {
-        // Somebody else's: nothing of ours is there.
-        return Ok(None);
-    }
-    prepare::take_lock(&mut guard, spec).await?;
-    let facts = ServerFacts::read(&mut control).await?;
-    guard.check_server(&facts.uuid)?;
-    takeover::check_promoted(&mut control, &facts, &stored.record.server_uuid).await?;
-    if stored.record.server_uuid != facts.uuid {
-        stored.record.forget_ids();
-    }
-    let swapped = match stored.record.stage {
-        Stage::Swapped => true,
-        Stage::Swapping => match cutover::outcome(&mut control, &spec.database, &spec.table, &names, &stored.record).await? {
-            Swap::Happened => true,
-            Swap::DidNot => false,
-            Swap::Unknown => {
-                return Err(EngineError::terminal(
-                    Reason::OutcomeUnknown,
-                    &format!("nothing tells whether {} was swapped, so nothing was dropped", quote::qualified(&spec.database, &spec.table)),
-                ));
-            }
-        },
-        Stage::Native => {
-            let now = inspector::show_create(&mut control, &spec.database, &spec.table).await?;
-            prepare::normalise(&now)? == stored.record.ghost_definition
-        }
-        Stage::Preparing | Stage::Copying => false,
-    };
-    if !swapped {
-        if stored.epoch > 0 {
-            // A frozen engine must not write to a table that is about to go.
-            state.take_over(&mut guard).await?;
-        }
-        prepare::drop_ours(&mut guard, spec, &names).await?;
-    }
-    guard.close().await;
-    control.close().await;
-    Ok(swapped.then_some(stored.record.native))
 }

@@ -12,12 +12,16 @@ pub mod conflict;
 pub mod copier;
 pub mod cutover;
 pub mod error;
+pub mod hooks;
 pub mod inbox;
 pub mod index_build;
 pub mod inspector;
 pub mod migration;
 pub mod migrator;
 pub mod native;
+pub mod notice;
+pub mod old_table;
+pub mod pace;
 pub mod preflight;
 pub mod prepare;
 pub mod progress;
@@ -28,6 +32,7 @@ pub mod streamer;
 pub mod takeover;
 pub mod throttler;
 pub mod verifier;
+pub mod web;
 
 pub use crate::mysql::Class;
 pub use error::EngineError;
@@ -95,10 +100,15 @@ impl Drop for Handle {
 
 /// Starts an engine for one migration on the present tokio runtime.
 pub fn start(spec: MigrationSpec, controls: Controls) -> Handle {
+    start_by(spec, controls, cutover::system_clock())
+}
+
+/// As [`start`], with a clock of the caller's for the cut-over windows.
+pub fn start_by(spec: MigrationSpec, controls: Controls, clock: cutover::Clock) -> Handle {
     let (controls, controls_rx) = watch::channel(controls);
     let (publisher, snapshot) = progress::Publisher::new(format!("{:016x}", fastrand::u64(..)));
     let stop = CancellationToken::new();
-    let migrator = migrator::Migrator::new(spec, controls_rx, publisher, stop.clone());
+    let migrator = migrator::Migrator::new(spec, controls_rx, publisher, stop.clone(), clock);
     let task = tokio::spawn(migrator.run());
     Handle { controls, snapshot, stop, task: Some(task) }
 }

@@ -5,10 +5,13 @@
 //! to a copy.
 
 use super::chooser::{Native, is_algorithm_refusal};
-use super::cutover::{Gate, back_off, gate};
+use super::cutover::blockers::{self, Blockers, Place, Way};
+use super::cutover::{Clock, Gate, back_off, gate};
 use super::error::{EngineError, reason_of};
+use super::hooks;
 use super::inspector;
-use super::migrator::{blocker, jitter};
+use super::migrator::jitter;
+use super::notice;
 use super::prepare::{NativeReady, normalise};
 use super::progress::Publisher;
 use super::reason::Reason;
@@ -31,6 +34,16 @@ pub enum Ended {
     CopyInstead(String),
 }
 
+/// What may change while it runs.
+pub struct Conditions<'a> {
+    /// The levels.
+    pub controls: &'a mut watch::Receiver<Controls>,
+    /// A graceful stop.
+    pub stop: &'a CancellationToken,
+    /// What the windows are looked at by.
+    pub clock: &'a Clock,
+}
+
 /// Waits for the gate and makes the change.
 ///
 /// # Errors
@@ -41,26 +54,52 @@ pub async fn run(
     control: &mut Session,
     guard: &mut Session,
     publisher: &Publisher,
-    controls: &mut watch::Receiver<Controls>,
-    stop: &CancellationToken,
+    conditions: Conditions<'_>,
 ) -> Result<Ended, EngineError> {
+    let Conditions { controls, stop, clock } = conditions;
     publisher.update(|s| {
         s.validated = true;
         s.retrying = None;
         s.algorithm = Some(ChosenAlgorithm { chosen: ready.native.algorithm, reason: ready.native.reason.clone() });
     });
     let mut failures = 0;
+    let mut blockers = Blockers::default();
+    let tables = [spec.table.as_str()];
+    let place = Place { server: &spec.server, database: &spec.database, tables: &tables };
     loop {
         let levels = controls.borrow_and_update().clone();
         if stop.is_cancelled() || levels.paused || levels.cancel {
             return Ok(Ended::Interrupted);
         }
         let mut pause = Duration::from_secs(1);
-        if gate(&levels) == Gate::Open {
-            publisher.phase(Phase::CuttingOver);
-            let by = blocker(&spec.database, &spec.table, control, levels.lock_timeout).await?;
-            publisher.update(|s| s.cut_over.blocked_by.clone_from(&by));
-            if by.is_none() {
+        let gate = gate(&levels, clock());
+        let vetoed = gate == Gate::Open && publisher.cut_over().vetoed_by.is_some();
+        if !vetoed {
+            publisher.waits(gate.waits());
+        }
+        if gate == Gate::Open {
+            if !vetoed {
+                publisher.phase(Phase::CuttingOver);
+            }
+            let token = &levels.force_cut_over;
+            let force = token.is_some() && *token != publisher.cut_over().handled_force;
+            let way = blockers.clear_the_way(control, place, levels.lock_timeout, levels.kill_blockers_after, force, publisher).await?;
+            let veto = if way == Way::Free { consent(&levels, spec, guard, publisher, stop).await? } else { None };
+            if stop.is_cancelled() {
+                return Ok(Ended::Interrupted);
+            }
+            if let Way::Blocked { look_again } = way {
+                pause = look_again;
+            } else if let Some(why) = veto {
+                if publisher.cut_over().vetoed_by.is_none() {
+                    publisher.notice(notice::CUT_OVER_VETOED, true, format!("a hook vetoed the change: {why}; it is asked again"));
+                }
+                publisher.vetoed(Some(why));
+                pause = hooks::ASK_AGAIN;
+            } else {
+                publisher.vetoed(None);
+                publisher.waits(None);
+                publisher.phase(Phase::CuttingOver);
                 let definition = inspector::show_create(control, &spec.database, &spec.table).await?;
                 if normalise(&definition)? != ready.leftovers.record.original_definition {
                     return Err(EngineError::terminal(
@@ -74,11 +113,18 @@ pub async fn run(
                 publisher.update(|s| {
                     s.cut_over.attempts += 1;
                     s.cut_over.last_attempt = Some(SystemTime::now());
+                    if force {
+                        s.cut_over.handled_force.clone_from(token);
+                    }
                 });
                 let began = Instant::now();
-                match attempt(guard, spec, &ready.native, &ready.clauses, control, levels.lock_timeout).await {
+                let change = Change { spec, native: &ready.native, clauses: &ready.clauses, budget: levels.lock_timeout };
+                let force = force.then_some((place, &mut blockers, publisher));
+                match attempt(change, guard, control, force).await {
                     Ok(()) => {
                         publisher.update(|s| s.cut_over.locked = (!ready.native.works).then(|| began.elapsed()));
+                        let name = quote::qualified(&spec.database, &spec.table);
+                        publisher.notice(notice::SWAPPED, false, format!("{name} has its new definition"));
                         return Ok(Ended::Done);
                     }
                     Err(error) if error.is_connection() => return Err(error.into()),
@@ -90,7 +136,7 @@ pub async fn run(
                         pause = jitter(back_off(failures));
                         publisher.update(|s| s.cut_over.last_failure = Some(error.message.clone()));
                         publisher.notice(
-                            "CutOverAttemptFailed",
+                            notice::CUT_OVER_ATTEMPT_FAILED,
                             true,
                             format!("the table could not be locked in time ({}); nothing was changed", error.message),
                         );
@@ -122,31 +168,85 @@ pub async fn run(
     }
 }
 
+/// What a hook has against the change, if any has; nothing when the engine is being stopped. The lock that keeps a second engine out lives on `guard`.
+async fn consent(
+    levels: &Controls,
+    spec: &MigrationSpec,
+    guard: &mut Session,
+    publisher: &Publisher,
+    stop: &CancellationToken,
+) -> Result<Option<String>, EngineError> {
+    let snapshot = publisher.snapshot();
+    let asked = hooks::ask(&levels.hooks, spec, &snapshot);
+    tokio::pin!(asked);
+    loop {
+        tokio::select! {
+            said = &mut asked => return Ok(said.err()),
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(Duration::from_secs(2)) => guard.run("keep the migration's lock", SHORT, "DO 1").await?,
+        }
+    }
+}
+
+/// What is to be done.
+struct Change<'a> {
+    spec: &'a MigrationSpec,
+    native: &'a Native,
+    clauses: &'a str,
+    budget: Duration,
+}
+
 /// Makes the change on the session that holds the migration's named lock: as long as the statement may be at work, or on its way, no other
 /// engine can have the lock, look at a definition that is about to change, and make the change a second time.
 async fn attempt(
+    change: Change<'_>,
     guard: &mut Session,
-    spec: &MigrationSpec,
-    native: &Native,
-    clauses: &str,
     control: &mut Session,
-    budget: Duration,
+    force: Option<(Place<'_>, &mut Blockers, &Publisher)>,
 ) -> Result<(), MySqlError> {
+    let Change { spec, native, clauses, budget } = change;
     let id = guard.id();
     // The server bounds each wait for the metadata lock: at the start, and at the end of work in place.
     guard.run("prepare the change", SHORT, &format!("SET SESSION lock_wait_timeout={}", budget.as_secs().max(1))).await?;
     let statement = format!("ALTER TABLE {} {clauses}, {}", quote::qualified(&spec.database, &spec.table), native.suffix);
+    let began = Instant::now();
     let change = guard.run("change the table", LONG, &statement);
+    tokio::pin!(change);
+    // Who holds the table after half of the budget has held it since before the request: later ones queue behind it.
+    if let Some((place, blockers, publisher)) = force {
+        tokio::select! {
+            done = &mut change => return done,
+            () = tokio::time::sleep(budget / 2) => {
+                if waits_for_lock(control, id).await? {
+                    let killed = async {
+                        let holders = blockers::find(control, place, Duration::ZERO).await?;
+                        blockers.kill(control, &holders, publisher).await
+                    };
+                    if let Err(error) = killed.await {
+                        tracing::warn!("what blocks the change could not be killed: {error}");
+                    }
+                }
+            }
+        }
+    }
     if native.works {
         // Its duration is the work's, and clients do not wait for it.
         return change.await;
     }
-    tokio::pin!(change);
     tokio::select! {
         done = &mut change => done,
-        () = tokio::time::sleep(budget) => {
+        () = tokio::time::sleep_until((began + budget).into()) => {
             control.run("take back the lock request", SHORT, &format!("KILL QUERY {id}")).await?;
             change.await
         }
     }
+}
+
+/// Whether a session waits for a metadata lock. Work in place holds one and must not make room for itself.
+async fn waits_for_lock(control: &mut Session, id: u32) -> Result<bool, MySqlError> {
+    let sql = format!(
+        "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_ID = {id} AND PROCESSLIST_STATE LIKE 'Waiting for%lock%'"
+    );
+    let waits: Option<u64> = control.first("look what the change waits for", SHORT, &sql).await?;
+    Ok(waits.is_some_and(|n| n > 0))
 }

@@ -10,6 +10,7 @@ use super::cutover::{Swap, outcome};
 use super::error::EngineError;
 use super::inspector::{self, Inspected};
 use super::migration::{Migration, Visibility};
+use super::notice;
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Tables};
@@ -626,18 +627,18 @@ async fn resume(
         || (record.original_id.is_some() && original.table_id != record.original_id)
     {
         publisher.notice(
-            "StartedAnew",
+            notice::STARTED_ANEW,
             true,
             format!("the definition of {} was changed while no engine was running: the copy starts anew", spec.table),
         );
         return Ok(None);
     }
     let Some(mut ghost) = inspector::table(control, &spec.database, &names.ghost).await? else {
-        publisher.notice("StartedAnew", true, "the ghost table was dropped by someone else: the copy starts anew".into());
+        publisher.notice(notice::STARTED_ANEW, true, "the ghost table was dropped by someone else: the copy starts anew".into());
         return Ok(None);
     };
     if record.ghost_id.is_some() && ghost.table_id != record.ghost_id {
-        publisher.notice("StartedAnew", true, "the ghost table was replaced by someone else: the copy starts anew".into());
+        publisher.notice(notice::STARTED_ANEW, true, "the ghost table was replaced by someone else: the copy starts anew".into());
         return Ok(None);
     }
     if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
@@ -657,7 +658,7 @@ async fn resume(
     let board = match Board::resume(&ranges) {
         Some(board) if key.index == record.key_index => board,
         _ => {
-            publisher.notice("StartedAnew", true, "the recorded chunks do not fit the key: the copy starts anew".into());
+            publisher.notice(notice::STARTED_ANEW, true, "the recorded chunks do not fit the key: the copy starts anew".into());
             return Ok(None);
         }
     };
@@ -680,7 +681,7 @@ async fn resume(
         s.progress.changes_applied = safe.applied;
         s.progress.rows_estimated = record.rows_estimated.max(rows).max(original.rows_estimated);
     });
-    publisher.notice("Resumed", false, format!("took up the work of a former engine: {rows} rows were copied already"));
+    publisher.notice(notice::RESUMED, false, format!("took up the work of a former engine: {rows} rows were copied already"));
     let codec = codec(&original, &ghost.definition, &key)?;
     let migration = Migration {
         spec: spec.clone(),

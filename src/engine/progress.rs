@@ -1,6 +1,6 @@
 //! The one place where the snapshot is kept: everybody reports here, front ends watch.
 
-use super::snapshot::{Notice, Phase, Progress, Snapshot, Throttle};
+use super::snapshot::{CutOver, Notice, Phase, Progress, Snapshot, Throttle, Waits};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -40,6 +40,29 @@ impl Publisher {
         self.sender.borrow().progress.clone()
     }
 
+    /// All of it.
+    pub fn snapshot(&self) -> Snapshot {
+        self.sender.borrow().clone()
+    }
+
+    /// The cut-over so far.
+    pub fn cut_over(&self) -> CutOver {
+        self.sender.borrow().cut_over.clone()
+    }
+
+    /// Says what the gate waits for, or that it is open; watchers wake only when it changed.
+    pub fn waits(&self, waits: Option<Waits>) {
+        self.sender.send_if_modified(|s| {
+            let changed = s.cut_over.waits != waits;
+            if waits.is_some() {
+                // Nobody is looked for while the gate is closed.
+                s.cut_over.blocked_by = None;
+            }
+            s.cut_over.waits = waits;
+            changed
+        });
+    }
+
     /// Adds a notice (an Event for people).
     pub fn notice(&self, reason: &'static str, warning: bool, message: String) {
         if warning {
@@ -53,6 +76,19 @@ impl Publisher {
                 s.notices.remove(0);
             }
             s.notices.push(Notice { sequence, reason, warning, message });
+        });
+    }
+
+    /// Says that a hook vetoed the attempt, or that none does.
+    pub fn vetoed(&self, by: Option<String>) {
+        self.sender.send_if_modified(|s| {
+            let changed = s.cut_over.vetoed_by != by;
+            if by.is_some() {
+                s.cut_over.waits = Some(Waits::Hook);
+                s.phase = Phase::AwaitingCutOver;
+            }
+            s.cut_over.vetoed_by = by;
+            changed
         });
     }
 

@@ -103,6 +103,8 @@ pub struct Progress {
     pub backlog: u64,
     /// Age of the newest event received, by the server's clock.
     pub binlog_lag: Option<Duration>,
+    /// Lag of the replica that is furthest behind, of those that could be read.
+    pub replica_lag: Option<Duration>,
     /// Chunks done.
     pub chunks: u64,
     /// Copy workers at work now.
@@ -146,6 +148,28 @@ pub struct CutOver {
     pub blocked_by: Option<String>,
     /// How long the table was locked at the swap.
     pub locked: Option<Duration>,
+    /// The hook that vetoed the last attempt, and what it said.
+    pub vetoed_by: Option<String>,
+    /// What the gate waits for; `None`: it is open, or has not been reached.
+    pub waits: Option<Waits>,
+    /// The force token that was acted upon last.
+    pub handled_force: Option<String>,
+}
+
+/// What the gate of the cut-over waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// An approval.
+    Approval,
+    /// The end of the user's throttle.
+    Throttle,
+    /// A hook's consent.
+    Hook,
+    /// A window.
+    Window {
+        /// When the next one opens.
+        opens: Option<SystemTime>,
+    },
 }
 
 /// The comparison so far.
@@ -153,6 +177,8 @@ pub struct CutOver {
 pub struct Verification {
     /// Ranges compared.
     pub chunks_checked: u64,
+    /// Rows found different although no event explained it: those repaired, and those that came back.
+    pub rows_different: u64,
     /// Rows found different once and repaired.
     pub rows_repaired: u64,
     /// Whether one whole pass is done.

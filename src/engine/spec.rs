@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use super::cutover::windows::{InvalidWindow, Window};
+pub use super::hooks::Hook;
 pub use crate::mysql::{ServerAddress, Tls, TlsMode};
 
 /// What to change; fixed for the life of a migration.
@@ -89,8 +91,16 @@ pub struct Controls {
     pub verify: VerifyPolicy,
     /// The longest that clients may wait in one cut-over attempt (1 s – 60 s).
     pub lock_timeout: Duration,
+    /// When the tables may be swapped; none: at any time.
+    pub windows: Vec<Window>,
+    /// Kill the sessions that have held the cut-over back for so long (1 s – 24 h); `None`: never.
+    pub kill_blockers_after: Option<Duration>,
+    /// A token, once for each new value: the next attempt may kill what blocks it.
+    pub force_cut_over: Option<String>,
     /// What happens to the old table after the swap.
     pub old_table: OldTable,
+    /// Who is asked before the tables are swapped, and told of the end.
+    pub hooks: Vec<Hook>,
 }
 
 impl Default for Controls {
@@ -108,7 +118,11 @@ impl Default for Controls {
             limits: Limits::default(),
             verify: VerifyPolicy::Always,
             lock_timeout: Duration::from_secs(3),
+            windows: Vec::new(),
+            kill_blockers_after: None,
+            force_cut_over: None,
             old_table: OldTable::Keep,
+            hooks: Vec::new(),
         }
     }
 }

@@ -7,13 +7,14 @@
 //!
 //! Reads hold a metadata lock for their own duration: the cut-over keeps them out by [`Verifier::quiet`].
 
-use super::applier::Flushed;
+use super::applier::{Flushed, KEEP_ALIVE_EVERY};
 use super::error::EngineError;
 use super::inbox::Inbox;
 use super::migration::Migration;
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::snapshot::Verification;
+use super::throttler::decide::Decision;
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
 use crate::sql::digest;
@@ -23,11 +24,13 @@ use crate::sql::table::Column;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Rows in a range: about 50 ms of reading for common rows, so that the cut-over never waits long for one.
 const RANGE_ROWS: u64 = 20_000;
+/// Connections that compare in the first pass. The comparison is the server's work, mostly of its processors; later passes have time.
+const READERS: usize = 2;
 /// Keys compared in one statement.
 const SUSPECTS: usize = 500;
 /// Suspects are judged together when there are this many, …
@@ -52,12 +55,35 @@ pub struct Verifier {
     pub inbox: Arc<Inbox>,
     /// Wakes after each flush cycle.
     pub flushed: watch::Receiver<Flushed>,
+    /// Whether the tables may be read now: what holds the copy holds the comparison.
+    pub decided: watch::Receiver<Decision>,
     /// Where to report.
     pub publisher: Publisher,
     /// Held for reading by each statement on the tables, for writing by the cut-over.
     pub quiet: Arc<RwLock<()>>,
     /// True from the end of the first whole pass on.
     pub verified: watch::Sender<bool>,
+}
+
+/// One connection that compares.
+struct Reader {
+    session: Session,
+    comparison: Comparison,
+}
+
+/// What the readers of one pass share.
+struct Walk {
+    /// Where the next range begins; `None` when the last one is under way.
+    next: AsyncMutex<Option<Option<Key>>>,
+    suspects: AsyncMutex<Option<Suspects>>,
+    /// The inbox notices events for one judgement at a time.
+    judging: AsyncMutex<()>,
+}
+
+/// Keys that differed when they were read.
+struct Suspects {
+    keys: Vec<Key>,
+    oldest: Instant,
 }
 
 /// How rows are compared.
@@ -76,19 +102,27 @@ impl Verifier {
     /// # Errors
     /// [`Reason::VerificationFailed`], or the server's.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), EngineError> {
-        let mut session = self.migration.session().await?;
-        let comparison = self.comparison(&mut session).await?;
+        let mut readers = Vec::new();
+        let count = if self.publisher.progress().rows_estimated > 2 * RANGE_ROWS { READERS } else { 1 };
+        for _ in 0..count {
+            let mut session = self.migration.session().await?;
+            let comparison = self.comparison(&mut session).await?;
+            readers.push(Reader { session, comparison });
+        }
         let mut first = true;
         loop {
             let done = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                done = self.pass(&mut session, &comparison, first) => done,
+                done = self.pass(&mut readers, first) => done,
             };
             done?;
             if first {
                 self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).complete = true);
                 self.verified.send_replace(true);
                 first = false;
+                for reader in readers.drain(1..) {
+                    reader.session.close().await;
+                }
             }
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
@@ -119,37 +153,63 @@ impl Verifier {
         quote::qualified(&self.migration.spec.database, SCRATCH)
     }
 
-    async fn pass(&self, session: &mut Session, comparison: &Comparison, hurry: bool) -> Result<(), EngineError> {
-        let m = &self.migration;
-        let mut lo: Option<Key> = None;
-        let mut suspects = Vec::new();
-        let mut oldest = Instant::now();
+    /// Each range once, by all readers.
+    async fn pass(&self, readers: &mut [Reader], hurry: bool) -> Result<(), EngineError> {
+        let walk = Walk { next: AsyncMutex::new(Some(None)), suspects: AsyncMutex::default(), judging: AsyncMutex::default() };
+        futures::future::try_join_all(readers.iter_mut().map(|reader| self.walk(reader, &walk, hurry))).await?;
+        let rest = walk.suspects.into_inner();
+        if let (Some(reader), Some(suspects)) = (readers.first_mut(), rest) {
+            self.judge(&mut reader.session, &reader.comparison, &suspects.keys).await?;
+        }
+        tracing::debug!(table = self.migration.spec.table, "a verification pass is complete");
+        Ok(())
+    }
+
+    /// One reader's part of a pass.
+    async fn walk(&self, reader: &mut Reader, walk: &Walk, hurry: bool) -> Result<(), EngineError> {
+        let Reader { session, comparison } = reader;
         loop {
+            self.may_go_on(session).await?;
             let began = Instant::now();
-            let (hi, found) = {
+            let found = {
                 let _quiet = self.quiet.read().await;
-                let hi = self.boundary(session, lo.clone()).await?;
-                let range = KeyRange { lo: lo.clone(), hi: hi.clone() };
-                (hi, self.range(session, comparison, &range).await?)
+                let range = {
+                    // One end is sought at a time: the next range begins there.
+                    let mut next = walk.next.lock().await;
+                    let Some(lo) = next.take() else { return Ok(()) };
+                    let hi = self.boundary(session, lo.clone()).await?;
+                    *next = hi.clone().map(Some);
+                    KeyRange { lo, hi }
+                };
+                self.range(session, comparison, &range).await?
             };
             self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).chunks_checked += 1);
-            if suspects.is_empty() {
-                oldest = began;
-            }
-            suspects.extend(found);
-            if !suspects.is_empty() && (hi.is_none() || suspects.len() >= JUDGED_TOGETHER || oldest.elapsed() >= JUDGED_AFTER) {
-                self.judge(session, comparison, &suspects).await?;
-                suspects.clear();
+            let due = {
+                let mut suspects = walk.suspects.lock().await;
+                if !found.is_empty() {
+                    suspects.get_or_insert_with(|| Suspects { keys: Vec::new(), oldest: began }).keys.extend(found);
+                }
+                suspects.take_if(|s| s.keys.len() >= JUDGED_TOGETHER || s.oldest.elapsed() >= JUDGED_AFTER)
+            };
+            if let Some(suspects) = due {
+                let _one_at_a_time = walk.judging.lock().await;
+                self.judge(session, comparison, &suspects.keys).await?;
             }
             if !hurry {
                 tokio::time::sleep(began.elapsed() * BACKGROUND_REST).await;
             }
-            if hi.is_none() {
-                break;
-            }
-            lo = hi;
         }
-        tracing::debug!(table = m.spec.table, "a verification pass is complete");
+    }
+
+    /// Waits while something holds the copy.
+    async fn may_go_on(&self, session: &mut Session) -> Result<(), EngineError> {
+        let mut decided = self.decided.clone();
+        while !decided.borrow_and_update().may_copy() {
+            tokio::select! {
+                changed = decided.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep(KEEP_ALIVE_EVERY) => session.run("keep the connection alive", SHORT, "DO 1").await?,
+            }
+        }
         Ok(())
     }
 
@@ -287,6 +347,7 @@ impl Verifier {
         if silent.is_empty() {
             return Ok(());
         }
+        self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).rows_different += silent.len() as u64);
         tracing::warn!(rows = silent.len(), "rows differ without an event that explains it; repairing them");
         let lasting = self.untouched_differences(session, comparison, &silent, true).await?;
         self.publisher

@@ -92,6 +92,10 @@ pub struct MigrationSample {
     pub backlog_keys: u64,
     /// Age of the newest event received; `None` while no binary log is read.
     pub binlog_lag: Option<Duration>,
+    /// How far the replica that is furthest behind lags by the heartbeat; `None` while no replica is looked at.
+    pub heartbeat_lag: Option<Duration>,
+    /// Rows that this engine found different although no change in the binary log explained it.
+    pub verify_mismatches: u64,
     /// Why copying is held back now (`User`, `Load`, …); a word of a bounded set.
     pub throttled: Option<&'static str>,
     /// Sum of all throttled time of this engine.
@@ -115,6 +119,7 @@ struct Seen {
     rows_copied: u64,
     binlog_events: u64,
     changes_applied: u64,
+    verify_mismatches: u64,
     throttled_total: Duration,
     last_reason: Option<&'static str>,
     reasons: BTreeSet<&'static str>,
@@ -130,6 +135,8 @@ struct Inner {
     changes_applied: Family<MigrationLabels, Counter>,
     backlog_keys: Family<MigrationLabels, Gauge>,
     binlog_lag: Family<MigrationLabels, Seconds>,
+    heartbeat_lag: Family<MigrationLabels, Seconds>,
+    verify_mismatches: Family<MigrationLabels, Counter>,
     throttled: Family<ThrottleLabels, Gauge>,
     throttled_seconds: Family<ThrottleLabels, SecondsTotal>,
     cut_over_attempts: Family<OutcomeLabel, Counter>,
@@ -237,6 +244,20 @@ impl Metrics {
                 "Age of the newest binary log event received, by the server's clock.",
                 Family::default(),
             ),
+            heartbeat_lag: r.add(
+                "heartbeat_lag",
+                Some(Unit::Seconds),
+                "gauge",
+                "Age of the newest heartbeat on the replica that is furthest behind.",
+                Family::default(),
+            ),
+            verify_mismatches: r.add(
+                "verify_mismatches",
+                None,
+                "counter",
+                "Rows found different although no change in the binary log explained it.",
+                Family::default(),
+            ),
             throttled: r.add("throttled", None, "gauge", "1 while copying is held back for this reason, else 0.", Family::default()),
             throttled_seconds: r.add(
                 "throttled",
@@ -325,15 +346,19 @@ impl Metrics {
         let progress = if sample.copy_progress.is_finite() { sample.copy_progress.clamp(0.0, 1.0) } else { 0.0 };
         self.0.copy_progress.get_or_create_owned(&labels).set(progress);
         self.0.backlog_keys.get_or_create_owned(&labels).set(i64::try_from(sample.backlog_keys).unwrap_or(i64::MAX));
-        match sample.binlog_lag {
-            Some(lag) => {
-                self.0.binlog_lag.get_or_create_owned(&labels).set(lag.as_secs_f64());
-            }
-            // No lag is known: an old number would look like a good one.
-            None => {
-                self.0.binlog_lag.remove(&labels);
+        for (family, lag) in [(&self.0.binlog_lag, sample.binlog_lag), (&self.0.heartbeat_lag, sample.heartbeat_lag)] {
+            match lag {
+                Some(lag) => {
+                    family.get_or_create_owned(&labels).set(lag.as_secs_f64());
+                }
+                // No lag is known: an old number would look like a good one.
+                None => {
+                    family.remove(&labels);
+                }
             }
         }
+        let mismatches = since_last(&mut seen.verify_mismatches, sample.verify_mismatches);
+        self.0.verify_mismatches.get_or_create_owned(&labels).inc_by(mismatches);
         self.observe_throttle(&labels, seen, sample);
     }
 
@@ -367,6 +392,8 @@ impl Metrics {
         self.0.changes_applied.remove(&labels);
         self.0.backlog_keys.remove(&labels);
         self.0.binlog_lag.remove(&labels);
+        self.0.heartbeat_lag.remove(&labels);
+        self.0.verify_mismatches.remove(&labels);
         for reason in seen.reasons {
             let labels = ThrottleLabels { namespace: labels.namespace.clone(), name: labels.name.clone(), reason };
             self.0.throttled.remove(&labels);
@@ -468,6 +495,7 @@ mod tests {
         metrics.observe_migration(&MigrationSample {
             rows_copied: 1,
             binlog_lag: Some(Duration::from_millis(1500)),
+            heartbeat_lag: Some(Duration::from_millis(1500)),
             throttled: Some("User"),
             throttled_total: Duration::from_secs(1),
             ..sample()
@@ -521,7 +549,12 @@ mod tests {
     fn what_is_described_is_what_is_served() {
         let metrics = Metrics::new();
         metrics.phases([("Copying", 1)]);
-        metrics.observe_migration(&MigrationSample { binlog_lag: Some(Duration::ZERO), throttled: Some("User"), ..sample() });
+        metrics.observe_migration(&MigrationSample {
+            binlog_lag: Some(Duration::ZERO),
+            heartbeat_lag: Some(Duration::ZERO),
+            throttled: Some("User"),
+            ..sample()
+        });
         metrics.cut_over_attempt("succeeded");
         metrics.cut_over_locked(Duration::from_millis(20));
         metrics.chunk(Duration::from_millis(400));

@@ -26,6 +26,7 @@ mod migration;
 mod proxy;
 mod shop;
 
+mod cutover;
 mod ending;
 mod gate;
 mod odd;

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use serde_json::json;
 
 /// YAML as people write it, and the words of the refusal.
-const BAD: [(&str, &str); 14] = [
+const BAD: [(&str, &str); 19] = [
     ("alter: ADD COLUMN a INT\n  tabel: orders", r#"unknown field "spec.tabel""#),
     ("alter: ADD COLUMN a INT\n  cutover: {policy: Manual}", r#"unknown field "spec.cutover""#),
     (
@@ -21,6 +21,11 @@ const BAD: [(&str, &str); 14] = [
     ("alter: ADD COLUMN a INT\n  table: ttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt", "spec.table: Too long"),
     ("alter: ADD COLUMN a INT\n  mode: Quickly", r#"spec.mode: Unsupported value: "Quickly""#),
     ("alter: ADD COLUMN a INT\n  cutOver: {policy: manual}", r#"spec.cutOver.policy: Unsupported value: "manual""#),
+    ("alter: ADD COLUMN a INT\n  cutOver: {killBlockersAfter: 500ms}", "killBlockersAfter must be 0s, or between 1s and 24h"),
+    ("alter: ADD COLUMN a INT\n  cutOver: {windows: [{schedule: 0 2 * * *}]}", "duration: Required value"),
+    ("alter: ADD COLUMN a INT\n  cutOver: {windows: [{schedule: 0 2 * *, duration: 1h}]}", "spec.cutOver.windows[0].schedule"),
+    ("alter: ADD COLUMN a INT\n  cutOver: {windows: [{schedule: 0 2 * * *, duration: 0s}]}", "duration must be between 1m and 168h"),
+    ("alter: ADD COLUMN a INT\n  cutOver: {windows: [{schedule: 0 2 * * *, duration: 200h}]}", "duration must be between 1m and 168h"),
     ("alter: ADD COLUMN a INT\n  oldTable: {retention: 1day}", "spec.oldTable.retention"),
     ("alter: ADD COLUMN a INT\n  copy: {targetChunkTime: 1h}", "targetChunkTime must be between 10ms and 10s"),
     ("alter: ADD COLUMN a INT\n  copy: {workers: -1}", "spec.copy.workers"),
@@ -186,11 +191,16 @@ async fn what_is_missing_is_waited_for_and_then_asked_for() {
         migrations.push((migration, reason, words));
     }
     // One that is mended in time was never stalled.
-    let mut spec = json!({"target": inline("late"), "database": shop.db.name, "table": "d", "alter": "ADD COLUMN z INT"});
+    let hooks = json!([{"on": ["Failed"], "url": "http://127.0.0.1:1/", "secretRef": {"name": "late-key"}}]);
+    let mut spec = json!({"target": inline("late"), "database": shop.db.name, "table": "d", "alter": "ADD COLUMN z INT", "hooks": hooks});
     spec["target"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
     let mut late = shop.create("late", spec, &[]).await;
     late.until("it retries", |version| version.reason() == "Retrying").await;
     shop.secret("late", &[("username", &shop.user), ("password", &shop.password)]).await;
+    // The key of a hook is waited for as well.
+    late.until("it wants the key", |version| version.message("Ready").contains("the Secret late-key does not exist")).await;
+    shop.secret("late-key", &[("key", "k")]).await;
+    late.annotate("retry", Some("the key is there")).await;
     late.succeeded().await;
     assert!(late.versions().iter().all(|version| !version.is("Stalled", "True")));
 

@@ -1,5 +1,7 @@
 //! A server of a test's own, with settings that the shared one must not have.
 
+#![allow(dead_code, reason = "each suite uses its own part")]
+
 use std::path::PathBuf;
 use std::process::Command;
 

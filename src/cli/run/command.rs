@@ -1,11 +1,11 @@
 //! What may be said to a running migration: one line in, an answer out. Pure.
 use super::lines;
 use crate::api::duration::KubeDuration;
-use crate::engine::snapshot::Snapshot;
+use crate::engine::snapshot::{Snapshot, Waits};
 use crate::engine::spec::{Controls, MigrationSpec};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The answer to `help`, and the end of `theseus ctl --help`.
 pub const HELP: &str = "\
@@ -17,11 +17,13 @@ pause               stop, keep the work, release the connections
 resume              go on
 approve             let the tables be swapped (policy Manual)
 unapprove           take the approval back; possible until the tables are locked
+force-cut-over      the next attempt may kill the sessions that block it
 cancel              stop for good and remove what was made
 chunk-time=500ms    the time one chunk should take, 10ms to 10s
 workers=2           copy workers, 0 to 64; 0 lets the engine choose
 nice-ratio=50       sleep this share of each chunk's time, in percent, 0 to 1000
 lock-timeout=3s     the longest that clients may wait in one cut-over attempt, 1s to 60s
+kill-blockers-after=0s  kill sessions that have blocked the cut-over for so long, 1s to 24h; 0s never
 max-lag=10s         the replica lag that holds copying; 0s looks at no replica
 max-load=Threads_running=50,…       status variables above which copying is held
 critical-load=Threads_running=1000  … and above which the migration fails
@@ -49,6 +51,8 @@ pub enum Change {
     Pause(bool),
     /// `approve`, `unapprove`
     Approve(bool),
+    /// `force-cut-over`
+    ForceCutOver,
     /// `cancel`
     Cancel,
     /// `chunk-time`
@@ -59,6 +63,8 @@ pub enum Change {
     NiceRatio(u16),
     /// `lock-timeout`
     LockTimeout(Duration),
+    /// `kill-blockers-after`
+    KillBlockersAfter(Option<Duration>),
     /// `max-lag`
     MaxLag(Option<Duration>),
     /// `max-load`
@@ -84,6 +90,13 @@ impl Command {
             "lock-timeout" => Change::LockTimeout(duration(name, needs()?, Duration::from_secs(1), Duration::from_secs(60))?),
             "workers" => Change::Workers(number(name, needs()?, 64)?),
             "nice-ratio" => Change::NiceRatio(number(name, needs()?, 1000)?),
+            "kill-blockers-after" => {
+                let time = duration(name, needs()?, Duration::ZERO, Duration::from_secs(24 * 3600))?;
+                if !time.is_zero() && time < Duration::from_secs(1) {
+                    return Err(format!("{name} must be 0s, or between 1s and 24h"));
+                }
+                Change::KillBlockersAfter(Some(time).filter(|time| !time.is_zero()))
+            }
             "max-lag" => {
                 let lag = duration(name, needs()?, Duration::ZERO, Duration::from_secs(24 * 3600))?;
                 Change::MaxLag(Some(lag).filter(|lag| !lag.is_zero()))
@@ -100,6 +113,7 @@ impl Command {
             "resume" => Change::Pause(false),
             "approve" => Change::Approve(true),
             "unapprove" => Change::Approve(false),
+            "force-cut-over" => Change::ForceCutOver,
             "cancel" => Change::Cancel,
             _ => return Err(format!("{:?} is not a command; `help` tells what is", name.chars().take(40).collect::<String>())),
         };
@@ -150,7 +164,12 @@ impl Change {
             }
             Self::Approve(on) => {
                 controls.approved = on;
+                let windows = !controls.windows.is_empty();
                 match (on, controls.cut_over_policy) {
+                    (true, _) if windows => "approved: the tables are swapped as soon as everything is ready, whatever the windows".into(),
+                    (false, crate::engine::spec::CutOverPolicy::Automatic) if windows => {
+                        "the approval is taken back: the windows count again".into()
+                    }
                     (true, crate::engine::spec::CutOverPolicy::Automatic) => "approved, though the policy Automatic does not ask".into(),
                     (true, _) => "approved: the tables are swapped as soon as everything is ready".into(),
                     (false, crate::engine::spec::CutOverPolicy::Automatic) => {
@@ -158,6 +177,11 @@ impl Change {
                     }
                     (false, _) => "the approval is taken back, unless the tables are being swapped already".into(),
                 }
+            }
+            Self::ForceCutOver => {
+                // Random, so that it is new after any token of the file or of an earlier command.
+                controls.force_cut_over = Some(format!("ctl-{:016x}", fastrand::u64(..)));
+                "the next attempt may kill the sessions that block it".into()
             }
             Self::Cancel => {
                 controls.cancel = true;
@@ -178,6 +202,10 @@ impl Change {
             Self::LockTimeout(time) => {
                 controls.lock_timeout = time;
                 format!("lock-timeout={}", KubeDuration(time))
+            }
+            Self::KillBlockersAfter(time) => {
+                controls.kill_blockers_after = time;
+                time.map_or_else(|| "nobody is killed".into(), |time| format!("kill-blockers-after={}", KubeDuration(time)))
             }
             Self::MaxLag(lag) => {
                 controls.limits.max_replica_lag = lag;
@@ -234,6 +262,7 @@ pub fn answer(line: &str, spec: &MigrationSpec, s: &Snapshot, controls: &mut Con
 /// Everything, for programs. Durations are milliseconds.
 fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: Duration) -> serde_json::Value {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok().map(millis);
     let p = &s.progress;
     json!({
         "migration": spec.display_name,
@@ -264,7 +293,13 @@ fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running:
             "approved": controls.approved,
             "attempts": s.cut_over.attempts,
             "lastFailure": s.cut_over.last_failure,
+            "lastAttemptMilliseconds": s.cut_over.last_attempt.and_then(since_1970),
             "blockedBy": s.cut_over.blocked_by,
+            "vetoedBy": s.cut_over.vetoed_by,
+            "windowOpensMilliseconds": match s.cut_over.waits {
+                Some(Waits::Window { opens }) => opens.and_then(since_1970),
+                _ => None,
+            },
             "lockedMilliseconds": s.cut_over.locked.map(millis),
         },
         "verification": s.verification.as_ref().map(|v| json!({"chunksChecked": v.chunks_checked, "rowsRepaired": v.rows_repaired, "complete": v.complete})),
@@ -278,6 +313,7 @@ fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running:
             "chunkTimeMilliseconds": millis(controls.target_chunk_time),
             "niceRatioPercent": controls.nice_ratio_percent,
             "lockTimeoutMilliseconds": millis(controls.lock_timeout),
+            "killBlockersAfterMilliseconds": controls.kill_blockers_after.map(millis),
         },
         "resumedCount": s.resumed_count,
         "session": s.session,
@@ -309,6 +345,7 @@ mod tests {
             "workers=3",
             "nice-ratio=70",
             "lock-timeout=2s",
+            "kill-blockers-after=30s",
             "max-lag=5s",
             "max-load=Threads_running=9, Threads_connected=100",
             "critical-load=",
@@ -327,6 +364,7 @@ mod tests {
             workers: 3,
             nice_ratio_percent: 70,
             lock_timeout: Duration::from_secs(2),
+            kill_blockers_after: Some(Duration::from_secs(30)),
             ..Controls::default()
         };
         expected.limits.max_replica_lag = Some(Duration::from_secs(5));
@@ -339,6 +377,16 @@ mod tests {
             }
         }
         assert!(!c.throttled_by_user && !c.paused && !c.approved);
+        // Each time a new token.
+        let mut force = || match Command::parse("force-cut-over") {
+            Ok(Command::Change(change)) => {
+                change.apply(&mut c);
+                c.force_cut_over.clone()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_ne!(force(), force());
+        assert!(force().is_some());
     }
 
     #[test]
@@ -353,6 +401,8 @@ mod tests {
             ("chunk-time=1", "500ms"),
             ("chunk-time=1m", "10s"),
             ("lock-timeout=500ms", "1s"),
+            ("kill-blockers-after=500ms", "1s"),
+            ("kill-blockers-after=25h", "24h"),
             ("max-load=50", "VARIABLE=NUMBER"),
             ("max-load=a=b", "number"),
         ] {

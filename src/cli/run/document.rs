@@ -6,7 +6,7 @@ use crate::api::annotations::{Intents, Nonsense};
 use crate::api::connection::LocalReference;
 use crate::api::duration::{KubeDuration, Retention};
 use crate::api::{GROUP, MySQLServer, SchemaMigration, VERSION, custom_resource_definitions};
-use crate::controller::dereference::{self, SecretData};
+use crate::controller::dereference::{self, HookKeys, SecretData};
 use crate::controller::validate;
 use crate::engine::reason::Reason;
 use crate::engine::spec::{Controls, MigrationSpec, Mode, OldTable};
@@ -307,7 +307,14 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
     })?;
     let refuse = |invalid: validate::Invalid| Refused { reason: invalid.reason, message: invalid.message };
     let intents = Intents::read(&migration.metadata.annotations.unwrap_or_default());
-    let mut controls = validate::controls(&spec, &intents).map_err(refuse)?;
+    let mut keys = HookKeys::new();
+    for reference in spec.hooks.iter().filter_map(|hook| hook.secret_ref.as_ref()) {
+        if let Some(data) = secrets.get(&reference.name) {
+            let key = dereference::hook_key(&reference.name, data).map_err(|e| Refused { reason: e.reason(), message: e.to_string() })?;
+            keys.insert(reference.name.clone(), key);
+        }
+    }
+    let mut controls = validate::controls(&spec, &intents, &keys).map_err(refuse)?;
     let retention = spec.old_table.retention;
     controls.old_table = old_table(retention);
     let display_name = match &namespace {

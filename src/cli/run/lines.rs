@@ -1,5 +1,5 @@
 //! What a run says, as text: the status line, its rhythm, and the summary. Pure.
-use crate::engine::snapshot::{Outcome, Phase, Snapshot};
+use crate::engine::snapshot::{Outcome, Phase, Snapshot, Waits};
 use crate::engine::spec::{Controls, CutOverPolicy, MigrationSpec, OldTable};
 use crate::sql::names::TableNames;
 use crate::sql::quote;
@@ -34,6 +34,7 @@ pub struct Mark {
     phase: Phase,
     throttle: Option<&'static str>,
     retrying: Option<String>,
+    waits: Option<Waits>,
     cut_over: (Option<String>, Option<String>),
 }
 
@@ -44,6 +45,7 @@ impl Mark {
             phase: s.phase,
             throttle: s.throttle.as_ref().map(|t| t.reason),
             retrying: s.retrying.as_ref().map(|r| r.message.clone()),
+            waits: s.cut_over.waits,
             cut_over: (s.cut_over.blocked_by.clone(), s.cut_over.last_failure.clone()),
         }
     }
@@ -87,6 +89,15 @@ pub fn state(s: &Snapshot, controls: &Controls) -> String {
         }
     } else if s.phase == Phase::AwaitingCutOver && controls.cut_over_policy == CutOverPolicy::Manual && !controls.approved {
         text.push_str(", not approved");
+    } else if let (Phase::AwaitingCutOver, Some(Waits::Window { opens })) = (s.phase, s.cut_over.waits) {
+        match opens.and_then(|opens| jiff::Timestamp::try_from(opens).ok()) {
+            Some(opens) => {
+                let _ = write!(text, ", the next window opens at {opens:.0}");
+            }
+            None => text.push_str(", no window ever opens"),
+        }
+    } else if let (Phase::AwaitingCutOver, Some(why)) = (s.phase, &s.cut_over.vetoed_by) {
+        let _ = write!(text, ", vetoed by a hook: {why}");
     } else if s.phase == Phase::CuttingOver {
         if let Some(blocker) = &s.cut_over.blocked_by {
             let _ = write!(text, ", blocked by {blocker}");

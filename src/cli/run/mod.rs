@@ -10,7 +10,7 @@ pub mod lines;
 pub mod socket;
 
 use crate::engine::reason::Reason;
-use crate::engine::snapshot::{Outcome, Phase, Snapshot};
+use crate::engine::snapshot::{Outcome, Phase, Snapshot, Waits};
 use crate::engine::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
 use crate::engine::{self, Handle};
 use crate::telemetry::{LogFormat, logging};
@@ -131,7 +131,9 @@ fn with_flags(args: &Args, mut job: Job) -> Job {
 fn waits(controls: &Controls, mode: Mode) -> bool {
     mode != Mode::DryRun
         && !controls.cancel
-        && (controls.paused || controls.throttled_by_user || (controls.cut_over_policy == CutOverPolicy::Manual && !controls.approved))
+        && (controls.paused
+            || controls.throttled_by_user
+            || (!controls.approved && (controls.cut_over_policy == CutOverPolicy::Manual || !controls.windows.is_empty())))
 }
 
 /// The two signals that ask for an end.
@@ -327,7 +329,7 @@ impl View {
             self.last_line = Some(Instant::now());
             show.say(&lines::line(s, controls, running));
         }
-        let asks = s.phase == Phase::AwaitingCutOver && controls.cut_over_policy == CutOverPolicy::Manual && !controls.approved;
+        let asks = s.phase == Phase::AwaitingCutOver && matches!(s.cut_over.waits, Some(Waits::Approval | Waits::Window { .. }));
         if asks
             && !self.approval_asked
             && let Some(path) = &self.socket

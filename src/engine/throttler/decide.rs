@@ -128,6 +128,11 @@ impl Readings {
         }
     }
 
+    /// The lag of the replica that is furthest behind, by the newest good readings.
+    pub fn replica_lag(&self) -> Option<Duration> {
+        self.replicas.values().filter_map(|signal| signal.value().copied()).max()
+    }
+
     /// Whether the first reading of a signal that the limits ask for is still awaited: at the start, or when a limit has just been set.
     fn awaited(&self, limits: &Limits, now: Instant) -> bool {
         // A signal that is absent is begun as soon as its poller sees the limit.

@@ -46,7 +46,7 @@ pub fn start(
     let first = decide(&Decision::first(), &readings, &controls.borrow(), Instant::now());
     let (decisions, decided) = watch::channel(first);
     let (readings, latest) = watch::channel(readings);
-    let signals = Signals::new(server.clone(), server_uuid.to_owned(), state, controls.clone(), readings, publisher);
+    let signals = Signals::new(server.clone(), server_uuid.to_owned(), state, controls.clone(), readings, publisher.clone());
     let work = async move {
         let beat = replicas::Beat::new();
         let pollers = async {
@@ -62,7 +62,7 @@ pub fn start(
         tokio::select! {
             () = cancel.cancelled() => Ok(()),
             _ = pollers => Err(EngineError::internal("the pollers of the throttler ended")),
-            ended = follow(&decisions, latest, controls) => ended,
+            ended = follow(&decisions, latest, controls, &publisher) => ended,
         }
     };
     (decided, work)
@@ -73,6 +73,7 @@ async fn follow(
     decisions: &watch::Sender<Decision>,
     mut latest: watch::Receiver<Readings>,
     mut controls: watch::Receiver<Controls>,
+    publisher: &Publisher,
 ) -> Result<(), EngineError> {
     loop {
         let critical = decisions.borrow().critical.clone();
@@ -89,6 +90,10 @@ async fn follow(
             changed = latest.changed() => if changed.is_err() { return Ok(()) },
             changed = controls.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(TICK) => {}
+        }
+        let lag = latest.borrow().replica_lag();
+        if publisher.progress().replica_lag != lag {
+            publisher.update(|s| s.progress.replica_lag = lag);
         }
         decisions.send_if_modified(|present| {
             let next = decide(present, &latest.borrow_and_update(), &controls.borrow_and_update(), Instant::now());

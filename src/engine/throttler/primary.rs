@@ -2,6 +2,7 @@
 
 use super::decide::{Readings, Signal, Status};
 use super::signals::{Line, Signals, number, pause_after, text};
+use crate::engine::notice;
 use crate::mysql::session::own_connections;
 use crate::mysql::{MySqlError, ServerAddress};
 use crate::sql::quote;
@@ -134,7 +135,7 @@ pub async fn watch_history(signals: &Signals) {
             // It is a limit by default: an account that may not read it must not stand still for that.
             Err(error) if error.code == NEEDS_PRIVILEGE => {
                 signals.notice(
-                    "SignalNotAvailable",
+                    notice::SIGNAL_NOT_AVAILABLE,
                     format!("maxHistoryListLength has no effect: {error}; grant PROCESS to the account, or take the limit away"),
                 );
                 signals.put(history, Ok(0));

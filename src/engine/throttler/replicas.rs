@@ -5,6 +5,7 @@
 
 use super::decide::{Readings, Signal};
 use super::signals::{Line, Signals, pause_after, text};
+use crate::engine::notice;
 use crate::engine::spec::{Replicas, ServerAddress};
 use crate::engine::streamer::FIRST_SERVER_ID;
 use crate::mysql::MySqlError;
@@ -121,7 +122,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
                 Ok(found) => Some(found),
                 Err(error) => {
                     signals.notice(
-                        "SignalNotAvailable",
+                        notice::SIGNAL_NOT_AVAILABLE,
                         format!("the primary's replicas cannot be found: {error}; name them in throttle.replicas.hosts"),
                     );
                     pause = Duration::from_secs(1);
@@ -147,7 +148,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
                     lane.abort.abort();
                     if asked == Replicas::Auto {
                         signals.notice(
-                            "ReplicaForgotten",
+                            notice::REPLICA_FORGOTTEN,
                             format!(
                                 "replica {name} is not registered with the primary any more and cannot be read; its lag is not looked at"
                             ),
@@ -208,7 +209,7 @@ async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MyS
         let host = column("Host").unwrap_or_default();
         if host.is_empty() {
             signals.notice(
-                "ReplicaWithoutAddress",
+                notice::REPLICA_WITHOUT_ADDRESS,
                 format!("the replica with server_id {id} has not told the primary its address, so its lag is not looked at: set report_host there, or name it in throttle.replicas.hosts"),
             );
             continue;

@@ -1,52 +1,24 @@
-//! The cut-over: `method: LockAndRename` (DESIGN 1.3), its gate, its back-off, and the recovery of its outcome.
-//!
-//! Promises: a failed attempt leaves the original in place, unlocked, and the engine alive and current; clients wait no longer than the
-//! budget of one attempt; the swap happens only while both tables and the state table are locked by one session. Relies on: RENAME TABLE
-//! under LOCK TABLES … WRITE (MySQL 8.0.13 and later), atomic DDL (8.0), and metadata locks being released only after a transaction is
-//! visible, so that the position read under the lock is behind every transaction on the original.
+//! One attempt at the swap, `method: LockAndRename`, and the recovery of its outcome. Promises and what they rest on: see [`super`].
 
-use super::applier::Applier;
-use super::checkpoint::{Record, fenced};
-use super::copier::check_warnings;
-use super::error::EngineError;
-use super::inbox::Inbox;
-use super::inspector;
-use super::migration::Migration;
-use super::reason::Reason;
-use super::spec::{Controls, CutOverPolicy};
+use super::gate::{Clock, Gate, gate};
+use super::watchdog::{self, Force};
+use crate::engine::applier::Applier;
+use crate::engine::checkpoint::{Record, fenced};
+use crate::engine::copier::check_warnings;
+use crate::engine::error::EngineError;
+use crate::engine::inbox::Inbox;
+use crate::engine::inspector;
+use crate::engine::migration::Migration;
+use crate::engine::reason::Reason;
+use crate::engine::spec::Controls;
+use crate::mysql::error::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::create;
 use crate::sql::key::Key;
 use crate::sql::quote;
 use std::time::{Duration, Instant};
-
-/// Whether an attempt may be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
-    /// Yes.
-    Open,
-    /// Policy Manual, and nobody has approved.
-    NeedsApproval,
-    /// A user throttles.
-    Throttled,
-}
-
-/// The gate (pure): all of it must be open, and it is asked again when the tables are locked.
-pub fn gate(controls: &Controls) -> Gate {
-    if controls.cut_over_policy == CutOverPolicy::Manual && !controls.approved {
-        Gate::NeedsApproval
-    } else if controls.throttled_by_user {
-        Gate::Throttled
-    } else {
-        Gate::Open
-    }
-}
-
-/// The pause after the `failures`-th failed attempt (from 1), before jitter: doubling from 1 s to 1 min.
-pub fn back_off(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
-}
+use tokio::sync::watch;
 
 /// How an attempt ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,10 +37,10 @@ pub enum Attempt {
 }
 
 /// Why an attempt stops half-way.
+#[derive(Debug)]
 enum Stop {
     GiveUp(String),
     Over(EngineError),
-    Ambiguous,
 }
 
 impl From<MySqlError> for Stop {
@@ -78,50 +50,89 @@ impl From<MySqlError> for Stop {
     }
 }
 
-/// One attempt. `lock` is the session that locks and renames, `control` a second one that can interrupt it.
+/// How far an attempt has come: what is to be made of one that was broken off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The lock was asked for.
+    Waiting,
+    /// It was granted; nothing is changed but the ghost.
+    Locked,
+    /// The rename was sent.
+    Renaming,
+    /// It was answered.
+    Renamed,
+}
+
+/// Who takes part in an attempt.
+pub struct Parties<'a> {
+    /// The session that locks and renames: a fresh one, not to be used afterwards.
+    pub lock: &'a mut Session,
+    /// The watchdog's, opened before: see [`watchdog`].
+    pub second: &'a mut Session,
+    /// For what is done before the lock.
+    pub control: &'a mut Session,
+    /// Whom the watchdog may kill besides.
+    pub force: Option<Force<'a>>,
+}
+
+/// One attempt. When it returns, the tables are unlocked, or the session that locked them is killed, or the server closes it by itself
+/// within [`watchdog::server_bounds`].
 ///
 /// # Errors
-/// What ends the migration: the definition was changed by others, we are fenced, or a value does not fit.
+/// What ends the migration: the definition was changed by others, we are fenced, or a value does not fit. Before the lock: a lost connection.
 pub async fn attempt(
     m: &Migration,
     record: &Record,
     applier: &mut Applier,
     inbox: &Inbox,
-    lock: &mut Session,
-    control: &mut Session,
-    controls: &mut tokio::sync::watch::Receiver<Controls>,
+    parties: Parties<'_>,
+    controls: &mut watch::Receiver<Controls>,
+    clock: &Clock,
 ) -> Result<Attempt, EngineError> {
+    let Parties { lock, second, control, force } = parties;
     let budget = controls.borrow().lock_timeout;
     raise_auto_increment(m, control).await?;
-    let whole_seconds = budget.as_secs().max(1);
-    // The ghost's lock never waits long; the original's may.
-    lock.run("prepare the cut-over", SHORT, &format!("SET SESSION lock_wait_timeout={whole_seconds}")).await?;
+    lock.run("prepare the cut-over", SHORT, &watchdog::server_bounds(budget)).await?;
+    let id = lock.id();
+    let (step, seen) = watch::channel(Step::Waiting);
     let began = Instant::now();
     let deadline = began + budget;
     let mut taken = Vec::new();
-    let result = locked(m, record, applier, inbox, lock, control, controls, deadline, &mut taken).await;
-    if let Err(Stop::Ambiguous) = result {
-        applier.give_back(taken);
-        return Ok(Attempt::Ambiguous);
-    }
-    // After the rename too: the lock goes by name, and clients wait for it.
-    let unlocked = lock.run("unlock the tables", SHORT, "UNLOCK TABLES").await;
-    let waited = began.elapsed();
-    match result {
-        // A lost connection unlocks as well.
-        Ok(()) => Ok(Attempt::Swapped(waited)),
-        Err(stop) => {
-            applier.give_back(taken);
-            if let Stop::Over(error) = stop {
-                return Err(error);
-            }
-            unlocked?;
-            let why = match stop {
-                Stop::GiveUp(why) => why,
-                Stop::Over(_) | Stop::Ambiguous => String::new(),
-            };
-            Ok(Attempt::GivenUp { why, locked: waited })
+    let worked = {
+        let work = async {
+            let result = locked(m, record, applier, inbox, lock, controls, clock, deadline, &mut taken, &step).await;
+            // After the rename too: the lock goes by name, and clients wait for it.
+            let unlocked = lock.run("unlock the tables", SHORT, "UNLOCK TABLES").await;
+            (result, unlocked)
+        };
+        let watch = watchdog::watch_over(second, id, began, budget, seen, force);
+        tokio::select! {
+            // Neither is used again when it is broken off: both sessions are this attempt's own.
+            done = work => Some(done),
+            () = watch => None,
         }
+    };
+    let waited = began.elapsed();
+    let (result, unlocked) = match worked {
+        Some((result, unlocked)) => (result, unlocked.is_ok()),
+        // It has killed the session already.
+        None => (Err(Stop::GiveUp("lockTimeout passed, and the locking session was ended".into())), true),
+    };
+    if !unlocked {
+        // A lost connection unlocks as well, once the server has noticed that it is lost.
+        watchdog::kill(second, id).await;
+    }
+    let step = *step.borrow();
+    if step == Step::Renamed {
+        return Ok(Attempt::Swapped(waited));
+    }
+    applier.give_back(taken);
+    match (result, step) {
+        (_, Step::Renaming) => Ok(Attempt::Ambiguous),
+        (Err(Stop::Over(error)), _) => Err(error),
+        (Err(Stop::GiveUp(why)), _) => Ok(Attempt::GivenUp { why, locked: waited }),
+        // `locked` succeeds only behind the rename.
+        (Ok(()), _) => Ok(Attempt::Ambiguous),
     }
 }
 
@@ -132,35 +143,29 @@ async fn locked(
     applier: &mut Applier,
     inbox: &Inbox,
     lock: &mut Session,
-    control: &mut Session,
-    controls: &mut tokio::sync::watch::Receiver<Controls>,
+    controls: &mut watch::Receiver<Controls>,
+    clock: &Clock,
     deadline: Instant,
     taken: &mut Vec<Key>,
+    step: &watch::Sender<Step>,
 ) -> Result<(), Stop> {
     let in_time =
         |step: &str| if Instant::now() < deadline { Ok(()) } else { Err(Stop::GiveUp(format!("lockTimeout passed while {step}"))) };
     let (original, ghost) = (m.original_name(), m.ghost_name());
     let statement = format!("LOCK TABLES {original} WRITE, {ghost} WRITE, {} WRITE", m.state.qualified());
-    let id = lock.id();
-    {
-        // Half of the budget at most: the rest is for what is done under the lock.
-        let waiting = lock.run("lock the tables", LONG, &statement);
-        tokio::pin!(waiting);
-        let half = deadline.duration_since(Instant::now()) / 2;
-        tokio::select! {
-            done = &mut waiting => done?,
-            () = tokio::time::sleep(half) => {
-                // Dropping the future would leave the request in the server's queue, with every client behind it.
-                control.run("take back the lock request", SHORT, &format!("KILL QUERY {id}")).await?;
-                // The lock may have been granted in the same moment; then the caller's UNLOCK TABLES frees it.
-                let _ = waiting.await;
-                return Err(Stop::GiveUp("the tables could not be locked in time: another session holds a metadata lock".into()));
-            }
+    match lock.run("lock the tables", LONG, &statement).await {
+        Ok(()) => {
+            step.send_replace(Step::Locked);
         }
+        // The watchdog took it back after half of the budget (the rest is for what is done under the lock), or the server did.
+        Err(error) if error.code == QUERY_INTERRUPTED || error.is_contention() => {
+            return Err(Stop::GiveUp("the tables could not be locked in time: another session holds a metadata lock".into()));
+        }
+        Err(error) => return Err(error.into()),
     }
     let locked_at = Instant::now();
-    // The approval can be taken back until the tables are locked.
-    if gate(&controls.borrow_and_update()) != Gate::Open {
+    // The approval can be taken back until the tables are locked, and a window may have closed meanwhile.
+    if gate(&controls.borrow_and_update(), clock()) != Gate::Open {
         return Err(Stop::GiveUp("the gate was closed again".into()));
     }
     let epoch: Option<String> =
@@ -169,7 +174,7 @@ async fn locked(
         return Err(Stop::Over(fenced()));
     }
     let definition = inspector::show_create(lock, &m.spec.database, &m.spec.table).await.map_err(|e| Stop::GiveUp(e.message))?;
-    if super::prepare::normalise(&definition).ok().as_ref() != Some(&record.original_definition) {
+    if crate::engine::prepare::normalise(&definition).ok().as_ref() != Some(&record.original_definition) {
         return Err(Stop::Over(definition_changed(m)));
     }
     let (position, _) = m.facts.log_end(lock).await?;
@@ -220,6 +225,7 @@ async fn locked(
     in_time("the last changes were applied")?;
     let applied_at = Instant::now();
     let old = quote::qualified(&m.spec.database, &m.names.old);
+    step.send_replace(Step::Renaming);
     let renamed = lock.run("swap the tables", SHORT, &format!("RENAME TABLE {original} TO {old}, {ghost} TO {original}")).await;
     tracing::debug!(
         checked_and_reached = ?(reached_at - locked_at),
@@ -229,9 +235,17 @@ async fn locked(
         "under the lock"
     );
     match renamed {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_connection() => Err(Stop::Ambiguous),
-        Err(error) => Err(error.into()),
+        Ok(()) => {
+            step.send_replace(Step::Renamed);
+            Ok(())
+        }
+        // Whether it happened must be found out.
+        Err(error) if error.is_connection() => Err(error.into()),
+        // The server says that it did not.
+        Err(error) => {
+            step.send_replace(Step::Locked);
+            Err(error.into())
+        }
     }
 }
 
@@ -350,22 +364,6 @@ pub async fn wait_gone(control: &mut Session, id: u32, limit: Duration) -> Resul
 mod tests {
     use super::*;
     use crate::engine::checkpoint::Stage;
-
-    #[test]
-    fn the_gate() {
-        let manual = Controls { cut_over_policy: CutOverPolicy::Manual, ..Controls::default() };
-        assert_eq!(gate(&Controls::default()), Gate::Open);
-        assert_eq!(gate(&manual), Gate::NeedsApproval);
-        assert_eq!(gate(&Controls { approved: true, ..manual.clone() }), Gate::Open);
-        assert_eq!(gate(&Controls { approved: true, throttled_by_user: true, ..manual }), Gate::Throttled);
-        assert_eq!(gate(&Controls { throttled_by_user: true, ..Controls::default() }), Gate::Throttled);
-    }
-
-    #[test]
-    fn attempts_back_off_to_a_minute() {
-        let seconds: Vec<u64> = (1..=9).map(|n| back_off(n).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-    }
 
     #[test]
     fn the_outcome_is_told_by_ids_and_never_guessed() {

@@ -1,0 +1,114 @@
+//! The gate: whether an attempt may be made now. Pure.
+
+use super::windows::{self, Verdict};
+use crate::engine::snapshot::Waits;
+use crate::engine::spec::{Controls, CutOverPolicy};
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tells the time of day; passed in, so that a test need not wait for it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The machine's clock.
+pub fn system_clock() -> Clock {
+    Arc::new(Timestamp::now)
+}
+
+/// Whether an attempt may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Yes.
+    Open,
+    /// Policy Manual, and nobody has approved.
+    NeedsApproval,
+    /// A user throttles.
+    Throttled,
+    /// No window is open, and nobody has approved.
+    OutsideWindows {
+        /// When the next one opens.
+        opens: Option<Timestamp>,
+    },
+}
+
+impl Gate {
+    /// What a person reads; `None` when it is open.
+    pub fn waits(self) -> Option<Waits> {
+        match self {
+            Self::Open => None,
+            Self::NeedsApproval => Some(Waits::Approval),
+            Self::Throttled => Some(Waits::Throttle),
+            Self::OutsideWindows { opens } => Some(Waits::Window { opens: opens.map(Into::into) }),
+        }
+    }
+}
+
+/// The gate: all of it must be open, and it is asked again when the tables are locked. An approval stands above the windows.
+pub fn gate(controls: &Controls, now: Timestamp) -> Gate {
+    if controls.cut_over_policy == CutOverPolicy::Manual && !controls.approved {
+        return Gate::NeedsApproval;
+    }
+    if controls.throttled_by_user {
+        return Gate::Throttled;
+    }
+    match windows::look(&controls.windows, now) {
+        Verdict::Closed { opens } if !controls.approved => Gate::OutsideWindows { opens },
+        _ => Gate::Open,
+    }
+}
+
+/// The pause after the `failures`-th failed attempt (from 1), before jitter: doubling from 1 s to 1 min.
+pub fn back_off(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::windows::Window;
+    use super::*;
+
+    #[test]
+    fn all_of_it_must_be_open() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let nightly = Window::parse("0 2 * * *", "UTC", Duration::from_secs(7200)).expect("a window");
+        let (open, closed) = (at("2026-05-04T03:00:00Z"), at("2026-05-04T04:00:00Z"));
+        let outside = Gate::OutsideWindows { opens: Some(at("2026-05-05T02:00:00Z")) };
+        let automatic = Controls::default();
+        let manual = Controls { cut_over_policy: CutOverPolicy::Manual, ..Controls::default() };
+        let with = |controls: &Controls, approved, throttled_by_user, windows: bool| Controls {
+            approved,
+            throttled_by_user,
+            windows: if windows { vec![nightly.clone()] } else { Vec::new() },
+            ..controls.clone()
+        };
+        // policy, approved, throttled, windows, now → gate
+        for (policy, approved, throttled, windows, now, expected) in [
+            (&automatic, false, false, false, closed, Gate::Open),
+            (&automatic, false, true, false, closed, Gate::Throttled),
+            (&automatic, false, false, true, open, Gate::Open),
+            (&automatic, false, false, true, closed, outside),
+            (&automatic, true, false, true, closed, Gate::Open),
+            (&automatic, true, true, true, closed, Gate::Throttled),
+            (&manual, false, false, false, closed, Gate::NeedsApproval),
+            (&manual, false, false, true, open, Gate::NeedsApproval),
+            (&manual, true, false, false, closed, Gate::Open),
+            (&manual, true, false, true, closed, Gate::Open),
+            (&manual, true, true, true, open, Gate::Throttled),
+        ] {
+            let controls = with(policy, approved, throttled, windows);
+            assert_eq!(
+                gate(&controls, now),
+                expected,
+                "{:?} approved {approved} throttled {throttled} windows {windows}",
+                policy.cut_over_policy
+            );
+        }
+    }
+
+    #[test]
+    fn attempts_back_off_to_a_minute() {
+        let seconds: Vec<u64> = (1..=9).map(|n| back_off(n).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(back_off(u32::MAX).as_secs(), 60);
+    }
+}

@@ -1,0 +1,19 @@
+//! The cut-over (DESIGN 1.3): when an attempt may be made ([`mod@gate`], [`windows`]), who is in its way ([`blockers`]), the attempt itself
+//! ([`swap`]), and what ends it when nothing else does ([`watchdog`]).
+//!
+//! Promises: a failed attempt leaves the original in place, unlocked, and the engine alive and current; clients wait no longer than the
+//! budget of one attempt; the swap happens only while both tables and the state table are locked by one session; nobody is killed who was
+//! not asked to be, and never replication. Changes that the server makes itself (`INSTANT`, `INPLACE`) go through the same gate and the same
+//! rules for blockers. It spawns nothing: an attempt and its watchdog are one future of the driver.
+//!
+//! Relies on: RENAME TABLE under LOCK TABLES … WRITE (MySQL 8.0.13 and later), atomic DDL (8.0), and metadata locks being released only
+//! after a transaction is visible, so that the position read under the lock is behind every transaction on the original.
+pub mod blockers;
+pub mod gate;
+pub mod statistics;
+pub mod swap;
+pub mod watchdog;
+pub mod windows;
+
+pub use gate::{Clock, Gate, back_off, gate, system_clock};
+pub use swap::{Attempt, Swap, attempt, definition_changed, judge, outcome, wait_gone};

@@ -1,0 +1,95 @@
+//! What ends an attempt that does not end by itself.
+//!
+//! A second connection, opened before the tables are locked. It takes back a lock request that has waited for half of the budget, and kills
+//! the locking session when the budget is over and the tables are not unlocked, whatever that session waits for: a slow statement, a rename
+//! that is stuck behind a backup's lock, an answer that the network has swallowed.
+//!
+//! Against an engine that is itself frozen or cut off with both connections no watchdog helps; there the server's own bounds do, see
+//! [`server_bounds`].
+
+use super::blockers::{self, Blockers, Place};
+use super::swap::Step;
+use crate::engine::progress::Publisher;
+use crate::mysql::Session;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How long the last statement may take: the locks are over their time, and closing our end is the next best thing.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
+
+/// Session settings that make the server itself let go of the tables of an engine that has vanished without a word: a lock request waits
+/// three quarters of the budget (in whole seconds, rounded up: after the watchdog's own limits), and a session that says nothing is closed
+/// one second after the budget, or when its answers are not taken for as long.
+pub fn server_bounds(budget: Duration) -> String {
+    let wait = (budget * 3 / 4).as_secs_f64().ceil();
+    let silence = budget.as_secs_f64().ceil() + 1.0;
+    format!(
+        "SET SESSION lock_wait_timeout={wait:.0}, wait_timeout={silence:.0}, net_read_timeout={silence:.0}, net_write_timeout={silence:.0}"
+    )
+}
+
+/// Whom the watchdog may kill besides, once half of the budget is over: those who hold what the attempt waits for (the force token).
+pub struct Force<'a> {
+    /// Where to look.
+    pub place: Place<'a>,
+    /// Who remembers.
+    pub blockers: &'a mut Blockers,
+    /// Who tells.
+    pub publisher: &'a Publisher,
+}
+
+/// Watches over the session `lock_id` from `began` for `budget`. Returns only after it has tried to kill it; to be dropped when the tables
+/// are unlocked. `step` tells that the lock is granted.
+pub async fn watch_over(
+    second: &mut Session,
+    lock_id: u32,
+    began: Instant,
+    budget: Duration,
+    mut step: watch::Receiver<Step>,
+    force: Option<Force<'_>>,
+) {
+    let end = began + budget;
+    let half = began + budget / 2;
+    // Cancel-safe: a watch loses nothing.
+    if tokio::time::timeout_at(half.into(), step.wait_for(|step| *step >= Step::Locked)).await.is_err() {
+        let mut granted = false;
+        if let Some(Force { place, blockers, publisher }) = force {
+            // Who holds the lock now has held it since before the request: later ones queue behind it.
+            let killed = async {
+                let holders = blockers::find(second, place, Duration::ZERO).await?;
+                blockers.kill(second, &holders, publisher).await
+            };
+            if matches!(tokio::time::timeout_at(end.into(), killed).await, Ok(Ok(true))) {
+                let rest = began + budget * 3 / 4;
+                granted = tokio::time::timeout_at(rest.into(), step.wait_for(|step| *step >= Step::Locked)).await.is_ok();
+            }
+        }
+        if !granted && *step.borrow() == Step::Waiting {
+            // Dropping the connection would leave the request in the server's queue, with every client behind it.
+            let _ = second.run("take back the lock request", KILL_LIMIT, &format!("KILL QUERY {lock_id}")).await;
+        }
+    }
+    tokio::time::sleep_until(end.into()).await;
+    kill(second, lock_id).await;
+}
+
+/// Ends a session, as far as that can be done.
+pub async fn kill(second: &mut Session, id: u32) {
+    if let Err(error) = second.run("end the locking session", KILL_LIMIT, &format!("KILL {id}")).await {
+        tracing::warn!("the locking session could not be killed; the server closes it by itself: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_told_its_bounds_in_whole_seconds() {
+        let said = |millis| server_bounds(Duration::from_millis(millis));
+        assert_eq!(said(1000), "SET SESSION lock_wait_timeout=1, wait_timeout=2, net_read_timeout=2, net_write_timeout=2");
+        assert_eq!(said(3000), "SET SESSION lock_wait_timeout=3, wait_timeout=4, net_read_timeout=4, net_write_timeout=4");
+        assert_eq!(said(2500), "SET SESSION lock_wait_timeout=2, wait_timeout=4, net_read_timeout=4, net_write_timeout=4");
+        assert_eq!(said(60_000), "SET SESSION lock_wait_timeout=45, wait_timeout=61, net_read_timeout=61, net_write_timeout=61");
+    }
+}

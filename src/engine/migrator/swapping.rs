@@ -1,0 +1,184 @@
+//! The driver's part of the cut-over: when an attempt is made, and what becomes of its result.
+
+use super::{Run, Task, jitter, spawn};
+use crate::engine::checkpoint::Stage;
+use crate::engine::cutover::blockers::{Place, Way};
+use crate::engine::cutover::swap::Parties;
+use crate::engine::cutover::watchdog::Force;
+use crate::engine::cutover::{self, Attempt, Swap, back_off, statistics};
+use crate::engine::error::EngineError;
+use crate::engine::hooks::{self, AskHere, Consent};
+use crate::engine::notice;
+use crate::engine::reason::Reason;
+use crate::engine::snapshot::Phase;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::task::JoinSet;
+
+/// The name of the task that gathers the new table's statistics.
+pub(super) const STATISTICS: &str = "statistics";
+
+/// The name of the task that asks the hooks.
+pub(super) const HOOKS: &str = "hooks";
+
+/// How far the new table's statistics are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statistics {
+    /// Not asked for yet.
+    None,
+    /// Being gathered.
+    UnderWay,
+    /// There.
+    Gathered,
+}
+
+impl Run {
+    /// Starts gathering the new table's statistics once it is whole, and tells whether they are there.
+    pub(super) fn statistics(&mut self, tasks: &mut JoinSet<Task>) -> bool {
+        if self.statistics == Statistics::None {
+            self.statistics = Statistics::UnderWay;
+            let m = Arc::clone(&self.migration);
+            let cancel = self.cancel.clone();
+            spawn(tasks, STATISTICS, async move {
+                tokio::select! {
+                    () = cancel.cancelled() => Ok(()),
+                    gathered = statistics::gather(&m) => Ok(gathered?),
+                }
+            });
+        }
+        self.statistics == Statistics::Gathered
+    }
+
+    /// Whether the hooks agree to an attempt; asks them if need be.
+    fn consent(&mut self, tasks: &mut JoinSet<Task>) -> Consent {
+        let hooks = self.controls.borrow().hooks.clone();
+        let consent = self.question.look(&hooks, Instant::now());
+        if let Consent::Ask(AskHere(answer)) = consent {
+            let (m, snapshot, cancel) = (Arc::clone(&self.migration), self.publisher.snapshot(), self.cancel.clone());
+            spawn(tasks, HOOKS, async move {
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    said = hooks::ask(&hooks, &m.spec, &snapshot) => {
+                        // Nobody waits for it any more: the attempt is over.
+                        let _ = answer.send(said);
+                    }
+                }
+                Ok(())
+            });
+            return Consent::Awaited;
+        }
+        consent
+    }
+
+    /// One attempt at the cut-over, unless somebody is in its way. True: swapped.
+    pub(super) async fn cut_over(&mut self, tasks: &mut JoinSet<Task>) -> Result<bool, EngineError> {
+        let m = Arc::clone(&self.migration);
+        let (limit, kill_after, token) = {
+            let controls = self.controls.borrow();
+            (controls.lock_timeout, controls.kill_blockers_after, controls.force_cut_over.clone())
+        };
+        let force = token.is_some() && token != self.publisher.cut_over().handled_force;
+        let tables = [m.spec.table.as_str(), m.names.ghost.as_str()];
+        let place = Place { server: &m.spec.server, database: &m.spec.database, tables: &tables };
+        let way = self.blockers.clear_the_way(&mut self.control, place, limit, kill_after, force, &self.publisher).await?;
+        if let Way::Blocked { look_again } = way {
+            // An attempt that must fail is not made.
+            self.next_cut_over = Instant::now() + look_again;
+            return Ok(false);
+        }
+        match self.consent(tasks) {
+            Consent::Given => {
+                self.publisher.vetoed(None);
+                self.publisher.waits(None);
+                self.publisher.phase(Phase::CuttingOver);
+            }
+            Consent::Awaited | Consent::Ask(_) => return Ok(false),
+            Consent::Refused(why) => {
+                if self.publisher.cut_over().vetoed_by.is_none() {
+                    self.publisher.notice(notice::CUT_OVER_VETOED, true, format!("a hook vetoed the cut-over: {why}; it is asked again"));
+                }
+                self.publisher.vetoed(Some(why));
+                self.next_cut_over = Instant::now() + Duration::from_secs(1);
+                return Ok(false);
+            }
+        }
+        if !self.swap_announced {
+            // The next engine must look whether the swap happened.
+            self.record.stage = Stage::Swapping;
+            m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
+            self.swap_announced = true;
+        }
+        // Both of this attempt only: the settings of the one are those of a lock, and either may be broken off at any point.
+        let mut lock = m.session().await?;
+        let mut second = m.session().await?;
+        self.question.used();
+        self.publisher.update(|s| {
+            s.cut_over.attempts += 1;
+            s.cut_over.last_attempt = Some(SystemTime::now());
+            if force {
+                s.cut_over.handled_force.clone_from(&token);
+            }
+        });
+        let id = lock.id();
+        let quiet = Arc::clone(&self.quiet);
+        let _quiet = quiet.write().await;
+        let parties = Parties {
+            lock: &mut lock,
+            second: &mut second,
+            control: &mut self.control,
+            force: force.then_some(Force { place, blockers: &mut self.blockers, publisher: &self.publisher }),
+        };
+        let mut controls = self.controls.clone();
+        let attempt = cutover::attempt(&m, &self.record, &mut self.applier, &self.inbox, parties, &mut controls, &self.clock).await?;
+        drop((lock, second));
+        match attempt {
+            Attempt::Swapped(waited) => {
+                self.swapped(waited);
+                Ok(true)
+            }
+            Attempt::GivenUp { why, locked } => {
+                self.failed(&why, locked);
+                Ok(false)
+            }
+            Attempt::Ambiguous => {
+                // The server closes it after the budget at the latest, and rolls back.
+                cutover::wait_gone(&mut self.control, id, limit + Duration::from_secs(60)).await?;
+                match cutover::outcome(&mut self.control, &m.spec.database, &m.spec.table, &m.names, &self.record).await? {
+                    Swap::Happened => {
+                        self.swapped(Duration::ZERO);
+                        Ok(true)
+                    }
+                    Swap::DidNot => {
+                        self.failed("the connection was lost while the tables were being swapped; they were not", Duration::ZERO);
+                        Ok(false)
+                    }
+                    Swap::Unknown => Err(EngineError::terminal(Reason::OutcomeUnknown, "nothing tells whether the tables were swapped")),
+                }
+            }
+        }
+    }
+
+    fn swapped(&mut self, waited: Duration) {
+        self.publisher.update(|s| {
+            s.cut_over.locked = Some(waited);
+            s.cut_over.last_failure = None;
+            s.phase = Phase::CleaningUp;
+        });
+        self.publisher.notice(notice::SWAPPED, false, format!("{} has its new definition", self.migration.original_name()));
+    }
+
+    fn failed(&mut self, why: &str, locked: Duration) {
+        self.failures += 1;
+        let pause = jitter(back_off(self.failures));
+        self.next_cut_over = Instant::now() + pause;
+        self.publisher.update(|s| {
+            s.cut_over.last_failure = Some(why.to_owned());
+            s.cut_over.locked = Some(locked);
+        });
+        self.publisher.notice(
+            notice::CUT_OVER_ATTEMPT_FAILED,
+            true,
+            format!("the cut-over attempt was given up: {why}; the original is in place and the ghost stays current"),
+        );
+    }
+}
