@@ -40,7 +40,7 @@ async fn a_death_costs_two_chunks_a_worker_at_most() {
         copied += ROWS / (DEATHS as u64 + 1);
         until(&handle, "some rows are copied", |s| s.progress.rows_copied >= copied).await;
         // In the middle of a chunk: its statement has run, its end has not come.
-        let mut caught = proxy.trap("VALUES ('chunk'", Hold::Request);
+        let mut caught = proxy.trap(&format!("^INSERT INTO `{}`.`_t_ghc` (kind, id, value) VALUES ('chunk'", db.name), Hold::Request);
         caught.sprung().await;
         drop(handle);
         caught.tear();

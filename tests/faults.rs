@@ -142,7 +142,7 @@ async fn reach(handle: &Handle, moment: Moment, proxy: &Proxy, database: &str) -
     let table = |name: &str| format!("`{database}`.`{name}`");
     let (words, hold) = match moment {
         Moment::Inspect => (format!("CREATE TABLE {}", table("_t_gho")), Hold::Answer),
-        Moment::Copy => ("VALUES ('chunk'".to_owned(), Hold::Answer),
+        Moment::Copy => (format!("^INSERT INTO {} (kind, id, value) VALUES ('chunk'", table("_t_ghc")), Hold::Answer),
         Moment::CatchUp => (format!("DELETE FROM {}", table("_t_gho")), Hold::Request),
         Moment::Verify => ("CONCAT(COUNT(*)".to_owned(), Hold::Answer),
         Moment::Gate => (String::new(), Hold::Request),

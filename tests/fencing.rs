@@ -224,7 +224,7 @@ async fn a_killed_process_is_followed_by_one_that_goes_on() {
     let slow = "  copy: {workers: 1, targetChunkTime: 10ms}\n  throttle: {niceRatioPercent: 200}\n";
     let first = Process::start(&db, proxy.port, &format!("{rest}{slow}"));
     wait(&mut db, "some rows are copied", "SELECT COUNT(*) > 300 FROM _t_gho").await;
-    let mut trap = proxy.trap("VALUES ('chunk'", Hold::Request);
+    let mut trap = proxy.trap(&format!("^INSERT INTO `{}`.`_t_ghc` (kind, id, value) VALUES ('chunk'", db.name), Hold::Request);
     trap.sprung().await;
     first.signal("-KILL");
     let (code, said) = first.end("killed").await;

@@ -20,14 +20,14 @@ pub fn plain(mut spec: MigrationSpec, proxy: &Proxy) -> MigrationSpec {
     spec
 }
 
-/// What a connection of the engine is for, by what was said on it.
+/// What a connection of the engine is for, by what was said on it: the first that fits (a flush connection merges chunk records too).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Guard,
     Stream,
-    Copy,
     Lock,
     Flush,
+    Copy,
     Control,
     /// None of the above was said yet: throttle, verification.
     Other,
@@ -189,7 +189,7 @@ impl Proxy {
         });
     }
 
-    /// Holds the next connection that says these words (once).
+    /// Holds the next connection that says these words (once); with `^` in front of them, that begins with them.
     pub fn trap(&self, words: &str, hold: Hold) -> Caught {
         let (sprung, sprung_rx) = watch::channel(None);
         let (grip, grip_rx) = watch::channel(Grip::Closed);
@@ -311,7 +311,10 @@ fn look(text: &str, seen: &Mutex<Seen>, index: usize) -> Option<Trap> {
         }
     }
     seen.said.push(text.chars().take(200).collect());
-    seen.trap.take_if(|trap| text.contains(&trap.words))
+    seen.trap.take_if(|trap| match trap.words.strip_prefix('^') {
+        Some(words) => text.starts_with(words),
+        None => text.contains(&trap.words),
+    })
 }
 
 async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>, mut held: watch::Receiver<bool>) {
