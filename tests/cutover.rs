@@ -484,7 +484,10 @@ async fn the_new_table_has_statistics_from_the_start() {
         "INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, i % 10 FROM n"
     ))
     .await;
+    db.run("ANALYZE TABLE t UPDATE HISTOGRAM ON a WITH 7 BUCKETS").await;
     assert_eq!(support::migrate(db.spec("t", WIDEN), controls()).await, Outcome::Succeeded);
+    let buckets = "SELECT CAST(HISTOGRAM->>'$.\"number-of-buckets-specified\"' AS UNSIGNED) FROM information_schema.COLUMN_STATISTICS WHERE SCHEMA_NAME = DATABASE() AND TABLE_NAME = 't' AND COLUMN_NAME = 'a'";
+    assert_eq!(db.value::<u64>(buckets).await, 7, "its histogram as well");
     let rows = format!("SELECT n_rows FROM mysql.innodb_table_stats WHERE database_name = '{}' AND table_name = 't'", db.name);
     assert_eq!(db.value::<u64>(&rows).await, ROWS);
     let distinct = format!(
