@@ -271,6 +271,36 @@ mod tests {
         assert!(Window::parse("0 2 * * *", "UTC", LONGEST).is_ok());
     }
 
+    proptest::proptest! {
+        /// Minute by minute: a window is open if an opening is not longer ago than its duration, where an opening is a minute at which the
+        /// wall clock shows a time of the schedule for the first time, or jumps over one.
+        #[test]
+        fn it_is_what_looking_at_the_wall_clock_each_minute_gives(
+            zone in proptest::sample::select(vec!["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "America/St_Johns"]),
+            change in proptest::sample::select(vec!["2026-03-08T07:00:00Z", "2026-03-29T01:00:00Z", "2026-04-04T15:00:00Z", "2026-10-03T15:30:00Z", "2026-10-25T01:00:00Z", "2026-11-01T06:00:00Z"]),
+            offset in -400_i64..400, minute in 0_u8..60, hour in 0_u8..6, length in 1_u64..300,
+        ) {
+            let window = window(&format!("{minute} {hour} * * *"), zone, length * MINUTE);
+            let tz = TimeZone::get(zone).expect("a zone");
+            let now = at(change) + SignedDuration::from_mins(offset);
+            let shows = |t: Timestamp| tz.to_datetime(t);
+            let opens_at = |t: Timestamp| {
+                let (before, wall) = (shows(t - SignedDuration::from_mins(1)), shows(t));
+                // The wall-clock minutes that come up with this one: one, none that is new (after a step back), or all that are jumped over.
+                let mut upcoming = before.saturating_add(jiff::Span::new().minutes(1));
+                let mut named = false;
+                while upcoming <= wall {
+                    named |= (upcoming.hour(), upcoming.minute()) == (i8::try_from(hour).unwrap_or(0), i8::try_from(minute).unwrap_or(0));
+                    upcoming = upcoming.saturating_add(jiff::Span::new().minutes(1));
+                }
+                let seen_before = (1..=120).any(|ago| shows(t - SignedDuration::from_mins(ago)) == wall);
+                named && !seen_before
+            };
+            let open = (0..i64::try_from(length).unwrap_or(0)).any(|ago| opens_at(now - SignedDuration::from_mins(ago)));
+            proptest::prop_assert_eq!(window.look(now) == Verdict::Open, open, "{} {}", window.schedule, now);
+        }
+    }
+
     /// A container may have no /usr/share/zoneinfo.
     #[test]
     fn the_time_zone_database_is_compiled_in() {
