@@ -703,7 +703,8 @@ impl Run {
                     }
                     self.show(&held);
                     // Tables are not locked on a server, or under replicas, that have enough to do.
-                    if held.may_copy() && Instant::now() >= self.next_cut_over && self.cut_over(tasks).await? {
+                    if held.may_swap(&self.controls.borrow().limits) && Instant::now() >= self.next_cut_over && self.cut_over(tasks).await?
+                    {
                         return Ok(Some(()));
                     }
                 }

@@ -128,7 +128,7 @@ impl Default for Controls {
 }
 
 /// `spec.throttle`: what holds the migration back. `None`, or an empty map, is no limit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// A replica that is further behind holds copying. `None`: replicas are not looked at.
     pub max_replica_lag: Option<Duration>,

@@ -67,7 +67,12 @@ impl<T> Signal<T> {
 
     /// Whether it has not answered yet, and may still be waited for.
     fn awaited(&self, now: Instant) -> bool {
-        self.good.is_none() && self.error.is_none() && now.saturating_duration_since(self.since) < FIRST_READINGS
+        self.unread() && now.saturating_duration_since(self.since) < FIRST_READINGS
+    }
+
+    /// Whether nothing is known of it, neither good nor bad.
+    fn unread(&self) -> bool {
+        self.good.is_none() && self.error.is_none()
     }
 
     /// For how long there has been no good reading.
@@ -133,19 +138,20 @@ impl Readings {
         self.replicas.values().filter_map(|signal| signal.value().copied()).max()
     }
 
-    /// Whether the first reading of a signal that the limits ask for is still awaited: at the start, or when a limit has just been set.
-    fn awaited(&self, limits: &Limits, now: Instant) -> bool {
+    /// Whether the first reading of a signal that the limits ask for is still missing: at the start, or when a limit has just been set.
+    /// With a time: only if it may still be waited for.
+    fn missing(&self, limits: &Limits, now: Option<Instant>) -> bool {
         // A signal that is absent is begun as soon as its poller sees the limit.
-        fn awaited<T>(wanted: bool, signal: Option<&Signal<T>>, now: Instant) -> bool {
-            wanted && signal.is_none_or(|signal| signal.awaited(now))
+        fn missing<T>(wanted: bool, signal: Option<&Signal<T>>, now: Option<Instant>) -> bool {
+            wanted && signal.is_none_or(|signal| now.map_or_else(|| signal.unread(), |now| signal.awaited(now)))
         }
         let load = !limits.max_load.is_empty() || !limits.critical_load.is_empty();
-        let looking = !self.replicas_known && now.saturating_duration_since(self.started) < FIRST_READINGS;
-        awaited(load, self.load.as_ref(), now)
-            || awaited(limits.throttle_query.is_some(), self.query.as_ref(), now)
-            || awaited(limits.throttle_http_url.is_some(), self.http.as_ref(), now)
-            || awaited(limits.max_history_list_length.is_some(), self.history.as_ref(), now)
-            || (limits.max_replica_lag.is_some() && (looking || self.replicas.values().any(|signal| signal.awaited(now))))
+        let looking = now.is_some_and(|now| !self.replicas_known && now.saturating_duration_since(self.started) < FIRST_READINGS);
+        missing(load, self.load.as_ref(), now)
+            || missing(limits.throttle_query.is_some(), self.query.as_ref(), now)
+            || missing(limits.throttle_http_url.is_some(), self.http.as_ref(), now)
+            || missing(limits.max_history_list_length.is_some(), self.history.as_ref(), now)
+            || (limits.max_replica_lag.is_some() && (looking || self.replicas.values().any(|signal| missing(true, Some(signal), now))))
     }
 }
 
@@ -174,22 +180,41 @@ pub struct Decision {
     /// Everything that holds, the most important first.
     held: Vec<Hold>,
     critical_since: Option<Instant>,
+    /// Nothing is known yet of a signal that the limits ask for, however long it has been waited for.
+    unread: bool,
+    /// What it was decided by.
+    limits: Limits,
 }
 
 impl Decision {
     /// Before any reading.
     pub fn first() -> Self {
-        Self { copy: None, apply: None, critical: None, pending: true, held: Vec::new(), critical_since: None }
+        Self {
+            copy: None,
+            apply: None,
+            critical: None,
+            pending: true,
+            held: Vec::new(),
+            critical_since: None,
+            unread: true,
+            limits: Limits::default(),
+        }
     }
 
     /// Nothing is held, and nothing is awaited.
     pub fn free() -> Self {
-        Self { pending: false, ..Self::first() }
+        Self { pending: false, unread: false, ..Self::first() }
     }
 
-    /// Whether a chunk may begin, and the tables may be swapped.
+    /// Whether a chunk may begin.
     pub fn may_copy(&self) -> bool {
         !self.pending && self.copy.is_none()
+    }
+
+    /// Whether the tables may be swapped under these limits: a chunk is not worth a long wait for a first reading, a swap is, and a limit
+    /// that was set a moment ago counts for it.
+    pub fn may_swap(&self, limits: &Limits) -> bool {
+        self.may_copy() && !self.unread && self.limits == *limits
     }
 
     /// Whether both say the same to those who obey them.
@@ -243,9 +268,11 @@ pub fn decide(previous: &Decision, readings: &Readings, controls: &Controls, now
         copy: held.first().cloned(),
         apply: held.iter().find(|h| h.reason == CRITICAL_LOAD).cloned(),
         critical: critical_now.filter(|_| sustained && !hibernates),
-        pending: readings.awaited(limits, now),
+        pending: readings.missing(limits, Some(now)),
         held,
         critical_since,
+        unread: readings.missing(limits, None),
+        limits: limits.clone(),
     }
 }
 

@@ -378,7 +378,15 @@ fn copying_waits_for_first_readings_but_not_for_long() {
             world.at(from + after).decide();
             assert_eq!((world.decision.may_copy(), world.decision.copy.clone()), (may, None), "waiting for a moment is no throttle");
         }
+        // A swap waits for them; only for replicas that may or may not be there it does not.
+        assert_eq!(world.decision.may_swap(&world.controls.limits), !world.readings.replicas_known);
     }
+    // Nor is there a swap by a decision that was made before a limit was set.
+    let mut world = World::new();
+    world.decide();
+    let limits = world.controls.limits.clone();
+    assert!(world.decision.may_swap(&limits));
+    assert!(!world.decision.may_swap(&Limits { throttle_query: Some("SELECT 2".into()), ..limits }));
     // The poller has not even seen the limit.
     world.readings.query = None;
     assert!(!world.decide().decision.may_copy());
