@@ -422,9 +422,10 @@ async fn stalled(prefix: &str, (statement, lost): (&'static str, Lost), whom: Wh
             assert!(stalled_at.elapsed() < 20 * SECOND, "the tables were never locked");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let locked_at = Instant::now();
         let mut probe = db.connect().await;
         probe.query_drop("UPDATE t SET a = a WHERE id = 2").await.expect("the lock is gone");
-        let waited = stalled_at.elapsed();
+        let waited = locked_at.elapsed();
         eprintln!("{prefix}: free after {waited:?}");
         assert!(waited < most, "the lock lasted {waited:?}");
         stall.mend();

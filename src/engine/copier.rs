@@ -154,10 +154,7 @@ impl Copier {
             let began = Instant::now();
             let rows = self.chunk(&mut session, id, &range, &stop).await?;
             let took = began.elapsed();
-            let (target, nice) = {
-                let controls = self.controls.borrow();
-                (controls.target_chunk_time, controls.nice_ratio_percent)
-            };
+            let target = self.controls.borrow().target_chunk_time;
             locked(&self.sizer).learn(rows, took, target);
             self.publisher.update(|s| {
                 s.progress.rows_copied += rows;
@@ -165,16 +162,30 @@ impl Copier {
                 s.progress.rows_estimated = s.progress.rows_estimated.max(s.progress.rows_copied);
                 s.last_chunk = Some(took);
             });
-            if nice > 0 {
-                let rest = took * u32::from(nice) / 100;
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = tokio::time::sleep(rest) => {}
-                }
+            if !self.rest(took, &stop).await {
+                break;
             }
         }
         session.close().await;
         Ok(())
+    }
+
+    /// Rests for the share of a chunk's time that is asked for now: a change of it counts at once. False: stop.
+    async fn rest(&self, took: Duration, stop: &CancellationToken) -> bool {
+        let mut controls = self.controls.clone();
+        let began = Instant::now();
+        loop {
+            let rest = took * u32::from(controls.borrow_and_update().nice_ratio_percent) / 100;
+            let left = rest.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                changed = controls.changed() => if changed.is_err() { return false },
+                () = tokio::time::sleep(left) => {}
+            }
+        }
     }
 
     /// Waits while this worker may not copy. False: stop.

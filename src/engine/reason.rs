@@ -63,8 +63,6 @@ pub enum Reason {
     CriticalLoad,
     /// The state table is of another version or damaged.
     StateNotReadable,
-    /// The spec of a running migration was changed.
-    SpecChanged,
     /// A value of the spec makes no sense.
     InvalidSpec,
     /// The server said something that no retry cures.
@@ -110,7 +108,6 @@ impl Reason {
         Reason::VerificationFailed,
         Reason::CriticalLoad,
         Reason::StateNotReadable,
-        Reason::SpecChanged,
         Reason::InvalidSpec,
         Reason::ServerError,
         Reason::Internal,
@@ -151,7 +148,6 @@ impl Reason {
             Reason::VerificationFailed => "VerificationFailed",
             Reason::CriticalLoad => "CriticalLoad",
             Reason::StateNotReadable => "StateNotReadable",
-            Reason::SpecChanged => "SpecChanged",
             Reason::InvalidSpec => "InvalidSpec",
             Reason::ServerError => "ServerError",
             Reason::Internal => "Internal",
