@@ -234,7 +234,7 @@ async fn a_reader_sees_it_all_and_nothing_changes() {
     for privilege in ["INSERT", "UPDATE", "DELETE", "CREATE", "REPLICATION SLAVE"] {
         found(&report, &format!("refuse MissingPrivilege [{privilege}]"), &[]);
     }
-    for privilege in ["ALTER", "DROP", "LOCK TABLES"] {
+    for privilege in ["ALTER", "DROP", "LOCK TABLES", "CREATE TEMPORARY TABLES"] {
         found(&report, &format!("warning MissingPrivilege [{privilege}]"), &["SHOW GRANTS"]);
     }
     absent(&report, "refuse MissingPrivilege [SELECT]");
@@ -246,11 +246,15 @@ async fn a_reader_sees_it_all_and_nothing_changes() {
     reader.drop(&mut db).await;
     // What a role gives counts.
     db.run("CREATE ROLE migrator").await;
-    db.run(&format!("GRANT ALTER, DROP, LOCK TABLES, INSERT, UPDATE, DELETE, CREATE ON `{}`.* TO migrator", db.name)).await;
+    db.run(&format!(
+        "GRANT ALTER, DROP, LOCK TABLES, CREATE TEMPORARY TABLES, INSERT, UPDATE, DELETE, CREATE ON `{}`.* TO migrator",
+        db.name
+    ))
+    .await;
     let reader = Reader::new(&mut db, "GRANT migrator").await;
     db.run(&format!("SET DEFAULT ROLE migrator TO '{}'@'%'", reader.name)).await;
     let (_, report) = check(&db, Some(&reader.name), "t", "ADD c INT").await;
-    for privilege in ["INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "LOCK TABLES"] {
+    for privilege in ["INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "LOCK TABLES", "CREATE TEMPORARY TABLES"] {
         absent(&report, &format!("refuse MissingPrivilege [{privilege}]"));
         absent(&report, &format!("warning MissingPrivilege [{privilege}]"));
     }

@@ -477,7 +477,9 @@ async fn an_engine_that_is_cut_off_as_a_whole_leaves_no_lock() {
 /// The optimizer knows the new table at once, here and on replicas.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_new_table_has_statistics_from_the_start() {
-    let mut db = Db::new("statistics").await;
+    let primary = support::PrivateServer::start(&[]).await;
+    let replica = support::PrivateServer::replica_of(&primary).await;
+    let mut db = Db::on(&primary.url, "statistics").await;
     // InnoDB would gather none by itself.
     db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL, KEY k (a)) STATS_PERSISTENT=1, STATS_AUTO_RECALC=0").await;
     db.run("SET SESSION cte_max_recursion_depth = 1000000").await;
@@ -497,7 +499,7 @@ async fn the_new_table_has_statistics_from_the_start() {
     );
     assert_eq!(db.value::<u64>(&distinct).await, 10);
     // Nor would a replica.
-    let mut replica = support::connect(&support::replica_url()).await;
+    let mut replica = support::connect(&replica.url).await;
     let end = Instant::now() + 30 * SECOND;
     let on_replica = loop {
         let found: Option<u64> = replica.query_first(&rows).await.expect("ask the replica");

@@ -400,3 +400,86 @@ async fn names_with_everything_in_them() {
     }
     db.drop().await;
 }
+
+/// Values that only move from row to row are no duplicates, whatever the unique key is made of: the rows that still hold them on the
+/// ghost are found by what the server makes of a value, rounded, folded, or generated.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_move_under_unique_keys_of_each_kind() {
+    let mut db = Db::new("moves").await;
+    for table in ["t", "m"] {
+        db.run(&format!(
+            "CREATE TABLE {table} (id INT PRIMARY KEY, d DECIMAL(8,2), f VARCHAR(20) COLLATE utf8mb4_bin, n INT, g INT AS (n DIV 10) VIRTUAL, \
+             UNIQUE KEY rounded (d), UNIQUE KEY folded ((LOWER(f))), UNIQUE KEY made (g))"
+        ))
+        .await;
+        db.run("SET SESSION cte_max_recursion_depth = 100000").await;
+        db.run(&format!(
+            "INSERT INTO {table} (id, d, f, n) WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 400) \
+             SELECT i, i + (i % 5) / 10, CONCAT('Ab', i), i * 10 + i % 10 FROM s"
+        ))
+        .await;
+    }
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let movers: Vec<_> = futures::future::join_all((0..3).map(|_| db.connect()))
+        .await
+        .into_iter()
+        .map(|mut conn| {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let mut moved = 0_u32;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let (a, b) = (fastrand::u32(1..=400), fastrand::u32(1..=400));
+                    let (a, b) = (a.min(b), a.max(b));
+                    if a == b {
+                        continue;
+                    }
+                    conn.query_drop("BEGIN").await.expect("begin");
+                    let taken: Result<Vec<mysql_async::Row>, _> =
+                        conn.query(format!("SELECT d, f, n INTO @d, @f, @n FROM t WHERE id = {a} FOR UPDATE")).await;
+                    let mut lost = taken.is_err();
+                    for table in ["t", "m"] {
+                        for sql in [
+                            format!("SELECT d, f, n INTO @x, @y, @z FROM {table} WHERE id = {b} FOR UPDATE"),
+                            format!("UPDATE {table} SET d = NULL, f = NULL, n = NULL WHERE id = {a}"),
+                            format!("UPDATE {table} SET d = @d, f = @f, n = @n WHERE id = {b}"),
+                            format!("UPDATE {table} SET d = @x, f = @y, n = @z WHERE id = {a}"),
+                        ] {
+                            lost = lost
+                                || conn.query_drop(&sql).await.is_err_and(|e| {
+                                    // Movers meet each other.
+                                    assert!(matches!(&e, mysql_async::Error::Server(e) if matches!(e.code, 1213 | 1205)), "{sql}: {e}");
+                                    true
+                                });
+                        }
+                    }
+                    conn.query_drop(if lost { "ROLLBACK" } else { "COMMIT" }).await.expect("the end");
+                    moved += u32::from(!lost);
+                }
+                moved
+            })
+        })
+        .collect();
+    let alter = "MODIFY d INT, ADD COLUMN c INT NOT NULL DEFAULT 4, ADD UNIQUE KEY again (d, c)";
+    let controls = Controls {
+        target_chunk_time: std::time::Duration::from_micros(10),
+        nice_ratio_percent: 200,
+        cut_over_policy: CutOverPolicy::Manual,
+        verify: theseus::engine::spec::VerifyPolicy::Always,
+        ..controls()
+    };
+    let handle = theseus::engine::start(db.spec("t", alter), controls.clone());
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    handle.control(Controls { approved: true, ..controls });
+    let snapshots = handle.watch();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    let last = snapshots.borrow().clone();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let moved: u32 = futures::future::join_all(movers).await.into_iter().map(|m| m.expect("a mover")).sum();
+    assert!(moved > 100, "only {moved} moves");
+    assert_eq!(last.resumed_count, 0, "no attempt was given up");
+    assert_eq!(last.verification.map(|v| v.rows_repaired), Some(0));
+    db.run(&format!("ALTER TABLE m {alter}, ALGORITHM=COPY")).await;
+    assert_eq!(db.rows("SELECT * FROM t ORDER BY id").await, db.rows("SELECT * FROM m ORDER BY id").await);
+    db.drop().await;
+}

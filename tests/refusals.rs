@@ -1,10 +1,11 @@
 //! What bad input gets: a refusal before anything is touched, with a documented reason, the thing named, and nothing left behind.
 mod support;
 
-use support::{Db, controls, migrate};
+use std::time::Duration;
+use support::{Db, controls, join, migrate, until};
 use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::Outcome;
-use theseus::engine::spec::MigrationSpec;
+use theseus::engine::snapshot::{Outcome, Phase};
+use theseus::engine::spec::{Controls, CutOverPolicy, MigrationSpec};
 
 async fn refused(spec: MigrationSpec, reason: Reason, words: &[&str]) {
     let password = spec.server.password.clone();
@@ -155,26 +156,73 @@ async fn data_that_does_not_fit_fails_without_showing_it() {
     db.drop().await;
 }
 
-/// Two rows that are equal under a new unique key fail it, with both keys.
+/// Two rows that are equal under a new unique key fail it, with both keys, whatever makes them equal and however many there are.
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicates_under_a_new_unique_key_are_named() {
     let mut db = Db::new("dup").await;
-    db.run("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(50) COLLATE utf8mb4_bin)").await;
-    db.run("INSERT INTO t VALUES (1, 'x'), (7, 'same'), (9, 'SAME'), (12, NULL), (13, NULL)").await;
-    for alter in ["MODIFY a VARCHAR(50) COLLATE utf8mb4_0900_ai_ci, ADD UNIQUE KEY u (a)", "ADD UNIQUE KEY u ((LOWER(a)))"] {
-        match migrate(db.spec("t", alter), controls()).await {
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(50) COLLATE utf8mb4_bin, d DECIMAL(8,2), j JSON, n INT, g INT AS (n DIV 10))")
+        .await;
+    db.run(
+        "INSERT INTO t (id, a, d, j, n) VALUES (1, 'x', 0.1, '[1]', 1000), (7, 'same', 1.2, '[7]', 51), (9, 'SAME', 0.9, '[9, 7]', 52),\
+         (12, NULL, 5, '[]', 1000), (13, NULL, 7, NULL, 1000), (14, 'y', 8, '[3]', 1000), (15, 'z', 9, '[4]', 77)",
+    )
+    .await;
+    // In one chunk, or spread over some; with the keys of the rows that are equal.
+    let cases: &[(&str, &[u32])] = &[
+        ("MODIFY a VARCHAR(50) COLLATE utf8mb4_0900_ai_ci, ADD UNIQUE KEY u (a)", &[7, 9]),
+        ("ADD UNIQUE KEY u ((LOWER(a)))", &[7, 9]),
+        ("ADD UNIQUE KEY u ((CONCAT(LOWER(a), 'it''s')))", &[7, 9]),
+        ("MODIFY d INT, ADD UNIQUE KEY u (d)", &[7, 9]),
+        ("ADD UNIQUE KEY u (n)", &[1, 12, 13, 14]),
+        (
+            "DROP COLUMN g, ADD COLUMN h INT AS (n DIV 10), ADD COLUMN e INT NOT NULL DEFAULT 3, ADD UNIQUE KEY u (h, e)",
+            &[1, 7, 9, 12, 13, 14],
+        ),
+        ("ADD COLUMN e INT NOT NULL, ADD UNIQUE KEY u (e)", &[1, 7, 9, 12, 13, 14, 15]),
+        ("ADD UNIQUE KEY u ((CAST(j AS UNSIGNED ARRAY)))", &[]),
+    ];
+    for chunk in [Duration::from_micros(1), Duration::from_millis(500)] {
+        for (alter, rows) in cases {
+            let controls = Controls { target_chunk_time: chunk, ..controls() };
+            match migrate(db.spec("t", alter), controls).await {
+                Outcome::Failed { reason, message } => {
+                    assert_eq!(reason, Reason::DuplicateKey, "{alter}: {message}");
+                    assert!(message.contains("`u`"), "{alter}: {message}");
+                    let named = rows.iter().filter(|id| message.contains(&format!(" {id} "))).count();
+                    assert_eq!(named, if rows.is_empty() { 0 } else { 2 }, "{alter}: both keys are named: {message}");
+                    assert!(!message.to_lowercase().contains("same'"), "{message}");
+                }
+                other => panic!("{alter}: {other:?}"),
+            }
+            theseus::engine::clean_up(&db.spec("t", alter), true).await.expect("clean up");
+            assert_eq!(db.tables().await, ["t"]);
+        }
+    }
+    db.drop().await;
+}
+
+/// Rows that become equal while the gate is closed fail it too, also when there are more than two.
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_that_come_later_are_named() {
+    let mut db = Db::new("duplater").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, d DECIMAL(8,2))").await;
+    for equal in [2, 7] {
+        db.run("REPLACE INTO t VALUES (1, 10), (2, 20), (3, 30), (4, 40), (5, 50), (6, 60), (7, 70)").await;
+        let handle = theseus::engine::start(
+            db.spec("t", "MODIFY d INT, ADD UNIQUE KEY u (d)"),
+            Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() },
+        );
+        until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+        db.run(&format!("UPDATE t SET d = 5 + id / 100 WHERE id <= {equal}")).await;
+        match join(handle).await {
             Outcome::Failed { reason, message } => {
                 assert_eq!(reason, Reason::DuplicateKey, "{message}");
-                assert!(message.contains("`u`"), "{message}");
-                if alter.starts_with("MODIFY") {
-                    assert!(message.contains(" 7 ") && message.contains(" 9 "), "both keys are named: {message}");
-                }
-                assert!(!message.to_lowercase().contains("same'"), "{message}");
+                let named = (1..=equal).filter(|id| message.contains(&format!(" {id} "))).count();
+                assert_eq!(named, 2, "both keys are named: {message}");
             }
             other => panic!("{other:?}"),
         }
-        theseus::engine::clean_up(&db.spec("t", alter), true).await.expect("clean up");
-        assert_eq!(db.tables().await, ["t"]);
+        theseus::engine::clean_up(&db.spec("t", "MODIFY d INT, ADD UNIQUE KEY u (d)"), true).await.expect("clean up");
     }
     db.drop().await;
 }
@@ -188,7 +236,11 @@ async fn triggers_that_cannot_be_seen_are_refused() {
     db.run("CREATE TRIGGER on_insert BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1").await;
     db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
     db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await;
-    db.run(&format!("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, LOCK TABLES ON `{}`.* TO '{user}'@'%'", db.name)).await;
+    db.run(&format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, DROP, ALTER, LOCK TABLES ON `{}`.* TO '{user}'@'%'",
+        db.name
+    ))
+    .await;
     let mut spec = db.spec("t", "MODIFY a BIGINT");
     spec.server.username.clone_from(&user);
     spec.server.password = "secretword".into();

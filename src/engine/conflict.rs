@@ -11,10 +11,16 @@ use crate::mysql::session::LONG;
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, Side};
 use crate::sql::quote;
-use crate::sql::table::Index;
+use crate::sql::table::{Generated, Index};
 
 /// How many holders one look-up returns: more come with the next try.
 const HOLDERS: usize = 1000;
+/// How often holders are put aside in a proof.
+const ROUNDS: usize = 10;
+/// Temporary tables of converted rows; private to a session.
+const SCRATCH: &str = "_theseus_unique";
+/// ER_LOCK_NOWAIT.
+const LOCK_NOWAIT: u16 = 3572;
 
 /// The index of the ghost that a duplicate was found in.
 fn violated<'a>(m: &'a Migration, error: &MySqlError) -> Option<&'a Index> {
@@ -25,27 +31,152 @@ fn violated<'a>(m: &'a Migration, error: &MySqlError) -> Option<&'a Index> {
     m.ghost.indexes.iter().find(|i| i.name.eq_ignore_ascii_case(short))
 }
 
-/// For each part of the index: the ghost's expression and the same value computed from the original. `None` when a part cannot be
-/// computed from the original (an expression, or a column that the original lacks).
-fn sides(m: &Migration, index: &Index) -> Option<(Vec<String>, Vec<String>)> {
-    let (mut ghost, mut original) = (Vec::new(), Vec::new());
-    for part in &index.parts {
-        let name = part.column.as_deref()?;
-        let shared = m.mapping.shared.iter().find(|c| c.ghost.eq_ignore_ascii_case(name))?;
-        let column = m.ghost.column(name)?;
-        let mut left = quote::identifier(&column.name);
-        let mut right = shared.conversion.expression(&quote::identifier(&shared.original));
-        if let (Some(charset), Some(collation)) = (&column.charset, &column.collation) {
-            right = format!("CONVERT({right} USING {charset}) COLLATE {collation}");
+/// A unique index as something to look rows up by.
+///
+/// Only the server knows what it makes of a value: which texts are equal, how a number is rounded for the new type. So rows of the
+/// original are first converted into a temporary table with the ghost's columns ([`SCRATCH`]), and equal is what is equal there.
+struct Lookup {
+    /// The name of the temporary table, quoted; one for each index.
+    scratch: String,
+    /// Its columns, of the ghost: those of the key and of the index, or all of them where the index has expressions.
+    columns: Vec<String>,
+    /// The parts of the index, on the ghost and on the temporary table.
+    ghost: Vec<String>,
+    made: Vec<String>,
+}
+
+impl Lookup {
+    /// `None` where the server has no expression for a part (multi-valued), or the index is not known.
+    async fn new(m: &Migration, session: &mut Session, error: &MySqlError) -> Result<Option<Self>, EngineError> {
+        let Some(index) = violated(m, error) else { return Ok(None) };
+        let stored = |name: &str| m.ghost.column(name).is_some_and(|c| c.generated == Generated::No);
+        let simple = index.parts.iter().all(|p| p.column.as_deref().is_some_and(stored));
+        let number = m.ghost.indexes.iter().position(|i| i.name == index.name).unwrap_or_default();
+        let mut lookup = Self {
+            scratch: quote::qualified(&m.spec.database, &format!("{SCRATCH}{number}")),
+            columns: Vec::new(),
+            ghost: Vec::new(),
+            made: Vec::new(),
+        };
+        if simple {
+            lookup.columns.extend(m.key.columns.iter().map(|part| part.ghost.clone()));
+            for part in &index.parts {
+                let name = part.column.clone().unwrap_or_default();
+                if !lookup.columns.iter().any(|c| c.to_lowercase() == name.to_lowercase()) {
+                    lookup.columns.push(name);
+                }
+            }
+        } else {
+            lookup.columns.extend(m.ghost.columns.iter().filter(|c| c.generated == Generated::No).map(|c| c.name.clone()));
         }
-        if let Some(length) = part.prefix {
-            left = format!("LEFT({left}, {length})");
-            right = format!("LEFT({right}, {length})");
+        let expressions = if simple { Vec::new() } else { expressions(m, session, index).await? };
+        for (at, part) in index.parts.iter().enumerate() {
+            let (on_ghost, made) = match (&part.column, expressions.get(at)) {
+                (Some(name), _) if stored(name) => (quote::identifier(name), quote::identifier(name)),
+                // A generated column is there on the ghost; the temporary table has what it is made of.
+                (Some(name), Some(Some(expression))) => (quote::identifier(name), format!("({expression})")),
+                (None, Some(Some(expression))) => (format!("({expression})"), format!("({expression})")),
+                _ => return Ok(None),
+            };
+            let of = |text: String| part.prefix.map_or_else(|| text.clone(), |length| format!("LEFT({text}, {length})"));
+            lookup.ghost.push(of(on_ghost));
+            lookup.made.push(of(made));
         }
-        ghost.push(left);
-        original.push(right);
+        Ok(Some(lookup))
     }
-    Some((ghost, original))
+
+    /// Converts the rows of the original that `condition` names.
+    async fn fill(&self, m: &Migration, session: &mut Session, condition: &str) -> Result<(), MySqlError> {
+        let columns: Vec<String> = self.columns.iter().map(|c| quote::identifier(c)).collect();
+        let wanted = |name: &str| self.columns.iter().any(|c| c.to_lowercase() == name.to_lowercase());
+        let (mut targets, mut values) = (Vec::new(), Vec::new());
+        for column in m.mapping.shared.iter().filter(|c| wanted(&c.ghost)) {
+            targets.push(quote::identifier(&column.ghost));
+            values.push(column.conversion.expression(&quote::identifier(&column.original)));
+        }
+        for column in m.mapping.filled.iter().filter(|c| wanted(&c.ghost)) {
+            targets.push(quote::identifier(&column.ghost));
+            values.push(column.value.clone());
+        }
+        let scratch = &self.scratch;
+        // No implicit commit, no event in the binary log.
+        let sql = format!(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {scratch} SELECT {} FROM {} LIMIT 0; DELETE FROM {scratch}; \
+             INSERT INTO {scratch} ({}) SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition}",
+            columns.join(", "),
+            m.ghost_name(),
+            targets.join(", "),
+            values.join(", "),
+            m.original_name(),
+            quote::identifier(&m.key.index),
+        );
+        session.run("convert rows to look for their unique values (CREATE TEMPORARY TABLES)", LONG, &sql).await
+    }
+
+    /// Keys of ghost rows that hold a value of the converted rows.
+    async fn holders(&self, m: &Migration, session: &mut Session) -> Result<Vec<Key>, EngineError> {
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {} IN (SELECT {} FROM {}) LIMIT {HOLDERS}",
+            m.codec.select_list(Side::Ghost),
+            m.ghost_name(),
+            list(&self.ghost),
+            self.made.join(", "),
+            self.scratch,
+        );
+        keys(m, session, "look for the holders of a unique value", &sql).await
+    }
+
+    /// A converted row, other than the holder's, that has the holder's value.
+    async fn rival(&self, m: &Migration, session: &mut Session, holder: &Key) -> Result<Option<Key>, EngineError> {
+        let sql = format!(
+            "SELECT {} FROM {} WHERE NOT ({}) AND {} IN (SELECT {} FROM {} WHERE {}) LIMIT 1",
+            m.codec.select_list(Side::Ghost),
+            self.scratch,
+            m.codec.equals(Side::Ghost, holder),
+            list(&self.made),
+            self.ghost.join(", "),
+            m.ghost_name(),
+            m.codec.equals(Side::Ghost, holder),
+        );
+        Ok(keys(m, session, "look for a second row with a unique value", &sql).await?.pop())
+    }
+
+    /// Two converted rows with one value.
+    async fn pair(&self, m: &Migration, session: &mut Session) -> Result<Vec<Key>, EngineError> {
+        let not_null: Vec<String> = self.made.iter().map(|e| format!("{e} IS NOT NULL")).collect();
+        let parts = self.made.join(", ");
+        // A temporary table can be named but once in a statement.
+        let sql = format!(
+            "SELECT {} FROM (SELECT {}, COUNT(*) OVER (PARTITION BY {parts}) AS _theseus_times, RANK() OVER (ORDER BY {parts}) AS _theseus_value \
+             FROM {} WHERE {}) one_value WHERE _theseus_times > 1 ORDER BY _theseus_value LIMIT 2",
+            m.codec.select_list(Side::Ghost),
+            m.codec.columns(Side::Ghost),
+            self.scratch,
+            not_null.join(" AND "),
+        );
+        keys(m, session, "look for two rows with a unique value", &sql).await
+    }
+}
+
+/// The expressions of an index, part by part: of a functional part, or of a generated column.
+async fn expressions(m: &Migration, session: &mut Session, index: &Index) -> Result<Vec<Option<String>>, EngineError> {
+    let sql = "SELECT COALESCE(s.EXPRESSION, c.GENERATION_EXPRESSION) FROM information_schema.STATISTICS s \
+               LEFT JOIN information_schema.COLUMNS c USING (TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME) \
+               WHERE s.TABLE_SCHEMA = ? AND s.TABLE_NAME = ? AND s.INDEX_NAME = ? ORDER BY s.SEQ_IN_INDEX";
+    let of = [&m.spec.database, &m.names.ghost, &index.name].map(|v| v.as_str().into()).to_vec();
+    let found: Vec<Option<String>> = session.select("read what an index is made of", sql, of).await?;
+    // An array has no place but in its index.
+    Ok(found.into_iter().map(|e| Some(unescaped(&e?)).filter(|e| !e.is_empty() && !e.ends_with(" array)"))).collect())
+}
+
+/// The server shows quotes and backslashes of an expression's literals escaped once more there.
+fn unescaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        out.push(if c == '\\' { characters.next().unwrap_or(c) } else { c });
+    }
+    out
 }
 
 fn list(parts: &[String]) -> String {
@@ -57,19 +188,9 @@ fn list(parts: &[String]) -> String {
 /// # Errors
 /// The server's.
 pub async fn holders(m: &Migration, session: &mut Session, error: &MySqlError, condition: &str) -> Result<Vec<Key>, EngineError> {
-    let Some((ghost, original)) = violated(m, error).and_then(|index| sides(m, index)) else {
-        return Ok(Vec::new());
-    };
-    let sql = format!(
-        "SELECT {} FROM {} WHERE {} IN (SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition}) LIMIT {HOLDERS}",
-        m.codec.select_list(Side::Ghost),
-        m.ghost_name(),
-        list(&ghost),
-        original.join(", "),
-        m.original_name(),
-        quote::identifier(&m.key.index),
-    );
-    keys(m, session, "look for the holders of a unique value", &sql).await
+    let Some(lookup) = Lookup::new(m, session, error).await? else { return Ok(Vec::new()) };
+    lookup.fill(m, session, condition).await?;
+    lookup.holders(m, session).await
 }
 
 async fn keys(m: &Migration, session: &mut Session, what: &str, sql: &str) -> Result<Vec<Key>, EngineError> {
@@ -79,79 +200,74 @@ async fn keys(m: &Migration, session: &mut Session, what: &str, sql: &str) -> Re
         .collect()
 }
 
-/// Fails the migration if two rows of the original, one of them named by `condition`, have the same value under the violated index in
-/// one snapshot. Returns `Ok` when that cannot be shown: then the conflict is with a stale row, and a retry cures it.
+/// Fails the migration if two rows of the original, one of them named by `condition`, have the same value under the violated index.
+/// Returns `Ok` when that cannot be shown: then the conflict is with a stale row, and a retry cures it.
 ///
-/// The proof is the server's own: both rows, inserted by one statement (one snapshot) behind the deletion of what the ghost had for
-/// them, collide with each other and with nobody else.
+/// The proof is the server's own: both rows, locked on the original and inserted by one statement behind the deletion of what the ghost
+/// had for them and of all that held their values, collide with each other.
 ///
 /// # Errors
 /// [`Reason::DuplicateKey`] with both keys; the server's errors.
 pub async fn prove(m: &Migration, session: &mut Session, error: &MySqlError, condition: &str, holders: &[Key]) -> Result<(), EngineError> {
-    let index = violated(m, error);
-    let name = index.map_or_else(|| error.index.clone().unwrap_or_default(), |i| i.name.clone());
-    let Some((ghost, original)) = index.and_then(|index| sides(m, index)) else {
+    let name = violated(m, error).map_or_else(|| error.index.clone().unwrap_or_default(), |i| i.name.clone());
+    let Some(lookup) = Lookup::new(m, session, error).await? else {
         return Err(duplicate(m, &name, None));
     };
+    lookup.fill(m, session, condition).await?;
+    let mut pairs = Vec::new();
     for holder in holders.iter().take(20) {
-        // Rows of the original that have the holder's value now, the holder itself aside.
-        let sql = format!(
-            "SELECT {} FROM {} FORCE INDEX ({}) WHERE ({condition}) AND NOT ({}) AND {} IN (SELECT {} FROM {} WHERE {}) LIMIT 1",
-            m.codec.select_list(Side::Original),
-            m.original_name(),
-            quote::identifier(&m.key.index),
-            m.codec.equals(Side::Original, holder),
-            list(&original),
-            ghost.join(", "),
-            m.ghost_name(),
-            m.codec.equals(Side::Ghost, holder),
-        );
-        for rival in keys(m, session, "look for a second row with a unique value", &sql).await? {
-            if collide(m, session, &[holder.clone(), rival.clone()]).await? {
-                return Err(duplicate(m, &name, Some((holder, &rival))));
-            }
-        }
+        pairs.extend(lookup.rival(m, session, holder).await?.map(|rival| [holder.clone(), rival]));
     }
-    // Two rows of the chunk itself.
-    let groups: Vec<String> = original.clone();
-    let not_null: Vec<String> = original.iter().map(|e| format!("{e} IS NOT NULL")).collect();
-    let sql = format!(
-        "SELECT {} FROM {} WHERE ({condition}) AND {} IN (SELECT * FROM (SELECT {} FROM {} WHERE ({condition}) AND {} GROUP BY {} HAVING COUNT(*) > 1 LIMIT 1) one_value) LIMIT 2",
-        m.codec.select_list(Side::Original),
-        m.original_name(),
-        list(&original),
-        original.join(", "),
-        m.original_name(),
-        not_null.join(" AND "),
-        groups.join(", "),
-    );
-    let pair = keys(m, session, "look for two rows with a unique value", &sql).await?;
-    if let [a, b] = pair.as_slice() {
-        if collide(m, session, &[a.clone(), b.clone()]).await? {
-            return Err(duplicate(m, &name, Some((a, b))));
+    // Two of the rows themselves.
+    pairs.extend(<[Key; 2]>::try_from(lookup.pair(m, session).await?));
+    for pair in pairs {
+        if collide(m, session, &lookup, &pair).await? {
+            return Err(duplicate(m, &name, Some((&pair[0], &pair[1]))));
         }
     }
     Ok(())
 }
 
-/// Whether these rows of the original, and no others, collide under the ghost's unique keys in one snapshot. Always rolled back.
-async fn collide(m: &Migration, session: &mut Session, pair: &[Key]) -> Result<bool, EngineError> {
+/// Whether these two rows of the original collide with each other under a unique key of the ghost. Always rolled back.
+async fn collide(m: &Migration, session: &mut Session, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, EngineError> {
+    let outcome = try_collision(m, session, lookup, pair).await;
+    let undone = rollback(session).await;
+    let collided = outcome?;
+    undone?;
+    Ok(collided)
+}
+
+async fn try_collision(m: &Migration, session: &mut Session, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, EngineError> {
     if !m.state.begin(session, m.epoch).await? {
         return Err(super::checkpoint::fenced());
     }
     session.run("try two rows", LONG, &m.delete_keys(pair)).await?;
-    let tried = session.run("try two rows", LONG, &m.copy_keys(pair)).await;
-    let collision = match tried {
-        Err(error) if error.is_duplicate() => {
-            // Somebody else may hold the value: then it is no proof.
-            let others = holders(m, session, &error, &m.codec.in_list(Side::Original, pair.iter())).await?;
-            others.is_empty()
+    // They must not move until all is seen; nobody is waited for.
+    let condition = m.codec.in_list(Side::Original, pair.iter());
+    let lock =
+        format!("SELECT 1 FROM {} FORCE INDEX ({}) WHERE {condition} FOR SHARE NOWAIT", m.original_name(), quote::identifier(&m.key.index));
+    match session.rows::<u8>("hold two rows for a moment", LONG, &lock).await {
+        Ok(rows) if rows.len() == 2 => {}
+        // One is gone, or in somebody's hands: the next try sees more.
+        Ok(_) => return Ok(false),
+        Err(error) if error.code == LOCK_NOWAIT || error.is_contention() => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    for _ in 0..ROUNDS {
+        match session.run("try two rows", LONG, &m.copy_keys(pair)).await {
+            Err(error) if error.is_duplicate() => {}
+            Err(error) if error.is_contention() => return Ok(false),
+            other => return other.map(|()| false).map_err(Into::into),
         }
-        Err(error) if error.is_connection() => return Err(error.into()),
-        _ => false,
-    };
-    rollback(session).await?;
-    Ok(collision)
+        lookup.fill(m, session, &condition).await?;
+        let others = lookup.holders(m, session).await?;
+        if others.is_empty() {
+            return Ok(true);
+        }
+        // Whoever else holds the value is out of the way for this transaction.
+        session.run("try two rows", LONG, &m.delete_keys(&others)).await?;
+    }
+    Ok(false)
 }
 
 fn duplicate(m: &Migration, index: &str, pair: Option<(&Key, &Key)>) -> EngineError {
@@ -167,4 +283,21 @@ fn duplicate(m: &Migration, index: &str, pair: Option<(&Key, &Key)>) -> EngineEr
             quote::identifier(index)
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_of_the_catalog_are_unescaped() {
+        for (shown, want) in [
+            ("lower(`a`)", "lower(`a`)"),
+            (r"concat(`a`,_utf8mb4\'it\\\'s\')", r"concat(`a`,_utf8mb4'it\'s')"),
+            (r"_utf8mb4\'\\n\'", r"_utf8mb4'\n'"),
+            ("", ""),
+        ] {
+            assert_eq!(unescaped(shown), want);
+        }
+    }
 }

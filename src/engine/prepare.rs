@@ -500,6 +500,15 @@ async fn probe_privileges(spec: &MigrationSpec, names: &TableNames, control: &mu
             &format!("LOCK TABLES {ghost} WRITE, {state} WRITE; UNLOCK TABLES; RENAME TABLE {ghost} TO {old}, {old} TO {ghost}"),
         )
         .await?;
+    // Where only the server can tell whether two values are equal, rows are converted into one.
+    let scratch = quote::qualified(&spec.database, "_theseus_probe");
+    control
+        .run(
+            "try what comparing rows needs (CREATE TEMPORARY TABLES)",
+            SHORT,
+            &format!("CREATE TEMPORARY TABLE {scratch} (a INT); DROP TEMPORARY TABLE {scratch}"),
+        )
+        .await?;
     Ok(())
 }
 

@@ -56,7 +56,9 @@ impl Shop {
         for statement in [
             format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'"),
             format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT, PROCESS ON *.* TO '{user}'@'%'"),
-            format!("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, LOCK TABLES, TRIGGER ON `{schema}`.* TO '{user}'@'%'"),
+            format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, DROP, ALTER, LOCK TABLES, TRIGGER ON `{schema}`.* TO '{user}'@'%'"
+            ),
             format!("GRANT SELECT ON performance_schema.* TO '{user}'@'%'"),
         ] {
             db.run(&statement).await;

@@ -17,15 +17,8 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The server's URL.
 pub fn mysql_url() -> String {
-    std::env::var("THESEUS_TEST_MYSQL_URL").expect(
-        "THESEUS_TEST_MYSQL_URL is not set: run the tests by `make test`, or `hack/with-parts --mysql --replica --kube -- cargo test`",
-    )
-}
-
-/// The replica's URL.
-pub fn replica_url() -> String {
-    std::env::var("THESEUS_TEST_MYSQL_REPLICA_URL")
-        .expect("THESEUS_TEST_MYSQL_REPLICA_URL is not set: run the tests by `make test`, or `hack/with-parts --mysql --replica --kube -- cargo test`")
+    std::env::var("THESEUS_TEST_MYSQL_URL")
+        .expect("THESEUS_TEST_MYSQL_URL is not set: run the tests by `make test`, or `hack/with-parts --mysql --kube -- cargo test`")
 }
 
 /// The address of a URL as the engine takes it.

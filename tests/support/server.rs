@@ -16,7 +16,7 @@ pub struct Server {
 fn program() -> PathBuf {
     std::env::var_os("THESEUS_TEST_MYSQLD")
         .map(PathBuf::from)
-        .expect("THESEUS_TEST_MYSQLD is not set: run the tests by `make test`, or `hack/with-parts --mysql --replica --kube -- cargo test`")
+        .expect("THESEUS_TEST_MYSQLD is not set: run the tests by `make test`, or `hack/with-parts --mysql --kube -- cargo test`")
 }
 
 impl Server {

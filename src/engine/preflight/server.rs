@@ -63,11 +63,13 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
         Some(roles) => format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}"),
     };
     let lines = look.session.rows::<String>("read the account's grants", SHORT, &sql).await;
-    let Some(lines) = look.seen(lines, "SHOW GRANTS", "whether the account may ALTER, DROP and LOCK TABLES is not known", "")? else {
+    let Some(lines) =
+        look.seen(lines, "SHOW GRANTS", "whether the account may ALTER, DROP, LOCK TABLES and CREATE TEMPORARY TABLES is not known", "")?
+    else {
         return Ok(());
     };
     let database = look.spec.database.clone();
-    for privilege in ["ALTER", "DROP", "LOCK TABLES"] {
+    for privilege in ["ALTER", "DROP", "LOCK TABLES", "CREATE TEMPORARY TABLES"] {
         if !grants::gives(&lines, privilege, &database) {
             look.report.add(
                 Severity::Warning,
