@@ -32,11 +32,16 @@ impl Reader {
 
 /// The report and the exit code; `user` is the test's own account when `None`.
 async fn check(db: &Db, user: Option<&str>, table: &str, alter: &str) -> (i32, Value) {
+    check_with(db, user, table, alter, "").await
+}
+
+/// As above, with more fields of the spec.
+async fn check_with(db: &Db, user: Option<&str>, table: &str, alter: &str, more: &str) -> (i32, Value) {
     let server = address(&db.url);
     let alter = alter.replace('\'', "''");
     let text = format!(
         "apiVersion: theseus.dev/v1alpha1\nkind: SchemaMigration\nmetadata: {{name: change}}\n\
-         spec: {{target: {{host: '{}', port: {}}}, database: '{}', table: '{table}', alter: '{alter}'}}\n",
+         spec: {{target: {{host: '{}', port: {}}}, database: '{}', table: '{table}', alter: '{alter}'{more}}}\n",
         server.host, server.port, db.name
     );
     let (user, password) = match user {
@@ -253,7 +258,12 @@ async fn a_reader_sees_it_all_and_nothing_changes() {
     .await;
     let reader = Reader::new(&mut db, "GRANT migrator").await;
     db.run(&format!("SET DEFAULT ROLE migrator TO '{}'@'%'", reader.name)).await;
-    let (_, report) = check(&db, Some(&reader.name), "t", "ADD c INT").await;
+    let kills = ", cutOver: {killBlockersAfter: 5s}";
+    let (_, report) = check_with(&db, Some(&reader.name), "t", "ADD c INT", kills).await;
+    found(&report, "warning MissingPrivilege [CONNECTION_ADMIN]", &["killBlockersAfter"]);
+    db.run(&format!("GRANT CONNECTION_ADMIN ON *.* TO '{}'@'%'", reader.name)).await;
+    let (_, report) = check_with(&db, Some(&reader.name), "t", "ADD c INT", kills).await;
+    absent(&report, "warning MissingPrivilege [CONNECTION_ADMIN]");
     for privilege in ["INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "LOCK TABLES", "CREATE TEMPORARY TABLES"] {
         absent(&report, &format!("refuse MissingPrivilege [{privilege}]"));
         absent(&report, &format!("warning MissingPrivilege [{privilege}]"));

@@ -2,7 +2,7 @@
 mod support;
 
 use std::time::Duration;
-use support::{Db, controls, join, migrate, until};
+use support::{Db, PrivateServer, controls, join, migrate, until};
 use theseus::engine::reason::Reason;
 use theseus::engine::snapshot::{Outcome, Phase};
 use theseus::engine::spec::{Controls, CutOverPolicy, MigrationSpec};
@@ -227,6 +227,35 @@ async fn duplicates_that_come_later_are_named() {
     db.drop().await;
 }
 
+/// A tablespace without room ends the migration, with what is left and what to do; nothing is tried again by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_the_copy() {
+    let server = PrivateServer::start(&["--innodb-data-file-path=ibdata1:12M"]).await;
+    let mut db = Db::on(&server.url, "full").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(1000)); SET SESSION cte_max_recursion_depth = 100000").await;
+    db.run(
+        "INSERT INTO t WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 20000) SELECT i, REPEAT('x', 1000) FROM i",
+    )
+    .await;
+    // From now on tables go where there are a few megabytes, and never more.
+    db.run("SET GLOBAL innodb_file_per_table = OFF").await;
+    let (definition, checksum) = (db.definition("t").await, db.value::<u64>("SELECT BIT_XOR(CRC32(CONCAT(id, a))) FROM t").await);
+    let alter = "MODIFY a VARCHAR(1100)";
+    match migrate(db.spec("t", alter), controls()).await {
+        Outcome::Failed { reason, message } => {
+            assert_eq!(reason, Reason::DiskFull, "{message}");
+            for words in ["copy a chunk", "1114", "_t_gho", "make room and retry"] {
+                assert!(message.contains(words), "{words}: {message}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((db.definition("t").await, db.value::<u64>("SELECT BIT_XOR(CRC32(CONCAT(id, a))) FROM t").await), (definition, checksum));
+    theseus::engine::clean_up(&db.spec("t", alter), true).await.expect("clean up");
+    assert_eq!(db.tables().await, ["t"]);
+    db.drop().await;
+}
+
 /// Triggers that the account may not see would stay on the old table: without the privilege to see them nothing is done.
 #[tokio::test(flavor = "multi_thread")]
 async fn triggers_that_cannot_be_seen_are_refused() {
@@ -275,7 +304,7 @@ async fn a_child_in_another_database_is_seen() {
 /// A database that the server leaves out of its binary log: its changes could not be seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_not_logged_is_refused() {
-    let server = support::PrivateServer::start(&["--binlog-do-db=logged"]).await;
+    let server = PrivateServer::start(&["--binlog-do-db=logged"]).await;
     let mut db = Db::on(&server.url, "unlogged").await;
     db.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     refused(db.spec("t", "ADD b INT"), Reason::ServerNotSupported, &["binlog-do-db", &db.name.clone()]).await;

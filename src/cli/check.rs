@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(Refused { reason: Reason::Internal, message: format!("cannot start the runtime: {error}") }),
     };
-    let report = runtime.block_on(preflight::check(&job.migration));
+    let report = runtime.block_on(preflight::check(&job.migration, &job.controls));
     match args.output {
         OutputFormat::Json => print(&json(&job.migration, &report).to_string()),
         OutputFormat::Text => print(&text(&job.migration, &report)),

@@ -40,8 +40,16 @@ impl EngineError {
 impl From<MySqlError> for EngineError {
     fn from(error: MySqlError) -> Self {
         let reason = reason_of(&error);
+        let advice = match reason {
+            // Whoever makes room at that moment should not find it taken again.
+            Reason::DiskFull => {
+                ". The original table is untouched; what there is of the ghost and state tables is kept: make room and retry, or delete the \
+                 migration, which gives back what they take"
+            }
+            _ => "",
+        };
         // A wrong password does not become right by trying, but a Secret may be about to change: the front end decides; here it is final.
-        Self { reason, class: error.class, message: error.to_string() }
+        Self { reason, class: error.class, message: format!("{error}{advice}") }
     }
 }
 
@@ -63,6 +71,8 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         // Data too long, out of range, incorrect value, NULL in NOT NULL, invalid JSON/GIS, CHECK violated, no partition, invalid default.
         1048 | 1138 | 1264 | 1265 | 1292 | 1364 | 1366 | 1367 | 1406 | 1411 | 1416 | 1441 | 1525 | 1526 | 1690 | 1748 | 3140 | 3141
         | 3144 | 3155 | 3156 | 3819 | 3854 | 6136 => Reason::DataDoesNotFit,
+        // Disk full, the table is full.
+        1021 | 1114 => Reason::DiskFull,
         1235 | 1845 | 1846 => Reason::AlgorithmNotSupported,
         _ => Reason::ServerError,
     }

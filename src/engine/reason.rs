@@ -65,6 +65,8 @@ pub enum Reason {
     StateNotReadable,
     /// A value of the spec makes no sense.
     InvalidSpec,
+    /// The server's disk, or the tablespace, is full.
+    DiskFull,
     /// The server said something that no retry cures.
     ServerError,
     /// A bug: an invariant does not hold.
@@ -109,6 +111,7 @@ impl Reason {
         Reason::CriticalLoad,
         Reason::StateNotReadable,
         Reason::InvalidSpec,
+        Reason::DiskFull,
         Reason::ServerError,
         Reason::Internal,
         Reason::OutcomeUnknown,
@@ -149,6 +152,7 @@ impl Reason {
             Reason::CriticalLoad => "CriticalLoad",
             Reason::StateNotReadable => "StateNotReadable",
             Reason::InvalidSpec => "InvalidSpec",
+            Reason::DiskFull => "DiskFull",
             Reason::ServerError => "ServerError",
             Reason::Internal => "Internal",
             Reason::OutcomeUnknown => "OutcomeUnknown",

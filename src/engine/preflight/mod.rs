@@ -19,7 +19,7 @@ use super::error::EngineError;
 use super::inspector::Inspected;
 use super::prepare;
 use super::reason::Reason;
-use super::spec::{Algorithm, MigrationSpec};
+use super::spec::{Algorithm, Controls, MigrationSpec};
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session, session};
 use crate::sql::alter::Alter;
@@ -207,6 +207,7 @@ impl Report {
 /// The parts that the checks share.
 struct Look<'a> {
     spec: &'a MigrationSpec,
+    controls: &'a Controls,
     session: Session,
     report: Report,
 }
@@ -230,7 +231,7 @@ impl Look<'_> {
 }
 
 /// Looks at everything. What goes wrong is a finding, too: there is always a report.
-pub async fn check(spec: &MigrationSpec) -> Report {
+pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
     let mut report = Report::default();
     let alter = match prepare::check_alter(&spec.alter) {
         Ok(alter) => Some(alter),
@@ -245,7 +246,7 @@ pub async fn check(spec: &MigrationSpec) -> Report {
         Err(error) => report.refuse(&error, address),
         Ok(None) => {}
         Ok(Some(session)) => {
-            let mut look = Look { spec, session, report };
+            let mut look = Look { spec, controls, session, report };
             let result = all(&mut look, alter.as_ref()).await;
             let Look { session, report: found, .. } = look;
             report = found;

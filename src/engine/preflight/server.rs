@@ -80,6 +80,16 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
             );
         }
     }
+    let kills = |privilege| grants::gives(&lines, privilege, &database);
+    if look.controls.kill_blockers_after.is_some() && !kills("CONNECTION_ADMIN") && !kills("SUPER") {
+        look.report.add(
+            Severity::Warning,
+            Reason::MissingPrivilege,
+            "CONNECTION_ADMIN",
+            "SHOW GRANTS names no CONNECTION_ADMIN: cutOver.killBlockersAfter is set, and sessions of other accounts could not be killed",
+            "GRANT CONNECTION_ADMIN ON *.* TO …; or leave killBlockersAfter out",
+        );
+    }
     if !grants::gives(&lines, "TRIGGER", &database) {
         look.report.add(
             Severity::Warning,
