@@ -24,7 +24,7 @@ const BATCH: usize = 500;
 /// Keys whose place the server is asked for in one statement.
 const CLASSIFY_BATCH: usize = 1000;
 /// The checkpoint costs one commit; this often is enough to make a restart cheap, and to know how long a commit takes ([`super::pace`]).
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 /// A connection that a quiet table leaves idle must not run into `wait_timeout` (600 s, see the session's settings).
 pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -239,7 +239,7 @@ impl Applier {
         self.safe = safe;
     }
 
-    /// Stores the safe position and merges chunk records, at most every second unless `now`.
+    /// Stores the safe position and merges chunk records, not more often than [`CHECKPOINT_EVERY`] unless `now`.
     ///
     /// # Errors
     /// Fenced, or the server's.

@@ -77,6 +77,25 @@ impl ChunkSizer {
     }
 }
 
+/// Chunks that were copied, all workers' together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// How many.
+    pub chunks: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// The time that their workers worked.
+    pub took: Duration,
+}
+
+impl Done {
+    fn add(&mut self, rows: u64, took: Duration) {
+        self.chunks += 1;
+        self.rows += rows;
+        self.took += took;
+    }
+}
+
 /// What the workers share.
 pub struct Copier {
     /// The migration.
@@ -98,6 +117,7 @@ pub struct Copier {
     /// Finished chunks that the checkpoint has not merged yet.
     pub records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
     sizer: Mutex<ChunkSizer>,
+    done: Mutex<Done>,
     /// One boundary is sought at a time: the next one starts where it ends.
     dispatch: AsyncMutex<()>,
 }
@@ -134,8 +154,15 @@ impl Copier {
             publisher,
             records,
             sizer: Mutex::new(ChunkSizer::new(row_bytes, target)),
+            done: Mutex::default(),
             dispatch: AsyncMutex::new(()),
         }
+    }
+
+    /// Chunks done so far, or since this was last asked.
+    pub fn done(&self, and_forget: bool) -> Done {
+        let mut done = locked(&self.done);
+        if and_forget { std::mem::take(&mut done) } else { *done }
     }
 
     /// One worker, number `index` from 0, until nothing is left to dispatch.
@@ -156,6 +183,7 @@ impl Copier {
             let took = began.elapsed();
             let target = self.controls.borrow().target_chunk_time;
             locked(&self.sizer).learn(rows, took, target);
+            locked(&self.done).add(rows, took);
             self.publisher.update(|s| {
                 s.progress.rows_copied += rows;
                 s.progress.chunks += 1;

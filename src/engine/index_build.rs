@@ -10,9 +10,11 @@ use super::inspector;
 use super::migration::Migration;
 use crate::mysql::Session;
 use crate::mysql::error::{DUPLICATE_ENTRY, DUPLICATE_ENTRY_WITH_KEY_NAME};
-use crate::mysql::session::LONG;
+use crate::mysql::session::{LONG, SHORT};
 use tokio_util::sync::CancellationToken;
 
+/// The first version that builds indexes in several threads (manual, `innodb_ddl_threads`).
+const THREADS_FROM: (u16, u16, u16) = (8, 0, 27);
 /// ER_DUP_KEYNAME
 const DUPLICATE_KEY_NAME: u16 = 1061;
 /// ER_INNODB_ONLINE_LOG_TOO_BIG
@@ -40,12 +42,22 @@ pub enum Built {
     Disturbed,
 }
 
-/// Builds these indexes, unless they are there. Cancelling ends the connection; the server takes the statement back.
+/// Builds these indexes, unless they are there; in one thread of the server, where more would take too much from others. Cancelling ends the connection; the server takes the statement back.
 ///
 /// # Errors
 /// The server's.
-pub async fn build(m: &Migration, definitions: &[String], changes: Changes, cancel: CancellationToken) -> Result<Built, EngineError> {
+pub async fn build(
+    m: &Migration,
+    definitions: &[String],
+    changes: Changes,
+    one_thread: bool,
+    cancel: CancellationToken,
+) -> Result<Built, EngineError> {
     let mut session = Session::open_on(&m.spec.server, &m.facts.uuid).await?;
+    if one_thread && m.facts.version >= THREADS_FROM {
+        let sql = "SET SESSION innodb_ddl_threads = 1, innodb_parallel_read_threads = 1";
+        session.run("ask for one thread", SHORT, sql).await?;
+    }
     let mut clauses: Vec<String> = definitions.iter().map(|d| format!("ADD {d}")).collect();
     if changes == Changes::Held {
         // No online log at all.

@@ -360,7 +360,7 @@ impl Migrator {
 
         let board = Arc::new(Mutex::new(board));
         let records = Arc::new(Mutex::new(Vec::new()));
-        let pace = (record.rows_estimated >= SMALL_TABLE).then(Pace::default);
+        let pace = if record.rows_estimated >= SMALL_TABLE { Some(Pace::beside(statements_of_others(&mut control).await?)) } else { None };
         let applier = Applier::open(
             Arc::clone(&migration),
             Arc::clone(&inbox),
@@ -444,6 +444,22 @@ impl Migrator {
     }
 }
 
+/// How many statements the server is sent while we look.
+async fn statements_of_others(control: &mut Session) -> Result<u64, EngineError> {
+    let mut counts = [0, 0];
+    for (at, count) in counts.iter_mut().enumerate() {
+        if at > 0 {
+            tokio::time::sleep(pace::LOOK).await;
+        }
+        let sql = "SHOW GLOBAL STATUS LIKE 'Questions'";
+        let row: Option<(String, u64)> = control.first("look whether the server is at work", SHORT, sql).await?;
+        *count = row.map_or(0, |(_, count)| count);
+    }
+    let [before, after] = counts;
+    // The second look is one of ours.
+    Ok(after.saturating_sub(before).saturating_sub(1))
+}
+
 fn state_table(spec: &MigrationSpec) -> StateTable {
     StateTable::new(&spec.database, &TableNames::for_table(&spec.table).state)
 }
@@ -520,12 +536,6 @@ async fn keep_lock(mut guard: Session, cancel: CancellationToken) -> Result<(), 
     }
 }
 
-/// Where a measurement of the pace began.
-struct Measured {
-    began: Instant,
-    rows: u64,
-}
-
 /// How far the stream is behind the end of the log.
 #[derive(Default)]
 struct Lag {
@@ -557,8 +567,8 @@ struct Run {
     allowed: watch::Sender<u16>,
     /// How many workers there should be; `None` for a small table.
     pace: Option<Pace>,
-    /// The measurement under way.
-    window: Option<Measured>,
+    /// Since when the pace is being measured.
+    window: Option<Instant>,
     /// The index build under way.
     index_build: Option<Changes>,
     /// How the next one is made.
@@ -655,9 +665,10 @@ impl Run {
                         continue;
                     }
                     let (m, definitions, cancel) = (Arc::clone(&self.migration), self.record.deferred_indexes.clone(), self.cancel.clone());
+                    let alone = self.width_found() == 1;
                     let changes = *self.index_build.insert(self.build_with);
                     tasks.spawn(async move {
-                        match index_build::build(&m, &definitions, changes, cancel).await {
+                        match index_build::build(&m, &definitions, changes, alone, cancel).await {
                             Ok(Built::Done) => (BUILD, Ok(())),
                             Ok(Built::Disturbed) => (DISTURBED, Ok(())),
                             Err(error) => (BUILD, Err(error)),
@@ -718,6 +729,7 @@ impl Run {
             return true;
         }
         let cancel = &self.cancel;
+        let readers = self.width_found();
         let verified = self.verified.get_or_insert_with(|| {
             let (verified, done) = watch::channel(false);
             let verifier = Verifier {
@@ -727,6 +739,7 @@ impl Run {
                 decided: self.decided.clone(),
                 publisher: self.publisher.clone(),
                 quiet: Arc::clone(&self.quiet),
+                readers,
                 verified,
             };
             spawn(tasks, "verification", verifier.run(cancel.clone()));
@@ -766,25 +779,37 @@ impl Run {
             self.window = None;
             return;
         }
-        let rows = self.publisher.progress().rows_copied;
-        let Some(window) = &self.window else {
+        let Some(began) = self.window else {
             self.applier.latencies();
-            self.window = Some(Measured { began: Instant::now(), rows });
+            self.copier.done(true);
+            self.window = Some(Instant::now());
             return;
         };
-        let took = window.began.elapsed();
-        if took < pace::WINDOW {
+        let done = self.copier.done(false);
+        let took = began.elapsed();
+        // A few of each, so that one slow chunk is no measure; and not for ever.
+        if took < pace::WINDOW || (done.chunks < pace::CHUNKS && took < 5 * pace::WINDOW) {
             return;
         }
+        self.copier.done(true);
         let measured = pace::Window {
-            rows: rows.saturating_sub(window.rows),
-            took,
+            rows: done.rows,
+            worked: done.took,
             latency: pace::median(&mut self.applier.latencies()),
             backlog: self.applier.backlog() as u64,
         };
         pace.learn(&measured);
         tracing::debug!(?measured, now = ?pace.width(), "pace");
-        self.window = Some(Measured { began: Instant::now(), rows });
+        self.window = Some(Instant::now());
+    }
+
+    /// How many connections may keep the server at work, as far as the copy has found out.
+    fn width_found(&self) -> u16 {
+        match (self.controls.borrow().workers, &self.pace) {
+            (0, Some(pace)) => pace.proven(),
+            (0, None) => 1,
+            (asked, _) => asked,
+        }
     }
 
     /// As many workers as there should be.

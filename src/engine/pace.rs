@@ -15,12 +15,18 @@ use std::time::Duration;
 
 /// What the status says when changes pile up.
 pub const BACKLOG_GROWS: &str = "Backlog";
-/// How long one measurement takes. Several chunks of the usual 500 ms and several checkpoints fall into it.
+/// How long one measurement takes at least: several checkpoints fall into it, …
 pub const WINDOW: Duration = Duration::from_secs(3);
+/// … and so many chunks shall.
+pub const CHUNKS: u64 = 3;
 /// The most copy workers that are tried: each is a connection, and a chunk each of undo log and binary log cache.
 pub const MOST: u16 = 8;
-/// Copy workers to begin with.
+/// Copy workers to begin with on a server that has nothing else to do; on one that has, a single one: who is there goes first.
 const FIRST: u16 = 2;
+/// Statements of others in a second from which on a server is at work.
+const BUSY: u64 = 200;
+/// For how long they are counted.
+pub const LOOK: Duration = Duration::from_millis(100);
 /// Flush connections as a rule, and while changes pile up.
 const FLUSH: [usize; 2] = [2, 4];
 /// Fewer workers are kept when the power grows by this factor; less may be noise.
@@ -38,10 +44,10 @@ const TREND: u32 = 2;
 /// What was measured in one window in which nothing held the copy back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Window {
-    /// Rows copied.
+    /// Rows of the chunks that were done in it, …
     pub rows: u64,
-    /// Its length.
-    pub took: Duration,
+    /// … and how long their workers worked for them: more than the window's length where there are several.
+    pub worked: Duration,
     /// The median time of the small transactions in it, if there were any.
     pub latency: Option<Duration>,
     /// Dirty keys at its end.
@@ -110,9 +116,23 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// For a server that was sent so many statements while we looked for [`LOOK`].
+    pub fn beside(statements: u64) -> Self {
+        let busy = u128::from(statements) * 1000 >= u128::from(BUSY) * LOOK.as_millis();
+        Self { workers: if busy { 1 } else { FIRST }, ..Self::default() }
+    }
+
     /// The width now.
     pub fn width(&self) -> Width {
         Width { copy: if self.resting { 0 } else { self.workers }, flush: FLUSH[usize::from(self.backlog > BACKLOG)] }
+    }
+
+    /// How many have shown that the server can take them: what is only being tried does not count.
+    pub fn proven(&self) -> u16 {
+        match self.trial {
+            Trial::Waiting(_) => self.workers,
+            Trial::Settling { from, .. } | Trial::Measuring { from, .. } => self.workers.min(from),
+        }
     }
 
     /// What changes do to the copy.
@@ -147,7 +167,10 @@ impl Pace {
             return;
         }
         #[allow(clippy::cast_precision_loss, reason = "a ratio of measurements")]
-        let power = window.latency.map(|latency| window.rows as f64 / window.took.as_secs_f64() / latency.as_secs_f64().max(1e-6).powi(2));
+        let power = window.latency.map(|latency| {
+            let speed = window.rows as f64 / window.worked.as_secs_f64() * f64::from(self.workers);
+            speed / latency.as_secs_f64().max(1e-6).powi(2)
+        });
         // A window without a measure says nothing.
         let Some(power) = power.filter(|power| power.is_finite() && *power > 0.0) else { return };
         self.trial = match self.trial {
@@ -218,7 +241,7 @@ mod tests {
         let mut sum = 0;
         for _ in 0..windows {
             let (rows, latency) = server(pace.width().copy);
-            pace.learn(&Window { rows, took: WINDOW, latency: Some(latency), backlog: 0 });
+            pace.learn(&Window { rows, worked: WINDOW * u32::from(pace.width().copy), latency: Some(latency), backlog: 0 });
             sum += u32::from(pace.width().copy);
         }
         f64::from(sum) / f64::from(windows)
@@ -233,6 +256,17 @@ mod tests {
             settle(&mut pace, server(cores, application), 100);
             let mean = settle(&mut pace, server(cores, application), 200);
             assert!((least..=most).contains(&mean), "{cores} cores, {application} of the application: {mean} workers");
+        }
+    }
+
+    #[test]
+    fn who_is_there_goes_first() {
+        for (statements, workers) in [(0, 2), (2, 2), (19, 2), (20, 1), (1000, 1), (u64::MAX, 1)] {
+            let mut pace = Pace::beside(statements);
+            assert_eq!((pace.width().copy, pace.proven()), (workers, workers), "{statements} statements");
+            // One more is tried, and not believed in before it has been measured.
+            pace.learn(&Window { rows: 1000, worked: WINDOW, latency: Some(Duration::from_millis(5)), backlog: 0 });
+            assert_eq!((pace.width().copy, pace.proven()), (workers + 1, workers), "{statements} statements");
         }
     }
 
@@ -257,7 +291,7 @@ mod tests {
         let mut widths = Vec::new();
         for _ in 0..20 {
             backlog += 5_000;
-            pace.learn(&Window { rows: 1000, took: WINDOW, latency: Some(Duration::from_millis(5)), backlog });
+            pace.learn(&Window { rows: 1000, worked: WINDOW, latency: Some(Duration::from_millis(5)), backlog });
             widths.push(pace.width().copy);
             assert_eq!(pace.width().flush, 4);
         }
@@ -268,7 +302,7 @@ mod tests {
         assert!(late.iter().all(|w| *w <= 1) && pace.pressure() == Pressure::Overwhelming);
         // Settled again.
         for _ in 0..3 {
-            pace.learn(&Window { rows: 1000, took: WINDOW, latency: Some(Duration::from_millis(5)), backlog: 10 });
+            pace.learn(&Window { rows: 1000, worked: WINDOW, latency: Some(Duration::from_millis(5)), backlog: 10 });
         }
         assert_eq!(pace.width(), Width { copy: pace.workers, flush: 2 });
         assert!(pace.pressure() == Pressure::None && pace.workers >= 1);
@@ -278,7 +312,7 @@ mod tests {
     fn a_large_backlog_that_shrinks_costs_no_worker() {
         let mut pace = Pace { trial: Trial::Waiting(100), ..Pace::default() };
         for backlog in [90_000, 80_000, 70_000, 60_000] {
-            pace.learn(&Window { rows: 1000, took: WINDOW, latency: None, backlog });
+            pace.learn(&Window { rows: 1000, worked: WINDOW, latency: None, backlog });
         }
         assert_eq!(pace.width().copy, FIRST);
     }

@@ -29,8 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Rows in a range: about 50 ms of reading for common rows, so that the cut-over never waits long for one.
 const RANGE_ROWS: u64 = 20_000;
-/// Connections that compare in the first pass. The comparison is the server's work, mostly of its processors; later passes have time.
-const READERS: usize = 2;
+/// Connections that compare in the first pass. The comparison is the server's work, mostly of its processors, so
+/// there are as many only where the copy found that the server can take them; later passes have time.
+pub const READERS: u16 = 2;
 /// Keys compared in one statement.
 const SUSPECTS: usize = 500;
 /// Suspects are judged together when there are this many, …
@@ -61,6 +62,8 @@ pub struct Verifier {
     pub publisher: Publisher,
     /// Held for reading by each statement on the tables, for writing by the cut-over.
     pub quiet: Arc<RwLock<()>>,
+    /// How many connections may read in the first pass, up to [`READERS`].
+    pub readers: u16,
     /// True from the end of the first whole pass on.
     pub verified: watch::Sender<bool>,
 }
@@ -103,7 +106,7 @@ impl Verifier {
     /// [`Reason::VerificationFailed`], or the server's.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), EngineError> {
         let mut readers = Vec::new();
-        let count = if self.publisher.progress().rows_estimated > 2 * RANGE_ROWS { READERS } else { 1 };
+        let count = if self.publisher.progress().rows_estimated > 2 * RANGE_ROWS { self.readers.clamp(1, READERS) } else { 1 };
         for _ in 0..count {
             let mut session = self.migration.session().await?;
             let comparison = self.comparison(&mut session).await?;
