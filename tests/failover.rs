@@ -33,6 +33,8 @@ fn slow() -> Controls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     Copying,
+    /// The first range is about to be compared.
+    Verifying,
     Gate,
     /// The tables are locked; the engine does not know it yet.
     Locked,
@@ -40,6 +42,8 @@ enum Moment {
     Swapped,
     /// As above, but the swap was lost with the primary.
     SwapLost,
+    /// Swapped, and the old table is about to be dropped.
+    CleaningUp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +94,15 @@ async fn promotion(moment: Moment, engine: Engine) {
     let scribe = Scribe::start(&primary.url, &name, ROWS, fastrand::u64(..));
     let watcher = Watcher::start(&primary.url, &name);
     let spec = plain(db.spec("t", ALTER), &proxy);
-    let mut handle = theseus::engine::start(spec.clone(), if moment == Moment::Copying { slow() } else { manual(false) });
     // Holds the engine's connection until the primary is gone.
-    let mut held = None;
-    if moment == Moment::Copying {
+    let mut held = (moment == Moment::Verifying).then(|| proxy.trap("BIT_XOR", Hold::Request));
+    let mut handle = theseus::engine::start(spec.clone(), if moment == Moment::Copying { slow() } else { manual(false) });
+    if let Some(caught) = &mut held {
+        caught.sprung().await;
+        assert_eq!(handle.watch().borrow().phase, Phase::Verifying, "{what}");
+        scribe.pause().await;
+        caught_up(&primary, &replica).await;
+    } else if moment == Moment::Copying {
         until(&handle, "rows are copied", |s| s.progress.rows_copied > 500).await;
         scribe.pause().await;
         caught_up(&primary, &replica).await;
@@ -114,11 +123,15 @@ async fn promotion(moment: Moment, engine: Engine) {
             wait_for_swap(&mut db).await;
             held = Some(swap);
         } else if moment != Moment::Gate {
-            let words = if moment == Moment::Locked { "LOCK TABLES `" } else { "RENAME TABLE" };
-            let mut caught = proxy.trap(words, Hold::Answer);
+            let (words, hold) = match moment {
+                Moment::Locked => ("LOCK TABLES `", Hold::Answer),
+                Moment::CleaningUp => ("DROP TABLE", Hold::Request),
+                _ => ("RENAME TABLE", Hold::Answer),
+            };
+            let mut caught = proxy.trap(words, hold);
             handle.control(manual(true));
             caught.sprung().await;
-            if moment == Moment::Swapped {
+            if moment != Moment::Locked {
                 wait_for_swap(&mut db).await;
                 caught_up(&primary, &replica).await;
             }
@@ -144,7 +157,7 @@ async fn promotion(moment: Moment, engine: Engine) {
     scribe.resume(&replica.url);
     let watcher = Watcher::start(&replica.url, &name);
     handle.control(manual(false));
-    if matches!(moment, Moment::Copying | Moment::Gate | Moment::Locked | Moment::SwapLost) {
+    if !matches!(moment, Moment::Swapped | Moment::CleaningUp) {
         let s = until(&handle, "the gate is reached again", |s| s.phase == Phase::AwaitingCutOver).await;
         assert!(s.resumed_count > 0, "{what}: the work is taken up");
         assert!(s.notices.iter().all(|n| n.reason != "StartedAnew"), "{what}: {:?}", s.notices);
@@ -189,6 +202,13 @@ async fn a_replica_is_promoted_right_after_the_swap() {
     promotion(Moment::Swapped, Engine::Same).await;
     promotion(Moment::Swapped, Engine::New).await;
     promotion(Moment::SwapLost, Engine::Same).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_promoted_while_rows_are_compared_and_while_leftovers_are_removed() {
+    promotion(Moment::Verifying, Engine::Same).await;
+    promotion(Moment::CleaningUp, Engine::Same).await;
+    promotion(Moment::CleaningUp, Engine::New).await;
 }
 
 /// The name leads elsewhere while connections to the old server are alive: no engine has connections to two servers, and a replica that

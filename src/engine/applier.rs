@@ -6,14 +6,14 @@
 
 use super::board::{Board, ChunkId, Place, place};
 use super::checkpoint::{ChunkRecord, SafePosition, fenced};
-use super::conflict;
+use super::conflict::{self, Failure};
 use super::copier::{check_warnings, rollback};
 use super::error::EngineError;
 use super::inbox::{Inbox, StreamNotice, StreamPoint, Taken};
 use super::migration::Migration;
 use super::reason::Reason;
 use crate::mysql::session::{LONG, SHORT};
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::Session;
 use crate::sql::key::{Key, KeyRange, Side};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -349,11 +349,11 @@ impl Applier {
                     };
                     match reconcile(m, session, batch).await {
                         Ok(()) => {}
-                        Err(BatchError::Lost(_) | BatchError::Conflict(_)) => {
+                        Err(Failure::Lost(_) | Failure::Conflict(_)) => {
                             rollback(session).await?;
                             locked(losers).push(batch);
                         }
-                        Err(BatchError::Over(error)) => return Err(error),
+                        Err(Failure::Over(error)) => return Err(error),
                     }
                 }
             }
@@ -396,35 +396,17 @@ impl Applier {
     }
 }
 
-enum BatchError {
-    Lost(MySqlError),
-    Conflict(MySqlError),
-    Over(EngineError),
-}
-
-impl BatchError {
-    fn of(error: MySqlError) -> Self {
-        if error.is_contention() {
-            Self::Lost(error)
-        } else if error.is_duplicate() {
-            Self::Conflict(error)
-        } else {
-            Self::Over(error.into())
-        }
-    }
-}
-
 /// Makes the ghost's rows of these keys equal to the original's present rows, in one transaction behind the fence.
-async fn reconcile(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), BatchError> {
-    if !m.state.begin(session, m.epoch).await.map_err(BatchError::of)? {
-        return Err(BatchError::Over(fenced()));
+async fn reconcile(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
+    if !m.state.begin(session, m.epoch).await.map_err(Failure::of)? {
+        return Err(Failure::Over(fenced()));
     }
-    session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await.map_err(BatchError::of)?;
-    let written = session.write("copy changed rows", LONG, &m.copy_keys(keys)).await.map_err(BatchError::of)?;
+    session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await.map_err(Failure::of)?;
+    let written = session.write("copy changed rows", LONG, &m.copy_keys(keys)).await.map_err(Failure::of)?;
     if written.warnings > 0 {
-        check_warnings(session).await.map_err(BatchError::Over)?;
+        check_warnings(session).await.map_err(Failure::Over)?;
     }
-    session.run("commit changed rows", LONG, "COMMIT").await.map_err(BatchError::of)
+    session.run("commit changed rows", LONG, "COMMIT").await.map_err(Failure::of)
 }
 
 /// Repeats a batch that lost or met a unique conflict, alone, growing it by the holders of conflicting values.
@@ -434,14 +416,14 @@ async fn reconcile_patiently(m: &Migration, session: &mut Session, batch: &[Key]
     for round in 0..100_u32 {
         match reconcile(m, session, &keys).await {
             Ok(()) => return Ok(()),
-            Err(BatchError::Lost(error)) => {
+            Err(Failure::Lost(error)) => {
                 rollback(session).await?;
                 if round > 20 {
                     return Err(error.into());
                 }
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=10 * u64::from(round + 1)))).await;
             }
-            Err(BatchError::Conflict(error)) => {
+            Err(Failure::Conflict(error)) => {
                 rollback(session).await?;
                 let condition = m.codec.in_list(Side::Original, keys.iter());
                 let before = keys.len();
@@ -458,7 +440,7 @@ async fn reconcile_patiently(m: &Migration, session: &mut Session, batch: &[Key]
                     }
                 }
             }
-            Err(BatchError::Over(error)) => return Err(error),
+            Err(Failure::Over(error)) => return Err(error),
         }
     }
     Err(EngineError::transient(

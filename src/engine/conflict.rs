@@ -22,6 +22,29 @@ const SCRATCH: &str = "_theseus_unique";
 /// ER_LOCK_NOWAIT.
 const LOCK_NOWAIT: u16 = 3572;
 
+/// Why a transaction that writes to the ghost did not come about.
+pub enum Failure {
+    /// Deadlock or lock wait: again.
+    Lost(MySqlError),
+    /// A unique key.
+    Conflict(MySqlError),
+    /// Nothing that trying again here can cure.
+    Over(EngineError),
+}
+
+impl Failure {
+    /// Of a statement.
+    pub fn of(error: MySqlError) -> Self {
+        if error.is_contention() {
+            Self::Lost(error)
+        } else if error.is_duplicate() {
+            Self::Conflict(error)
+        } else {
+            Self::Over(error.into())
+        }
+    }
+}
+
 /// The index of the ghost that a duplicate was found in.
 fn violated<'a>(m: &'a Migration, error: &MySqlError) -> Option<&'a Index> {
     let name = error.index.as_deref()?;

@@ -7,7 +7,7 @@
 use super::applier::{Flushed, KEEP_ALIVE_EVERY};
 use super::board::{Board, ChunkId, Next};
 use super::checkpoint::{ChunkRecord, fenced};
-use super::conflict;
+use super::conflict::{self, Failure};
 use super::error::EngineError;
 use super::inbox::Inbox;
 use super::migration::Migration;
@@ -286,7 +286,7 @@ impl Copier {
                     locked(&self.board).done(id);
                     return Ok(rows);
                 }
-                Err(ChunkError::Lost(error)) => {
+                Err(Failure::Lost(error)) => {
                     rollback(session).await?;
                     losses += 1;
                     // A minute of losing means that something holds the ghost for good.
@@ -299,28 +299,28 @@ impl Copier {
                         () = tokio::time::sleep(pause) => {}
                     }
                 }
-                Err(ChunkError::Conflict(error)) => {
+                Err(Failure::Conflict(error)) => {
                     rollback(session).await?;
                     conflicts += 1;
                     self.resolve(session, range, &error, conflicts, stop).await?;
                 }
-                Err(ChunkError::Over(error)) => return Err(error),
+                Err(Failure::Over(error)) => return Err(error),
             }
         }
     }
 
-    async fn try_chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange) -> Result<u64, ChunkError> {
+    async fn try_chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange) -> Result<u64, Failure> {
         let m = &self.migration;
-        if !m.state.begin(session, m.epoch).await.map_err(ChunkError::of)? {
-            return Err(ChunkError::Over(fenced()));
+        if !m.state.begin(session, m.epoch).await.map_err(Failure::of)? {
+            return Err(Failure::Over(fenced()));
         }
-        let written = session.write("copy a chunk", LONG, &m.copy_range(range)).await.map_err(ChunkError::of)?;
+        let written = session.write("copy a chunk", LONG, &m.copy_range(range)).await.map_err(Failure::of)?;
         if written.warnings > 0 {
-            check_warnings(session).await.map_err(ChunkError::Over)?;
+            check_warnings(session).await.map_err(Failure::Over)?;
         }
         let record =
-            m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows: written.rows, last: id.last }).map_err(ChunkError::Over)?;
-        session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await.map_err(ChunkError::of)?;
+            m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows: written.rows, last: id.last }).map_err(Failure::Over)?;
+        session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await.map_err(Failure::of)?;
         Ok(written.rows)
     }
 
@@ -366,27 +366,6 @@ impl Copier {
             () = waited => {}
         }
         Ok(())
-    }
-}
-
-enum ChunkError {
-    /// Deadlock or lock wait: again.
-    Lost(MySqlError),
-    /// A unique key.
-    Conflict(MySqlError),
-    /// Nothing that this worker can cure.
-    Over(EngineError),
-}
-
-impl ChunkError {
-    fn of(error: MySqlError) -> Self {
-        if error.is_contention() {
-            Self::Lost(error)
-        } else if error.is_duplicate() {
-            Self::Conflict(error)
-        } else {
-            Self::Over(error.into())
-        }
     }
 }
 

@@ -119,7 +119,41 @@ async fn cancelled_in_each_phase_nothing_is_left() {
 
 #[tokio::test]
 async fn deleted_in_each_phase_nothing_is_left() {
-    join_all(PHASES.map(|phase| ended_while(phase, End::Deleted))).await;
+    futures::join!(join_all(PHASES.map(|phase| ended_while(phase, End::Deleted))), deleted_while_the_server_is_away());
+}
+
+/// What is left is removed when the server comes back in time; else the object goes all the same, and says what is left and where.
+async fn deleted_while_the_server_is_away() {
+    let mut shop = Shop::new("away").await;
+    let url = address(&mysql_url());
+    let (mut migrations, mut lines) = (Vec::new(), Vec::new());
+    for table in ["orders", "items"] {
+        shop.table(table, 200).await;
+        let line = Proxy::start(format!("{}:{}", url.host, url.port).parse().unwrap(), Line::Open).await;
+        shop.server(table, line.port, 10).await;
+        let change = json!({"target": {"serverRef": {"name": table}}, "cutOver": {"policy": "Manual"}});
+        let mut migration = shop.migrate(table, table, change, &[]).await;
+        migration.phase("AwaitingCutOver").await;
+        migrations.push(migration);
+        lines.push(line);
+    }
+    for (migration, line) in migrations.iter().zip(&lines) {
+        line.set(Line::Cut);
+        migration.delete().await;
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert_eq!(shop.strange_tables(&["orders", "items"]).await, ["_items_ghc", "_items_gho", "_orders_ghc", "_orders_gho"]);
+    lines[0].set(Line::Open);
+    let [mut back, mut gone]: [Migration; 2] = migrations.try_into().ok().unwrap();
+    back.gone(BOUND).await;
+    assert_eq!(shop.strange_tables(&["orders", "items"]).await, ["_items_ghc", "_items_gho"]);
+    gone.gone(theseus::controller::cleanup::BOUND + BOUND).await;
+    let (type_, note) = gone.event("CleanUpAbandoned").await;
+    for word in ["_items_gho", "_items_ghc", "127.0.0.1"] {
+        assert!(type_ == "Warning" && note.contains(word), "{note}");
+    }
+    assert!(!shop.is_migrated("orders").await && !shop.is_migrated("items").await);
+    shop.end(&[]).await;
 }
 
 /// With the policy Orphan the tables stay: for whoever wants to look at them, or takes the object away for a while.
