@@ -38,6 +38,13 @@ fn unlimited() -> Limits {
     }
 }
 
+/// What tablespaces and binary logs take.
+async fn taken(db: &mut Db) -> u64 {
+    let tables: u64 = db.value("SELECT CAST(SUM(ALLOCATED_SIZE) AS UNSIGNED) FROM information_schema.INNODB_TABLESPACES").await;
+    let logs: Vec<mysql_async::Row> = db.conn.query("SHOW BINARY LOGS").await.expect("list logs");
+    tables + logs.iter().map(|log| log.get::<u64, _>(1).expect("a size")).sum::<u64>()
+}
+
 /// Slow enough to be caught in the middle.
 fn slow(limits: Limits) -> Controls {
     Controls { target_chunk_time: Duration::from_millis(2), nice_ratio_percent: 3000, workers: 1, limits, ..controls() }
@@ -274,6 +281,25 @@ async fn load_holds_fails_or_sends_to_sleep() {
     only_changes_flow(&mut db, &handle).await;
     old.disconnect().await.expect("end it");
     // Purging is the server's own time.
+    let_go(&handle).await;
+    succeeds(db, handle).await;
+
+    // The files: of the server, whoever fills them.
+    let mut db = Db::on(&server.url, "disk").await;
+    table(&mut db).await;
+    let handle = copying(&db, Limits { max_disk_usage: Some(1 << 50), ..unlimited() }).await;
+    handle.control(slow(Limits { max_disk_usage: Some(1), ..unlimited() }));
+    held(&handle, "DiskUsage", "tablespaces and binary logs take").await;
+    only_changes_flow(&mut db, &handle).await;
+    let limit = taken(&mut db).await + (64 << 20);
+    handle.control(slow(Limits { max_disk_usage: Some(limit), ..unlimited() }));
+    let_go(&handle).await;
+    db.run("SET sql_log_bin = 0; CREATE TABLE large (b LONGBLOB)").await;
+    for _ in 0..10 {
+        db.run("INSERT INTO large VALUES (REPEAT('x', 10000000))").await;
+    }
+    held(&handle, "DiskUsage", "above").await;
+    db.run("DROP TABLE large; SET sql_log_bin = 1").await;
     let_go(&handle).await;
     succeeds(db, handle).await;
 

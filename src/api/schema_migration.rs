@@ -1,6 +1,7 @@
 //! `SchemaMigration`: one change of one table.
 //!
 //! The *what* (target, database, table, alter, mode, algorithm) is immutable; the *how* may be changed while the migration runs.
+use super::bytes::ByteLimit;
 use super::connection::{LocalReference, TlsSpec};
 use super::duration::{KubeDuration, Retention, TimeToLive};
 use super::status::SchemaMigrationStatus;
@@ -250,6 +251,10 @@ pub struct ThrottleSpec {
     #[serde(default = "default_max_history_list_length")]
     #[schemars(range(min = 0))]
     pub max_history_list_length: i64,
+    /// The most that InnoDB's tablespaces and the binary logs may take together, for example `450Gi`, with or without a unit
+    /// of k, M, G, T, P, Ki, Mi, Gi, Ti or Pi; more holds the copying. `""` is no limit. Needs PROCESS.
+    #[serde(default)]
+    pub max_disk_usage: ByteLimit,
     /// Sleep this share of each chunk's time, in percent: 100 halves the speed.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
@@ -283,6 +288,7 @@ impl Default for ThrottleSpec {
             query: String::new(),
             http_url: String::new(),
             max_history_list_length: default_max_history_list_length(),
+            max_disk_usage: ByteLimit::default(),
             nice_ratio_percent: 0,
         }
     }

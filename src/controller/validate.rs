@@ -210,6 +210,7 @@ fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
             Ok(length) => Some(length),
             Err(_) => return Err(Invalid::spec("spec.throttle.maxHistoryListLength must be 0 or more")),
         },
+        max_disk_usage: throttle.max_disk_usage.0,
         ..Limits::default()
     })
 }
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn limits_reach_the_engine_and_nothing_given_is_no_limit() {
-        let none = json!({"throttle": {"maxReplicaLag": "0s", "replicas": {"discovery": "None"}, "maxLoad": {}, "criticalLoad": {}, "query": " ", "maxHistoryListLength": 0}});
+        let none = json!({"throttle": {"maxReplicaLag": "0s", "replicas": {"discovery": "None"}, "maxLoad": {}, "criticalLoad": {}, "query": " ", "maxHistoryListLength": 0, "maxDiskUsage": ""}});
         let limits = controls(&spec(&none), &Intents::default(), &HookKeys::new()).unwrap().limits;
         assert_eq!(
             limits,
@@ -321,6 +322,7 @@ mod tests {
         let all = json!({"throttle": {
             "maxReplicaLag": "90s", "replicas": {"hosts": ["db-2"]}, "maxLoad": {"Threads_connected": 7}, "criticalLoad": {"Threads_connected": 70},
             "criticalLoadAction": "Hibernate", "query": "SELECT 1", "httpUrl": "https://x/", "maxHistoryListLength": 5,
+            "maxDiskUsage": "450Gi",
         }});
         assert_eq!(
             controls(&spec(&all), &Intents::default(), &HookKeys::new()).unwrap().limits,
@@ -333,6 +335,7 @@ mod tests {
                 throttle_query: Some("SELECT 1".to_owned()),
                 throttle_http_url: Some("https://x/".to_owned()),
                 max_history_list_length: Some(5),
+                max_disk_usage: Some(450 << 30),
                 ..Limits::default()
             }
         );

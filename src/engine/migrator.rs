@@ -204,12 +204,23 @@ impl Migrator {
     async fn attempt(&mut self, touched: &mut bool) -> Result<End, EngineError> {
         self.publisher.phase(Phase::Inspecting);
         prepare::check_alter(&self.spec.alter)?;
-        let mut control = Session::open(&self.spec.server).await?;
+        let control = Session::open(&self.spec.server).await?;
         let mut guard = Session::open(&self.spec.server).await?;
         // It is used every two seconds: should this process's machine vanish, the lock is free again after a minute.
         guard.run("shorten the wait for a vanished engine", SHORT, "SET SESSION wait_timeout=60").await?;
         guard.check_server(control.server_uuid())?;
-        let locked = prepare::take_lock(&mut guard, &self.spec).await;
+        let mut guard = Some(guard);
+        let result = self.attempt_behind(&mut guard, control, touched).await;
+        if let Some(guard) = guard {
+            prepare::release_lock(guard).await;
+        }
+        result
+    }
+
+    /// The attempt on these connections; it takes the guard away where a task keeps it.
+    async fn attempt_behind(&mut self, guard: &mut Option<Session>, mut control: Session, touched: &mut bool) -> Result<End, EngineError> {
+        let Some(session) = guard.as_mut() else { return Err(EngineError::internal("an attempt has no guard")) };
+        let locked = prepare::take_lock(session, &self.spec).await;
         // Also when another engine holds the lock: waiting for it would be waiting to do its work again.
         if let Some(owned) = self.owned.take() {
             match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
@@ -228,7 +239,7 @@ impl Migrator {
         self.owned = None;
         let defer = self.controls.borrow().defer_indexes;
         // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
-        match prepare::prepare(&self.spec, defer, &mut guard, &self.publisher, touched).await? {
+        match prepare::prepare(&self.spec, defer, session, &self.publisher, touched).await? {
             Prepared::Proven => {
                 self.publisher.update(|s| s.tables = Tables::default());
                 Ok(End::Over(Outcome::Proven))
@@ -245,7 +256,7 @@ impl Migrator {
             Prepared::Native(ready) => {
                 self.owned = Some(ready.leftovers.owned());
                 let conditions = native::Conditions { controls: &mut self.controls, stop: &self.stop, clock: &self.clock };
-                match native::run(&self.spec, &ready, &mut control, &mut guard, &self.publisher, conditions).await {
+                match native::run(&self.spec, &ready, &mut control, session, &self.publisher, conditions).await {
                     Ok(native::Ended::Done) => {
                         let NativeReady { leftovers, .. } = *ready;
                         finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers, &mut self.owned).await
@@ -258,7 +269,7 @@ impl Migrator {
                             format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
                         );
                         self.owned = None;
-                        prepare::drop_ours(&mut guard, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        prepare::drop_ours(session, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         self.spec.algorithm = Algorithm::Copy;
                         Ok(End::Interrupted)
                     }
@@ -266,7 +277,7 @@ impl Migrator {
                     Err(error) => {
                         // There is no work to keep.
                         self.owned = None;
-                        prepare::drop_ours(&mut guard, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        prepare::drop_ours(session, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
                         Err(error)
                     }
                 }
@@ -289,6 +300,7 @@ impl Migrator {
                 let mut tasks = JoinSet::new();
                 self.owned = Some(Owned { epoch: ready.migration.epoch, server_uuid: ready.migration.facts.uuid.clone(), swapped: None });
                 let begun = ready.record.resumed_count > 0;
+                let Some(guard) = guard.take() else { return Err(EngineError::internal("an attempt has no guard")) };
                 let mut result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
                 cancel.cancel();
                 stop_all(&mut tasks).await;
@@ -528,7 +540,7 @@ async fn keep_lock(mut guard: Session, cancel: CancellationToken) -> Result<(), 
     loop {
         tokio::select! {
             () = cancel.cancelled() => {
-                guard.close().await;
+                prepare::release_lock(guard).await;
                 return Ok(());
             }
             () = tokio::time::sleep(Duration::from_secs(2)) => guard.run("keep the migration's lock", SHORT, "DO 1").await?,

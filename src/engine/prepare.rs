@@ -28,7 +28,7 @@ use crate::sql::names::{TableNames, lock_name};
 use crate::sql::quote;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the preparation comes to.
 pub enum Prepared {
@@ -146,6 +146,14 @@ pub async fn take_lock(guard: &mut Session, spec: &MigrationSpec) -> Result<(), 
             holder.flatten().map_or_else(|| "?".to_owned(), |id| id.to_string())
         ),
     ))
+}
+
+/// Gives the named lock back and closes the connection. A server lets go of a closed connection's locks when it comes to it; whoever is
+/// told that an engine has ended may want the lock at once.
+pub async fn release_lock(mut guard: Session) {
+    // A connection that is gone, or hangs, has its locks taken away by the server.
+    let _ = tokio::time::timeout(Duration::from_secs(1), guard.run("release the migration's lock", SHORT, "DO RELEASE_ALL_LOCKS()")).await;
+    guard.close().await;
 }
 
 /// Inspects and prepares. The caller holds the migration's named lock ([`take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
@@ -684,7 +692,7 @@ async fn resume(
     tracing::debug!(definition = deferred, "ghost as found");
     publisher.update(|s| {
         s.resumed_count = record.resumed_count;
-        s.started_at = UNIX_EPOCH.checked_add(std::time::Duration::from_secs(record.started_at));
+        s.started_at = UNIX_EPOCH.checked_add(Duration::from_secs(record.started_at));
         s.progress.rows_copied = rows;
         s.progress.chunks = chunks.len() as u64;
         s.progress.changes_applied = safe.applied;

@@ -149,6 +149,8 @@ pub struct Limits {
     pub throttle_http_url: Option<String>,
     /// The longest InnoDB history list (unpurged transactions). `None`: it is not looked at.
     pub max_history_list_length: Option<u64>,
+    /// The most bytes that tablespaces and binary logs may take. `None`: they are not looked at.
+    pub max_disk_usage: Option<u64>,
 }
 
 impl Default for Limits {
@@ -164,6 +166,7 @@ impl Default for Limits {
             throttle_query: None,
             throttle_http_url: None,
             max_history_list_length: Some(1_000_000),
+            max_disk_usage: None,
         }
     }
 }

@@ -151,7 +151,7 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
         }
         prepare::drop_ours(&mut guard, spec, &names).await?;
     }
-    guard.close().await;
+    prepare::release_lock(guard).await;
     control.close().await;
     Ok(swapped.then_some(stored.record.native))
 }

@@ -6,6 +6,7 @@
 //!   "all is well". A query or an address that answers with an error holds at once.
 //! * One cause is told, the most important one ([`ORDER`]); the others come forward when it ends.
 
+use crate::engine::preflight;
 use crate::engine::spec::{Controls, CriticalLoadAction, Limits};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub const LOAD: &str = "Load";
 pub const REPLICA_LAG: &str = "ReplicaLag";
 /// `maxHistoryListLength`.
 pub const HISTORY_LENGTH: &str = "HistoryLength";
+/// `maxDiskUsage`.
+pub const DISK_USAGE: &str = "DiskUsage";
 /// `query`.
 pub const QUERY: &str = "Query";
 /// `httpUrl`.
@@ -38,7 +41,7 @@ pub const HTTP: &str = "Http";
 
 /// Reasons, the most important first: what stops everything; a person's word, which does not end by itself; then what endangers the
 /// server, its replicas, its storage; then what others ask for.
-pub const ORDER: [&str; 7] = [CRITICAL_LOAD, USER, LOAD, REPLICA_LAG, HISTORY_LENGTH, QUERY, HTTP];
+pub const ORDER: [&str; 8] = [CRITICAL_LOAD, USER, LOAD, REPLICA_LAG, DISK_USAGE, HISTORY_LENGTH, QUERY, HTTP];
 
 /// One signal: its newest good reading, and what went wrong since.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +115,8 @@ pub struct Readings {
     pub load: Option<Signal<Status>>,
     /// Length of the history list.
     pub history: Option<Signal<u64>>,
+    /// Bytes that tablespaces and binary logs take.
+    pub disk: Option<Signal<u64>>,
     /// First column of the query's first row.
     pub query: Option<Signal<f64>>,
     /// Status code of the address, and the address without what may be secret.
@@ -128,6 +133,7 @@ impl Readings {
             heartbeat: None,
             load: None,
             history: None,
+            disk: None,
             query: None,
             http: None,
         }
@@ -151,6 +157,7 @@ impl Readings {
             || missing(limits.throttle_query.is_some(), self.query.as_ref(), now)
             || missing(limits.throttle_http_url.is_some(), self.http.as_ref(), now)
             || missing(limits.max_history_list_length.is_some(), self.history.as_ref(), now)
+            || missing(limits.max_disk_usage.is_some(), self.disk.as_ref(), now)
             || (limits.max_replica_lag.is_some() && (looking || self.replicas.values().any(|signal| missing(true, Some(signal), now))))
     }
 }
@@ -245,6 +252,7 @@ pub fn decide(previous: &Decision, readings: &Readings, controls: &Controls, now
                 .map(|words| format!("{words}; nothing is written until it has been lower for {}", seconds(limits.hibernation))),
             LOAD => load(readings, limits, now),
             REPLICA_LAG => replica_lag(readings, limits, now),
+            DISK_USAGE => disk(readings, limits, now),
             HISTORY_LENGTH => history(readings, limits, now),
             QUERY => query(readings, now),
             HTTP => http(readings, now),
@@ -324,6 +332,15 @@ fn history(readings: &Readings, limits: &Limits, now: Instant) -> Option<String>
     let (signal, limit) = (readings.history.as_ref()?, limits.max_history_list_length?);
     let over = signal.value().filter(|length| **length > limit).map(|length| format!("{length} unpurged transactions, above {limit}"));
     over.or_else(|| signal.stale("the length of the history list", now))
+}
+
+fn disk(readings: &Readings, limits: &Limits, now: Instant) -> Option<String> {
+    let (signal, limit) = (readings.disk.as_ref()?, limits.max_disk_usage?);
+    let over = signal
+        .value()
+        .filter(|bytes| **bytes > limit)
+        .map(|bytes| format!("tablespaces and binary logs take {}, above {}", preflight::bytes(*bytes), preflight::bytes(limit)));
+    over.or_else(|| signal.stale("the size of tablespaces and binary logs", now))
 }
 
 fn query(readings: &Readings, now: Instant) -> Option<String> {

@@ -20,6 +20,7 @@ impl World {
             critical_load: map("Threads_running", 1000),
             throttle_query: Some("SELECT 0".into()),
             throttle_http_url: Some("http://x/".into()),
+            max_disk_usage: Some(5 << 30),
             ..Limits::default()
         };
         let mut world = Self {
@@ -30,7 +31,7 @@ impl World {
             decision: Decision::first(),
         };
         world.readings.replicas_known = true;
-        world.lag("db-2", 0).threads(1).history(10).query(0.0).http(200);
+        world.lag("db-2", 0).threads(1).history(10).disk(1 << 30).query(0.0).http(200);
         world.readings.heartbeat.get_or_insert_with(|| Signal::new(start)).read((), start);
         world
     }
@@ -58,6 +59,12 @@ impl World {
         self
     }
 
+    fn disk(&mut self, n: u64) -> &mut Self {
+        let (start, now) = (self.start, self.now);
+        self.readings.disk.get_or_insert_with(|| Signal::new(start)).read(n, now);
+        self
+    }
+
     fn query(&mut self, n: f64) -> &mut Self {
         let (start, now) = (self.start, self.now);
         self.readings.query.get_or_insert_with(|| Signal::new(start)).read(n, now);
@@ -72,7 +79,7 @@ impl World {
 
     /// Everything is read again as it is.
     fn all_read(&mut self) -> &mut Self {
-        self.lag("db-2", 0).threads(1).history(10).query(0.0).http(200);
+        self.lag("db-2", 0).threads(1).history(10).disk(1 << 30).query(0.0).http(200);
         let now = self.now;
         if let Some(heartbeat) = &mut self.readings.heartbeat {
             heartbeat.read((), now);
@@ -97,7 +104,7 @@ fn map(name: &str, limit: u64) -> BTreeMap<String, u64> {
 #[test]
 fn each_signal_holds_copying_alone_and_says_what_was_measured() {
     type Change = fn(&mut World);
-    let cases: [(Change, &str, &str); 13] = [
+    let cases: [(Change, &str, &str); 15] = [
         (|_| {}, "", ""),
         (|w| w.controls.throttled_by_user = true, "User", "annotation theseus.dev/throttle, or the command throttle"),
         (
@@ -141,6 +148,20 @@ fn each_signal_holds_copying_alone_and_says_what_was_measured() {
             },
             "HistoryLength",
             "1000001 unpurged transactions, above 1000000",
+        ),
+        (
+            |w| {
+                w.disk((5 << 30) + (1 << 29));
+            },
+            "DiskUsage",
+            "tablespaces and binary logs take 5.5 GiB, above 5.0 GiB",
+        ),
+        (
+            |w| {
+                w.disk(5 << 30);
+            },
+            "",
+            "",
         ),
         (
             |w| {
@@ -195,7 +216,7 @@ fn the_most_important_cause_is_told_and_the_others_come_forward() {
     let mut world = World::new();
     world.controls.throttled_by_user = true;
     world.controls.limits.critical_load_action = CriticalLoadAction::Hibernate;
-    world.lag("db-2", 60_000).threads(2000).history(9_000_000).query(1.0).http(500).decide();
+    world.lag("db-2", 60_000).threads(2000).history(9_000_000).disk(6 << 30).query(1.0).http(500).decide();
     world.at(2000).decide();
     let mut told = Vec::new();
     loop {
@@ -205,8 +226,9 @@ fn the_most_important_cause_is_told_and_the_others_come_forward() {
                 world.controls.limits.critical_load.clear();
             }
             "User" => world.controls.throttled_by_user = false,
-            "Load" => world.controls.limits.max_load.clear(),
+            "Load" => world.readings.load = None,
             "ReplicaLag" => world.controls.limits.max_replica_lag = None,
+            "DiskUsage" => world.controls.limits.max_disk_usage = None,
             "HistoryLength" => world.controls.limits.max_history_list_length = None,
             "Query" => world.readings.query = None,
             "Http" => world.readings.http = None,

@@ -1,6 +1,6 @@
 //! The throttler: reads what should hold the migration back, each signal on its own rhythm, and decides.
 //!
-//! Who says "not now": a person, replicas that lag, load, a query, an HTTP address, a long history list ([`decide::ORDER`]). Most hold
+//! Who says "not now": a person, replicas that lag, load, a query, an HTTP address, a long history list, a disk that fills ([`decide::ORDER`]). Most hold
 //! copying and the cut-over, while changes go on being applied (they would only pile up); a critical load stops everything. The decision is
 //! one pure function ([`decide::decide`]); the pollers ([`primary`], [`replicas`], [`http`]) only bring readings.
 //!
@@ -53,6 +53,7 @@ pub fn start(
             tokio::join!(
                 primary::watch_load(&signals),
                 primary::watch_history(&signals),
+                primary::watch_disk(&signals),
                 primary::watch_query(&signals),
                 http::watch(&signals),
                 replicas::write_heartbeat(&signals, &beat),

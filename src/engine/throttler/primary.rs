@@ -1,4 +1,4 @@
-//! Signals of the primary: status variables, the length of the history list, and a person's query.
+//! Signals of the primary: status variables, the length of the history list, the size of its files, and a person's query.
 
 use super::decide::{Readings, Signal, Status};
 use super::signals::{Line, Signals, number, pause_after, text};
@@ -20,6 +20,10 @@ fn load(readings: &mut Readings) -> &mut Option<Signal<Status>> {
 
 fn history(readings: &mut Readings) -> &mut Option<Signal<u64>> {
     &mut readings.history
+}
+
+fn disk(readings: &mut Readings) -> &mut Option<Signal<u64>> {
+    &mut readings.disk
 }
 
 fn query(readings: &mut Readings) -> &mut Option<Signal<f64>> {
@@ -146,6 +150,42 @@ pub async fn watch_history(signals: &Signals) {
             }
             Err(error) => signals.put(history, Err(error.to_string())),
         }
+        signals.rest(pause).await;
+    }
+}
+
+/// What fills the disk, as statements whose rows have bytes in this column. `ALLOCATED_SIZE` is what a file really takes (manual: "The
+/// INFORMATION_SCHEMA INNODB_TABLESPACES Table"). The redo log has a size of its own and stays there.
+const SIZES: [(&str, usize); 2] = [("SELECT SUM(ALLOCATED_SIZE) FROM information_schema.INNODB_TABLESPACES", 0), ("SHOW BINARY LOGS", 1)];
+
+/// Reads how much the server's files take. Never ends.
+pub async fn watch_disk(signals: &Signals) {
+    let mut line = Line::primary(signals, "");
+    loop {
+        if signals.limits().max_disk_usage.is_none() {
+            signals.forget(disk);
+            line.close().await;
+            signals.rest(IDLE).await;
+            continue;
+        }
+        signals.begin(disk);
+        let began = Instant::now();
+        let mut reading = Ok(0);
+        for (sql, column) in SIZES {
+            match line.rows("read the size of tablespaces and binary logs (PROCESS, REPLICATION CLIENT)", sql, false).await {
+                Ok(rows) => {
+                    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes")]
+                    let bytes: u64 = rows.iter().filter_map(|row| number(row, column)).map(|n| n as u64).sum();
+                    reading = reading.map(|sum| sum + bytes);
+                }
+                Err(error) => {
+                    reading = Err(error.to_string());
+                    break;
+                }
+            }
+        }
+        let pause = pause_after(began.elapsed(), reading.is_err());
+        signals.put(disk, reading);
         signals.rest(pause).await;
     }
 }
