@@ -1,8 +1,8 @@
 //! The throttler: reads what should hold the migration back, each signal on its own rhythm, and decides.
 //!
-//! Who says "not now": a person, replicas that lag, load, a query, an HTTP address, a long history list, a disk that fills ([`decide::ORDER`]). Most hold
-//! copying and the cut-over, while changes go on being applied (they would only pile up); a critical load stops everything. The decision is
-//! one pure function ([`decide::decide`]); the pollers ([`primary`], [`replicas`], [`http`]) only bring readings.
+//! Who says "not now": a person, replicas that lag, load, a query, an HTTP address, a long history list, a disk that fills
+//! ([`decide::ORDER`]). Most hold copying and the cut-over, while changes go on being applied (they would only pile up); a critical load
+//! stops everything. The decision is one pure function ([`decide::decide`]); the pollers ([`primary`], [`replicas`], [`http`]) only bring readings.
 //!
 //! Promises: a user's word is obeyed at once, a reading as soon as it is there; no reading takes more than a tenth of its signal's time,
 //! none blocks another one, and none lasts longer than three seconds. What cannot be read holds after [`decide::GRACE`].
