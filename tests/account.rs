@@ -21,12 +21,15 @@ struct Grant {
     on: String,
 }
 
-/// The grants in a page's SQL, up to the line that says that the rest is not needed.
+/// What the line of the page begins with that parts the grants that are needed from those that are useful.
+const OPTIONAL: &str = "-- Optional";
+
+/// The grants in a page's SQL: `all`, or those up to the line that calls the rest optional.
 fn grants(page: &str, all: bool) -> Vec<Grant> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let sql = text.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the page has a block of SQL");
-    let sql = if all { sql } else { sql.split("-- Not needed").next().unwrap_or(sql) };
+    let sql = if all { sql } else { sql.split_once(OPTIONAL).unwrap_or_else(|| panic!("{page} has no line `{OPTIONAL}`")).0 };
     let grants: Vec<Grant> = sql
         .lines()
         .filter_map(|line| line.strip_prefix("GRANT "))
