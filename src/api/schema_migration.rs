@@ -67,6 +67,7 @@ use std::collections::BTreeMap;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.mode != 'TestOnReplica' || self.algorithm in ['Auto', 'Copy']").message("mode TestOnReplica rehearses a copy: algorithm must be Auto or Copy"))]
 pub struct SchemaMigrationSpec {
     /// The server: exactly one of `serverRef` and `host`. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("target is immutable: create a new SchemaMigration for another server, and delete this one (or annotate it theseus.dev/cancel=true)"))]
@@ -83,7 +84,8 @@ pub struct SchemaMigrationSpec {
     #[schemars(length(min = 1, max = 32768))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("alter is immutable: create a new SchemaMigration with the other change, and delete this one (or annotate it theseus.dev/cancel=true)"))]
     pub alter: String,
-    /// `Execute` changes the table; `DryRun` proves the ALTER on an empty copy of the table and drops it. Immutable.
+    /// `Execute` changes the table; `DryRun` proves the ALTER on an empty copy of the table and drops it; `ExecuteOnReplica` and
+    /// `TestOnReplica` want a replica as target, and change or rehearse there alone. Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("mode is immutable: create a new SchemaMigration with the other mode"))]
     pub mode: Mode,
@@ -158,6 +160,11 @@ pub enum Mode {
     Execute,
     /// Prove the ALTER on an empty copy of the table and drop it.
     DryRun,
+    /// Change the table on the replica that is the target, and there alone: nothing of it is in the replica's binary log.
+    ExecuteOnReplica,
+    /// Rehearse on the replica that is the target: copy, compare while it applies no changes, swap and swap back. The new table is left for
+    /// `oldTable.retention`.
+    TestOnReplica,
 }
 
 /// How the change may be made.

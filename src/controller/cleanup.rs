@@ -9,7 +9,7 @@ use super::entry::Entry;
 use super::events::Note;
 use super::plan::Target;
 use super::reconcile::{Error, REFRESH, Visit};
-use super::state::{Consequence, End, State, consequence};
+use super::state::{Consequence, End, State, Success, consequence};
 use crate::engine::{Class, EngineError};
 use kube::runtime::controller::Action;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ fn step(facts: Facts<'_>) -> Step {
         };
     }
     match facts.state {
-        State::Ended(End::Succeeded { .. } | End::Cancelled { .. } | End::Refused { .. }) => Step::Release,
+        State::Ended(End::Succeeded(Success::Changed | Success::Proven) | End::Cancelled { .. } | End::Refused { .. }) => Step::Release,
         // Whether the swap happened is not known: which table is which must not be guessed by dropping one.
         State::Ended(End::Unknown { .. }) => Step::GiveUp,
         _ if !facts.begun || !facts.cleans_up => Step::Release,
@@ -124,7 +124,8 @@ async fn clean_up(visit: &Visit<'_>, entry: &mut Entry, since: Duration) -> Resu
         return Ok(Action::requeue(wait));
     }
     let result = match visit.resolve(entry).await? {
-        Ok(spec) => drive::clean_up(&spec, false).await,
+        // The new table of a test is nobody's but this object's.
+        Ok(spec) => drive::clean_up(&spec, entry.state == State::Ended(End::Succeeded(Success::Tested))).await,
         Err(Target::Trouble(reason, message)) => Err(EngineError { reason, class: Class::Transient, message }),
         Err(Target::Invalid(invalid)) => Err(EngineError { reason: invalid.reason, class: Class::Terminal, message: invalid.message }),
         Err(_) => return Ok(Action::requeue(REFRESH)),
@@ -203,7 +204,9 @@ mod tests {
             (State::New, false, true, true, false, Step::CleanUp),
             (failed(), false, true, true, false, Step::CleanUp),
             (failed(), false, true, false, false, Step::Release),
-            (State::Ended(End::Succeeded { proven: false }), false, true, true, false, Step::Release),
+            (State::Ended(End::Succeeded(Success::Changed)), false, true, true, false, Step::Release),
+            (State::Ended(End::Succeeded(Success::Tested)), false, true, true, false, Step::CleanUp),
+            (State::Ended(End::Succeeded(Success::Tested)), false, true, false, false, Step::Release),
             (State::Ended(End::Cancelled { message: text() }), false, true, true, false, Step::Release),
             (State::Ended(End::Refused { reason: text(), message: text() }), false, true, true, false, Step::Release),
             (State::Ended(End::Unknown { message: text() }), false, true, true, false, Step::GiveUp),

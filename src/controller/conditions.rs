@@ -85,7 +85,7 @@ fn row(scene: &Scene<'_>, message: &str) -> Row {
             Some(snapshot) => Row::going_on(reason_of(snapshot.phase), message),
             None => Row::going_on("Inspecting", message),
         },
-        State::Ended(End::Succeeded { .. }) => Row::over("Succeeded", Truth::True, message),
+        State::Ended(End::Succeeded(_)) => Row::over("Succeeded", Truth::True, message),
         State::Ended(End::Cancelled { .. }) => Row::over("Cancelled", Truth::False, message),
         State::Ended(End::Refused { reason, .. } | End::Failed { reason, .. }) => Row::over(reason, Truth::False, message),
         State::Ended(End::Unknown { .. }) => Row::over("OutcomeUnknown", Truth::Unknown, message),
@@ -109,7 +109,7 @@ pub fn table(scene: &Scene<'_>, message: &str) -> Vec<Wanted> {
         match scene.state {
             State::Ended(End::Refused { reason, message }) => Wanted::new(VALIDATED, Truth::False, reason.as_str(), message.as_str()),
             _ if scene.validated => Wanted::new(VALIDATED, Truth::True, "Validated", "the change can be made"),
-            State::Ended(End::Succeeded { .. }) => Wanted::new(VALIDATED, Truth::True, "Validated", "the change can be made"),
+            State::Ended(End::Succeeded(_)) => Wanted::new(VALIDATED, Truth::True, "Validated", "the change can be made"),
             _ => Wanted::new(VALIDATED, Truth::Unknown, reason(), "the change has not been tried on the server yet"),
         },
         Wanted::new(READY, row.ready, reason(), row.message.as_str()),
@@ -148,7 +148,7 @@ fn accepted(scene: &Scene<'_>) -> Wanted {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::controller::state::Trouble;
+    use crate::controller::state::{Success, Trouble};
     use crate::engine::reason::Reason;
     use crate::engine::snapshot::{Retrying, Throttle};
     use k8s_openapi::jiff::Timestamp;
@@ -248,7 +248,7 @@ mod tests {
                 "Ready=False/Cancelled Reconciling=False/Cancelled Stalled=True/Cancelled Succeeded=False/Cancelled Validated=True",
             ),
             (
-                (State::Ended(End::Succeeded { proven: false }), Some(in_phase(Phase::Finished))),
+                (State::Ended(End::Succeeded(Success::Changed)), Some(in_phase(Phase::Finished))),
                 "Ready=True/Succeeded Reconciling=False/Succeeded Succeeded=True/Succeeded Validated=True",
             ),
         ] {
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn the_set_is_always_whole_and_has_no_empty_reason() {
         let states =
-            [State::New, State::Queued(String::new()), State::Paused, State::Working, State::Ended(End::Succeeded { proven: true })];
+            [State::New, State::Queued(String::new()), State::Paused, State::Working, State::Ended(End::Succeeded(Success::Proven))];
         for state in states {
             let table = table(&scene(&state, None), "");
             let types: Vec<_> = table.iter().map(|wanted| wanted.type_).collect();

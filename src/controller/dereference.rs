@@ -225,6 +225,7 @@ impl Connection {
                 username: text(&self.credentials, credentials, "username")?,
                 password: text(&self.credentials, credentials, "password")?,
                 tls: transport(self.tls.mode, tls)?,
+                unlogged: false,
             },
             max_concurrent_migrations: usize::try_from(self.max_concurrent_migrations).unwrap_or(1).max(1),
         })

@@ -5,7 +5,7 @@ use super::events::Note;
 use super::plan::{self, Afterlife, Aftermath, Directive};
 use super::queue::{Holding, Place};
 use super::reconcile::{Error, Visit};
-use super::state::{End, State};
+use super::state::{End, State, Success};
 use crate::api::duration::Retention;
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::Phase;
@@ -135,9 +135,9 @@ fn steer(visit: &Visit<'_>, entry: &mut Entry, mut controls: Controls) {
 pub fn claim(visit: &Visit<'_>, entry: &Entry) {
     let holding = match &entry.state {
         State::Paused if entry.begun => Some(Holding::Paused),
-        State::Ended(End::Succeeded { .. }) if entry.tables.is_empty() => None,
+        State::Ended(End::Succeeded(_)) if entry.tables.is_empty() => None,
         // An old table that is kept for ever must not keep the next migration waiting for ever: it will be told that the name is taken.
-        State::Ended(End::Succeeded { .. }) => {
+        State::Ended(End::Succeeded(_)) => {
             let kept = matches!(visit.object.spec.old_table.retention, Retention::Keep) && entry.tables.state.is_empty();
             (!kept && !entry.gave_up_dropping).then_some(Holding::OldTable)
         }
@@ -172,12 +172,14 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
 pub async fn aftermath(visit: &Visit<'_>, entry: &mut Entry) -> Result<Option<Duration>, Error> {
     let State::Ended(end) = &entry.state else { return Ok(None) };
     let spec = &visit.object.spec;
+    // The new table of a test stays and goes as an old table does.
+    let test = *end == End::Succeeded(Success::Tested);
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let after = Afterlife {
         end,
         completed_at: entry.completed_at.unwrap_or(visit.now).as_second(),
-        state_left: !entry.tables.state.is_empty() || !entry.tables.ghost.is_empty(),
-        old_left: !entry.tables.old.is_empty(),
+        state_left: !entry.tables.state.is_empty() || !test && !entry.tables.ghost.is_empty(),
+        old_left: !entry.tables.old.is_empty() || test && !entry.tables.ghost.is_empty(),
         retention: match spec.old_table.retention {
             Retention::Keep => None,
             Retention::For(retention) => Some(seconds(retention.0)),
@@ -206,6 +208,7 @@ pub async fn aftermath(visit: &Visit<'_>, entry: &mut Entry) -> Result<Option<Du
 
 async fn drop_tables(visit: &Visit<'_>, entry: &mut Entry, old_too: bool) -> Result<Option<Duration>, Error> {
     let old = entry.tables.old.clone();
+    let ghost = entry.tables.ghost.clone();
     let result = match visit.resolve(entry).await? {
         Ok(spec) => clean_up(&spec, old_too).await,
         Err(plan::Target::Trouble(reason, message)) => Err(EngineError { reason, class: Class::Transient, message }),
@@ -220,6 +223,11 @@ async fn drop_tables(visit: &Visit<'_>, entry: &mut Entry, old_too: bool) -> Res
             entry.tables = Default::default();
             if !old_too {
                 entry.tables.old = old;
+                entry.tables.ghost = ghost;
+            } else if !ghost.is_empty() {
+                let note =
+                    Note::normal("TestTableDropped", format!("the new table {ghost} of the test was dropped at the end of its retention"));
+                visit.ctx.publisher.publish(&visit.reference(), note).await;
             } else if !old.is_empty() {
                 let note = Note::normal("OldTableDropped", format!("the old table {old} was dropped at the end of its retention"));
                 visit.ctx.publisher.publish(&visit.reference(), note).await;

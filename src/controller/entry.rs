@@ -5,7 +5,7 @@
 use super::apply::version;
 use super::backoff::Attempts;
 use super::queue::Ticket;
-use super::state::{Consequence, End, State, Trouble, consequence};
+use super::state::{Consequence, End, State, Success, Trouble, consequence};
 use super::wake::Wakers;
 use crate::api::conditions::{READY, STALLED, SUCCEEDED, Truth, VALIDATED, find, is};
 use crate::api::schema_migration::{Mode, SchemaMigration};
@@ -146,10 +146,13 @@ impl Entry {
             Consequence::Ends(end) => {
                 self.tables = match &end {
                     // A dry run has dropped what it made, a refusal made nothing, a cancelled one cleaned up unless it was told not to.
-                    End::Succeeded { proven: true } | End::Refused { .. } => TablesStatus::default(),
+                    End::Succeeded(Success::Proven) | End::Refused { .. } => TablesStatus::default(),
                     End::Cancelled { .. } if !orphans => TablesStatus::default(),
-                    End::Succeeded { proven: false } => TablesStatus { ghost: String::new(), ..made },
-                    End::Cancelled { .. } | End::Failed { .. } => TablesStatus { old: String::new(), ..made },
+                    End::Succeeded(Success::Changed) => TablesStatus { ghost: String::new(), ..made },
+                    // A test leaves the new table where another change leaves the old one.
+                    End::Succeeded(Success::Tested) | End::Cancelled { .. } | End::Failed { .. } => {
+                        TablesStatus { old: String::new(), ..made }
+                    }
                     End::Unknown { .. } => made,
                 };
                 self.end(end, now);
@@ -222,7 +225,11 @@ fn end_of(status: &SchemaMigrationStatus, mode: Mode) -> Option<End> {
     let conditions = &status.conditions;
     let (reason, message) = find(conditions, READY).map(|ready| (ready.reason.clone(), ready.message.clone())).unwrap_or_default();
     if is(conditions, SUCCEEDED, Truth::True) {
-        return Some(End::Succeeded { proven: mode == Mode::DryRun });
+        return Some(End::Succeeded(match mode {
+            Mode::DryRun => Success::Proven,
+            Mode::TestOnReplica => Success::Tested,
+            Mode::Execute | Mode::ExecuteOnReplica => Success::Changed,
+        }));
     }
     if is(conditions, SUCCEEDED, Truth::False) {
         return Some(match reason.as_str() {

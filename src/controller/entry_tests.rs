@@ -25,7 +25,7 @@ fn an_end_is_read_back_from_the_conditions_and_nothing_else_is() {
     let m = || "m".to_owned();
     let trouble = Trouble { reason: Reason::SecretNotFound, message: m(), next_attempt: Timestamp::UNIX_EPOCH };
     for (state, validated, adopted) in [
-        (State::Ended(End::Succeeded { proven: false }), true, true),
+        (State::Ended(End::Succeeded(Success::Changed)), true, true),
         (State::Ended(End::Cancelled { message: m() }), true, true),
         (State::Ended(End::Refused { reason: "NoUsableKey".to_owned(), message: m() }), false, true),
         (State::Ended(End::Failed { reason: "DuplicateKey".to_owned(), message: m() }), true, true),

@@ -150,7 +150,7 @@ pub struct Afterlife<'a> {
 /// Decides what comes after the end.
 pub fn aftermath(after: Afterlife<'_>, now: i64) -> Aftermath {
     let mut next = None;
-    if matches!(after.end, End::Succeeded { .. }) && !after.gave_up && (after.state_left || after.old_left) {
+    if matches!(after.end, End::Succeeded(_)) && !after.gave_up && (after.state_left || after.old_left) {
         match after.retention {
             // Kept for ever: only the proof of ownership goes.
             None if after.state_left => return Aftermath::Drop { old_too: false },
@@ -179,6 +179,7 @@ pub fn aftermath(after: Afterlife<'_>, now: i64) -> Aftermath {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::controller::state::Success;
 
     const KNOWN: Target = Target::Known;
 
@@ -225,7 +226,7 @@ mod tests {
     #[test]
     fn an_end_is_an_end_unless_a_failure_gets_a_new_token() {
         let cancelled = State::Ended(End::Cancelled { message: String::new() });
-        let succeeded = State::Ended(End::Succeeded { proven: false });
+        let succeeded = State::Ended(End::Succeeded(Success::Changed));
         let unknown = State::Ended(End::Unknown { message: String::new() });
         for (state, token, cancel, expected) in [
             (failed(), false, false, Directive::Rest),
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn after_the_end_come_the_tables_and_then_the_object() {
-        let succeeded = End::Succeeded { proven: false };
+        let succeeded = End::Succeeded(Success::Changed);
         let failed = End::Failed { reason: String::new(), message: String::new() };
         let base = Afterlife {
             end: &succeeded,

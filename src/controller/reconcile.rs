@@ -400,7 +400,7 @@ async fn undecodable(invalid: &InvalidObject, ctx: &Context) -> Result<Action, E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::state::{End, Trouble};
+    use crate::controller::state::{End, Success, Trouble};
 
     #[test]
     fn whoever_retries_comes_back_for_the_next_attempt() {
@@ -413,8 +413,8 @@ mod tests {
             (State::Retrying(trouble.clone()), None, None, AT_ONCE),
             (State::Blocked(trouble), None, None, AT_ONCE),
             (State::Paused, None, None, RARELY),
-            (State::Ended(End::Succeeded { proven: false }), Some(second), None, second),
-            (State::Ended(End::Succeeded { proven: false }), None, None, RARELY),
+            (State::Ended(End::Succeeded(Success::Changed)), Some(second), None, second),
+            (State::Ended(End::Succeeded(Success::Changed)), None, None, RARELY),
         ] {
             assert_eq!(next_visit(&state, after, wait), expected, "{state:?}");
         }

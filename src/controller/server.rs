@@ -218,6 +218,8 @@ mod tests {
             gtid: true,
             order_commits: true,
             read_only: false,
+            super_read_only: false,
+            log_replica_updates: true,
             lower_case_table_names: 0,
             max_allowed_packet: 1,
         };

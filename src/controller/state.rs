@@ -33,14 +33,22 @@ pub struct Trouble {
     pub next_attempt: Timestamp,
 }
 
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// The table has its new definition.
+    Changed,
+    /// Nothing was changed: mode DryRun.
+    Proven,
+    /// Nothing was changed, and the new table is there: mode TestOnReplica.
+    Tested,
+}
+
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The table has its new definition; or, `proven`, it was a dry run that went well.
-    Succeeded {
-        /// Nothing was changed: mode DryRun.
-        proven: bool,
-    },
+    /// What was asked for is done.
+    Succeeded(Success),
     /// On request, before the swap.
     Cancelled {
         /// What became of the tables.
@@ -102,8 +110,9 @@ pub fn consequence(outcome: Outcome, validated: bool) -> Consequence {
         _ => false,
     };
     match outcome {
-        Outcome::Succeeded => Consequence::Ends(End::Succeeded { proven: false }),
-        Outcome::Proven => Consequence::Ends(End::Succeeded { proven: true }),
+        Outcome::Succeeded => Consequence::Ends(End::Succeeded(Success::Changed)),
+        Outcome::Proven => Consequence::Ends(End::Succeeded(Success::Proven)),
+        Outcome::Tested => Consequence::Ends(End::Succeeded(Success::Tested)),
         Outcome::Cancelled => {
             Consequence::Ends(End::Cancelled { message: "cancelled before the swap; the original table is as it was".to_owned() })
         }
@@ -139,7 +148,8 @@ mod tests {
         let denied = Outcome::Refused { reason: Reason::AccessDenied, message: message() };
         assert_eq!(consequence(denied, true), Consequence::TryAgain { reason: Reason::AccessDenied, message: message() });
         assert_eq!(consequence(Outcome::Stopped, false), Consequence::Stopped);
-        assert_eq!(consequence(Outcome::Proven, false), Consequence::Ends(End::Succeeded { proven: true }));
+        assert_eq!(consequence(Outcome::Proven, false), Consequence::Ends(End::Succeeded(Success::Proven)));
+        assert_eq!(consequence(Outcome::Tested, false), Consequence::Ends(End::Succeeded(Success::Tested)));
         assert_eq!(consequence(Outcome::Unknown { message: message() }, false), Consequence::Ends(End::Unknown { message: message() }));
         let refused = Outcome::Refused { reason: Reason::NoUsableKey, message: message() };
         assert_eq!(consequence(refused, false), Consequence::Ends(End::Refused { reason: "NoUsableKey".to_owned(), message: message() }));
@@ -149,7 +159,7 @@ mod tests {
     fn only_failures_can_be_retried() {
         let (reason, message) = (String::new, String::new);
         for (end, can) in [
-            (End::Succeeded { proven: false }, false),
+            (End::Succeeded(Success::Changed), false),
             (End::Cancelled { message: message() }, false),
             (End::Unknown { message: message() }, false),
             (End::Refused { reason: reason(), message: message() }, true),

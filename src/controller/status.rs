@@ -3,7 +3,7 @@
 //! Numbers are taken from the engine while there is one and from the status before otherwise, so that a finished migration keeps its figures
 //! over restarts of the operator. [`urgency`] says how soon a new status has to be written.
 use super::conditions::{Scene, table};
-use super::state::{End, State};
+use super::state::{End, State, Success};
 use crate::api::conditions::{settle, shorten};
 use crate::api::duration::KubeDuration;
 use crate::api::status::{
@@ -203,7 +203,7 @@ pub fn phase(scene: &Scene<'_>) -> &'static str {
             },
             None => "Inspecting",
         },
-        State::Ended(End::Succeeded { .. }) => "Succeeded",
+        State::Ended(End::Succeeded(_)) => "Succeeded",
         State::Ended(End::Cancelled { .. }) => "Cancelled",
         State::Ended(End::Refused { .. }) => "Refused",
         State::Ended(End::Failed { .. }) => "Failed",
@@ -240,8 +240,12 @@ fn message(scene: &Scene<'_>) -> String {
             format!("{}{NEXT_ATTEMPT}{}", trouble.message, clock(trouble.next_attempt))
         }
         State::Working => working(scene),
-        State::Ended(End::Succeeded { proven: true }) => "dry run: the change can be made; nothing was changed".to_owned(),
-        State::Ended(End::Succeeded { proven: false }) => "the table has its new definition".to_owned(),
+        State::Ended(End::Succeeded(Success::Proven)) => "dry run: the change can be made; nothing was changed".to_owned(),
+        State::Ended(End::Succeeded(Success::Tested)) => {
+            "tested: the tables were equal, were swapped and swapped back; the new one is left beside the table, which is as it was"
+                .to_owned()
+        }
+        State::Ended(End::Succeeded(Success::Changed)) => "the table has its new definition".to_owned(),
         State::Ended(
             End::Cancelled { message } | End::Refused { message, .. } | End::Failed { message, .. } | End::Unknown { message },
         ) => message.clone(),

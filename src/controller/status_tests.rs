@@ -81,7 +81,7 @@ fn a_status_survives_the_api_server_unchanged() {
 #[test]
 fn figures_stay_when_the_engine_is_gone() {
     let running = built(&Given { snapshot: Some(copying(410)), ..Given::default() });
-    let state = State::Ended(End::Succeeded { proven: false });
+    let state = State::Ended(End::Succeeded(Success::Changed));
     let after = built(&Given { state, previous: running.clone(), now: 2000, ..Given::default() });
     assert_eq!((after.progress, after.algorithm, after.engine), (running.progress, running.algorithm, running.engine));
     assert!(is(&after.conditions, SUCCEEDED, Truth::True));
@@ -126,7 +126,7 @@ fn only_what_programs_wait_for_is_urgent() {
             },
         ),
         ("approval", Given { snapshot: Some(copying(410)), approved: true, ..Given::default() }),
-        ("end", Given { state: State::Ended(End::Succeeded { proven: false }), ..Given::default() }),
+        ("end", Given { state: State::Ended(End::Succeeded(Success::Changed)), ..Given::default() }),
     ] {
         assert_eq!(urgency(&before, &written(given)), Urgency::Now, "{case}");
     }
@@ -143,7 +143,7 @@ fn the_approval_has_a_time_while_it_lasts() {
     assert_eq!(approved_at(&still), Some(time(at(50))));
     let taken_back = built(&Given { snapshot: Some(copying(1)), previous: still.clone(), now: 70, ..Given::default() });
     assert_eq!(approved_at(&taken_back), None);
-    let over = built(&Given { state: State::Ended(End::Succeeded { proven: false }), previous: still, now: 80, ..Given::default() });
+    let over = built(&Given { state: State::Ended(End::Succeeded(Success::Changed)), previous: still, now: 80, ..Given::default() });
     assert_eq!(approved_at(&over), Some(time(at(50))));
 }
 

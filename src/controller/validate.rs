@@ -45,6 +45,9 @@ pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, serve
     if spec.alter.trim().is_empty() || spec.alter.len() > 4 * 32768 {
         return Err(Invalid::spec("spec.alter must have 1 to 32768 characters: the clauses of ALTER TABLE"));
     }
+    if spec.mode == ApiMode::TestOnReplica && matches!(spec.algorithm, ApiAlgorithm::Instant | ApiAlgorithm::Inplace) {
+        return Err(Invalid::spec("spec.algorithm must be Auto or Copy: mode TestOnReplica rehearses a copy"));
+    }
     Ok(MigrationSpec {
         id: id.to_owned(),
         display_name: display_name.to_owned(),
@@ -55,6 +58,8 @@ pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, serve
         mode: match spec.mode {
             ApiMode::Execute => Mode::Execute,
             ApiMode::DryRun => Mode::DryRun,
+            ApiMode::ExecuteOnReplica => Mode::ExecuteOnReplica,
+            ApiMode::TestOnReplica => Mode::TestOnReplica,
         },
         algorithm: match spec.algorithm {
             ApiAlgorithm::Auto => Algorithm::Auto,
@@ -288,6 +293,7 @@ mod tests {
                 username: "u".to_owned(),
                 password: "p".to_owned(),
                 tls: crate::engine::spec::Tls::default(),
+                unlogged: false,
             },
             max_concurrent_migrations: 2,
         }

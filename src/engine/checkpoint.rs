@@ -70,6 +70,9 @@ pub struct Record {
     /// Whether the server changed the table itself: then there is no old table.
     #[serde(default)]
     pub native: bool,
+    /// Mode TestOnReplica: whether the replica's applier is stopped, or about to be. Whoever finds this starts it again.
+    #[serde(default)]
+    pub applier_stopped: bool,
     /// The index of the original that chunks walk along.
     pub key_index: String,
     /// Rows thought to be there at the start.
@@ -93,6 +96,8 @@ pub enum Stage {
     Swapping,
     /// The tables are swapped for sure; only leftovers are to be removed.
     Swapped,
+    /// Mode TestOnReplica: they were swapped and swapped back, and the ghost is left on purpose.
+    Tested,
 }
 
 /// The largest position such that every key made dirty at or before it has been reconciled or dropped.
@@ -423,6 +428,7 @@ impl Record {
             ghost_id: None,
             deferred_indexes: Vec::new(),
             native: false,
+            applier_stopped: false,
             key_index: String::new(),
             rows_estimated: 0,
             started_at: 0,

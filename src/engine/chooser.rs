@@ -6,7 +6,7 @@
 use super::error::EngineError;
 use super::inspector::{self, Inspected};
 use super::reason::Reason;
-use super::spec::{Algorithm, MigrationSpec};
+use super::spec::{Algorithm, MigrationSpec, Mode};
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session};
 use crate::sql::alter::{Alter, Clause};
@@ -81,6 +81,9 @@ pub async fn choose(
 ) -> Result<Choice, EngineError> {
     if spec.algorithm == Algorithm::Copy {
         return Ok(Choice::Copy { reason: "asked for".into() });
+    }
+    if spec.mode == Mode::TestOnReplica {
+        return Ok(Choice::Copy { reason: "a test leaves the table as it is".into() });
     }
     let clone = quote::qualified(&spec.database, &names.ghost);
     let before = look(spec, names, control).await?;

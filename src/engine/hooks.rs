@@ -176,7 +176,9 @@ pub async fn ask(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot) -> R
 /// Tells the end. Returns what could not be delivered, in words.
 pub async fn tell(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot, outcome: &Outcome) -> Vec<String> {
     let (moment, data) = match outcome {
-        Outcome::Succeeded | Outcome::Proven => (Moment::Succeeded, json!({ "dryRun": *outcome == Outcome::Proven })),
+        Outcome::Succeeded | Outcome::Proven | Outcome::Tested => {
+            (Moment::Succeeded, json!({ "dryRun": *outcome == Outcome::Proven, "test": *outcome == Outcome::Tested }))
+        }
         Outcome::Refused { reason, message } | Outcome::Failed { reason, message } => {
             (Moment::Failed, json!({ "reason": reason.as_str(), "message": message }))
         }

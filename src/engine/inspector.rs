@@ -4,6 +4,7 @@
 
 use super::error::EngineError;
 use super::reason::Reason;
+use super::spec::Mode;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session};
@@ -34,7 +35,7 @@ pub struct Inspected {
 ///
 /// # Errors
 /// [`Reason::ServerNotSupported`] or [`Reason::ReadOnly`], with the setting and what to do.
-pub fn check_server(facts: &ServerFacts) -> Result<(), EngineError> {
+pub fn check_server(facts: &ServerFacts, mode: Mode) -> Result<(), EngineError> {
     let refuse = |message: String| Err(EngineError::terminal(Reason::ServerNotSupported, &message));
     if facts.mariadb {
         return refuse(format!(
@@ -56,7 +57,8 @@ pub fn check_server(facts: &ServerFacts) -> Result<(), EngineError> {
             facts.binlog_format
         ));
     }
-    if facts.read_only {
+    // A replica is read only as a rule; see `replica`.
+    if facts.read_only && !mode.on_replica() {
         return Err(EngineError::terminal(
             Reason::ReadOnly,
             "the server is read only (read_only or super_read_only is set): point the migration at the primary",
@@ -525,7 +527,7 @@ async fn indexes(session: &mut Session, database: &str, table: &str) -> Result<V
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -540,9 +542,9 @@ mod tests {
         assert_eq!(file_name("a-b $"), "a@002db@0020@0024");
     }
 
-    #[test]
-    fn servers_are_refused_with_the_setting_named() {
-        let good = ServerFacts {
+    /// A server on which everything is as it should be.
+    pub fn good_server() -> ServerFacts {
+        ServerFacts {
             version_text: "9.7.4".into(),
             version: (9, 7, 4),
             mariadb: false,
@@ -553,10 +555,17 @@ mod tests {
             gtid: true,
             order_commits: true,
             read_only: false,
+            super_read_only: false,
+            log_replica_updates: true,
             lower_case_table_names: 0,
             max_allowed_packet: 64 << 20,
-        };
-        assert!(check_server(&good).is_ok());
+        }
+    }
+
+    #[test]
+    fn servers_are_refused_with_the_setting_named() {
+        let good = good_server();
+        assert!(check_server(&good, Mode::Execute).is_ok());
         type Change = fn(&mut ServerFacts);
         let cases: [(Change, Reason, &str); 5] = [
             (|f| f.mariadb = true, Reason::ServerNotSupported, "MariaDB"),
@@ -568,9 +577,11 @@ mod tests {
         for (change, reason, word) in cases {
             let mut facts = good.clone();
             change(&mut facts);
-            let error = check_server(&facts).expect_err(word);
+            let error = check_server(&facts, Mode::Execute).expect_err(word);
             assert_eq!(error.reason, reason);
             assert!(error.message.contains(word), "{}", error.message);
         }
+        let replica = ServerFacts { read_only: true, ..good };
+        assert!(check_server(&replica, Mode::ExecuteOnReplica).is_ok(), "a replica is read only as a rule");
     }
 }

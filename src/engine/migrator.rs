@@ -22,7 +22,7 @@ use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
-use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, VerifyPolicy};
+use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, Mode, VerifyPolicy};
 use super::streamer::rows::KeyColumn;
 use super::streamer::{Streamer, Watched, Writer};
 use super::takeover::{Owned, Still};
@@ -34,7 +34,7 @@ use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::sql::names::TableNames;
 use crate::sql::quote;
-use ending::{clean_up_unless_swapped, finish};
+use ending::{Beside, clean_up_unless_swapped, done, drop_left, finish, start_applier_again};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use swapping::{HOOKS, STATISTICS, Statistics};
@@ -43,6 +43,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod ending;
+mod rehearsal;
 mod swapping;
 
 pub use ending::clean_up;
@@ -188,10 +189,20 @@ impl Migrator {
     /// Stops for good: removes what was made, unless the tables are swapped already.
     async fn cancel(&mut self) -> Result<End, EngineError> {
         if self.spec.deletion_policy == DeletionPolicy::Orphan {
+            if self.spec.mode == Mode::TestOnReplica {
+                start_applier_again(&self.spec).await?;
+            }
             return Ok(End::Over(Outcome::Cancelled));
         }
         match clean_up_unless_swapped(&self.spec).await {
             Ok(None) => Ok(End::Over(Outcome::Cancelled)),
+            // A test changed nothing: what it left is what is to go.
+            Ok(Some(Beside::Ghost)) => {
+                let mut control = Session::open(&self.spec.server).await?;
+                let names = TableNames::for_table(&self.spec.table);
+                drop_left(&mut control, &self.spec, &names, &state_table(&self.spec), Beside::Ghost, None).await?;
+                Ok(End::Over(Outcome::Cancelled))
+            }
             // Too late: finish.
             Ok(Some(_)) => {
                 let mut touched = true;
@@ -224,7 +235,7 @@ impl Migrator {
         // Also when another engine holds the lock: waiting for it would be waiting to do its work again.
         if let Some(owned) = self.owned.take() {
             match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
-                Ok(Still::Done) => return Ok(End::Over(Outcome::Succeeded)),
+                Ok(Still::Done) => return Ok(End::Over(done(&self.spec))),
                 Ok(Still::Unknown) => {}
                 Ok(Still::Ours) => self.owned = Some(owned),
                 Err(error) => {
@@ -310,7 +321,7 @@ impl Migrator {
                     // Did somebody drop a table, or has another engine finished the work? Then that is what is to be told.
                     let mut control = Session::open(&self.spec.server).await?;
                     match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
-                        Ok(Still::Done) => result = Ok(End::Over(Outcome::Succeeded)),
+                        Ok(Still::Done) => result = Ok(End::Over(done(&self.spec))),
                         Err(fenced) => result = Err(fenced),
                         Ok(_) => {}
                     }
@@ -428,9 +439,14 @@ impl Migrator {
             failures: 0,
             next_cut_over: Instant::now(),
             swap_announced: false,
+            comparing: cancel.child_token(),
         };
         run.keep_pace(tasks).await?;
-        let result = run.follow(tasks).await;
+        let mut result = run.follow(tasks).await;
+        // Whatever has happened; where it cannot be done now, the next attempt begins with it.
+        if let Err(error) = run.apply_again(result.as_ref().err()).await {
+            result = Err(error);
+        }
         if let Ok(Some(())) = result {
             let Run { migration, record, control: mut session, applier, .. } = run;
             applier.close().await;
@@ -486,6 +502,7 @@ fn restart_needed(reason: Reason) -> bool {
 
 type Task = (&'static str, Result<(), EngineError>);
 const COPY: &str = "copy";
+const VERIFICATION: &str = "verification";
 const BUILD: &str = "index build";
 /// The build did not stand the changes beside it.
 const DISTURBED: &str = "index build, disturbed";
@@ -600,6 +617,8 @@ struct Run {
     failures: u32,
     next_cut_over: Instant,
     swap_announced: bool,
+    /// Ends the verification under way, so that another one begins.
+    comparing: CancellationToken,
 }
 
 impl Run {
@@ -691,6 +710,10 @@ impl Run {
                 self.verification(tasks);
                 continue;
             }
+            if self.record.applier_stopped && !(held.may_copy() && gate(&self.controls.borrow(), (self.clock)()) == Gate::Open) {
+                // A replica does not stand still for somebody who is waited for.
+                self.apply_again(None).await?;
+            }
             if !self.verification(tasks) {
                 // What holds the copy holds the comparison, which reads both tables whole.
                 self.show(&held);
@@ -740,7 +763,11 @@ impl Run {
         if self.controls.borrow().verify == VerifyPolicy::Never {
             return true;
         }
-        let cancel = &self.cancel;
+        if self.comparing.is_cancelled() {
+            // The former one is about to end.
+            return false;
+        }
+        let cancel = &self.comparing;
         let readers = self.width_found();
         let verified = self.verified.get_or_insert_with(|| {
             let (verified, done) = watch::channel(false);
@@ -754,7 +781,7 @@ impl Run {
                 readers,
                 verified,
             };
-            spawn(tasks, "verification", verifier.run(cancel.clone()));
+            spawn(tasks, VERIFICATION, verifier.run(cancel.clone()));
             done
         });
         *verified.borrow()
@@ -872,6 +899,11 @@ impl Run {
                 Ok(())
             }
             HOOKS => Ok(()),
+            VERIFICATION if self.comparing.is_cancelled() && !self.cancel.is_cancelled() => {
+                self.verified = None;
+                self.comparing = self.cancel.child_token();
+                Ok(())
+            }
             STATISTICS => {
                 self.statistics = Statistics::Gathered;
                 Ok(())

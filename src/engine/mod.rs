@@ -26,6 +26,7 @@ pub mod preflight;
 pub mod prepare;
 pub mod progress;
 pub mod reason;
+pub mod replica;
 pub mod snapshot;
 pub mod spec;
 pub mod streamer;
@@ -108,7 +109,7 @@ pub fn start_by(spec: MigrationSpec, controls: Controls, clock: cutover::Clock) 
     let (controls, controls_rx) = watch::channel(controls);
     let (publisher, snapshot) = progress::Publisher::new(format!("{:016x}", fastrand::u64(..)));
     let stop = CancellationToken::new();
-    let migrator = migrator::Migrator::new(spec, controls_rx, publisher, stop.clone(), clock);
+    let migrator = migrator::Migrator::new(spec.settled(), controls_rx, publisher, stop.clone(), clock);
     let task = tokio::spawn(migrator.run());
     Handle { controls, snapshot, stop, task: Some(task) }
 }
@@ -120,5 +121,5 @@ pub fn start_by(spec: MigrationSpec, controls: Controls, clock: cutover::Clock) 
 /// # Errors
 /// The server cannot be reached, or a table of that name is not ours ([`reason::Reason::NameTaken`]).
 pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    migrator::clean_up(spec, old_too).await
+    migrator::clean_up(&spec.clone().settled(), old_too).await
 }

@@ -15,6 +15,10 @@ pub const CUT_OVER_VETOED: &str = "CutOverVetoed";
 pub const HOOK_FAILED: &str = "HookFailed";
 /// The server refuses on the table what it took on a clone.
 pub const COPY_INSTEAD: &str = "CopyInstead";
+/// Mode TestOnReplica: replication does not apply changes until the tables were compared and swapped.
+pub const REPLICATION_STOPPED: &str = "ReplicationStopped";
+/// It applies changes again.
+pub const REPLICATION_STARTED: &str = "ReplicationStarted";
 /// The work of a former engine was taken up.
 pub const RESUMED: &str = "Resumed";
 /// It could not be.
@@ -35,6 +39,8 @@ pub const ALL: &[&str] = &[
     CUT_OVER_VETOED,
     HOOK_FAILED,
     COPY_INSTEAD,
+    REPLICATION_STOPPED,
+    REPLICATION_STARTED,
     RESUMED,
     STARTED_ANEW,
     REPLICA_FORGOTTEN,

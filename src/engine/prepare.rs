@@ -13,8 +13,9 @@ use super::migration::{Migration, Visibility};
 use super::notice;
 use super::progress::Publisher;
 use super::reason::Reason;
+use super::replica;
 use super::snapshot::{ChosenAlgorithm, Tables};
-use super::spec::{Algorithm, DeferIndexes, MigrationSpec};
+use super::spec::{Algorithm, DeferIndexes, MigrationSpec, Mode};
 use super::streamer::Start;
 use super::takeover::{self, Owned};
 use crate::mysql::server::ServerFacts;
@@ -40,7 +41,7 @@ pub enum Prepared {
     Native(Box<NativeReady>),
     /// The table is as asked for; nothing is left.
     Nothing,
-    /// A former engine had swapped the tables already.
+    /// A former engine had swapped the tables already, or, in mode TestOnReplica, had swapped them back.
     Swapped(Box<Leftovers>),
     /// A former engine died at the swap, and nothing tells whether it happened.
     Unknown,
@@ -92,7 +93,9 @@ impl Leftovers {
 
     /// As an engine remembers them once the change is made.
     pub fn swapped(&self) -> Owned {
-        Owned { swapped: Some(self.record.ghost_definition.clone()), ..self.owned() }
+        let test = self.record.stage == Stage::Tested;
+        let left = if test { &self.record.original_definition } else { &self.record.ghost_definition };
+        Owned { swapped: Some(left.clone()), ..self.owned() }
     }
 }
 
@@ -168,11 +171,15 @@ pub async fn prepare(
     touched: &mut bool,
 ) -> Result<Prepared, EngineError> {
     let alter = check_alter(&spec.alter)?;
-    let facts = ServerFacts::read(control).await?;
+    let mut facts = ServerFacts::read(control).await?;
+    if spec.server.unlogged {
+        // A commit that is not logged waits for no earlier one.
+        facts.order_commits = false;
+    }
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
     state.free(control).await?;
-    match inspector::check_server(&facts) {
+    match inspector::check_server(&facts, spec.mode) {
         // In the middle of a failover the address may lead to a replica that is about to be promoted, or to the primary that was.
         Err(error)
             if error.reason == Reason::ReadOnly
@@ -208,6 +215,7 @@ pub async fn prepare(
             ));
         }
         *touched = true;
+        replica::still(control, spec).await?;
         if let Some(prepared) = resume(spec, &alter, &facts, &names, &state, stored, control, publisher).await? {
             return Ok(prepared);
         }
@@ -256,6 +264,9 @@ async fn fresh(
     publisher: &Publisher,
     touched: &mut bool,
 ) -> Result<Prepared, EngineError> {
+    if spec.mode.on_replica() {
+        replica::check(control, spec.mode, &facts).await?;
+    }
     let original = original(spec, control).await?;
     inspector::check_relations(control, &spec.database, &spec.table).await?;
     inspector::check_prepared(control, &spec.database, &spec.table).await?;
@@ -284,6 +295,7 @@ async fn fresh(
         ghost_id: None,
         deferred_indexes: Vec::new(),
         native: false,
+        applier_stopped: false,
         key_index: String::new(),
         rows_estimated: original.rows_estimated,
         started_at: now,
@@ -293,6 +305,7 @@ async fn fresh(
     let epoch = match state.create(control, &record).await {
         Ok(epoch) => epoch,
         Err(error) => {
+            let error = if spec.mode.on_replica() { replica::may_not_write(error) } else { error };
             // Refused before it existed: there is nothing to remove, and the account may not even be allowed to try.
             if !error.is_transient() && !inspector::exists(control, &spec.database, &names.state).await? {
                 *touched = false;
@@ -312,7 +325,7 @@ async fn fresh(
             control
                 .run("drop the clone", SHORT, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.ghost)))
                 .await?;
-            if spec.mode == super::spec::Mode::DryRun {
+            if spec.mode == Mode::DryRun {
                 drop_ours(control, spec, &names).await?;
                 *touched = false;
                 return Ok(Prepared::Proven);
@@ -326,7 +339,7 @@ async fn fresh(
             Ok(Prepared::Native(Box::new(NativeReady { native, leftovers, clauses: alter.to_sql() })))
         }
         Ok(Made::Ghost((ghost, mapping, key))) => {
-            if spec.mode == super::spec::Mode::DryRun {
+            if spec.mode == Mode::DryRun {
                 drop_ours(control, spec, &names).await?;
                 *touched = false;
                 return Ok(Prepared::Proven);
@@ -440,10 +453,17 @@ async fn make(
 ) -> Result<Made, EngineError> {
     let ghost_name = quote::qualified(&spec.database, &names.ghost);
     let clauses = make_clone(spec, alter, names, original, control).await?;
-    let replicas = has_replicas(facts, control).await;
+    let replicas = !spec.server.unlogged && has_replicas(facts, control).await;
     match chooser::choose(spec, alter, &clauses, names, original, replicas, control).await? {
         Choice::Nothing => return Ok(Made::Nothing),
-        Choice::Native(native) => return Ok(Made::Native(native)),
+        Choice::Native(native) => {
+            if spec.mode == Mode::ExecuteOnReplica {
+                let clone = ghost(spec, names, control).await?.definition;
+                let mapping = mapping(original, &clone, alter)?;
+                replica::check_columns(control, &original.definition, &clone, &mapping).await?;
+            }
+            return Ok(Made::Native(native));
+        }
         Choice::Copy { reason } => {
             if !inspector::exists(control, &spec.database, &names.ghost).await? {
                 make_clone(spec, alter, names, original, control).await?;
@@ -478,8 +498,10 @@ async fn make(
         }
     }
     let full = ghost(spec, names, control).await?;
-    let mapping = ColumnMapping::new(&original.definition, &full.definition, alter)
-        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("{error}. Nothing is left behind")))?;
+    let mapping = mapping(original, &full.definition, alter)?;
+    if spec.mode == Mode::ExecuteOnReplica {
+        replica::check_columns(control, &original.definition, &full.definition, &mapping).await?;
+    }
     let key = choose_key(spec, facts, original, &full, &mapping)?;
     record.key_index.clone_from(&key.index);
     record.ghost_definition = normalise(&full.show_create)?;
@@ -495,6 +517,11 @@ async fn make(
     probe_privileges(spec, names, control).await?;
     record.ghost_id = inspector::table_id(control, &spec.database, &names.ghost).await?;
     Ok(Made::Ghost((full.definition, mapping, key)))
+}
+
+fn mapping(original: &Inspected, new: &crate::sql::table::TableDefinition, alter: &Alter) -> Result<ColumnMapping, EngineError> {
+    ColumnMapping::new(&original.definition, new, alter)
+        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("{error}. Nothing is left behind")))
 }
 
 /// Does to the empty ghost what the cut-over will do: a privilege that is missing then is missed now, not after hours of copying.
@@ -601,7 +628,7 @@ async fn resume(
 ) -> Result<Option<Prepared>, EngineError> {
     // Before anything is written.
     takeover::check_promoted(control, facts, &stored.record.server_uuid).await?;
-    if stored.record.stage == Stage::Preparing || spec.mode == super::spec::Mode::DryRun {
+    if stored.record.stage == Stage::Preparing || spec.mode == Mode::DryRun {
         return Ok(None);
     }
     let epoch = state.take_over(control).await?;
@@ -609,6 +636,11 @@ async fn resume(
     let Some(Stored { mut record, safe, chunks, .. }) = state.load(control, &spec.database).await? else {
         return Ok(None);
     };
+    if record.applier_stopped {
+        replica::resume(control, spec).await?;
+        record.applier_stopped = false;
+        state.store(control, epoch, &record, None).await?;
+    }
     let same_server = record.server_uuid == facts.uuid;
     if !same_server {
         record.forget_ids();
@@ -620,7 +652,7 @@ async fn resume(
             Swap::Unknown => return Ok(Some(Prepared::Unknown)),
         }
     }
-    if record.stage == Stage::Swapped {
+    if matches!(record.stage, Stage::Swapped | Stage::Tested) {
         state.store(control, epoch, &record, None).await?;
         record.server_uuid.clone_from(&facts.uuid);
         return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));

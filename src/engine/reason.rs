@@ -41,6 +41,8 @@ pub enum Reason {
     ServerChanged,
     /// The server is read only, or a replica.
     ReadOnly,
+    /// A mode for replicas, and the server is none, or does not replicate now.
+    NotAReplica,
     /// The server cannot be reached.
     ConnectionFailed,
     /// The server's TLS is not what was asked for.
@@ -99,6 +101,7 @@ impl Reason {
         Reason::ServerNotSupported,
         Reason::ServerChanged,
         Reason::ReadOnly,
+        Reason::NotAReplica,
         Reason::ConnectionFailed,
         Reason::TlsFailed,
         Reason::DataDoesNotFit,
@@ -140,6 +143,7 @@ impl Reason {
             Reason::ServerNotSupported => "ServerNotSupported",
             Reason::ServerChanged => "ServerChanged",
             Reason::ReadOnly => "ReadOnly",
+            Reason::NotAReplica => "NotAReplica",
             Reason::ConnectionFailed => "ConnectionFailed",
             Reason::TlsFailed => "TlsFailed",
             Reason::DataDoesNotFit => "DataDoesNotFit",

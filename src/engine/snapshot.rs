@@ -214,6 +214,8 @@ pub enum Outcome {
     Succeeded,
     /// Proven on an empty ghost; nothing changed (mode DryRun).
     Proven,
+    /// Rehearsed (mode TestOnReplica): the table is as it was, and the new one is beside it.
+    Tested,
     /// Cancelled before the swap; cleaned up as the deletion policy says.
     Cancelled,
     /// Stopped by shutdown or pause; the work is kept in MySQL and a new engine takes it up.

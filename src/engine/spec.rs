@@ -30,6 +30,15 @@ pub struct MigrationSpec {
     pub deletion_policy: DeletionPolicy,
 }
 
+impl MigrationSpec {
+    /// With the sessions that the mode wants.
+    #[must_use]
+    pub(super) fn settled(mut self) -> Self {
+        self.server.unlogged = self.mode.on_replica();
+        self
+    }
+}
+
 /// `spec.mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -38,6 +47,17 @@ pub enum Mode {
     Execute,
     /// Prove the ALTER on an empty ghost table and drop it.
     DryRun,
+    /// Migrate on a replica, and there alone.
+    ExecuteOnReplica,
+    /// Rehearse on a replica: copy, stop its applier, compare, swap and swap back, start the applier again; the new table is left.
+    TestOnReplica,
+}
+
+impl Mode {
+    /// Whether the server is to be a replica.
+    pub fn on_replica(self) -> bool {
+        matches!(self, Self::ExecuteOnReplica | Self::TestOnReplica)
+    }
 }
 
 /// `spec.algorithm`.

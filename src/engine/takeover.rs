@@ -9,6 +9,7 @@ use super::error::EngineError;
 use super::inspector;
 use super::prepare::normalise;
 use super::reason::Reason;
+use super::replica::{Channel, channels};
 use super::spec::MigrationSpec;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
@@ -75,15 +76,6 @@ impl Owned {
     }
 }
 
-/// One replication channel of a server that may have been promoted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Channel {
-    source_uuid: String,
-    receiving: bool,
-    applying: bool,
-    received: GtidSet,
-}
-
 /// Whether a server that is another one than the work's may be written to: waits (by a transient error) while it may still receive
 /// transactions of the former one, or has some that it has not applied. They may be an older engine's writes to the ghost, which no
 /// fence holds back on a replica, or the swap.
@@ -94,7 +86,7 @@ pub async fn check_promoted(control: &mut Session, facts: &ServerFacts, former: 
     if former.is_empty() || former == facts.uuid {
         return Ok(());
     }
-    let channels = channels(control, facts).await?;
+    let channels = channels(control).await?;
     let (_, executed) = facts.log_end(control).await?;
     match not_yet(&channels, &executed, former) {
         Some(why) => Err(EngineError::transient(
@@ -114,30 +106,6 @@ fn not_yet(channels: &[Channel], executed: &GtidSet, former: &str) -> Option<&'s
         return Some("still replicates from the former one (STOP REPLICA ends that)");
     }
     None
-}
-
-async fn channels(control: &mut Session, facts: &ServerFacts) -> Result<Vec<Channel>, EngineError> {
-    let renamed = facts.version >= (8, 0, 22);
-    let sql = if renamed { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" };
-    let rows: Vec<mysql_async::Row> = control.rows("look at the server's replication", SHORT, sql).await?;
-    let names = if renamed {
-        ["Source_UUID", "Replica_IO_Running", "Replica_SQL_Running"]
-    } else {
-        ["Master_UUID", "Slave_IO_Running", "Slave_SQL_Running"]
-    };
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let text = |name: &str| row.get_opt::<String, _>(name).and_then(Result::ok).unwrap_or_default();
-            Channel {
-                source_uuid: text(names[0]),
-                // "Connecting" too: it goes on as soon as the former server is back.
-                receiving: text(names[1]) != "No",
-                applying: text(names[2]) != "No",
-                received: GtidSet::parse(&text("Retrieved_Gtid_Set")).unwrap_or_default(),
-            }
-        })
-        .collect())
 }
 
 /// Ends the sessions of this account that have a lock on the state table. A former owner that is frozen in the middle of a transaction, or
@@ -200,7 +168,7 @@ pub async fn check_position(control: &mut Session, facts: &ServerFacts, record: 
     if executed.contains(&wanted) {
         return Ok(());
     }
-    if channels(control, facts).await?.iter().any(|c| c.applying) {
+    if channels(control).await?.iter().any(|c| c.applying) {
         return Err(EngineError::transient(
             Reason::ReadOnly,
             "the address leads to another server than before, and it lacks transactions that this migration has seen; waiting for it to catch up",
@@ -243,7 +211,8 @@ mod tests {
     fn a_server_is_promoted_when_nothing_of_the_former_one_can_come() {
         const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
         let set = |text: &str| GtidSet::parse(&format!("{A}:{text}")).expect("a set");
-        let channel = |receiving, received| Channel { source_uuid: A.into(), receiving, applying: true, received: set(received) };
+        let channel =
+            |receiving, received| Channel { source_uuid: A.into(), receiving, applying: true, received: set(received), behind: None };
         assert_eq!(not_yet(&[], &set("1-5"), A), None);
         assert_eq!(not_yet(&[channel(false, "3-5")], &set("1-5"), A), None);
         assert!(not_yet(&[channel(false, "3-6")], &set("1-5"), A).is_some_and(|w| w.contains("not applied")));

@@ -28,6 +28,10 @@ pub struct ServerFacts {
     pub order_commits: bool,
     /// `read_only` or `super_read_only`.
     pub read_only: bool,
+    /// `super_read_only`: nobody can write, whatever the account.
+    pub super_read_only: bool,
+    /// `log_replica_updates`: what a replica applies is in its own binary log.
+    pub log_replica_updates: bool,
     /// `lower_case_table_names`.
     pub lower_case_table_names: u8,
     /// `max_allowed_packet` in bytes.
@@ -57,14 +61,18 @@ impl ServerFacts {
             .await?
             .ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
         let mariadb = version_text.contains("MariaDB");
-        let (uuid, binlog_row_image, gtid, order_commits) = if mariadb {
-            (String::new(), "FULL".to_owned(), false, true)
+        let (uuid, binlog_row_image, gtid, order_commits, super_read_only, log_replica_updates) = if mariadb {
+            (String::new(), "FULL".to_owned(), false, true, false, true)
         } else {
-            let (uuid, image, gtid_mode, order): (String, String, String, u8) = session
-                .first(what, SHORT, "SELECT @@server_uuid, @@global.binlog_row_image, @@global.gtid_mode, @@global.binlog_order_commits")
-                .await?
-                .ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
-            (uuid, image, gtid_mode == "ON", order != 0)
+            // Renamed in 8.0.26.
+            let updates = if session.version() >= (8, 0, 26) { "log_replica_updates" } else { "log_slave_updates" };
+            let sql = format!(
+                "SELECT @@server_uuid, @@global.binlog_row_image, @@global.gtid_mode, @@global.binlog_order_commits, \
+                 @@global.super_read_only, @@global.{updates}"
+            );
+            let (uuid, image, gtid_mode, order, locked, updates): (String, String, String, u8, u8, u8) =
+                session.first(what, SHORT, &sql).await?.ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
+            (uuid, image, gtid_mode == "ON", order != 0, locked != 0, updates != 0)
         };
         Ok(Self {
             version: session.version(),
@@ -77,6 +85,8 @@ impl ServerFacts {
             gtid,
             order_commits,
             read_only: read_only != 0,
+            super_read_only,
+            log_replica_updates,
             lower_case_table_names,
             max_allowed_packet,
         })

@@ -20,6 +20,9 @@ pub struct ServerAddress {
     pub password: String,
     /// Transport security.
     pub tls: Tls,
+    /// Whether sessions keep what they write out of the server's binary log: what is done on a replica alone must not look like
+    /// transactions of its own there (errant GTIDs), nor reach its replicas.
+    pub unlogged: bool,
 }
 
 impl std::fmt::Debug for ServerAddress {
@@ -29,6 +32,7 @@ impl std::fmt::Debug for ServerAddress {
             .field("host", &self.host)
             .field("port", &self.port)
             .field("tls", &self.tls.mode)
+            .field("unlogged", &self.unlogged)
             .finish_non_exhaustive()
     }
 }
@@ -72,6 +76,9 @@ pub const SESSION_SETTINGS: &str = "SET SESSION transaction_isolation='READ-COMM
      sql_mode='STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', lock_wait_timeout=5, innodb_lock_wait_timeout=5, \
      range_optimizer_max_mem_size=0, foreign_key_checks=1, unique_checks=1, wait_timeout=600, net_read_timeout=60, net_write_timeout=60, \
      information_schema_stats_expiry=0";
+
+/// What [`ServerAddress::unlogged`] adds; needs SESSION_VARIABLES_ADMIN (manual, `sql_log_bin`).
+pub const UNLOGGED: &str = "SET SESSION sql_log_bin=0";
 
 /// How long connecting and logging in may take.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -155,6 +162,9 @@ impl Session {
     pub async fn open(address: &ServerAddress) -> Result<Self, MySqlError> {
         let mut session = Self::open_raw(address).await?;
         session.run("apply the session's settings", SHORT, SESSION_SETTINGS).await?;
+        if address.unlogged {
+            session.run("leave the session's writes out of the binary log", SHORT, UNLOGGED).await?;
+        }
         Ok(session)
     }
 

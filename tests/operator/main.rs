@@ -32,6 +32,7 @@ mod gate;
 mod odd;
 mod queue;
 mod refusals;
+mod replicas;
 mod restarts;
 mod steering;
 mod success;

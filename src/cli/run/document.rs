@@ -346,7 +346,8 @@ pub fn identity(migration: &MigrationSpec) -> String {
     let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     match migration.mode {
         Mode::DryRun => format!("dry-run-{hex}"),
-        _ => format!("run-{hex}"),
+        Mode::TestOnReplica => format!("test-{hex}"),
+        Mode::Execute | Mode::ExecuteOnReplica => format!("run-{hex}"),
     }
 }
 

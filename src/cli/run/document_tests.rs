@@ -60,6 +60,7 @@ fn the_identity_is_that_of_the_change_and_not_of_its_name_or_pace() {
         assert_ne!(id(GOOD), id(&GOOD.replace(from, to)), "{from} → {to}");
     }
     assert_ne!(id(GOOD), id(&GOOD.replace("  copy:", "  mode: DryRun")), "a dry run must not drop the work of a run");
+    assert_ne!(id(GOOD), id(&GOOD.replace("  copy:", "  mode: TestOnReplica")), "nor a test");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a run says, as text: the status line, its rhythm, and the summary. Pure.
 use crate::engine::snapshot::{Outcome, Phase, Snapshot, Waits};
-use crate::engine::spec::{Controls, CutOverPolicy, MigrationSpec, OldTable};
+use crate::engine::spec::{Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
 use crate::sql::names::TableNames;
 use crate::sql::quote;
 use std::fmt::Write;
@@ -188,7 +188,7 @@ pub fn summary(
     let table = table(spec);
     let names = TableNames::for_table(&spec.table);
     match outcome {
-        Outcome::Succeeded => Ok(succeeded(spec, s, controls, running, file, &names)),
+        Outcome::Succeeded | Outcome::Tested => Ok(succeeded(spec, s, controls, running, file, &names)),
         Outcome::Proven => Ok(format!(
             "Proven: the server accepts the ALTER on an empty copy of {table}, and a key is there. Nothing was changed, nothing is left."
         )),
@@ -211,10 +211,16 @@ pub fn summary(
 }
 
 fn succeeded(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: Duration, file: &str, names: &TableNames) -> String {
-    let mut text = format!("Succeeded: {} has its new definition.\n", table(spec));
+    let ghost = quote::qualified(&spec.database, &names.ghost);
+    let test = spec.mode == Mode::TestOnReplica;
+    let mut text = match spec.mode {
+        Mode::TestOnReplica => format!("Tested: {} was swapped with {ghost} and swapped back; it is as it was.\n", table(spec)),
+        _ => format!("Succeeded: {} has its new definition.\n", table(spec)),
+    };
     let algorithm = s.algorithm.as_ref();
     let copied = algorithm.is_some_and(|a| a.chosen == crate::engine::spec::Algorithm::Copy);
     match algorithm {
+        None if test => text.push_str("  An earlier run had done it already; this one only finished it.\n"),
         None => text.push_str("  An earlier run had swapped the tables already; this one only finished it.\n"),
         Some(chosen) => {
             if copied {
@@ -236,7 +242,17 @@ fn succeeded(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: D
             let _ = writeln!(text, "\n  algorithm  {:?}: {}", chosen.chosen, chosen.reason);
         }
     }
-    if copied || algorithm.is_none() {
+    if test {
+        match controls.old_table {
+            OldTable::DropNow => text.push_str("  new table  dropped\n"),
+            OldTable::Keep => {
+                let _ = writeln!(
+                    text,
+                    "  new table  kept as {ghost}, with the rows of the moment of the swap. To drop it: theseus run -f {file} --drop-old-table"
+                );
+            }
+        }
+    } else if copied || algorithm.is_none() {
         match controls.old_table {
             OldTable::DropNow => text.push_str("  old table  dropped\n"),
             OldTable::Keep => {

@@ -224,7 +224,7 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
         Err(text) => eprintln!("theseus: {text}"),
     }
     match outcome {
-        Outcome::Succeeded | Outcome::Proven => DONE,
+        Outcome::Succeeded | Outcome::Proven | Outcome::Tested => DONE,
         Outcome::Failed { .. } => FAILED,
         Outcome::Refused { .. } => REFUSED,
         Outcome::Cancelled => CANCELLED,

@@ -10,13 +10,14 @@ use crate::engine::inbox::Inbox;
 use crate::engine::inspector;
 use crate::engine::migration::Migration;
 use crate::engine::reason::Reason;
-use crate::engine::spec::Controls;
+use crate::engine::spec::{Controls, Mode};
 use crate::mysql::error::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::create;
 use crate::sql::key::Key;
 use crate::sql::quote;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -226,7 +227,12 @@ async fn locked(
     let applied_at = Instant::now();
     let old = quote::qualified(&m.spec.database, &m.names.old);
     step.send_replace(Step::Renaming);
-    let renamed = lock.run("swap the tables", SHORT, &format!("RENAME TABLE {original} TO {old}, {ghost} TO {original}")).await;
+    let mut swap = format!("RENAME TABLE {original} TO {old}, {ghost} TO {original}");
+    if m.spec.mode == Mode::TestOnReplica {
+        // Back in the same statement, which is done as a whole or not at all.
+        let _ = write!(swap, ", {original} TO {ghost}, {old} TO {original}");
+    }
+    let renamed = lock.run("swap the tables", SHORT, &swap).await;
     tracing::debug!(
         checked_and_reached = ?(reached_at - locked_at),
         keys = taken.len(),
@@ -380,6 +386,7 @@ mod tests {
             ghost_id,
             deferred_indexes: Vec::new(),
             native: false,
+            applier_stopped: false,
             key_index: String::new(),
             rows_estimated: 0,
             started_at: 0,

@@ -1,7 +1,7 @@
 //! What comes after the swap, and the clean-up of what a migration leaves.
 
 use super::End;
-use crate::engine::checkpoint::{Stage, StateTable, fenced};
+use crate::engine::checkpoint::{Record, Stage, StateTable, fenced};
 use crate::engine::cutover::{self, Swap};
 use crate::engine::error::EngineError;
 use crate::engine::inspector;
@@ -9,8 +9,9 @@ use crate::engine::old_table;
 use crate::engine::prepare::{self, Leftovers};
 use crate::engine::progress::Publisher;
 use crate::engine::reason::Reason;
+use crate::engine::replica;
 use crate::engine::snapshot::{Outcome, Phase};
-use crate::engine::spec::{Controls, MigrationSpec, OldTable};
+use crate::engine::spec::{Controls, MigrationSpec, Mode, OldTable};
 use crate::engine::takeover::{self, Owned};
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
@@ -19,60 +20,99 @@ use crate::sql::names::TableNames;
 use crate::sql::quote;
 use tokio::sync::watch;
 
+/// The table that a change leaves beside the one that people use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// The server made the change itself.
+    Nothing,
+    /// The table as it was.
+    Old,
+    /// The new table of a test.
+    Ghost,
+}
+
+impl Beside {
+    /// Once the change is made.
+    fn of(record: &Record) -> Self {
+        match record.stage {
+            Stage::Tested => Self::Ghost,
+            _ if record.native => Self::Nothing,
+            _ => Self::Old,
+        }
+    }
+
+    fn name(self, names: &TableNames) -> Option<&str> {
+        match self {
+            Self::Nothing => None,
+            Self::Old => Some(&names.old),
+            Self::Ghost => Some(&names.ghost),
+        }
+    }
+}
+
 /// After the swap: marks it, drops what is to be dropped.
 pub(super) async fn finish(
     spec: &MigrationSpec,
     publisher: &Publisher,
     controls: &watch::Receiver<Controls>,
     control: &mut Session,
-    leftovers: Leftovers,
+    mut leftovers: Leftovers,
     owned: &mut Option<Owned>,
 ) -> Result<End, EngineError> {
     publisher.phase(Phase::CleaningUp);
+    leftovers.record.stage = if spec.mode == Mode::TestOnReplica { Stage::Tested } else { Stage::Swapped };
     let swapped = leftovers.swapped();
-    let Leftovers { state, mut record, epoch } = leftovers;
-    record.stage = Stage::Swapped;
+    let Leftovers { state, record, epoch } = leftovers;
     state.store(control, epoch, &record, None).await?;
     // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
     *owned = Some(swapped);
     let names = TableNames::for_table(&spec.table);
     let drop_now = controls.borrow().old_table == OldTable::DropNow;
-    if record.native {
+    let beside = Beside::of(&record);
+    if beside != Beside::Old {
         // No table was swapped out.
         publisher.update(|s| s.tables.old.clear());
     }
     if drop_now {
-        drop_old(control, spec, &names, &state, record.native, Some(epoch)).await?;
+        drop_left(control, spec, &names, &state, beside, Some(epoch)).await?;
     }
     publisher.update(|s| {
         s.progress.copy_complete = true;
         s.progress.backlog = 0;
     });
-    Ok(End::Over(Outcome::Succeeded))
+    Ok(End::Over(done(spec)))
 }
 
-/// Drops the old table, unless `state_only`, and the state table. With an epoch behind the fence: both are locked meanwhile, so a successor
+/// How a migration ends that did what it was asked for.
+pub(super) fn done(spec: &MigrationSpec) -> Outcome {
+    if spec.mode == Mode::TestOnReplica { Outcome::Tested } else { Outcome::Succeeded }
+}
+
+/// Drops the table beside the one that people use, and the state table. With an epoch behind the fence: both are locked meanwhile, so a successor
 /// comes before (and this fails) or after. An engine that wakes late would else drop a later migration's tables, which have these names.
-async fn drop_old(
+pub(super) async fn drop_left(
     control: &mut Session,
     spec: &MigrationSpec,
     names: &TableNames,
     state: &StateTable,
-    state_only: bool,
+    beside: Beside,
     epoch: Option<u64>,
 ) -> Result<(), EngineError> {
-    let with_old = !state_only && inspector::exists(control, &spec.database, &names.old).await?;
+    let left = match beside.name(names) {
+        Some(name) if inspector::exists(control, &spec.database, name).await? => Some(name),
+        _ => None,
+    };
     if let Some(epoch) = epoch {
-        let more = if with_old { format!(", {} WRITE", quote::qualified(&spec.database, &names.old)) } else { String::new() };
+        let more = left.map(|name| format!(", {} WRITE", quote::qualified(&spec.database, name))).unwrap_or_default();
         control.run("lock what is left", SHORT, &format!("LOCK TABLES {} WRITE{more}", state.qualified())).await?;
         if !state.is_owner(control, epoch).await? {
             control.run("unlock what is left", SHORT, "UNLOCK TABLES").await?;
             return Err(fenced());
         }
     }
-    if with_old {
+    if let Some(name) = left {
         let version = control.version();
-        old_table::drop_in_steps(control, version, &spec.database, &names.old).await?;
+        old_table::drop_in_steps(control, version, &spec.database, name).await?;
     }
     control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
     if epoch.is_some() {
@@ -86,19 +126,36 @@ async fn drop_old(
 /// # Errors
 /// As there.
 pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    let Some(native) = clean_up_unless_swapped(spec).await? else {
+    let Some(beside) = clean_up_unless_swapped(spec).await? else {
         return Ok(());
     };
     let names = TableNames::for_table(&spec.table);
     let state = StateTable::new(&spec.database, &names.state);
     let mut control = Session::open(&spec.server).await?;
-    drop_old(&mut control, spec, &names, &state, native || !old_too, None).await?;
+    let beside = if old_too { beside } else { Beside::Nothing };
+    drop_left(&mut control, spec, &names, &state, beside, None).await?;
     control.close().await;
     Ok(())
 }
 
-/// Drops ghost and state table, if they are this migration's and the change has not been made. `Some`: it has (and whether natively).
-pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<bool>, EngineError> {
+/// The applier that an engine of this migration has stopped and could not start again.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn start_applier_again(spec: &MigrationSpec) -> Result<(), EngineError> {
+    let mut control = Session::open(&spec.server).await?;
+    let state = StateTable::new(&spec.database, &TableNames::for_table(&spec.table).state);
+    let stored = state.load(&mut control, &spec.database).await?;
+    if stored.is_some_and(|stored| stored.record.id == spec.id && stored.record.applier_stopped) {
+        replica::resume(&mut control, spec).await?;
+    }
+    control.close().await;
+    Ok(())
+}
+
+/// Drops ghost and state table, if they are this migration's and the change has not been made. `Some`: it has, and this is
+/// left beside the table.
+pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<Beside>, EngineError> {
     let mut control = Session::open(&spec.server).await?;
     let mut guard = Session::open(&spec.server).await?;
     let names = TableNames::for_table(&spec.table);
@@ -123,11 +180,15 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
     let facts = ServerFacts::read(&mut control).await?;
     guard.check_server(&facts.uuid)?;
     takeover::check_promoted(&mut control, &facts, &stored.record.server_uuid).await?;
+    if stored.record.applier_stopped {
+        // It is started again by whoever comes, and where it runs already that does nothing.
+        replica::resume(&mut control, spec).await?;
+    }
     if stored.record.server_uuid != facts.uuid {
         stored.record.forget_ids();
     }
     let swapped = match stored.record.stage {
-        Stage::Swapped => true,
+        Stage::Swapped | Stage::Tested => true,
         Stage::Swapping => match cutover::outcome(&mut control, &spec.database, &spec.table, &names, &stored.record).await? {
             Swap::Happened => true,
             Swap::DidNot => false,
@@ -153,5 +214,5 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
     }
     prepare::release_lock(guard).await;
     control.close().await;
-    Ok(swapped.then_some(stored.record.native))
+    Ok(swapped.then(|| Beside::of(&stored.record)))
 }

@@ -10,7 +10,9 @@ use crate::engine::error::EngineError;
 use crate::engine::hooks::{self, AskHere, Consent};
 use crate::engine::notice;
 use crate::engine::reason::Reason;
+use crate::engine::replica;
 use crate::engine::snapshot::Phase;
+use crate::engine::spec::Mode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinSet;
@@ -73,6 +75,7 @@ impl Run {
     /// One attempt at the cut-over, unless somebody is in its way. True: swapped.
     pub(super) async fn cut_over(&mut self, tasks: &mut JoinSet<Task>) -> Result<bool, EngineError> {
         let m = Arc::clone(&self.migration);
+        replica::still(&mut self.control, &m.spec).await?;
         let (limit, kill_after, token) = {
             let controls = self.controls.borrow();
             (controls.lock_timeout, controls.kill_blockers_after, controls.force_cut_over.clone())
@@ -84,6 +87,7 @@ impl Run {
         if let Way::Blocked { look_again } = way {
             // An attempt that must fail is not made.
             self.next_cut_over = Instant::now() + look_again;
+            self.apply_again(None).await?;
             return Ok(false);
         }
         match self.consent(tasks) {
@@ -101,6 +105,9 @@ impl Run {
                 self.next_cut_over = Instant::now() + Duration::from_secs(1);
                 return Ok(false);
             }
+        }
+        if !self.rest().await? {
+            return Ok(false);
         }
         if !self.swap_announced {
             // The next engine must look whether the swap happened.
@@ -138,6 +145,7 @@ impl Run {
             }
             Attempt::GivenUp { why, locked } => {
                 self.failed(&why, locked);
+                self.apply_again(None).await?;
                 Ok(false)
             }
             Attempt::Ambiguous => {
@@ -149,6 +157,7 @@ impl Run {
                         Ok(true)
                     }
                     Swap::DidNot => {
+                        self.apply_again(None).await?;
                         self.failed("the connection was lost while the tables were being swapped; they were not", Duration::ZERO);
                         Ok(false)
                     }
@@ -164,7 +173,12 @@ impl Run {
             s.cut_over.last_failure = None;
             s.phase = Phase::CleaningUp;
         });
-        self.publisher.notice(notice::SWAPPED, false, format!("{} has its new definition", self.migration.original_name()));
+        let m = &self.migration;
+        let news = match m.spec.mode {
+            Mode::TestOnReplica => format!("{} was swapped with {} and swapped back", m.original_name(), m.ghost_name()),
+            _ => format!("{} has its new definition", m.original_name()),
+        };
+        self.publisher.notice(notice::SWAPPED, false, news);
     }
 
     fn failed(&mut self, why: &str, locked: Duration) {

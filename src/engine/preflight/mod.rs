@@ -19,7 +19,8 @@ use super::error::EngineError;
 use super::inspector::Inspected;
 use super::prepare;
 use super::reason::Reason;
-use super::spec::{Algorithm, Controls, MigrationSpec};
+use super::replica;
+use super::spec::{Algorithm, Controls, MigrationSpec, Mode};
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session, session};
 use crate::sql::alter::Alter;
@@ -382,6 +383,7 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
 fn algorithm(look: &mut Look<'_>, alter: &Alter, prediction: &Prediction) {
     let (likely, why) = predict::algorithm(alter, prediction);
     let (chosen, message) = match look.spec.algorithm {
+        _ if look.spec.mode == Mode::TestOnReplica => (Algorithm::Copy, "Copy, as mode TestOnReplica rehearses one".to_owned()),
         Algorithm::Auto => (
             likely,
             format!(
@@ -424,6 +426,17 @@ fn key(
             return None;
         }
     };
+    if look.spec.mode == Mode::ExecuteOnReplica
+        && let Some(why) = replica::misplaced(&original.definition, &prediction.definition, &mapping)
+    {
+        look.report.add(
+            Severity::Refuse,
+            Reason::AlterNotSupported,
+            "spec.alter",
+            format!("changes of the source could not be applied to the new table: {why}"),
+            "make the change on the source, by mode Execute",
+        );
+    }
     match crate::sql::key::choose(&original.definition, &prediction.definition, &mapping) {
         Err(error) => {
             look.report.add(

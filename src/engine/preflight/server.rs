@@ -3,9 +3,11 @@ use super::grants;
 use super::{Look, Severity, Topic};
 use crate::engine::error::EngineError;
 use crate::engine::reason::Reason;
+use crate::engine::replica;
+use crate::engine::spec::Mode;
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
-use crate::mysql::session::SHORT;
+use crate::mysql::session::{SHORT, UNLOGGED};
 use crate::sql::names::TableNames;
 use crate::sql::quote;
 use std::collections::BTreeSet;
@@ -80,8 +82,26 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
             );
         }
     }
-    let kills = |privilege| grants::gives(&lines, privilege, &database);
-    if look.controls.kill_blockers_after.is_some() && !kills("CONNECTION_ADMIN") && !kills("SUPER") {
+    let may = |privilege| grants::gives(&lines, privilege, &database) || grants::gives(&lines, "SUPER", &database);
+    if look.spec.mode == Mode::TestOnReplica && !may("REPLICATION_SLAVE_ADMIN") {
+        look.report.add(
+            Severity::Warning,
+            Reason::MissingPrivilege,
+            "REPLICATION_SLAVE_ADMIN",
+            "SHOW GRANTS names no REPLICATION_SLAVE_ADMIN: mode TestOnReplica stops the replica's applier for a moment, and starts it again",
+            "GRANT REPLICATION_SLAVE_ADMIN ON *.* TO …",
+        );
+    }
+    if look.spec.mode.on_replica() && !may("CONNECTION_ADMIN") {
+        look.report.add(
+            Severity::Warning,
+            Reason::MissingPrivilege,
+            "CONNECTION_ADMIN",
+            "SHOW GRANTS names no CONNECTION_ADMIN: where read_only is on, the account could not write to the replica",
+            "GRANT CONNECTION_ADMIN ON *.* TO …; or leave it where the replica is not read only",
+        );
+    }
+    if look.controls.kill_blockers_after.is_some() && !may("CONNECTION_ADMIN") {
         look.report.add(
             Severity::Warning,
             Reason::MissingPrivilege,
@@ -144,7 +164,7 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
             "SET GLOBAL binlog_format = ROW, and let sessions reconnect",
         );
     }
-    if facts.read_only {
+    if facts.read_only && !look.spec.mode.on_replica() {
         report.add(
             refuse,
             Reason::ReadOnly,
@@ -171,7 +191,7 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
         "",
     );
     log(look, &facts).await?;
-    replica(look).await?;
+    replica(look, &facts).await?;
     Ok(facts)
 }
 
@@ -214,17 +234,33 @@ async fn log(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError
     Ok(())
 }
 
-/// Writing to a replica makes it differ from its source.
-async fn replica(look: &mut Look<'_>) -> Result<(), EngineError> {
-    let sql = if look.session.version() >= (8, 0, 22) { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" };
-    let rows = look.session.rows::<mysql_async::Row>("look whether the server is a replica", SHORT, sql).await;
-    let rows = look.seen(
-        rows,
+/// Writing to a replica makes it differ from its source, and some modes want just that.
+async fn replica(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError> {
+    let channels = replica::channels(&mut look.session).await;
+    let channels = look.seen(
+        channels,
         "SHOW REPLICA STATUS",
         "whether the server is itself a replica is not known",
         "GRANT REPLICATION CLIENT ON *.* TO …",
     )?;
-    if rows.is_some_and(|rows| !rows.is_empty()) {
+    let mode = look.spec.mode;
+    if mode.on_replica() {
+        if let Some((reason, message)) = channels.and_then(|channels| replica::unfit(mode, facts, &channels)) {
+            look.report.add(Severity::Refuse, reason, "replica", message, "");
+        }
+        let what = "try a privilege (SESSION_VARIABLES_ADMIN)";
+        match look.session.run(what, SHORT, &format!("{UNLOGGED}; SET SESSION sql_log_bin=1")).await {
+            Err(error) if error.is_connection() => return Err(error.into()),
+            Err(error) => look.report.add(
+                Severity::Refuse,
+                Reason::MissingPrivilege,
+                "SESSION_VARIABLES_ADMIN",
+                error.message,
+                "GRANT SESSION_VARIABLES_ADMIN ON *.* TO …",
+            ),
+            Ok(()) => {}
+        }
+    } else if channels.is_some_and(|channels| !channels.is_empty()) {
         look.report.add(
             Severity::Warning,
             Topic::ServerSetting,

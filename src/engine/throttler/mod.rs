@@ -56,8 +56,14 @@ pub fn start(
                 primary::watch_disk(&signals),
                 primary::watch_query(&signals),
                 http::watch(&signals),
-                replicas::write_heartbeat(&signals, &beat),
-                replicas::watch(&signals, &beat),
+                async {
+                    // What is not logged makes no replica late but this one.
+                    if signals.server.unlogged {
+                        replicas::watch_itself(&signals).await;
+                    } else {
+                        tokio::join!(replicas::write_heartbeat(&signals, &beat), replicas::watch(&signals, &beat));
+                    }
+                },
             )
         };
         tokio::select! {

@@ -6,6 +6,7 @@
 use super::decide::{Readings, Signal};
 use super::signals::{Line, Signals, pause_after, text};
 use crate::engine::notice;
+use crate::engine::replica::channel;
 use crate::engine::spec::{Replicas, ServerAddress};
 use crate::engine::streamer::FIRST_SERVER_ID;
 use crate::mysql::MySqlError;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A replica that the primary does not list any more and that has not been readable for this long was taken away.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
+/// The server's own word has whole seconds.
+const ITS_OWN_EVERY: Duration = Duration::from_secs(1);
 /// The port of an address that names none.
 const PORT: u16 = 3306;
 /// ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE: the table's creation has not arrived yet.
@@ -185,6 +188,39 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
                 Some(_) = work.next() => {}
             }
         }
+    }
+}
+
+/// Looks at the lag of the server itself, which is a replica, by its own word: it has no heartbeat of ours. Never ends.
+pub async fn watch_itself(signals: &Signals) {
+    let mut line = Line::primary(signals, "");
+    let name = normal(&format!("[{}]:{}", signals.server.host, signals.server.port));
+    loop {
+        if signals.limits().max_replica_lag.is_none() {
+            line.close().await;
+            signals.update(|readings| readings.replicas.clear());
+            signals.rest(Duration::from_secs(3600)).await;
+            continue;
+        }
+        let began = Instant::now();
+        let what = "look at the replica's lag";
+        let reading = match line.rows(what, "SHOW REPLICA STATUS", false).await {
+            // Servers before 8.0.22.
+            Err(error) if error.code == 1064 => line.rows(what, "SHOW SLAVE STATUS", false).await,
+            other => other,
+        };
+        let pause = pause_after(began.elapsed(), reading.is_err()).max(ITS_OWN_EVERY);
+        let now = Instant::now();
+        signals.update(|readings| {
+            readings.replicas_known = true;
+            let signal = readings.replicas.entry(name.clone()).or_insert_with(|| Signal::new(now));
+            match reading {
+                // A replica that does not replicate now does not tell: nothing of ours makes it late.
+                Ok(rows) => signal.read(Duration::from_secs(rows.iter().filter_map(|row| channel(row).behind).max().unwrap_or(0)), now),
+                Err(error) => signal.failed(error.to_string()),
+            }
+        });
+        signals.rest(pause).await;
     }
 }
 
