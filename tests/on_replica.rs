@@ -211,12 +211,12 @@ async fn a_test_compares_at_rest_and_leaves_both_tables() {
     assert!(last.cut_over.locked.is_some_and(|locked| locked > Duration::ZERO), "it tells how long clients would wait");
     assert!(pair.applying().await, "the replica applies changes again");
     let mut there = pair.there().await;
-    assert_eq!(there.tables().await, ["_t_ghc", "_t_gho", "t"]);
+    assert_eq!(there.tables().await, ["_t_rghc", "_t_rgho", "t"]);
     assert_eq!(there.definition("t").await, before);
-    assert!(there.definition("_t_gho").await.contains("`c` int NOT NULL DEFAULT '7'"));
-    let different = "SELECT COUNT(*) FROM t LEFT JOIN _t_gho g USING (id, v, pad) WHERE g.id IS NULL";
+    assert!(there.definition("_t_rgho").await.contains("`c` int NOT NULL DEFAULT '7'"));
+    let different = "SELECT COUNT(*) FROM t LEFT JOIN _t_rgho g USING (id, v, pad) WHERE g.id IS NULL";
     assert_eq!(there.value::<u64>(different).await, 0);
-    assert_eq!(there.value::<u64>("SELECT COUNT(*) FROM _t_gho").await, there.value::<u64>("SELECT COUNT(*) FROM t").await);
+    assert_eq!(there.value::<u64>("SELECT COUNT(*) FROM _t_rgho").await, there.value::<u64>("SELECT COUNT(*) FROM t").await);
     scribe.resume(&pair.primary.url);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let account = scribe.account().await;
@@ -242,7 +242,7 @@ async fn a_test_that_fails_starts_replication_again() {
     stopped.sprung().await;
     let mut there = pair.there().await;
     // Again and again, so that the repair does not help.
-    there.run("SET sql_log_bin = 0; CREATE TRIGGER ghost_is_wrong BEFORE INSERT ON _t_gho FOR EACH ROW SET NEW.v = NEW.v + 1; UPDATE _t_gho SET v = v + 1 WHERE id = 17").await;
+    there.run("SET sql_log_bin = 0; CREATE TRIGGER ghost_is_wrong BEFORE INSERT ON _t_rgho FOR EACH ROW SET NEW.v = NEW.v + 1; UPDATE _t_rgho SET v = v + 1 WHERE id = 17").await;
     stopped.release();
     match join(handle).await {
         Outcome::Failed { reason: Reason::VerificationFailed, message } => assert!(message.contains("17"), "{message}"),
@@ -250,6 +250,24 @@ async fn a_test_that_fails_starts_replication_again() {
     }
     assert!(pair.applying().await, "the replica applies changes again");
     pair.caught_up().await;
+}
+
+/// What a test leaves, and its names, are not in the way of what comes from the primary: the real change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_is_not_in_the_way_of_the_real_change() {
+    let mut pair = Pair::new().await;
+    pair.db.run("ALTER TABLE t ADD CHECK (id > 0), ADD CONSTRAINT sane CHECK (v >= 0)").await;
+    pair.caught_up().await;
+    assert_eq!(migrate(pair.spec(Mode::TestOnReplica), Controls { old_table: OldTable::Keep, ..manual(true) }).await, Outcome::Tested);
+    let real = MigrationSpec { server: address(&pair.primary.url), ..pair.spec(Mode::Execute) };
+    assert_eq!(migrate(real, Controls { old_table: OldTable::Keep, ..manual(true) }).await, Outcome::Succeeded);
+    pair.caught_up().await;
+    let mut there = pair.there().await;
+    assert_eq!(there.tables().await, ["_t_del", "_t_ghc", "_t_rghc", "_t_rgho", "t"]);
+    assert!(there.definition("t").await.contains("`c` int NOT NULL DEFAULT '7'"));
+    theseus::engine::clean_up(&pair.spec(Mode::TestOnReplica), true).await.expect("drop what the test left");
+    assert_eq!(there.tables().await, ["_t_del", "_t_ghc", "t"]);
+    pair.assert_no_errant_transaction().await;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,7 +321,7 @@ async fn while_it_rests(strike: Strike) {
             drop(stopped);
             let orphan = MigrationSpec { deletion_policy: DeletionPolicy::Orphan, ..pair.spec(Mode::TestOnReplica) };
             assert_eq!(migrate(orphan, Controls { cancel: true, ..manual(false) }).await, Outcome::Cancelled);
-            pair.assert_untouched_but_for(&["_t_ghc", "_t_gho", "t"]).await;
+            pair.assert_untouched_but_for(&["_t_rghc", "_t_rgho", "t"]).await;
         }
         Strike::Torn => {
             stopped.tear();
@@ -364,6 +382,12 @@ async fn what_is_no_fit_replica_is_refused() {
         refused(pair.spec(mode), Reason::ReadOnly, "super_read_only").await;
         admin.query_drop("SET GLOBAL super_read_only = OFF").await.expect("a setting");
     }
+    let seen = async |spec: &MigrationSpec| theseus::engine::preflight::check(spec, &manual(true)).await;
+    let on_primary = MigrationSpec { server: address(&pair.primary.url), ..pair.spec(Mode::TestOnReplica) };
+    let report = seen(&on_primary).await;
+    assert!(report.findings.iter().any(|f| f.reason == "NotAReplica"), "{report:?}");
+    let report = seen(&pair.spec(Mode::TestOnReplica)).await;
+    assert!(!report.refused(), "{report:?}");
     admin.query_drop("STOP REPLICA SQL_THREAD").await.expect("stop");
     refused(pair.spec(Mode::TestOnReplica), Reason::NotAReplica, "START REPLICA").await;
     admin.query_drop("START REPLICA SQL_THREAD").await.expect("start");
@@ -414,5 +438,5 @@ async fn a_replica_that_is_promoted_is_left_alone() {
         Outcome::Failed { reason: Reason::NotAReplica, message } => assert!(message.contains("promoted"), "{message}"),
         outcome => panic!("{outcome:?}"),
     }
-    pair.assert_untouched_but_for(&["_t_ghc", "_t_gho", "t"]).await;
+    pair.assert_untouched_but_for(&["_t_rghc", "_t_rgho", "t"]).await;
 }

@@ -32,7 +32,6 @@ use super::verifier::Verifier;
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
-use crate::sql::names::TableNames;
 use crate::sql::quote;
 use ending::{Beside, clean_up_unless_swapped, done, drop_left, finish, start_applier_again};
 use std::sync::{Arc, Mutex};
@@ -199,7 +198,7 @@ impl Migrator {
             // A test changed nothing: what it left is what is to go.
             Ok(Some(Beside::Ghost)) => {
                 let mut control = Session::open(&self.spec.server).await?;
-                let names = TableNames::for_table(&self.spec.table);
+                let names = self.spec.names();
                 drop_left(&mut control, &self.spec, &names, &state_table(&self.spec), Beside::Ghost, None).await?;
                 Ok(End::Over(Outcome::Cancelled))
             }
@@ -280,7 +279,7 @@ impl Migrator {
                             format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
                         );
                         self.owned = None;
-                        prepare::drop_ours(session, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        prepare::drop_ours(session, &self.spec, &self.spec.names()).await?;
                         self.spec.algorithm = Algorithm::Copy;
                         Ok(End::Interrupted)
                     }
@@ -288,7 +287,7 @@ impl Migrator {
                     Err(error) => {
                         // There is no work to keep.
                         self.owned = None;
-                        prepare::drop_ours(session, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                        prepare::drop_ours(session, &self.spec, &self.spec.names()).await?;
                         Err(error)
                     }
                 }
@@ -334,7 +333,7 @@ impl Migrator {
                     // Nothing was copied: it is a refusal, and nothing stays behind.
                     self.owned = None;
                     let mut control = Session::open(&self.spec.server).await?;
-                    prepare::drop_ours(&mut control, &self.spec, &TableNames::for_table(&self.spec.table)).await?;
+                    prepare::drop_ours(&mut control, &self.spec, &self.spec.names()).await?;
                     *touched = false;
                 }
                 result
@@ -343,7 +342,7 @@ impl Migrator {
     }
 
     fn unknown(&self) -> String {
-        let names = TableNames::for_table(&self.spec.table);
+        let names = self.spec.names();
         format!(
             "the connection was lost while the tables were being swapped, and nothing tells whether it happened. Look at {}, {} and {}: if the first has the new definition, the swap happened; nothing was dropped",
             quote::qualified(&self.spec.database, &self.spec.table),
@@ -489,7 +488,7 @@ async fn statements_of_others(control: &mut Session) -> Result<u64, EngineError>
 }
 
 fn state_table(spec: &MigrationSpec) -> StateTable {
-    StateTable::new(&spec.database, &TableNames::for_table(&spec.table).state)
+    StateTable::new(&spec.database, &spec.names().state)
 }
 
 /// After these the ghost cannot be trusted or continued: a retry must start anew.

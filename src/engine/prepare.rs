@@ -176,7 +176,7 @@ pub async fn prepare(
         // A commit that is not logged waits for no earlier one.
         facts.order_commits = false;
     }
-    let names = TableNames::for_table(&spec.table);
+    let names = spec.names();
     let state = StateTable::new(&spec.database, &names.state);
     state.free(control).await?;
     match inspector::check_server(&facts, spec.mode) {

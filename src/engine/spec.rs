@@ -1,5 +1,6 @@
 //! What a front end hands to the engine: one migration, fully resolved and validated, with no Kubernetes in it.
 
+use crate::sql::names::TableNames;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -31,6 +32,11 @@ pub struct MigrationSpec {
 }
 
 impl MigrationSpec {
+    /// The names of the tables beside the original.
+    pub fn names(&self) -> TableNames {
+        if self.mode.on_replica() { TableNames::on_replica(&self.table) } else { TableNames::for_table(&self.table) }
+    }
+
     /// With the sessions that the mode wants.
     #[must_use]
     pub(super) fn settled(mut self) -> Self {

@@ -33,6 +33,12 @@ impl TableNames {
     pub fn for_table(table: &str) -> TableNames {
         TableNames { ghost: derived(table, "_gho"), state: derived(table, "_ghc"), old: derived(table, "_del") }
     }
+
+    /// The names for a migration on a replica alone: other ones, because those above may arrive from its source at any time, and a table
+    /// that is there already would stop the replica.
+    pub fn on_replica(table: &str) -> TableNames {
+        TableNames { ghost: derived(table, "_rgho"), state: derived(table, "_rghc"), old: derived(table, "_rdel") }
+    }
 }
 
 /// `_{table}{suffix}`, with the end of a long table name replaced by a hash of all of it.
@@ -105,9 +111,9 @@ mod tests {
     fn long_names_are_short_stable_and_distinct() {
         let mut seen = HashSet::new();
         for table in ["x".repeat(64), "x".repeat(63) + "y", "ж".repeat(64), "ж".repeat(40), "a".repeat(50), "a".repeat(52)] {
-            let names = TableNames::for_table(&table);
+            let (names, there) = (TableNames::for_table(&table), TableNames::on_replica(&table));
             assert_eq!(names, TableNames::for_table(&table));
-            for name in [names.ghost, names.state, names.old] {
+            for name in [names.ghost, names.state, names.old, there.ghost, there.state, there.old] {
                 assert!(name.chars().count() <= MAX_TABLE_NAME, "{name}");
                 assert!(file_length(&name) <= MAX_FILE_NAME, "{name}");
                 assert!(seen.insert(name));

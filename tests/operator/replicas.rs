@@ -43,11 +43,11 @@ async fn a_test_on_a_replica_leaves_the_new_table_until_the_object_goes() {
     let over = test.succeeded().await;
     assert!(over.message("Ready").contains("swapped back"), "{}", over.message("Ready"));
     let left = over.status().tables.unwrap();
-    assert_eq!((left.ghost.as_str(), left.old.as_str()), ("_orders_gho", ""));
+    assert_eq!((left.ghost.as_str(), left.old.as_str()), ("_orders_rgho", ""));
     for event in ["ReplicationStopped", "Swapped", "ReplicationStarted"] {
         test.event(event).await;
     }
-    assert_eq!(tables(&replica).await, ["_orders_ghc", "_orders_gho", "orders"]);
+    assert_eq!(tables(&replica).await, ["_orders_rghc", "_orders_rgho", "orders"]);
     let bigint =
         "SELECT column_type FROM information_schema.columns WHERE table_schema = 'rehearsal' AND column_name = 'v' ORDER BY table_name";
     let types: Vec<String> = connect(&replica.url).await.query(bigint).await.unwrap();

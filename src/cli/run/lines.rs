@@ -186,7 +186,7 @@ pub fn summary(
     file: &str,
 ) -> Result<String, String> {
     let table = table(spec);
-    let names = TableNames::for_table(&spec.table);
+    let names = spec.names();
     match outcome {
         Outcome::Succeeded | Outcome::Tested => Ok(succeeded(spec, s, controls, running, file, &names)),
         Outcome::Proven => Ok(format!(

@@ -66,7 +66,7 @@ pub(super) async fn finish(
     state.store(control, epoch, &record, None).await?;
     // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
     *owned = Some(swapped);
-    let names = TableNames::for_table(&spec.table);
+    let names = spec.names();
     let drop_now = controls.borrow().old_table == OldTable::DropNow;
     let beside = Beside::of(&record);
     if beside != Beside::Old {
@@ -129,7 +129,7 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
     let Some(beside) = clean_up_unless_swapped(spec).await? else {
         return Ok(());
     };
-    let names = TableNames::for_table(&spec.table);
+    let names = spec.names();
     let state = StateTable::new(&spec.database, &names.state);
     let mut control = Session::open(&spec.server).await?;
     let beside = if old_too { beside } else { Beside::Nothing };
@@ -144,7 +144,7 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
 /// The server's.
 pub(super) async fn start_applier_again(spec: &MigrationSpec) -> Result<(), EngineError> {
     let mut control = Session::open(&spec.server).await?;
-    let state = StateTable::new(&spec.database, &TableNames::for_table(&spec.table).state);
+    let state = StateTable::new(&spec.database, &spec.names().state);
     let stored = state.load(&mut control, &spec.database).await?;
     if stored.is_some_and(|stored| stored.record.id == spec.id && stored.record.applier_stopped) {
         replica::resume(&mut control, spec).await?;
@@ -158,7 +158,7 @@ pub(super) async fn start_applier_again(spec: &MigrationSpec) -> Result<(), Engi
 pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<Beside>, EngineError> {
     let mut control = Session::open(&spec.server).await?;
     let mut guard = Session::open(&spec.server).await?;
-    let names = TableNames::for_table(&spec.table);
+    let names = spec.names();
     let state = StateTable::new(&spec.database, &names.state);
     let found = match state.load(&mut control, &spec.database).await {
         Err(error) if error.is_transient() => {

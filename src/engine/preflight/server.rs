@@ -8,7 +8,6 @@ use crate::engine::spec::Mode;
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{SHORT, UNLOGGED};
-use crate::sql::names::TableNames;
 use crate::sql::quote;
 use std::collections::BTreeSet;
 
@@ -18,7 +17,7 @@ const CONNECTIONS: usize = 3;
 /// What the account may do, by asking the server to plan it, never to do it. The session must not be read only yet.
 pub async fn privileges(look: &mut Look<'_>) -> Result<(), EngineError> {
     let database = look.spec.database.clone();
-    let names = TableNames::for_table(&look.spec.table);
+    let names = look.spec.names();
     let ghost = quote::qualified(&database, &names.ghost);
     let original = look.table();
     let grant = |what: &str| format!("GRANT {what} ON {}.* TO …", quote::identifier(&database));

@@ -6,7 +6,6 @@ use crate::engine::inspector::{self, Inspected};
 use crate::engine::reason::Reason;
 use crate::mysql::session::SHORT;
 use crate::sql::alter::Alter;
-use crate::sql::names::TableNames;
 use crate::sql::quote;
 use mysql_async::Value;
 
@@ -50,7 +49,7 @@ pub async fn original(look: &mut Look<'_>) -> Result<Option<Inspected>, EngineEr
 /// Tables under our names.
 pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
     let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
-    let names = TableNames::for_table(&table);
+    let names = look.spec.names();
     if names.ghost != format!("_{table}_gho") {
         look.report.add(
             Severity::Info,
