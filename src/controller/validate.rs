@@ -100,6 +100,7 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents, keys: &HookKeys) 
             ApiDeferIndexes::Always => DeferIndexes::Always,
             ApiDeferIndexes::Never => DeferIndexes::Never,
         },
+        exact_row_count: spec.copy.exact_row_count,
         nice_ratio_percent: number("spec.throttle.niceRatioPercent", spec.throttle.nice_ratio_percent, 0, 1000)?,
         limits: limits(&spec.throttle)?,
         verify: VerifyPolicy::Always,

@@ -1,7 +1,7 @@
 //! The one lifecycle driver: attempts a migration until it is over, holding every task of it.
 //!
 //! An attempt takes what is in MySQL (nothing, or a former engine's work), runs until the swap, and is simply made again after a
-//! transient error: there is no other recovery path. Tasks of an attempt (stream, guard, copy workers, index build) live in one
+//! transient error: there is no other recovery path. Tasks of an attempt (stream, guard, copy workers, row count, index build) live in one
 //! [`JoinSet`]; the applier and the cut-over run in the driver itself, so that nothing flushes while the tables are locked.
 
 use super::applier::{Applier, Flushed};
@@ -34,6 +34,7 @@ use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::sql::names::TableNames;
 use crate::sql::quote;
+use counting::{COUNT, Count};
 use ending::{clean_up_unless_swapped, finish};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -42,6 +43,7 @@ use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod counting;
 mod ending;
 mod swapping;
 
@@ -413,6 +415,7 @@ impl Migrator {
             copier,
             copying: 0,
             copied: false,
+            count: Count::None,
             allowed: allowed_tx,
             pace,
             window: None,
@@ -576,6 +579,8 @@ struct Run {
     copying: u16,
     /// A worker found nothing left to dispatch: no more of them are needed.
     copied: bool,
+    /// The original's rows.
+    count: Count,
     allowed: watch::Sender<u16>,
     /// How many workers there should be; `None` for a small table.
     pace: Option<Pace>,
@@ -648,6 +653,7 @@ impl Run {
                 self.report();
                 continue;
             }
+            self.count_rows(tasks).await?;
             if self.copying > 0 {
                 self.measure(&held);
                 self.keep_pace(tasks).await?;
@@ -871,7 +877,7 @@ impl Run {
                 self.index_build = None;
                 Ok(())
             }
-            HOOKS => Ok(()),
+            HOOKS | COUNT => Ok(()),
             STATISTICS => {
                 self.statistics = Statistics::Gathered;
                 Ok(())

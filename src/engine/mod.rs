@@ -26,6 +26,7 @@ pub mod preflight;
 pub mod prepare;
 pub mod progress;
 pub mod reason;
+pub mod row_count;
 pub mod snapshot;
 pub mod spec;
 pub mod streamer;
