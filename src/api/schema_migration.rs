@@ -433,7 +433,8 @@ pub struct HookSpec {
     pub secret_ref: Option<LocalReference>,
 }
 
-fn default_hook_timeout() -> KubeDuration {
+/// `hooks[].timeout`, when it is not given.
+pub fn default_hook_timeout() -> KubeDuration {
     KubeDuration::from_secs(10)
 }
 

@@ -24,6 +24,7 @@ pub mod old_table;
 pub mod pace;
 pub mod preflight;
 pub mod prepare;
+pub mod program;
 pub mod progress;
 pub mod reason;
 pub mod row_count;
