@@ -122,7 +122,7 @@ async fn defaults_are_filled_in_and_are_those_of_the_types() {
     let expected = json!({
         "target": {"serverRef": {"name": "srv"}}, "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
         "mode": "Execute", "algorithm": "Auto", "suspend": false,
-        "copy": {"workers": 0, "targetChunkTime": "500ms", "deferIndexes": "Auto"},
+        "copy": {"workers": 0, "targetChunkTime": "500ms", "deferIndexes": "Auto", "exactRowCount": false},
         "cutOver": {"policy": "Automatic", "lockTimeout": "3s", "windows": [], "killBlockersAfter": "0s"},
         "oldTable": {"retention": "24h"}, "deletionPolicy": "Cleanup", "ttlAfterFinished": "",
     });
@@ -135,7 +135,10 @@ async fn defaults_are_filled_in_and_are_those_of_the_types() {
     assert_eq!(from_nothing, from_server);
     // A part that is given keeps the defaults of the rest of its group.
     let partly = cluster.create::<SchemaMigration>("partly", &with(json!({"copy": {"workers": 3}}))).await.unwrap();
-    assert_eq!(partly.data["spec"]["copy"], json!({"workers": 3, "targetChunkTime": "500ms", "deferIndexes": "Auto"}));
+    assert_eq!(
+        partly.data["spec"]["copy"],
+        json!({"workers": 3, "targetChunkTime": "500ms", "deferIndexes": "Auto", "exactRowCount": false})
+    );
 
     let server = json!({"host": "db", "credentialsSecretRef": {"name": "login"}});
     let stored = cluster.create::<MySQLServer>("srv", &server).await.unwrap();
@@ -260,7 +263,7 @@ async fn the_what_is_immutable_and_the_refusal_says_what_to_do() {
         assert!(error.contains(&format!("{field} is immutable: create a new SchemaMigration")), "{field}: {error}");
     }
     let how = json!({
-        "suspend": true, "copy": {"workers": 4, "targetChunkTime": "1s", "deferIndexes": "Never"}, "throttle": {"niceRatioPercent": 50},
+        "suspend": true, "copy": {"workers": 4, "targetChunkTime": "1s", "deferIndexes": "Never", "exactRowCount": true}, "throttle": {"niceRatioPercent": 50},
         "cutOver": {"policy": "Manual", "lockTimeout": "10s", "windows": [{"schedule": "0 2 * * *", "duration": "2h", "timeZone": "UTC"}], "killBlockersAfter": "1m"}, "oldTable": {"retention": "0s"}, "deletionPolicy": "Orphan", "ttlAfterFinished": "1h",
     });
     let changed = cluster.change("m", &how).await.unwrap();

@@ -1,4 +1,4 @@
-//! Hooks against a real HTTP service: one may veto the swap, while the ghost stays current; all are told of the end, signed.
+//! Hooks against a real HTTP service and real programs: one may veto the swap, while the ghost stays current; all are told of the end.
 mod support;
 
 use hmac::{Hmac, Mac};
@@ -6,8 +6,8 @@ use serde_json::Value;
 use sha2::Sha256;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::{Db, controls, join, until};
-use theseus::engine::hooks::{FailurePolicy, Hook, Moment, SIGNATURE};
+use support::{Db, controls, dead, join, script, until};
+use theseus::engine::hooks::{FailurePolicy, Hook, Moment, SIGNATURE, Target};
 use theseus::engine::reason::Reason;
 use theseus::engine::snapshot::{Outcome, Phase, Waits};
 use theseus::engine::spec::{Algorithm, Controls};
@@ -61,10 +61,9 @@ impl Service {
     fn hook(&self, on: &[Moment]) -> Hook {
         Hook {
             on: on.to_vec(),
-            url: self.url.clone(),
+            target: Target::Http { url: self.url.clone(), key: Some(KEY.to_vec()) },
             timeout: Duration::from_secs(20),
             failure_policy: FailurePolicy::Fail,
-            key: Some(KEY.to_vec()),
         }
     }
 
@@ -153,10 +152,9 @@ async fn a_service_that_is_down_is_a_veto_or_nothing_as_the_policy_says() {
     let mut db = table("hook_down").await;
     let gone = Hook {
         on: vec![Moment::BeforeCutOver, Moment::Succeeded],
-        url: "http://127.0.0.1:1/?token=secret".into(),
+        target: Target::Http { url: "http://127.0.0.1:1/?token=secret".into(), key: None },
         timeout: Duration::from_secs(1),
         failure_policy: FailurePolicy::Fail,
-        key: None,
     };
     let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), Controls { hooks: vec![gone.clone()], ..controls() });
     let s = until(&handle, "it is vetoed", |s| s.cut_over.vetoed_by.is_some()).await;
@@ -192,5 +190,118 @@ async fn a_native_change_is_asked_for_and_a_refusal_is_told() {
     assert_eq!(service.told().last().map(String::as_str), Some(FAILED));
     let reason = service.calls.lock().expect("no panic").last().map(|(_, event)| event["data"]["reason"].clone());
     assert_eq!(reason, Some("TableNotFound".into()));
+    db.drop().await;
+}
+
+fn program(on: &[Moment], path: &std::path::Path, timeout: Duration) -> Hook {
+    Hook { on: on.to_vec(), target: Target::Program(path.to_owned()), timeout, failure_policy: FailurePolicy::Fail }
+}
+
+/// Each call adds a file to the folder: the event, then the variables that the program was given.
+const NOTES: &str = "cd \"$(dirname \"$0\")\" || exit 9\nnote=$(mktemp note.XXXXXX)\n{ cat; echo; echo \"$THESEUS_EVENT $THESEUS_NAME $THESEUS_DATABASE $THESEUS_TABLE\"; } >\"$note\" && mv \"$note\" \"$note.done\"";
+
+/// What was noted: the event, and the variables.
+fn noted(folder: &std::path::Path) -> Vec<(Value, String)> {
+    let files = std::fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file").path());
+    files
+        .filter(|path| path.extension().is_some_and(|e| e == "done"))
+        .map(|path| {
+            let text = std::fs::read_to_string(path).expect("a note");
+            let (event, variables) = text.trim_end().rsplit_once('\n').expect("two parts");
+            (serde_json::from_str(event).expect("JSON"), variables.to_owned())
+        })
+        .collect()
+}
+
+/// The question and the news, as a service has them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_vetoes_then_agrees_and_is_told_of_the_end() {
+    let mut db = table("program").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let path = script(folder, "may-i", &format!("{NOTES}\n[ -e agreed ] && exit 0\necho 'release freeze'\necho 'until Monday'\nexit 3"));
+    let hooks = vec![program(&[Moment::BeforeCutOver, Moment::Succeeded, Moment::Failed], &path, Duration::from_secs(20))];
+    let spec = db.spec("t", "MODIFY a BIGINT NOT NULL");
+    let name = spec.display_name.clone();
+    let handle = theseus::engine::start(spec, Controls { hooks, ..controls() });
+    let s = until(&handle, "it is vetoed", |s| s.cut_over.vetoed_by.is_some()).await;
+    assert_eq!(s.cut_over.vetoed_by, Some(format!("{} ended with 3: release freeze", path.display())));
+    assert_eq!((s.phase, s.cut_over.waits, s.cut_over.attempts), (Phase::AwaitingCutOver, Some(Waits::Hook), 0));
+    assert!(s.notices.iter().any(|n| n.reason == "CutOverVetoed" && n.warning));
+    db.run("UPDATE t SET b = 'changed' WHERE id = 7").await;
+    until(&handle, "the change is applied", |s| s.progress.changes_applied > 0 && s.progress.backlog == 0).await;
+    std::fs::write(folder.join("agreed"), "").expect("agree");
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert_eq!(db.value::<String>("SELECT b FROM t WHERE id = 7").await, "changed");
+    let notes = noted(folder);
+    let of = |kind: &str| notes.iter().filter(|(event, _)| event["type"] == kind).collect::<Vec<_>>();
+    assert!(of(BEFORE).len() >= 2 && of(SUCCEEDED).len() == 1 && of(FAILED).is_empty(), "{notes:?}");
+    assert_eq!(of(BEFORE)[0].0["id"], of(BEFORE)[1].0["id"], "the same attempt is the same event");
+    for (event, variables) in &notes {
+        assert_eq!((&event["specversion"], &event["data"]["table"]), (&"1.0".into(), &"t".into()));
+        let moment = if event["type"] == BEFORE { "BeforeCutOver" } else { "Succeeded" };
+        assert_eq!(*variables, format!("{moment} {name} {} t", db.name));
+    }
+    db.drop().await;
+}
+
+/// Too slow, not there: a veto or nothing, as the policy says; what was started is gone. What cannot be told at the end is a notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_gives_no_answer_is_a_veto_or_nothing_as_the_policy_says() {
+    let db = table("program_mute").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let pids = folder.path().join("pids");
+    let slow = script(
+        folder.path(),
+        "slow",
+        &format!("trap '' TERM\nsleep 600 &\necho $$ $! >'{0}.new' && mv '{0}.new' '{0}'\nwait", pids.display()),
+    );
+    let slow = program(&[Moment::BeforeCutOver], &slow, Duration::from_secs(3));
+    let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), Controls { hooks: vec![slow.clone()], ..controls() });
+    let s = until(&handle, "it is vetoed", |s| s.cut_over.vetoed_by.is_some()).await;
+    let why = s.cut_over.vetoed_by.unwrap_or_default();
+    assert!(why.ends_with("/slow was not done within 3 s and was killed"), "{why}");
+    let started = std::fs::read_to_string(&pids).expect("it was started");
+    assert_eq!(started.split_whitespace().count(), 2, "{started}");
+    dead(&started).await;
+    std::fs::remove_file(&pids).expect("forget them");
+
+    let absent = program(&[Moment::BeforeCutOver, Moment::Succeeded], &folder.path().join("absent"), Duration::from_secs(1));
+    handle.control(Controls { hooks: vec![absent.clone()], ..controls() });
+    let s = until(&handle, "it is vetoed again", |s| s.cut_over.vetoed_by.as_ref().is_some_and(|why| why.contains("/absent"))).await;
+    let why = s.cut_over.vetoed_by.unwrap_or_default();
+    assert!(why.contains("/absent could not be started: No such file or directory"), "{why}");
+
+    let ignored = |hook: Hook| Hook { failure_policy: FailurePolicy::Ignore, ..hook };
+    handle.control(Controls { hooks: vec![ignored(slow), ignored(absent)], ..controls() });
+    let watch = handle.watch();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    dead(&std::fs::read_to_string(&pids).expect("it was started again")).await;
+    let told = watch.borrow().notices.iter().filter(|n| n.reason == "HookFailed").map(|n| n.message.clone()).collect::<Vec<_>>();
+    assert!(told.len() == 1 && told[0].contains("/absent could not be started"), "{told:?}");
+    db.drop().await;
+}
+
+/// What a program says to news changes nothing, and is asked for three times.
+#[tokio::test(flavor = "multi_thread")]
+async fn news_that_a_program_does_not_take_are_told_again_and_change_nothing() {
+    let db = table("program_news").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = script(folder.path(), "tell", &format!("{NOTES}\necho 'the chat is down' >&2\nexit 1"));
+    let hooks = vec![program(&[Moment::Succeeded, Moment::Failed], &path, Duration::from_secs(20))];
+    let handle = theseus::engine::start(db.spec("t", "MODIFY b VARCHAR(0) NOT NULL"), Controls { hooks, ..controls() });
+    let watch = handle.watch();
+    let outcome = join(handle).await;
+    let Outcome::Failed { reason, .. } = outcome else { panic!("{outcome:?}") };
+    let notes = noted(folder.path());
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    for (event, variables) in &notes {
+        assert_eq!((&event["type"], &event["data"]["reason"]), (&FAILED.into(), &reason.as_str().into()));
+        assert_eq!(event["id"], notes[0].0["id"]);
+        assert!(variables.starts_with("Failed "), "{variables}");
+    }
+    let s = watch.borrow().clone();
+    let told = s.notices.iter().filter(|n| n.reason == "HookFailed").map(|n| n.message.clone()).collect::<Vec<_>>();
+    assert!(told.len() == 1 && told[0].ends_with("/tell ended with 1: the chat is down"), "{told:?}");
     db.drop().await;
 }

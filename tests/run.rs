@@ -4,7 +4,7 @@ mod support;
 use std::io::Write;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
-use support::{Db, address};
+use support::{Db, address, dead, script};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -491,5 +491,87 @@ async fn a_run_that_waits_says_how_to_speak_to_it() {
     assert_eq!(code_of_run, 3, "{out}\n{err}");
     assert_eq!(db.tables().await, ["t"]);
     assert!(!std::path::Path::new(&path).exists());
+    db.drop().await;
+}
+
+/// Programs as hooks: asked before the swap, told of the end, without the password.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_are_asked_and_told_and_do_not_see_the_password() {
+    let mut db = table("run_hook").await;
+    let file = File::new(&db, "t", "ADD c INT");
+    let folder = file.folder.path();
+    let note = format!(
+        "cd '{}' || exit 9\n{{ env; cat; }} >\"$THESEUS_EVENT.new\" && mv \"$THESEUS_EVENT.new\" \"$THESEUS_EVENT\"",
+        folder.display()
+    );
+    let ask = script(folder, "may-i", &format!("{note}\n[ -e agreed ] || {{ echo 'release freeze' >&2; exit 1; }}"));
+    let tell = script(folder, "tell", &note);
+    let hooks = [format!("--hook=BeforeCutOver={}", ask.display()), format!("--hook=Succeeded,Failed={}", tell.display())];
+    let hooks = [hooks[0].as_str(), hooks[1].as_str()];
+    let start = |file: &File| {
+        let mut command = file.command(&hooks);
+        command.env("THESEUS_PASSWORD", &file.password).env("OF_THE_USER", "is kept");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("start theseus");
+        let lines = BufReader::new(child.stdout.take().expect("standard output")).lines();
+        Running { child, lines, seen: Vec::new() }
+    };
+    // The password of the document is another one, so it is the variable that logs in.
+    let file = file.replace(&format!("password: '{}'", address(&db.url).password), "password: wrong");
+    let mut run = start(&file);
+    let line = run.until("vetoed by a hook").await;
+    assert!(line.contains("/may-i ended with 1: release freeze"), "{line}");
+    assert!(!db.definition("t").await.contains("`c`"), "it was vetoed");
+    std::fs::write(file.folder.path().join("agreed"), "").expect("agree");
+    let (code_of_run, out, err) = run.end().await;
+    assert_eq!(code_of_run, 0, "{out}\n{err}");
+    assert!(db.definition("t").await.contains("`c`"));
+    let noted = |event: &str| std::fs::read_to_string(file.folder.path().join(event)).unwrap_or_else(|e| panic!("{event}: {e}"));
+    for (event, kind) in [("BeforeCutOver", "beforecutover"), ("Succeeded", "succeeded")] {
+        let text = noted(event);
+        let has = |line: &str| assert!(text.lines().any(|l| l == line), "{event} lacks {line}: {text}");
+        has("OF_THE_USER=is kept");
+        has(&format!("THESEUS_EVENT={event}"));
+        has("THESEUS_NAME=change");
+        has(&format!("THESEUS_DATABASE={}", db.name));
+        has("THESEUS_TABLE=t");
+        assert!(text.contains(&format!("dev.theseus.schemamigration.{kind}")), "{text}");
+        assert!(!text.contains("THESEUS_PASSWORD"), "{text}");
+    }
+    assert!(!file.folder.path().join("Failed").exists());
+
+    db.run("INSERT INTO t (a) VALUES (70000)").await;
+    let file = file.replace("ADD c INT", "MODIFY a SMALLINT NOT NULL");
+    let (code_of_run, out, err) = start(&file).end().await;
+    assert_eq!(code_of_run, 1, "{out}\n{err}");
+    let text = std::fs::read_to_string(file.folder.path().join("Failed")).expect("it was told");
+    assert!(text.contains("\"reason\":\"DataDoesNotFit\"") && text.contains("THESEUS_EVENT=Failed"), "{text}");
+    db.drop().await;
+}
+
+/// A run that is stopped while a program thinks about it takes it with it; a flag that makes no sense says what would.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_does_not_outlive_the_run_that_asked_it() {
+    let mut db = table("run_hook_stop").await;
+    let file = File::new(&db, "t", "ADD c INT");
+    let pids = file.folder.path().join("pids");
+    let thinks = format!("trap '' TERM INT\nsleep 600 &\necho $$ $! >'{0}.new' && mv '{0}.new' '{0}'\nwait", pids.display());
+    let thinks = format!("--hook=BeforeCutOver={}", script(file.folder.path(), "thinks", &thinks).display());
+    let run = file.start(&[&thinks]);
+    let end = Instant::now() + LIMIT;
+    while !pids.exists() {
+        assert!(Instant::now() < end, "the program is not asked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    run.signal("-TERM");
+    let (code_of_run, out, err) = run.end().await;
+    assert_eq!(code_of_run, 143, "{out}\n{err}");
+    dead(&std::fs::read_to_string(&pids).expect("it was started")).await;
+    for (flag, words) in [("--hook=Sometimes=/bin/true", "BeforeCutOver, Succeeded, Failed"), ("--hook=/bin/true", "WHEN=PROGRAM")] {
+        let output = file.run(&[flag]).await;
+        assert_eq!(code(&output), 2, "{flag}");
+        assert!(text(&output.stderr).contains(words), "{flag}: {}", text(&output.stderr));
+    }
+    assert_eq!(code(&file.run(&["--cancel"]).await), 3);
+    assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }

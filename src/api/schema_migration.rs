@@ -197,6 +197,10 @@ pub struct CopySpec {
     /// Whether secondary indexes are built in one pass after the rows.
     #[serde(default)]
     pub defer_indexes: DeferIndexes,
+    /// Count the rows beside the copy, so that `status.progress` is a share of what is there and not of the server's estimate, which may
+    /// be far off. It reads the whole index that the copy goes by once, bit by bit and without locks, and rests while the copying is held.
+    #[serde(default)]
+    pub exact_row_count: bool,
 }
 
 fn default_target_chunk_time() -> KubeDuration {
@@ -205,7 +209,7 @@ fn default_target_chunk_time() -> KubeDuration {
 
 impl Default for CopySpec {
     fn default() -> Self {
-        Self { workers: 0, target_chunk_time: default_target_chunk_time(), defer_indexes: DeferIndexes::Auto }
+        Self { workers: 0, target_chunk_time: default_target_chunk_time(), defer_indexes: DeferIndexes::Auto, exact_row_count: false }
     }
 }
 
@@ -436,7 +440,8 @@ pub struct HookSpec {
     pub secret_ref: Option<LocalReference>,
 }
 
-fn default_hook_timeout() -> KubeDuration {
+/// `hooks[].timeout`, when it is not given.
+pub fn default_hook_timeout() -> KubeDuration {
     KubeDuration::from_secs(10)
 }
 

@@ -8,7 +8,7 @@ use crate::api::schema_migration::{
     DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, HOOK_KEY, HookFailurePolicy, HookMoment, HookSpec, MAX_HOOKS,
     MAX_WINDOWS, Mode as ApiMode, ReplicaDiscovery, SchemaMigrationSpec, ThrottleSpec, WindowSpec,
 };
-use crate::engine::hooks::{FailurePolicy, Hook, Moment};
+use crate::engine::hooks::{FailurePolicy, Hook, Moment, Target};
 use crate::engine::reason::Reason;
 use crate::engine::spec::{
     Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, Replicas,
@@ -105,6 +105,7 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents, keys: &HookKeys) 
             ApiDeferIndexes::Always => DeferIndexes::Always,
             ApiDeferIndexes::Never => DeferIndexes::Never,
         },
+        exact_row_count: spec.copy.exact_row_count,
         nice_ratio_percent: number("spec.throttle.niceRatioPercent", spec.throttle.nice_ratio_percent, 0, 1000)?,
         limits: limits(&spec.throttle)?,
         verify: VerifyPolicy::Always,
@@ -149,18 +150,24 @@ fn hooks(specs: &[HookSpec], keys: &HookKeys) -> Result<Vec<Hook>, Invalid> {
                     HookMoment::Failed => Moment::Failed,
                 })
                 .collect(),
-            url: url.clone(),
+            target: Target::Http {
+                url: url.clone(),
+                key: match &hook.secret_ref {
+                    None => None,
+                    Some(secret) => Some(keys.get(&secret.name).cloned().ok_or_else(|| Invalid {
+                        reason: Reason::SecretNotFound,
+                        message: format!(
+                            "{}: the Secret {} with the key {HOOK_KEY} is not there: create it",
+                            field("secretRef"),
+                            secret.name
+                        ),
+                    })?),
+                },
+            },
             timeout: between(&field("timeout"), hook.timeout, Duration::from_secs(1), Duration::from_secs(60))?,
             failure_policy: match hook.failure_policy {
                 HookFailurePolicy::Fail => FailurePolicy::Fail,
                 HookFailurePolicy::Ignore => FailurePolicy::Ignore,
-            },
-            key: match &hook.secret_ref {
-                None => None,
-                Some(secret) => Some(keys.get(&secret.name).cloned().ok_or_else(|| Invalid {
-                    reason: Reason::SecretNotFound,
-                    message: format!("{}: the Secret {} with the key {HOOK_KEY} is not there: create it", field("secretRef"), secret.name),
-                })?),
             },
         })
     };
@@ -379,10 +386,9 @@ mod tests {
         let found = controls(&spec(&all), &Intents::default(), &keys).unwrap();
         let hook = |on, url: &str, seconds, failure_policy, key: Option<&[u8]>| Hook {
             on,
-            url: url.to_owned(),
+            target: Target::Http { url: url.to_owned(), key: key.map(<[u8]>::to_vec) },
             timeout: Duration::from_secs(seconds),
             failure_policy,
-            key: key.map(<[u8]>::to_vec),
         };
         assert_eq!(
             found.hooks,

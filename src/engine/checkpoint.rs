@@ -75,8 +75,11 @@ pub struct Record {
     pub applier_stopped: bool,
     /// The index of the original that chunks walk along.
     pub key_index: String,
-    /// Rows thought to be there at the start.
+    /// Rows thought to be there at the start, or counted.
     pub rows_estimated: u64,
+    /// Whether they were counted (`copy.exactRowCount`).
+    #[serde(default)]
+    pub rows_counted: bool,
     /// Seconds since 1970.
     pub started_at: u64,
     /// How often the work was taken up again.
@@ -431,6 +434,7 @@ impl Record {
             applier_stopped: false,
             key_index: String::new(),
             rows_estimated: 0,
+            rows_counted: false,
             started_at: 0,
             resumed_count: 0,
         }

@@ -261,16 +261,7 @@ impl Copier {
     /// The key of the `rows`-th row beyond `lo`; `None` when fewer are left.
     async fn boundary(&self, session: &mut Session, lo: Option<Key>, rows: u64) -> Result<Option<Key>, EngineError> {
         let m = &self.migration;
-        let condition = m.codec.range(Side::Original, &KeyRange { lo, hi: None });
-        let sql = format!(
-            "SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition} ORDER BY {} LIMIT 1 OFFSET {}",
-            m.codec.select_list(Side::Original),
-            m.original_name(),
-            crate::sql::quote::identifier(&m.key.index),
-            m.codec.order_by(Side::Original),
-            rows.saturating_sub(1)
-        );
-        let row: Option<mysql_async::Row> = session.first("find the end of a chunk", LONG, &sql).await?;
+        let row: Option<mysql_async::Row> = session.first("find the end of a chunk", LONG, &m.range_end(lo, rows)).await?;
         row.map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}"))))
             .transpose()
     }

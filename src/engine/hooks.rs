@@ -1,19 +1,24 @@
-//! Hooks: other services are told, and one may say "not now" before the tables are swapped.
+//! Hooks: other services and programs are told, and one may say "not now" before the tables are swapped.
 //!
-//! A hook is an HTTP POST of a CloudEvent (version 1.0, structured mode, JSON: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>),
-//! signed with HMAC-SHA256 over the body when it has a key. Events are delivered at least once; the same event has the same `id`.
+//! A hook gets a CloudEvent (version 1.0, structured mode, JSON: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>): a
+//! service by HTTP POST, signed with HMAC-SHA256 over the body when the hook has a key; a program on its standard input ([`program`]).
+//! Events are delivered at least once; the same event has the same `id`.
 //!
-//! [`Moment::BeforeCutOver`] is a question: 2xx lets the attempt be made, 4xx is a veto, and anything else (5xx, a redirect, no answer in
-//! time) is a failure that counts as a veto unless the policy is [`FailurePolicy::Ignore`]. It is asked before each attempt, before anything
-//! is locked. The others are news: what they answer changes nothing, and a failure is tried again twice and then told as a notice.
+//! [`Moment::BeforeCutOver`] is a question: 2xx (a program: exit status 0) lets the attempt be made, 4xx (1 to 125) is a veto, and anything
+//! else (5xx, a redirect, a signal, no answer in time) is a failure that counts as a veto unless the policy is [`FailurePolicy::Ignore`]. It
+//! is asked before each attempt, before anything is locked. The others are news: what they answer changes nothing, and anything but 2xx or 0
+//! is tried again twice and then told as a notice.
 
+use super::program::{self, Ended};
 use super::snapshot::{Outcome, Snapshot};
 use super::spec::MigrationSpec;
-use super::web::{Web, shown_url};
+use super::web::{Answer, Web, shown_url};
 use hmac::{Hmac, Mac};
 use hyper::Method;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -41,6 +46,9 @@ pub enum Moment {
 }
 
 impl Moment {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::BeforeCutOver, Self::Succeeded, Self::Failed];
+
     /// As in `on:`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,28 +70,47 @@ pub enum FailurePolicy {
 }
 
 /// One hook.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// When it is called.
     pub on: Vec<Moment>,
-    /// `http` or `https`.
-    pub url: String,
+    /// Who is called.
+    pub target: Target,
     /// How long one call may take (1 s – 60 s).
     pub timeout: Duration,
     /// What no answer means.
     pub failure_policy: FailurePolicy,
-    /// The key of the signature.
-    pub key: Option<Vec<u8>>,
 }
 
-impl std::fmt::Debug for Hook {
+/// Who is called.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A service.
+    Http {
+        /// `http` or `https`.
+        url: String,
+        /// The key of the signature.
+        key: Option<Vec<u8>>,
+    },
+    /// A program on the machine of the engine: only for a front end whose user owns that machine.
+    Program(PathBuf),
+}
+
+impl Target {
+    /// For people.
+    fn shown(&self) -> String {
+        match self {
+            Self::Http { url, .. } => shown_url(url),
+            Self::Program(path) => path.display().to_string(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Neither the key nor what an address may hold belongs in a log.
-        f.debug_struct("Hook")
-            .field("on", &self.on)
-            .field("url", &shown_url(&self.url))
-            .field("signed", &self.key.is_some())
-            .finish_non_exhaustive()
+        let signed = matches!(self, Self::Http { key: Some(_), .. });
+        f.debug_struct("Target").field("shown", &self.shown()).field("signed", &signed).finish()
     }
 }
 
@@ -160,13 +187,13 @@ impl Question {
 /// A hook said no, or could not be asked and must be.
 pub async fn ask(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot) -> Result<(), String> {
     let attempt = snapshot.cut_over.attempts + 1;
-    let event =
-        event(Moment::BeforeCutOver, &format!("{}-before-cut-over-{attempt}", spec.id), spec, snapshot, json!({ "attempt": attempt }));
+    let id = format!("{}-before-cut-over-{attempt}", spec.id);
+    let event = Event::new(Moment::BeforeCutOver, &id, spec, snapshot, json!({ "attempt": attempt }));
     let mut web = Web::default();
-    for hook in hooks.iter().filter(|hook| hook.on.contains(&Moment::BeforeCutOver)) {
-        match verdict(hook.failure_policy, &send(&mut web, hook, &event).await) {
+    for hook in hooks.iter().filter(|hook| hook.on.contains(&event.moment)) {
+        match verdict(hook.failure_policy, send(&mut web, hook, &event).await) {
             Verdict::Go => {}
-            Verdict::GoUnasked(why) => tracing::warn!(hook = shown_url(&hook.url), "the hook could not be asked and is ignored: {why}"),
+            Verdict::GoUnasked(why) => tracing::warn!(hook = hook.target.shown(), "the hook could not be asked and is ignored: {why}"),
             Verdict::Veto(why) => return Err(why),
         }
     }
@@ -186,34 +213,90 @@ pub async fn tell(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot, out
         // Its owner knows, having asked for it.
         Outcome::Cancelled | Outcome::Stopped => return Vec::new(),
     };
-    let event = event(moment, &format!("{}-{}-{}", spec.id, moment.as_str().to_lowercase(), snapshot.session), spec, snapshot, data);
+    let id = format!("{}-{}-{}", spec.id, moment.as_str().to_lowercase(), snapshot.session);
+    let event = Event::new(moment, &id, spec, snapshot, data);
     let mut web = Web::default();
     let mut undelivered = Vec::new();
     for hook in hooks.iter().filter(|hook| hook.on.contains(&moment)) {
         for round in 1..=TRIES {
             match send(&mut web, hook, &event).await {
-                Ok((200..=299, ..)) => break,
-                failed if round == TRIES => undelivered.push(describe(&failed)),
-                _ => tokio::time::sleep(PAUSE).await,
+                Reply::Yes => break,
+                Reply::No(why) | Reply::Failed(why) if round == TRIES => undelivered.push(why),
+                Reply::No(_) | Reply::Failed(_) => tokio::time::sleep(PAUSE).await,
             }
         }
     }
     undelivered
 }
 
-/// Status, address and the beginning of the answer; or why there is none.
-type Sent = Result<(u16, String, String), String>;
+/// What came back, in words that name the hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reply {
+    Yes,
+    No(String),
+    /// Nothing that is an answer.
+    Failed(String),
+}
 
-async fn send(web: &mut Web, hook: &Hook, event: &Value) -> Sent {
-    let body = event.to_string().into_bytes();
+async fn send(web: &mut Web, hook: &Hook, event: &Event<'_>) -> Reply {
+    match &hook.target {
+        Target::Http { url, key } => post(web, url, key.as_deref(), hook.timeout, event).await,
+        Target::Program(path) => {
+            let variables = [
+                ("THESEUS_EVENT", event.moment.as_str()),
+                ("THESEUS_NAME", event.spec.display_name.as_str()),
+                ("THESEUS_DATABASE", event.spec.database.as_str()),
+                ("THESEUS_TABLE", event.spec.table.as_str()),
+            ];
+            match program::run(path, &variables, &event.body, hook.timeout, ANSWER_BYTES).await {
+                Ok(ended) => meant(path, &ended),
+                Err(why) => Reply::Failed(why),
+            }
+        }
+    }
+}
+
+async fn post(web: &mut Web, url: &str, key: Option<&[u8]>, limit: Duration, event: &Event<'_>) -> Reply {
     let mut headers = vec![("content-type", "application/cloudevents+json; charset=utf-8".to_owned())];
-    if let Some(key) = &hook.key {
-        headers.push((SIGNATURE, format!("sha256={}", sign(key, &body))));
+    if let Some(key) = key {
+        headers.push((SIGNATURE, format!("sha256={}", sign(key, &event.body))));
     }
-    match tokio::time::timeout(hook.timeout, web.send(Method::POST, &hook.url, &headers, body, ANSWER_BYTES)).await {
-        Ok(answer) => answer.map(|answer| (answer.status, answer.from, answer.text)),
-        Err(_) => Err(format!("{}: no answer within {} s", shown_url(&hook.url), hook.timeout.as_secs_f32())),
+    match tokio::time::timeout(limit, web.send(Method::POST, url, &headers, event.body.clone(), ANSWER_BYTES)).await {
+        Ok(Ok(answer)) => said(&answer),
+        Ok(Err(why)) => Reply::Failed(why),
+        Err(_) => Reply::Failed(format!("{}: no answer within {} s", shown_url(url), limit.as_secs_f32())),
     }
+}
+
+/// What a service's answer means (pure).
+fn said(answer: &Answer) -> Reply {
+    let text = printable(&answer.text);
+    let colon = if text.is_empty() { "" } else { ": " };
+    let words = format!("{} from {}{colon}{text}", answer.status, answer.from);
+    match answer.status {
+        200..=299 => Reply::Yes,
+        400..=499 => Reply::No(words),
+        _ => Reply::Failed(words),
+    }
+}
+
+/// What a program's end means (pure). 126 and above is how a shell says that it could not start something, or that a signal ended it.
+fn meant(path: &Path, ended: &Ended) -> Reply {
+    let text = printable(ended.text.lines().next().unwrap_or_default());
+    let colon = if text.is_empty() { "" } else { ": " };
+    let path = path.display();
+    match (ended.status.code(), ended.status.signal()) {
+        (Some(0), _) => Reply::Yes,
+        (Some(code @ 1..=125), _) => Reply::No(format!("{path} ended with {code}{colon}{text}")),
+        (Some(code), _) => Reply::Failed(format!("{path} ended with {code}{colon}{text}")),
+        (None, signal) => Reply::Failed(format!("{path} was ended by signal {}{colon}{text}", signal.unwrap_or_default())),
+    }
+}
+
+/// The beginning of a text, on one line.
+fn printable(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
+    text.trim().to_owned()
 }
 
 /// The HMAC-SHA256 in hexadecimal digits.
@@ -231,83 +314,99 @@ enum Verdict {
     Veto(String),
 }
 
-/// What an answer means (pure).
-fn verdict(policy: FailurePolicy, sent: &Sent) -> Verdict {
-    match (sent, policy) {
-        (Ok((200..=299, ..)), _) => Verdict::Go,
-        (Ok((400..=499, ..)), _) | (_, FailurePolicy::Fail) => Verdict::Veto(describe(sent)),
-        (_, FailurePolicy::Ignore) => Verdict::GoUnasked(describe(sent)),
+/// What a reply means for an attempt (pure).
+fn verdict(policy: FailurePolicy, reply: Reply) -> Verdict {
+    match (reply, policy) {
+        (Reply::Yes, _) => Verdict::Go,
+        (Reply::No(why), _) | (Reply::Failed(why), FailurePolicy::Fail) => Verdict::Veto(why),
+        (Reply::Failed(why), FailurePolicy::Ignore) => Verdict::GoUnasked(why),
     }
 }
 
-fn describe(sent: &Sent) -> String {
-    match sent {
-        Ok((status, from, text)) => {
-            let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
-            let text = text.trim();
-            let colon = if text.is_empty() { "" } else { ": " };
-            format!("{status} from {from}{colon}{text}")
+/// What is sent, and what it is about.
+struct Event<'a> {
+    moment: Moment,
+    spec: &'a MigrationSpec,
+    body: Vec<u8>,
+}
+
+impl<'a> Event<'a> {
+    /// Pure but for the time.
+    fn new(moment: Moment, id: &str, spec: &'a MigrationSpec, snapshot: &Snapshot, more: Value) -> Self {
+        let mut data = json!({
+            "migration": spec.display_name,
+            "database": spec.database,
+            "table": spec.table,
+            "alter": spec.alter,
+            "rowsCopied": snapshot.progress.rows_copied,
+            "changesApplied": snapshot.progress.changes_applied,
+        });
+        if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
+            data.extend(more);
         }
-        Err(why) => why.clone(),
+        let event = json!({
+            "specversion": "1.0",
+            "type": format!("dev.theseus.schemamigration.{}", moment.as_str().to_lowercase()),
+            "source": format!("urn:theseus:schemamigration:{}", spec.id),
+            "subject": spec.display_name,
+            "id": id,
+            "time": jiff::Timestamp::now().to_string(),
+            "datacontenttype": "application/json",
+            "data": data,
+        });
+        Self { moment, spec, body: event.to_string().into_bytes() }
     }
-}
-
-/// The event (pure but for the time).
-fn event(moment: Moment, id: &str, spec: &MigrationSpec, snapshot: &Snapshot, more: Value) -> Value {
-    let mut data = json!({
-        "migration": spec.display_name,
-        "database": spec.database,
-        "table": spec.table,
-        "alter": spec.alter,
-        "rowsCopied": snapshot.progress.rows_copied,
-        "changesApplied": snapshot.progress.changes_applied,
-    });
-    if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
-        data.extend(more);
-    }
-    json!({
-        "specversion": "1.0",
-        "type": format!("dev.theseus.schemamigration.{}", moment.as_str().to_lowercase()),
-        "source": format!("urn:theseus:schemamigration:{}", spec.id),
-        "subject": spec.display_name,
-        "id": id,
-        "time": jiff::Timestamp::now().to_string(),
-        "datacontenttype": "application/json",
-        "data": data,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::ExitStatus;
+
+    fn answer(status: u16, text: &str) -> Answer {
+        Answer { status, from: "https://h/hook".to_owned(), text: text.to_owned() }
+    }
 
     #[test]
     fn answers_and_what_they_mean() {
-        let ok = |status: u16| Ok((status, "http://h/".to_owned(), String::new()));
-        let veto = |sent: &Sent, policy| matches!(verdict(policy, sent), Verdict::Veto(_));
+        let of = |policy, status| verdict(policy, said(&answer(status, "")));
+        let veto = |reply: Reply, policy| matches!(verdict(policy, reply), Verdict::Veto(_));
         for status in [200, 202, 204] {
-            assert_eq!(verdict(FailurePolicy::Fail, &ok(status)), Verdict::Go);
+            assert_eq!(of(FailurePolicy::Fail, status), Verdict::Go);
         }
         for status in [400, 403, 404, 409, 429] {
-            assert!(
-                veto(&ok(status), FailurePolicy::Fail) && veto(&ok(status), FailurePolicy::Ignore),
-                "{status} is a no whatever the policy"
-            );
+            let reply = said(&answer(status, ""));
+            assert!(veto(reply.clone(), FailurePolicy::Fail) && veto(reply, FailurePolicy::Ignore), "{status} is a no whatever the policy");
         }
-        for sent in [ok(301), ok(500), ok(503), Err("http://h/: connection refused".to_owned())] {
-            assert!(veto(&sent, FailurePolicy::Fail), "{sent:?}");
-            assert!(matches!(verdict(FailurePolicy::Ignore, &sent), Verdict::GoUnasked(_)), "{sent:?}");
+        let none = Reply::Failed("http://h/: connection refused".to_owned());
+        for reply in [said(&answer(301, "")), said(&answer(500, "")), said(&answer(503, "")), none] {
+            assert!(veto(reply.clone(), FailurePolicy::Fail), "{reply:?}");
+            assert!(matches!(verdict(FailurePolicy::Ignore, reply.clone()), Verdict::GoUnasked(_)), "{reply:?}");
         }
+    }
+
+    #[test]
+    fn ends_of_programs_and_what_they_mean() {
+        let meant = |raw, text: &str| meant(Path::new("/bin/may-i"), &Ended { status: ExitStatus::from_raw(raw), text: text.to_owned() });
+        let exit = |code: i32| code << 8;
+        assert_eq!(meant(exit(0), "a word"), Reply::Yes);
+        assert_eq!(meant(exit(1), ""), Reply::No("/bin/may-i ended with 1".into()));
+        assert_eq!(meant(exit(125), "release\tfreeze\nuntil Monday"), Reply::No("/bin/may-i ended with 125: release freeze".into()));
+        for code in [126, 127, 128, 137, 255] {
+            assert_eq!(meant(exit(code), "not found"), Reply::Failed(format!("/bin/may-i ended with {code}: not found")));
+        }
+        assert_eq!(meant(9, "dying"), Reply::Failed("/bin/may-i was ended by signal 9: dying".into()));
+        let Reply::No(long) = meant(exit(1), &"x".repeat(4000)) else { panic!("1 is a no") };
+        assert!(long.len() < 250, "{long}");
     }
 
     #[test]
     fn each_attempt_needs_a_consent_and_a_veto_is_asked_again() {
         let hook = |on| Hook {
             on: vec![on],
-            url: "http://h/".into(),
+            target: Target::Http { url: "http://h/".into(), key: None },
             timeout: Duration::from_secs(1),
             failure_policy: FailurePolicy::Fail,
-            key: None,
         };
         let now = Instant::now();
         let mut question = Question::default();
@@ -337,7 +436,7 @@ mod tests {
     #[test]
     fn an_answer_is_shown_short_and_on_one_line() {
         let text = format!("release\nfreeze {}", "x".repeat(500));
-        let shown = describe(&Ok((409, "https://h/hook".into(), text)));
+        let Reply::No(shown) = said(&answer(409, &text)) else { panic!("409 is a no") };
         assert!(shown.starts_with("409 from https://h/hook: release freeze xxx") && !shown.contains('\n') && shown.len() < 250, "{shown}");
     }
 
@@ -352,10 +451,9 @@ mod tests {
     fn keys_and_tokens_are_not_printed() {
         let hook = Hook {
             on: vec![Moment::Failed],
-            url: "https://u:secret@h/p?token=secret".into(),
+            target: Target::Http { url: "https://u:secret@h/p?token=secret".into(), key: Some(b"secret".to_vec()) },
             timeout: Duration::from_secs(1),
             failure_policy: FailurePolicy::Fail,
-            key: Some(b"secret".to_vec()),
         };
         assert!(!format!("{hook:?}").contains("secret"));
     }

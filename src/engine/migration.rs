@@ -123,6 +123,19 @@ impl Migration {
         )
     }
 
+    /// Finds the key of the `rows`-th row of the original beyond `lo`; no row when fewer are left.
+    pub fn range_end(&self, lo: Option<Key>, rows: u64) -> String {
+        format!(
+            "SELECT {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT 1 OFFSET {}",
+            self.codec.select_list(Side::Original),
+            self.original_name(),
+            quote::identifier(&self.key.index),
+            self.codec.range(Side::Original, &KeyRange { lo, hi: None }),
+            self.codec.order_by(Side::Original),
+            rows.saturating_sub(1)
+        )
+    }
+
     /// Copies a range.
     pub fn copy_range(&self, range: &KeyRange) -> String {
         self.insert_select(&self.codec.range(Side::Original, range))

@@ -1,7 +1,7 @@
 //! The one lifecycle driver: attempts a migration until it is over, holding every task of it.
 //!
 //! An attempt takes what is in MySQL (nothing, or a former engine's work), runs until the swap, and is simply made again after a
-//! transient error: there is no other recovery path. Tasks of an attempt (stream, guard, copy workers, index build) live in one
+//! transient error: there is no other recovery path. Tasks of an attempt (stream, guard, copy workers, row count, index build) live in one
 //! [`JoinSet`]; the applier and the cut-over run in the driver itself, so that nothing flushes while the tables are locked.
 
 use super::applier::{Applier, Flushed};
@@ -33,6 +33,7 @@ use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::sql::quote;
+use counting::{COUNT, Count};
 use ending::{Beside, clean_up_unless_swapped, done, drop_left, finish, start_applier_again};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -41,6 +42,7 @@ use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod counting;
 mod ending;
 mod rehearsal;
 mod swapping;
@@ -423,6 +425,7 @@ impl Migrator {
             copier,
             copying: 0,
             copied: false,
+            count: Count::None,
             allowed: allowed_tx,
             pace,
             window: None,
@@ -592,6 +595,8 @@ struct Run {
     copying: u16,
     /// A worker found nothing left to dispatch: no more of them are needed.
     copied: bool,
+    /// The original's rows.
+    count: Count,
     allowed: watch::Sender<u16>,
     /// How many workers there should be; `None` for a small table.
     pace: Option<Pace>,
@@ -666,6 +671,7 @@ impl Run {
                 self.report();
                 continue;
             }
+            self.count_rows(tasks).await?;
             if self.copying > 0 {
                 self.measure(&held);
                 self.keep_pace(tasks).await?;
@@ -897,7 +903,7 @@ impl Run {
                 self.index_build = None;
                 Ok(())
             }
-            HOOKS => Ok(()),
+            HOOKS | COUNT => Ok(()),
             VERIFICATION if self.comparing.is_cancelled() && !self.cancel.is_cancelled() => {
                 self.verified = None;
                 self.comparing = self.cancel.child_token();

@@ -23,6 +23,8 @@ pub const REPLICATION_STARTED: &str = "ReplicationStarted";
 pub const RESUMED: &str = "Resumed";
 /// It could not be.
 pub const STARTED_ANEW: &str = "StartedAnew";
+/// The rows could not be counted (`copy.exactRowCount`); the server's estimate stays.
+pub const ROWS_NOT_COUNTED: &str = "RowsNotCounted";
 /// A replica is gone; its lag is not looked at.
 pub const REPLICA_FORGOTTEN: &str = "ReplicaForgotten";
 /// A replica cannot be found.
@@ -43,6 +45,7 @@ pub const ALL: &[&str] = &[
     REPLICATION_STARTED,
     RESUMED,
     STARTED_ANEW,
+    ROWS_NOT_COUNTED,
     REPLICA_FORGOTTEN,
     REPLICA_WITHOUT_ADDRESS,
     SIGNAL_NOT_AVAILABLE,

@@ -298,6 +298,7 @@ async fn fresh(
         applier_stopped: false,
         key_index: String::new(),
         rows_estimated: original.rows_estimated,
+        rows_counted: false,
         started_at: now,
         resumed_count: 0,
     };
@@ -728,7 +729,9 @@ async fn resume(
         s.progress.rows_copied = rows;
         s.progress.chunks = chunks.len() as u64;
         s.progress.changes_applied = safe.applied;
-        s.progress.rows_estimated = record.rows_estimated.max(rows).max(original.rows_estimated);
+        // A count knows more than the server's estimate.
+        let estimated = if record.rows_counted { 0 } else { original.rows_estimated };
+        s.progress.rows_estimated = record.rows_estimated.max(rows).max(estimated);
     });
     publisher.notice(notice::RESUMED, false, format!("took up the work of a former engine: {rows} rows were copied already"));
     let codec = codec(&original, &ghost.definition, &key)?;

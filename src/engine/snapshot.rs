@@ -89,7 +89,7 @@ pub struct ChosenAlgorithm {
 pub struct Progress {
     /// Rows written by chunks.
     pub rows_copied: u64,
-    /// Rows the table is thought to have (statistics, or exact).
+    /// Rows the table is thought to have: by the server's statistics, or counted (`copy.exactRowCount`).
     pub rows_estimated: u64,
     /// Whether all chunks are done.
     pub copy_complete: bool,

@@ -109,6 +109,8 @@ pub struct Controls {
     pub target_chunk_time: Duration,
     /// Whether secondary indexes are built after the rows.
     pub defer_indexes: DeferIndexes,
+    /// Count the original's rows beside the copy, so that the progress is of their number and not of the server's estimate.
+    pub exact_row_count: bool,
     /// Sleep this share of each chunk's time, in percent (0–1000).
     pub nice_ratio_percent: u16,
     /// What holds the migration back.
@@ -140,6 +142,7 @@ impl Default for Controls {
             workers: 0,
             target_chunk_time: Duration::from_millis(500),
             defer_indexes: DeferIndexes::Auto,
+            exact_row_count: false,
             nice_ratio_percent: 0,
             limits: Limits::default(),
             verify: VerifyPolicy::Always,

@@ -7,13 +7,14 @@
 //!
 //! Reads hold a metadata lock for their own duration: the cut-over keeps them out by [`Verifier::quiet`].
 
-use super::applier::{Flushed, KEEP_ALIVE_EVERY};
+use super::applier::Flushed;
 use super::error::EngineError;
 use super::inbox::Inbox;
 use super::migration::Migration;
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::snapshot::Verification;
+use super::throttler;
 use super::throttler::decide::Decision;
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
@@ -172,7 +173,7 @@ impl Verifier {
     async fn walk(&self, reader: &mut Reader, walk: &Walk, hurry: bool) -> Result<(), EngineError> {
         let Reader { session, comparison } = reader;
         loop {
-            self.may_go_on(session).await?;
+            throttler::while_held(&self.decided, session).await?;
             let began = Instant::now();
             let found = {
                 let _quiet = self.quiet.read().await;
@@ -204,30 +205,9 @@ impl Verifier {
         }
     }
 
-    /// Waits while something holds the copy.
-    async fn may_go_on(&self, session: &mut Session) -> Result<(), EngineError> {
-        let mut decided = self.decided.clone();
-        while !decided.borrow_and_update().may_copy() {
-            tokio::select! {
-                changed = decided.changed() => if changed.is_err() { return Ok(()) },
-                () = tokio::time::sleep(KEEP_ALIVE_EVERY) => session.run("keep the connection alive", SHORT, "DO 1").await?,
-            }
-        }
-        Ok(())
-    }
-
     /// The end of the next range, by the original's key; rows that only the ghost has lie in some range too.
     async fn boundary(&self, session: &mut Session, lo: Option<Key>) -> Result<Option<Key>, EngineError> {
-        let m = &self.migration;
-        let sql = format!(
-            "SELECT {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT 1 OFFSET {}",
-            m.codec.select_list(Side::Original),
-            m.original_name(),
-            quote::identifier(&m.key.index),
-            m.codec.range(Side::Original, &KeyRange { lo, hi: None }),
-            m.codec.order_by(Side::Original),
-            RANGE_ROWS - 1
-        );
+        let sql = self.migration.range_end(lo, RANGE_ROWS);
         Ok(self.keys(session, "find the end of a range", &sql).await?.into_iter().next())
     }
 

@@ -174,6 +174,28 @@ pub async fn until(handle: &Handle, what: &str, condition: impl Fn(&Snapshot) ->
     }
 }
 
+/// A program for `sh` in a folder. Another process writes it: a file that this one has open for writing, or a child that a test beside this
+/// one forks meanwhile, cannot be run (ETXTBSY).
+pub fn script(folder: &std::path::Path, name: &str, text: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$2\" >\"$1\" && chmod +x \"$1\"", "sh"]).arg(&path).arg(text);
+    assert!(command.status().expect("sh").success(), "{}", path.display());
+    path
+}
+
+/// Waits until these processes are dead, 10 s at most. A dead one may wait for whoever is to collect it.
+pub async fn dead(pids: &str) {
+    assert!(!pids.trim().is_empty(), "no process is named");
+    for pid in pids.split_whitespace() {
+        let end = Instant::now() + Duration::from_secs(10);
+        while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < end, "process {pid} lives on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
 /// A server of a test's own, for settings that others must not see. Stopped when dropped.
 pub struct PrivateServer {
     /// Its URL.

@@ -21,6 +21,7 @@ force-cut-over      the next attempt may kill the sessions that block it
 cancel              stop for good and remove what was made
 chunk-time=500ms    the time one chunk should take, 10ms to 10s
 workers=2           copy workers, 0 to 64; 0 lets the engine choose
+exact-row-count=true    count the rows beside the copy, so that the progress is exact; true or false
 nice-ratio=50       sleep this share of each chunk's time, in percent, 0 to 1000
 lock-timeout=3s     the longest that clients may wait in one cut-over attempt, 1s to 60s
 kill-blockers-after=0s  kill sessions that have blocked the cut-over for so long, 1s to 24h; 0s never
@@ -59,6 +60,8 @@ pub enum Change {
     ChunkTime(Duration),
     /// `workers`
     Workers(u16),
+    /// `exact-row-count`
+    ExactRowCount(bool),
     /// `nice-ratio`
     NiceRatio(u16),
     /// `lock-timeout`
@@ -89,6 +92,7 @@ impl Command {
             "chunk-time" => Change::ChunkTime(duration(name, needs()?, Duration::from_millis(10), Duration::from_secs(10))?),
             "lock-timeout" => Change::LockTimeout(duration(name, needs()?, Duration::from_secs(1), Duration::from_secs(60))?),
             "workers" => Change::Workers(number(name, needs()?, 64)?),
+            "exact-row-count" => Change::ExactRowCount(needs()?.parse().map_err(|_| format!("{name} must be true or false"))?),
             "nice-ratio" => Change::NiceRatio(number(name, needs()?, 1000)?),
             "kill-blockers-after" => {
                 let time = duration(name, needs()?, Duration::ZERO, Duration::from_secs(24 * 3600))?;
@@ -194,6 +198,10 @@ impl Change {
             Self::Workers(n) => {
                 controls.workers = n;
                 format!("workers={n}")
+            }
+            Self::ExactRowCount(on) => {
+                controls.exact_row_count = on;
+                format!("exact-row-count={on}")
             }
             Self::NiceRatio(percent) => {
                 controls.nice_ratio_percent = percent;
@@ -310,6 +318,7 @@ fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running:
             "pause": controls.paused,
             "cancel": controls.cancel,
             "workers": controls.workers,
+            "exactRowCount": controls.exact_row_count,
             "chunkTimeMilliseconds": millis(controls.target_chunk_time),
             "niceRatioPercent": controls.nice_ratio_percent,
             "lockTimeoutMilliseconds": millis(controls.lock_timeout),
@@ -343,6 +352,7 @@ mod tests {
             "cancel",
             "chunk-time = 1s",
             "workers=3",
+            "exact-row-count=true",
             "nice-ratio=70",
             "lock-timeout=2s",
             "kill-blockers-after=30s",
@@ -362,6 +372,7 @@ mod tests {
             cancel: true,
             target_chunk_time: Duration::from_secs(1),
             workers: 3,
+            exact_row_count: true,
             nice_ratio_percent: 70,
             lock_timeout: Duration::from_secs(2),
             kill_blockers_after: Some(Duration::from_secs(30)),
@@ -398,6 +409,7 @@ mod tests {
             ("workers", "workers="),
             ("workers=65", "64"),
             ("workers=-1", "64"),
+            ("exact-row-count=1", "true or false"),
             ("chunk-time=1", "500ms"),
             ("chunk-time=1m", "10s"),
             ("lock-timeout=500ms", "1s"),

@@ -8,6 +8,8 @@ use crate::api::duration::{KubeDuration, Retention};
 use crate::api::{GROUP, MySQLServer, SchemaMigration, VERSION, custom_resource_definitions};
 use crate::controller::dereference::{self, HookKeys, SecretData};
 use crate::controller::validate;
+// The command line would show a password to everybody on the machine.
+use crate::engine::program::PASSWORD_VARIABLE;
 use crate::engine::reason::Reason;
 use crate::engine::spec::{Controls, MigrationSpec, Mode, OldTable};
 use k8s_openapi::ByteString;
@@ -19,8 +21,6 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The variable that holds the password; the command line would show it to everybody on the machine.
-pub const PASSWORD_VARIABLE: &str = "THESEUS_PASSWORD";
 /// A file larger than this is not what is meant.
 const MAX_FILE: u64 = 4 << 20;
 /// What a credentials Secret is called when there is none.

@@ -6,9 +6,11 @@
 //! work is in MySQL and the same command goes on with it.
 pub mod command;
 pub mod document;
+pub mod hook;
 pub mod lines;
 pub mod socket;
 
+use crate::engine::hooks::Hook;
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Outcome, Phase, Snapshot, Waits};
 use crate::engine::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
@@ -54,6 +56,11 @@ Exit status:
   130  stopped by SIGINT, 143 by SIGTERM: the work is kept, the same command goes on with it.
        A second signal does not wait for the stop.
 
+Programs as hooks (--hook BeforeCutOver=./may-i) have a CloudEvent in JSON on their standard input, and its main words as
+THESEUS_EVENT, THESEUS_NAME, THESEUS_DATABASE and THESEUS_TABLE in their environment, which is otherwise that of theseus
+without THESEUS_PASSWORD. They have 10 s; then they are killed with all that they started. Before the cut-over 0 agrees; 1 to
+125 is a veto, with the first line of what the program says as the reason; anything else is a veto too. It is asked again each 10 s.
+
 Environment:
   THESEUS_PASSWORD  the account's password; --password-file and THESEUS_PASSWORD win over a Secret
   THESEUS_LOG       what is logged to standard error: error, warn (the default), info, debug, …
@@ -78,6 +85,9 @@ pub struct Args {
     /// Listen for `theseus ctl` here. Without it, one in the folder for temporary files is opened when the migration waits for somebody.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Run a program at these moments, divided by commas: BeforeCutOver, Succeeded, Failed. May be given several times.
+    #[arg(long = "hook", value_name = "WHEN=PROGRAM", value_parser = hook::parse)]
+    hooks: Vec<Hook>,
     /// Before the migration has begun, give up when the server cannot be reached, or another engine works on the table, for this long.
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     wait: crate::api::duration::KubeDuration,
@@ -124,6 +134,7 @@ fn with_flags(args: &Args, mut job: Job) -> Job {
     if args.drop_old_table {
         job.controls.old_table = OldTable::DropNow;
     }
+    job.controls.hooks.extend(args.hooks.iter().cloned());
     job
 }
 

@@ -389,6 +389,7 @@ mod tests {
             applier_stopped: false,
             key_index: String::new(),
             rows_estimated: 0,
+            rows_counted: false,
             started_at: 0,
             resumed_count: 0,
         };

@@ -17,11 +17,14 @@ mod signals;
 #[cfg(test)]
 mod decide_tests;
 
+use super::applier::KEEP_ALIVE_EVERY;
 use super::checkpoint::StateTable;
 use super::error::EngineError;
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::spec::{Controls, ServerAddress};
+use crate::mysql::session::SHORT;
+use crate::mysql::{MySqlError, Session};
 use decide::{Decision, Readings, decide};
 use signals::Signals;
 use std::time::{Duration, Instant};
@@ -73,6 +76,22 @@ pub fn start(
         }
     };
     (decided, work)
+}
+
+/// Waits while something holds the copy, on behalf of long reads beside it, and keeps their connection alive meanwhile.
+///
+/// # Errors
+/// The connection is lost.
+pub async fn while_held(decided: &watch::Receiver<Decision>, session: &mut Session) -> Result<(), MySqlError> {
+    let mut decided = decided.clone();
+    while !decided.borrow_and_update().may_copy() {
+        // Cancel-safe: a watch receiver loses nothing.
+        tokio::select! {
+            changed = decided.changed() => if changed.is_err() { return Ok(()) },
+            () = tokio::time::sleep(KEEP_ALIVE_EVERY) => session.run("keep the connection alive", SHORT, "DO 1").await?,
+        }
+    }
+    Ok(())
 }
 
 /// Decides whenever something is read, said, or grows old.
