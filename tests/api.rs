@@ -123,7 +123,8 @@ async fn defaults_are_filled_in_and_are_those_of_the_types() {
         "target": {"serverRef": {"name": "srv"}}, "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
         "mode": "Execute", "algorithm": "Auto", "suspend": false,
         "copy": {"workers": 0, "targetChunkTime": "500ms", "deferIndexes": "Auto", "exactRowCount": false},
-        "cutOver": {"policy": "Automatic", "lockTimeout": "3s", "windows": [], "killBlockersAfter": "0s"},
+        "verify": {"policy": "Always"},
+        "cutOver": {"policy": "Automatic", "method": "Auto", "lockTimeout": "3s", "windows": [], "killBlockersAfter": "0s"},
         "oldTable": {"retention": "24h"}, "deletionPolicy": "Cleanup", "ttlAfterFinished": "",
     });
     for (field, value) in expected.as_object().unwrap() {
@@ -142,7 +143,8 @@ async fn defaults_are_filled_in_and_are_those_of_the_types() {
 
     let server = json!({"host": "db", "credentialsSecretRef": {"name": "login"}});
     let stored = cluster.create::<MySQLServer>("srv", &server).await.unwrap();
-    let expected = json!({"host": "db", "port": 3306, "credentialsSecretRef": {"name": "login"}, "tls": {"mode": "Preferred"}, "maxConcurrentMigrations": 2});
+    let expected = json!({"host": "db", "port": 3306, "credentialsSecretRef": {"name": "login"}, "tls": {"mode": "Preferred"},
+        "replicas": {"discovery": "Auto", "hosts": []}, "maxConcurrentMigrations": 2});
     assert_eq!(stored.data["spec"], expected);
 }
 
@@ -211,6 +213,8 @@ async fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
             with(json!({"cutOver": {"windows": [{"schedule": "0 2 * * *", "duration": "30s"}]}})),
         ),
         ("spec.cutOver.windows", "16", with(json!({"cutOver": {"windows": vec![json!({"schedule": "0 2 * * *", "duration": "1h"}); 17]}}))),
+        ("spec.cutOver.method", "Unsupported value", with(json!({"cutOver": {"method": "TwoStep"}}))),
+        ("spec.verify.policy", "Unsupported value", with(json!({"verify": {"policy": "Sometimes"}}))),
         ("spec.cutOver.policy", "Unsupported value", with(json!({"cutOver": {"policy": "Sometimes"}}))),
         ("spec.throttle.niceRatioPercent", "1000", with(json!({"throttle": {"niceRatioPercent": 1001}}))),
         ("spec.throttle.maxReplicaLag", "between 1s and 24h", with(json!({"throttle": {"maxReplicaLag": "500ms"}}))),
@@ -264,7 +268,7 @@ async fn the_what_is_immutable_and_the_refusal_says_what_to_do() {
     }
     let how = json!({
         "suspend": true, "copy": {"workers": 4, "targetChunkTime": "1s", "deferIndexes": "Never", "exactRowCount": true}, "throttle": {"niceRatioPercent": 50},
-        "cutOver": {"policy": "Manual", "lockTimeout": "10s", "windows": [{"schedule": "0 2 * * *", "duration": "2h", "timeZone": "UTC"}], "killBlockersAfter": "1m"}, "oldTable": {"retention": "0s"}, "deletionPolicy": "Orphan", "ttlAfterFinished": "1h",
+        "verify": {"policy": "Never"}, "cutOver": {"policy": "Manual", "method": "LockAndRename", "lockTimeout": "10s", "windows": [{"schedule": "0 2 * * *", "duration": "2h", "timeZone": "UTC"}], "killBlockersAfter": "1m"}, "oldTable": {"retention": "0s"}, "deletionPolicy": "Orphan", "ttlAfterFinished": "1h",
     });
     let changed = cluster.change("m", &how).await.unwrap();
     for (field, value) in how.as_object().unwrap() {

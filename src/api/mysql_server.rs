@@ -1,5 +1,6 @@
 //! `MySQLServer`: a server that migrations of its namespace refer to by name.
 use super::connection::{DEFAULT_PORT, LocalReference, TlsSpec};
+use super::schema_migration::ReplicasSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,10 @@ pub struct MySQLServerSpec {
     /// Transport security.
     #[serde(default)]
     pub tls: TlsSpec,
+    /// Its replicas, whose lag holds migrations: for those that do not say themselves (`throttle.replicas` with discovery `Auto` and no
+    /// hosts). Read when a migration starts or goes on.
+    #[serde(default)]
+    pub replicas: ReplicasSpec,
     /// How many migrations run on this server at once; the others wait as `Queued`. A paused migration takes no place.
     #[serde(default = "default_max_concurrent_migrations")]
     #[schemars(range(min = 1, max = 64))]

@@ -104,6 +104,9 @@ pub struct SchemaMigrationSpec {
     /// What holds the copying back. May be changed while the migration runs.
     #[serde(default)]
     pub throttle: ThrottleSpec,
+    /// Whether both tables are compared before they are swapped. May be changed while the migration runs.
+    #[serde(default)]
+    pub verify: VerifySpec,
     /// When and how the tables are swapped. May be changed while the migration runs.
     #[serde(default)]
     pub cut_over: CutOverSpec,
@@ -339,6 +342,26 @@ pub enum CriticalLoadAction {
     Hibernate,
 }
 
+/// Whether both tables are compared before they are swapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VerifySpec {
+    /// `Always` compares every row of both tables, without locks, before the swap, and goes on doing so while the gate is closed. `Never`
+    /// trusts the copy, and saves the server the reading of both tables.
+    pub policy: VerifyPolicy,
+}
+
+/// Whether both tables are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum VerifyPolicy {
+    /// They are.
+    #[default]
+    Always,
+    /// They are not.
+    Never,
+}
+
 /// When and how the tables are swapped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -347,6 +370,10 @@ pub struct CutOverSpec {
     /// which may be taken back until the tables are locked.
     #[serde(default)]
     pub policy: CutOverPolicy,
+    /// How: `LockAndRename` locks both tables in one session, applies the last changes and renames them there. `Auto` is the best that the
+    /// server can do, which is the same on every server that is supported.
+    #[serde(default)]
+    pub method: CutOverMethod,
     /// The longest that clients may wait in one attempt, from 1s to 60s. A failed attempt is repeated later.
     #[serde(default = "default_lock_timeout")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')").message("lockTimeout must be between 1s and 60s"))]
@@ -395,6 +422,7 @@ impl Default for CutOverSpec {
     fn default() -> Self {
         Self {
             policy: CutOverPolicy::Automatic,
+            method: CutOverMethod::Auto,
             lock_timeout: default_lock_timeout(),
             windows: Vec::new(),
             kill_blockers_after: KubeDuration::default(),
@@ -411,6 +439,17 @@ pub enum CutOverPolicy {
     Automatic,
     /// Only while the object has the annotation `theseus.dev/cut-over=approved`.
     Manual,
+}
+
+/// How the tables are swapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum CutOverMethod {
+    /// The best that the server can do.
+    #[default]
+    Auto,
+    /// `LOCK TABLES` and `RENAME TABLE` in one session.
+    LockAndRename,
 }
 
 /// The most hooks that one migration may have.

@@ -4,7 +4,7 @@
 //! [`resolve`] is pure; `theseus run` uses it with the documents of its file.
 use crate::api::connection::{DEFAULT_PORT, TlsMode as ApiTlsMode, TlsSpec};
 use crate::api::mysql_server::{DEFAULT_MAX_CONCURRENT_MIGRATIONS, MySQLServer, MySQLServerSpec};
-use crate::api::schema_migration::{HOOK_KEY, HookSpec, Target};
+use crate::api::schema_migration::{HOOK_KEY, HookSpec, ReplicasSpec, Target};
 use crate::engine::reason::Reason;
 use crate::engine::spec::{ServerAddress, Tls, TlsMode};
 use k8s_openapi::api::core::v1::Secret;
@@ -28,6 +28,8 @@ pub struct Server {
     pub address: ServerAddress,
     /// How many migrations run there at once.
     pub max_concurrent_migrations: usize,
+    /// What the `MySQLServer` says of its replicas.
+    pub replicas: ReplicasSpec,
 }
 
 /// What is missing or does not fit. Each may be cured by somebody creating or mending an object, so each is retried.
@@ -176,6 +178,7 @@ struct Connection {
     credentials: String,
     tls: TlsSpec,
     max_concurrent_migrations: i32,
+    replicas: ReplicasSpec,
 }
 
 impl Connection {
@@ -192,6 +195,7 @@ impl Connection {
                     .ok_or(Error::Target("host needs credentialsSecretRef: a Secret with the keys username and password"))?,
                 tls: target.tls.clone().unwrap_or_default(),
                 max_concurrent_migrations: DEFAULT_MAX_CONCURRENT_MIGRATIONS,
+                replicas: ReplicasSpec::default(),
             }),
             _ => Err(Error::Target("exactly one of serverRef and host must be given")),
         }
@@ -204,6 +208,7 @@ impl Connection {
             credentials: spec.credentials_secret_ref.name.clone(),
             tls: spec.tls.clone(),
             max_concurrent_migrations: spec.max_concurrent_migrations,
+            replicas: spec.replicas.clone(),
         }
     }
 
@@ -228,6 +233,7 @@ impl Connection {
                 unlogged: false,
             },
             max_concurrent_migrations: usize::try_from(self.max_concurrent_migrations).unwrap_or(1).max(1),
+            replicas: self.replicas.clone(),
         })
     }
 }
@@ -306,6 +312,7 @@ mod tests {
             credentials_secret_ref: LocalReference { name: "login".to_owned() },
             tls: TlsSpec::default(),
             max_concurrent_migrations: 7,
+            replicas: ReplicasSpec { hosts: vec!["db-2".to_owned()], ..ReplicasSpec::default() },
         };
         let by_reference = Target { server_ref: reference("primary"), ..Target::default() };
         let secrets = secrets(&[LOGIN]);
@@ -313,6 +320,7 @@ mod tests {
         let other = resolve(&by_reference, Some(&server), &secrets).unwrap();
         assert_eq!(one.address, other.address);
         assert_eq!((one.max_concurrent_migrations, other.max_concurrent_migrations), (2, 7));
+        assert_eq!((one.replicas, other.replicas), (ReplicasSpec::default(), server.replicas));
         assert!(matches!(resolve(&by_reference, None, &secrets), Err(Error::ServerNotFound(name)) if name == "primary"));
     }
 

@@ -8,7 +8,7 @@ use super::queue::Ticket;
 use super::state::{Consequence, End, State, Success, Trouble, consequence};
 use super::wake::Wakers;
 use crate::api::conditions::{READY, STALLED, SUCCEEDED, Truth, VALIDATED, find, is};
-use crate::api::schema_migration::{Mode, SchemaMigration};
+use crate::api::schema_migration::{Mode, ReplicasSpec, SchemaMigration};
 use crate::api::status::{SchemaMigrationStatus, TablesStatus};
 use crate::engine::notice;
 use crate::engine::reason::Reason;
@@ -62,6 +62,8 @@ pub struct Entry {
     pub written_at: Option<Instant>,
     /// How to ask for a place in the queue.
     pub ticket: Option<Ticket>,
+    /// What the `MySQLServer` said of its replicas when it was last looked at.
+    pub replicas: ReplicasSpec,
     /// The engine is there but has no slot: the reason.
     pub waits_for_slot: Option<String>,
     /// Failures in a row of what is tried without an engine.
@@ -97,6 +99,7 @@ impl Entry {
             handled_retry: status.handled_tokens.clone().unwrap_or_default().retry,
             handled_force: status.handled_tokens.clone().unwrap_or_default().force_cut_over,
             ticket: status.server.clone().map(|server| ticket(object, server, usize::MAX)),
+            replicas: ReplicasSpec::default(),
             written: status,
             written_version: None,
             written_at: None,

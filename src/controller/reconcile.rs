@@ -253,6 +253,7 @@ impl Visit<'_> {
             place: place.as_ref(),
         });
         tracing::debug!(?directive, "decided");
+        let controls = validate::with_defaults_of_server(controls, &entry.replicas);
         drive::drive(self, entry, &directive, resolved, controls).await?;
         Ok(directive)
     }
@@ -277,6 +278,7 @@ impl Visit<'_> {
         }
         let address = format!("{}:{}", server.address.host, server.address.port);
         entry.ticket = Some(ticket(self.object, address, server.max_concurrent_migrations));
+        entry.replicas.clone_from(&server.replicas);
         let display_name = format!("{}/{}", self.identity.namespace, self.identity.name);
         Ok(validate::migration(&self.identity.uid, &display_name, &self.object.spec, server).map_err(Target::Invalid))
     }

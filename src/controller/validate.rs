@@ -6,7 +6,8 @@ use crate::api::duration::KubeDuration;
 use crate::api::schema_migration::{
     Algorithm as ApiAlgorithm, CriticalLoadAction as ApiCriticalLoadAction, CutOverPolicy as ApiCutOverPolicy,
     DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, HOOK_KEY, HookFailurePolicy, HookMoment, HookSpec, MAX_HOOKS,
-    MAX_WINDOWS, Mode as ApiMode, ReplicaDiscovery, SchemaMigrationSpec, ThrottleSpec, WindowSpec,
+    MAX_WINDOWS, Mode as ApiMode, ReplicaDiscovery, ReplicasSpec, SchemaMigrationSpec, ThrottleSpec, VerifyPolicy as ApiVerifyPolicy,
+    WindowSpec,
 };
 use crate::engine::hooks::{FailurePolicy, Hook, Moment, Target};
 use crate::engine::reason::Reason;
@@ -45,6 +46,7 @@ pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, serve
     if spec.alter.trim().is_empty() || spec.alter.len() > 4 * 32768 {
         return Err(Invalid::spec("spec.alter must have 1 to 32768 characters: the clauses of ALTER TABLE"));
     }
+    replica_hosts("spec.replicas.hosts of the MySQLServer", &server.replicas)?;
     if spec.mode == ApiMode::TestOnReplica && matches!(spec.algorithm, ApiAlgorithm::Instant | ApiAlgorithm::Inplace) {
         return Err(Invalid::spec("spec.algorithm must be Auto or Copy: mode TestOnReplica rehearses a copy"));
     }
@@ -108,7 +110,10 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents, keys: &HookKeys) 
         exact_row_count: spec.copy.exact_row_count,
         nice_ratio_percent: number("spec.throttle.niceRatioPercent", spec.throttle.nice_ratio_percent, 0, 1000)?,
         limits: limits(&spec.throttle)?,
-        verify: VerifyPolicy::Always,
+        verify: match spec.verify.policy {
+            ApiVerifyPolicy::Always => VerifyPolicy::Always,
+            ApiVerifyPolicy::Never => VerifyPolicy::Never,
+        },
         lock_timeout: between("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout, Duration::from_secs(1), Duration::from_secs(60))?,
         windows: windows(&spec.cut_over.windows)?,
         kill_blockers_after: match spec.cut_over.kill_blockers_after.0 {
@@ -188,12 +193,32 @@ fn windows(windows: &[WindowSpec]) -> Result<Vec<Window>, Invalid> {
         .collect()
 }
 
+/// What a `MySQLServer` says, where the migration does not say it itself.
+pub fn with_defaults_of_server(mut controls: Controls, of_server: &ReplicasSpec) -> Controls {
+    if controls.limits.replicas == Replicas::Auto {
+        controls.limits.replicas = replicas(of_server);
+    }
+    controls
+}
+
+fn replica_hosts(field: &str, spec: &ReplicasSpec) -> Result<(), Invalid> {
+    match spec.hosts.iter().find(|host| host.trim().is_empty() || host.len() > 255) {
+        Some(bad) => Err(Invalid::spec(format!("{field} must have host names, or host:port; one of them is {bad:?}"))),
+        None => Ok(()),
+    }
+}
+
+fn replicas(spec: &ReplicasSpec) -> Replicas {
+    match spec.discovery {
+        _ if !spec.hosts.is_empty() => Replicas::Hosts(spec.hosts.clone()),
+        ReplicaDiscovery::Auto => Replicas::Auto,
+        ReplicaDiscovery::None => Replicas::None,
+    }
+}
+
 fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
     let lag = throttle.max_replica_lag;
-    let hosts = &throttle.replicas.hosts;
-    if let Some(bad) = hosts.iter().find(|host| host.trim().is_empty() || host.len() > 255) {
-        return Err(Invalid::spec(format!("spec.throttle.replicas.hosts must have host names, or host:port; one of them is {bad:?}")));
-    }
+    replica_hosts("spec.throttle.replicas.hosts", &throttle.replicas)?;
     let url = &throttle.http_url;
     if !url.is_empty() && (!(url.starts_with("http://") || url.starts_with("https://")) || url.contains(char::is_whitespace)) {
         // Not shown: it may hold a secret.
@@ -204,11 +229,7 @@ fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
             Duration::ZERO => None,
             _ => Some(between("spec.throttle.maxReplicaLag", lag, Duration::from_secs(1), Duration::from_secs(24 * 3600))?),
         },
-        replicas: match throttle.replicas.discovery {
-            _ if !hosts.is_empty() => Replicas::Hosts(hosts.clone()),
-            ReplicaDiscovery::Auto => Replicas::Auto,
-            ReplicaDiscovery::None => Replicas::None,
-        },
+        replicas: replicas(&throttle.replicas),
         max_load: load("spec.throttle.maxLoad", &throttle.max_load)?,
         critical_load: load("spec.throttle.criticalLoad", &throttle.critical_load)?,
         critical_load_action: match throttle.critical_load_action {
@@ -303,7 +324,33 @@ mod tests {
                 unlogged: false,
             },
             max_concurrent_migrations: 2,
+            replicas: ReplicasSpec::default(),
         }
+    }
+
+    #[test]
+    fn a_server_tells_its_replicas_to_those_who_do_not_say() {
+        let hosts = |host: &str| json!({"throttle": {"replicas": {"hosts": [host]}}});
+        let of_server = ReplicasSpec { hosts: vec!["db-2".to_owned()], ..ReplicasSpec::default() };
+        for (change, expected) in [
+            (json!({}), Replicas::Hosts(vec!["db-2".to_owned()])),
+            (json!({"throttle": {"replicas": {"discovery": "None"}}}), Replicas::None),
+            (hosts("db-3"), Replicas::Hosts(vec!["db-3".to_owned()])),
+        ] {
+            let controls = controls(&spec(&change), &Intents::default(), &HookKeys::new()).unwrap();
+            assert_eq!(with_defaults_of_server(controls, &of_server).limits.replicas, expected, "{change}");
+        }
+        let none = ReplicasSpec { hosts: vec![" ".to_owned()], ..ReplicasSpec::default() };
+        let invalid = migration("uid", "shop/orders", &spec(&json!({})), Server { replicas: none, ..server() }).unwrap_err();
+        assert!(invalid.message.contains("MySQLServer"), "{invalid}");
+        assert_eq!(with_defaults_of_server(Controls::default(), &ReplicasSpec::default()), Controls::default());
+    }
+
+    #[test]
+    fn the_comparison_can_be_left_out() {
+        let of = |change| controls(&spec(&change), &Intents::default(), &HookKeys::new()).unwrap().verify;
+        assert_eq!(of(json!({})), VerifyPolicy::Always);
+        assert_eq!(of(json!({"verify": {"policy": "Never"}})), VerifyPolicy::Never);
     }
 
     #[test]

@@ -2,8 +2,11 @@
 use crate::cluster::until;
 use crate::shop::{BOUND, Shop, with};
 use crate::support::{PrivateServer, address, connect};
+use kube::api::{Patch, PatchParams};
 use mysql_async::prelude::Queryable;
 use serde_json::json;
+use std::time::Duration;
+use theseus::api::MySQLServer;
 
 /// The tables of a database on a server.
 async fn tables(server: &PrivateServer) -> Vec<String> {
@@ -63,5 +66,29 @@ async fn a_test_on_a_replica_leaves_the_new_table_until_the_object_goes() {
     at_once.succeeded().await;
     until("it is gone", async || tables(&replica).await == ["orders"]).await;
     at_once.event("TestTableDropped").await;
+    shop.end(&[]).await;
+}
+
+/// A `MySQLServer` tells its replicas to the migrations that do not say themselves.
+#[tokio::test]
+async fn a_server_tells_whose_lag_counts() {
+    let mut shop = Shop::new("lag").await;
+    shop.table("orders", 200).await;
+    shop.table("items", 200).await;
+    // Nobody listens there: not knowing is not "all is well".
+    let change = Patch::Merge(json!({"spec": {"replicas": {"hosts": ["127.0.0.1:1"]}}}));
+    shop.api::<MySQLServer>().patch("mysql", &PatchParams::default(), &change).await.unwrap();
+    let mut held = shop.migrate("held", "orders", json!({}), &[("throttle", "true")]).await;
+    held.until("a person holds it", |version| version.condition("Throttled") == "True/User").await;
+    // A replica that cannot be read is given ten seconds.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    held.annotate("throttle", None).await;
+    let version = held.until("its replica holds it", |version| version.condition("Throttled") == "True/ReplicaLag").await;
+    assert!(version.message("Throttled").contains("127.0.0.1:1"), "{}", version.message("Throttled"));
+    // Whoever says it itself is not held, and neither is this one from now on.
+    let none = json!({"throttle": {"replicas": {"discovery": "None"}}});
+    shop.migrate("free", "items", none.clone(), &[]).await.succeeded().await;
+    held.patch(json!({"spec": none})).await;
+    held.succeeded().await;
     shop.end(&[]).await;
 }

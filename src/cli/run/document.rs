@@ -314,7 +314,8 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
             keys.insert(reference.name.clone(), key);
         }
     }
-    let mut controls = validate::controls(&spec, &intents, &keys).map_err(refuse)?;
+    let controls = validate::controls(&spec, &intents, &keys).map_err(refuse)?;
+    let mut controls = validate::with_defaults_of_server(controls, &server.replicas);
     let retention = spec.old_table.retention;
     controls.old_table = old_table(retention);
     let display_name = match &namespace {
