@@ -111,27 +111,12 @@ impl Lookup {
     /// Converts the rows of the original that `condition` names.
     async fn fill(&self, m: &Migration, session: &mut Session, condition: &str) -> Result<(), MySqlError> {
         let columns: Vec<String> = self.columns.iter().map(|c| quote::identifier(c)).collect();
-        let wanted = |name: &str| self.columns.iter().any(|c| c.to_lowercase() == name.to_lowercase());
-        let (mut targets, mut values) = (Vec::new(), Vec::new());
-        for column in m.mapping.shared.iter().filter(|c| wanted(&c.ghost)) {
-            targets.push(quote::identifier(&column.ghost));
-            values.push(column.conversion.expression(&quote::identifier(&column.original)));
-        }
-        for column in m.mapping.filled.iter().filter(|c| wanted(&c.ghost)) {
-            targets.push(quote::identifier(&column.ghost));
-            values.push(column.value.clone());
-        }
-        let scratch = &self.scratch;
-        // No implicit commit, no event in the binary log.
         let sql = format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {scratch} SELECT {} FROM {} LIMIT 0; DELETE FROM {scratch}; \
-             INSERT INTO {scratch} ({}) SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition}",
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {} SELECT {} FROM {} LIMIT 0; {}",
+            self.scratch,
             columns.join(", "),
             m.ghost_name(),
-            targets.join(", "),
-            values.join(", "),
-            m.original_name(),
-            quote::identifier(&m.key.index),
+            m.convert_into(&self.scratch, &self.columns, condition)
         );
         session.run("convert rows to look for their unique values (CREATE TEMPORARY TABLES)", LONG, &sql).await
     }

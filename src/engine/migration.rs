@@ -136,6 +136,18 @@ impl Migration {
         )
     }
 
+    /// Puts the rows of the original that `condition` names into a temporary table with some of the ghost's columns, as the server converts
+    /// them, in the place of what was there. Nothing of that is in the binary log, and nothing is committed by it.
+    pub fn convert_into(&self, scratch: &str, columns: &[String], condition: &str) -> String {
+        let wanted = |name: &str| columns.iter().any(|column| column.to_lowercase() == name.to_lowercase());
+        let (targets, values) = self.mapping.lists_of(wanted);
+        format!(
+            "DELETE FROM {scratch}; INSERT INTO {scratch} ({targets}) SELECT {values} FROM {} FORCE INDEX ({}) WHERE {condition}",
+            self.original_name(),
+            quote::identifier(&self.key.index)
+        )
+    }
+
     /// Copies a range.
     pub fn copy_range(&self, range: &KeyRange) -> String {
         self.insert_select(&self.codec.range(Side::Original, range))

@@ -384,7 +384,13 @@ impl Migrator {
 
         let board = Arc::new(Mutex::new(board));
         let records = Arc::new(Mutex::new(Vec::new()));
-        let pace = if record.rows_estimated >= SMALL_TABLE { Some(Pace::beside(statements_of_others(&mut control).await?)) } else { None };
+        let pace = if record.rows_estimated < SMALL_TABLE {
+            None
+        } else {
+            // Where the workers are given, nobody asks what the server can take.
+            let given = self.controls.borrow().workers > 0;
+            Some(Pace::beside(if given { 0 } else { statements_of_others(&mut control).await? }))
+        };
         let applier = Applier::open(
             Arc::clone(&migration),
             Arc::clone(&inbox),

@@ -250,16 +250,8 @@ impl Verifier {
     /// Converts rows of the original as the server stores them in the ghost.
     async fn fill(&self, session: &mut Session, condition: &str) -> Result<(), EngineError> {
         let m = &self.migration;
-        let columns: Vec<String> = m.mapping.shared.iter().map(|c| quote::identifier(&c.ghost)).collect();
-        let values: Vec<String> = m.mapping.shared.iter().map(|c| c.conversion.expression(&quote::identifier(&c.original))).collect();
-        let scratch = self.scratch();
-        let sql = format!(
-            "DELETE FROM {scratch}; INSERT INTO {scratch} ({}) SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition}",
-            columns.join(", "),
-            values.join(", "),
-            m.original_name(),
-            quote::identifier(&m.key.index)
-        );
+        let columns: Vec<String> = m.mapping.shared.iter().map(|c| c.ghost.clone()).collect();
+        let sql = m.convert_into(&self.scratch(), &columns, condition);
         Ok(session.run("convert a range", LONG, &sql).await?)
     }
 

@@ -211,6 +211,17 @@ impl ColumnMapping {
         names.map(|n| quote::identifier(n)).collect::<Vec<_>>().join(", ")
     }
 
+    /// Of both lists, the columns that `wanted` names by their name on the ghost.
+    pub fn lists_of(&self, wanted: impl Fn(&str) -> bool) -> (String, String) {
+        let part = ColumnMapping {
+            shared: self.shared.iter().filter(|c| wanted(&c.ghost)).cloned().collect(),
+            filled: self.filled.iter().filter(|c| wanted(&c.ghost)).cloned().collect(),
+            added: Vec::new(),
+            dropped: Vec::new(),
+        };
+        (part.insert_list(), part.select_list())
+    }
+
     /// The shared column that comes from this one of the original.
     pub fn from_original(&self, original: &str) -> Option<&SharedColumn> {
         self.shared.iter().find(|c| same(&c.original, original))
