@@ -388,6 +388,9 @@ async fn what_is_no_fit_replica_is_refused() {
     assert!(report.findings.iter().any(|f| f.reason == "NotAReplica"), "{report:?}");
     let report = seen(&pair.spec(Mode::TestOnReplica)).await;
     assert!(!report.refused(), "{report:?}");
+    let said = |topic| report.findings.iter().find(|f| f.reason == topic).map(|f| f.message.clone()).unwrap_or_default();
+    assert!(said("Disk").contains("nothing in the binary log") && said("Algorithm").contains("rehearses"), "{report:?}");
+    assert!(!report.findings.iter().any(|f| f.reason == "Names"), "its names are not shortened: {report:?}");
     admin.query_drop("STOP REPLICA SQL_THREAD").await.expect("stop");
     refused(pair.spec(Mode::TestOnReplica), Reason::NotAReplica, "START REPLICA").await;
     admin.query_drop("START REPLICA SQL_THREAD").await.expect("start");

@@ -347,12 +347,15 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
             vec![look.spec.database.clone().into(), look.spec.table.clone().into()],
         )
         .await?;
-    let log = data.into_iter().next().flatten().unwrap_or(total);
+    let logged = match look.spec.mode {
+        mode if mode.on_replica() => "nothing in the binary log".to_owned(),
+        _ => format!("{} of binary log, on each replica as well", bytes(data.into_iter().next().flatten().unwrap_or(total))),
+    };
     look.report.add(
         Severity::Info,
         Topic::Disk,
         table,
-        format!("if it is copied: about {} for the ghost table and {} of binary log, on each replica as well, besides what the application writes meanwhile; the old table stays until its retention has ended", bytes(total), bytes(log)),
+        format!("if it is copied: about {} for the ghost table and {logged}, besides what the application writes meanwhile; the old table stays until its retention has ended", bytes(total)),
         "see that this much is free; MySQL does not tell",
     );
     let kept: Vec<u64> =

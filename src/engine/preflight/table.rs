@@ -50,7 +50,7 @@ pub async fn original(look: &mut Look<'_>) -> Result<Option<Inspected>, EngineEr
 pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
     let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
     let names = look.spec.names();
-    if names.ghost != format!("_{table}_gho") {
+    if !names.ghost.starts_with(&format!("_{table}_")) {
         look.report.add(
             Severity::Info,
             Topic::Names,
