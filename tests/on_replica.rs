@@ -267,6 +267,20 @@ async fn a_test_is_not_in_the_way_of_the_real_change() {
     assert!(there.definition("t").await.contains("`c` int NOT NULL DEFAULT '7'"));
     theseus::engine::clean_up(&pair.spec(Mode::TestOnReplica), true).await.expect("drop what the test left");
     assert_eq!(there.tables().await, ["_t_del", "_t_ghc", "t"]);
+    // And when it comes while a test is at work, there is nothing to test any more.
+    theseus::engine::clean_up(&MigrationSpec { server: address(&pair.primary.url), ..pair.spec(Mode::Execute) }, true)
+        .await
+        .expect("drop the old table");
+    let again = |mode| MigrationSpec { alter: "ADD COLUMN d INT NOT NULL DEFAULT 7".into(), ..pair.spec(mode) };
+    let test = theseus::engine::start(again(Mode::TestOnReplica), manual(false));
+    until(&test, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    let real = MigrationSpec { server: address(&pair.primary.url), ..again(Mode::Execute) };
+    assert_eq!(migrate(real, manual(true)).await, Outcome::Succeeded);
+    match join(test).await {
+        Outcome::Failed { reason: Reason::DefinitionChanged, .. } => {}
+        outcome => panic!("{outcome:?}"),
+    }
+    pair.caught_up().await;
     pair.assert_no_errant_transaction().await;
 }
 
@@ -282,6 +296,10 @@ enum Strike {
     Torn,
     /// The approval is taken back.
     GateClosed,
+    /// A person throttles.
+    Throttled,
+    /// A transaction has read the table and stays open.
+    Blocked,
 }
 
 /// While the applier rests, the worst happens: it is started again, by whoever comes.
@@ -327,12 +345,18 @@ async fn while_it_rests(strike: Strike) {
             stopped.tear();
             assert_eq!(join(handle).await, Outcome::Tested);
         }
-        Strike::GateClosed => {
-            handle.control(manual(false));
+        Strike::GateClosed | Strike::Throttled | Strike::Blocked => {
+            let mut reader = pair.there().await;
+            match strike {
+                Strike::GateClosed => handle.control(manual(false)),
+                Strike::Throttled => handle.control(Controls { throttled_by_user: true, ..manual(true) }),
+                _ => reader.run("BEGIN; SELECT COUNT(*) FROM t").await,
+            }
             stopped.release();
             let s = until(&handle, "replication goes on", |s| s.notices.iter().any(|n| n.reason == "ReplicationStarted")).await;
             assert!(s.notices.iter().all(|n| n.reason != "Swapped"), "{:?}", s.notices);
             assert!(pair.applying().await, "{strike:?}");
+            reader.run("COMMIT").await;
             handle.control(manual(true));
             assert_eq!(join(handle).await, Outcome::Tested);
         }
@@ -352,6 +376,12 @@ async fn replication_never_stays_stopped_when_the_engine_dies() {
 async fn replication_never_stays_stopped_when_somebody_changes_their_mind() {
     while_it_rests(Strike::CancelledOrphan).await;
     while_it_rests(Strike::GateClosed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replication_stands_still_for_nobody() {
+    while_it_rests(Strike::Throttled).await;
+    while_it_rests(Strike::Blocked).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
