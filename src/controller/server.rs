@@ -157,7 +157,7 @@ fn judge(facts: &ServerFacts) -> Verdict {
         if problems.is_empty() {
             reason = Reason::ReadOnly;
         }
-        problems.push("the server is read only: is it a replica?".to_owned());
+        problems.push("the server is read only: a replica, where only the modes for replicas can run?".to_owned());
     }
     let gtid = if facts.gtid { "with" } else { "without" };
     let what = format!("{} {}, {gtid} GTIDs, binlog_format {}", flavour(facts), facts.version_text, facts.binlog_format);
