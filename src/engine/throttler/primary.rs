@@ -36,13 +36,14 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Reads the status variables that limits name. Never ends.
 pub async fn watch_load(signals: &Signals) {
     let mut line = Line::primary(signals, "");
+    let mut steering = signals.steering();
     loop {
-        let limits = signals.limits();
+        let limits = steering.limits();
         let names: BTreeSet<&str> = limits.max_load.keys().chain(limits.critical_load.keys()).map(String::as_str).collect();
         if names.is_empty() {
             signals.forget(load);
             line.close().await;
-            signals.rest(IDLE).await;
+            steering.rest(IDLE).await;
             continue;
         }
         signals.begin(load);
@@ -51,7 +52,7 @@ pub async fn watch_load(signals: &Signals) {
         let reading = read_status(&mut line, &signals.server, &names, least).await;
         let pause = pause_after(began.elapsed(), reading.is_err());
         signals.put(load, reading.map_err(|error| error.to_string()));
-        signals.rest(pause).await;
+        steering.rest(pause).await;
     }
 }
 
@@ -119,11 +120,12 @@ pub async fn watch_history(signals: &Signals) {
     // In the table since 5.6; the counter is on by default (manual: "The INFORMATION_SCHEMA INNODB_METRICS Table").
     let sql = "SELECT `COUNT` FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'";
     let mut line = Line::primary(signals, "");
+    let mut steering = signals.steering();
     loop {
-        if signals.limits().max_history_list_length.is_none() {
+        if steering.limits().max_history_list_length.is_none() {
             signals.forget(history);
             line.close().await;
-            signals.rest(IDLE).await;
+            steering.rest(IDLE).await;
             continue;
         }
         signals.begin(history);
@@ -144,13 +146,13 @@ pub async fn watch_history(signals: &Signals) {
                 );
                 signals.put(history, Ok(0));
                 line.close().await;
-                signals.rest(Duration::from_secs(60)).await;
+                steering.rest(Duration::from_secs(60)).await;
                 // The controls may have changed in the meantime.
                 continue;
             }
             Err(error) => signals.put(history, Err(error.to_string())),
         }
-        signals.rest(pause).await;
+        steering.rest(pause).await;
     }
 }
 
@@ -161,11 +163,12 @@ const SIZES: [(&str, usize); 2] = [("SELECT SUM(ALLOCATED_SIZE) FROM information
 /// Reads how much the server's files take. Never ends.
 pub async fn watch_disk(signals: &Signals) {
     let mut line = Line::primary(signals, "");
+    let mut steering = signals.steering();
     loop {
-        if signals.limits().max_disk_usage.is_none() {
+        if steering.limits().max_disk_usage.is_none() {
             signals.forget(disk);
             line.close().await;
-            signals.rest(IDLE).await;
+            steering.rest(IDLE).await;
             continue;
         }
         signals.begin(disk);
@@ -186,7 +189,7 @@ pub async fn watch_disk(signals: &Signals) {
         }
         let pause = pause_after(began.elapsed(), reading.is_err());
         signals.put(disk, reading);
-        signals.rest(pause).await;
+        steering.rest(pause).await;
     }
 }
 
@@ -195,11 +198,12 @@ pub async fn watch_disk(signals: &Signals) {
 /// It cannot write, and it is one statement: the session is read only, and prepared statements hold exactly one.
 pub async fn watch_query(signals: &Signals) {
     let mut line = Line::primary(signals, "SET SESSION transaction_read_only=ON, max_execution_time=3000");
+    let mut steering = signals.steering();
     loop {
-        let Some(sql) = signals.limits().throttle_query else {
+        let Some(sql) = steering.limits().throttle_query else {
             signals.forget(query);
             line.close().await;
-            signals.rest(IDLE).await;
+            steering.rest(IDLE).await;
             continue;
         };
         signals.begin(query);
@@ -216,9 +220,9 @@ pub async fn watch_query(signals: &Signals) {
             },
             Err(error) => Err(error.to_string()),
         };
-        if signals.limits().throttle_query.as_ref() == Some(&sql) {
+        if steering.still(|limits| &limits.throttle_query, &Some(sql)) {
             signals.put(query, value);
-            signals.rest(pause).await;
+            steering.rest(pause).await;
         }
     }
 }

@@ -111,10 +111,11 @@ struct Lane {
 /// Finds the replicas and looks at each of them. Never ends.
 pub async fn watch(signals: &Signals, beat: &Beat) {
     let mut line = Line::primary(signals, "");
+    let mut steering = signals.steering();
     let mut lanes: BTreeMap<String, Lane> = BTreeMap::new();
     let mut work = FuturesUnordered::new();
     loop {
-        let limits = signals.limits();
+        let limits = steering.limits();
         let asked = if limits.max_replica_lag.is_some() { limits.replicas } else { Replicas::None };
         let mut pause = LOOK_EVERY;
         // `None`: they could not be found out, so those that are known stay.
@@ -178,7 +179,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
             readings.replicas_known = true;
             before != (readings.replicas.len(), true)
         });
-        let rest = signals.rest(if asked == Replicas::Auto { pause } else { Duration::from_secs(3600) });
+        let rest = steering.rest(if asked == Replicas::Auto { pause } else { Duration::from_secs(3600) });
         tokio::pin!(rest);
         loop {
             // Cancel-safe: both are only polled again.
@@ -194,12 +195,13 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
 /// Looks at the lag of the server itself, which is a replica, by its own word: it has no heartbeat of ours. Never ends.
 pub async fn watch_itself(signals: &Signals) {
     let mut line = Line::primary(signals, "");
+    let mut steering = signals.steering();
     let name = normal(&format!("[{}]:{}", signals.server.host, signals.server.port));
     loop {
-        if signals.limits().max_replica_lag.is_none() {
+        if steering.limits().max_replica_lag.is_none() {
             line.close().await;
             signals.update(|readings| readings.replicas.clear());
-            signals.rest(Duration::from_secs(3600)).await;
+            steering.rest(Duration::from_secs(3600)).await;
             continue;
         }
         let began = Instant::now();
@@ -220,7 +222,7 @@ pub async fn watch_itself(signals: &Signals) {
                 Err(error) => signal.failed(error.to_string()),
             }
         });
-        signals.rest(pause).await;
+        steering.rest(pause).await;
     }
 }
 

@@ -49,9 +49,9 @@ impl Signals {
         Self { server, server_uuid, state, controls, readings, publisher, said: Mutex::new(HashSet::new()) }
     }
 
-    /// The limits as they are now.
-    pub fn limits(&self) -> Limits {
-        self.controls.borrow().limits.clone()
+    /// For one poller.
+    pub fn steering(&self) -> Steering {
+        Steering(self.controls.clone())
     }
 
     /// Changes the readings, which wakes the decision.
@@ -94,15 +94,29 @@ impl Signals {
             self.publisher.notice(reason, true, message);
         }
     }
+}
+
+/// What steers one poller. Each has its own, so that none misses a change that came while it was reading, and none wakes twice for one.
+pub struct Steering(watch::Receiver<Controls>);
+
+impl Steering {
+    /// The limits as they are now; [`Steering::rest`] wakes for what comes after.
+    pub fn limits(&mut self) -> Limits {
+        self.0.borrow_and_update().limits.clone()
+    }
+
+    /// Whether a limit is still the one that a reading was made for.
+    pub fn still<T: PartialEq>(&self, which: impl Fn(&Limits) -> &T, value: &T) -> bool {
+        which(&self.0.borrow().limits) == value
+    }
 
     /// Waits until the next reading is due, or the controls change. Cancel-safe.
-    pub async fn rest(&self, pause: Duration) {
-        let mut controls = self.controls.clone();
+    pub async fn rest(&mut self, pause: Duration) {
         let sleep = tokio::time::sleep(pause);
         tokio::pin!(sleep);
         tokio::select! {
             () = &mut sleep => {}
-            changed = controls.changed() => if changed.is_err() {
+            changed = self.0.changed() => if changed.is_err() {
                 // Nobody steers any more; the attempt is about to end.
                 sleep.await;
             }
@@ -192,6 +206,29 @@ pub fn text(row: &mysql_async::Row, index: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A poller that wakes again and again for one change would keep a processor at work for as long as the migration lasts.
+    #[tokio::test]
+    async fn a_change_wakes_once() {
+        const PAUSE: Duration = Duration::from_millis(500);
+        let (steer, controls) = watch::channel(Controls::default());
+        // Nobody reads that one, as in `Signals`.
+        let (mut steering, mut other) = (Steering(controls.clone()), Steering(controls));
+        let woken = async |steering: &mut Steering| {
+            let began = Instant::now();
+            steering.rest(PAUSE).await;
+            began.elapsed() < PAUSE
+        };
+        steer.send_modify(|controls| controls.limits.max_disk_usage = Some(1));
+        assert!(woken(&mut steering).await, "a change that was not read yet");
+        assert_eq!(steering.limits().max_disk_usage, Some(1));
+        assert!(!woken(&mut steering).await, "it was read");
+        steer.send_modify(|controls| controls.limits.max_disk_usage = Some(2));
+        assert!(steering.still(|limits| &limits.max_disk_usage, &Some(2)), "looking does not count as reading");
+        assert!(woken(&mut steering).await, "it came after the reading");
+        assert!(woken(&mut other).await, "each for itself");
+        assert!(!woken(&mut other).await, "two changes wake once");
+    }
 
     #[test]
     fn reading_takes_a_tenth_of_the_time_at_most() {
