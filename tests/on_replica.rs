@@ -10,9 +10,13 @@ use proxy::{Hold, Proxy, plain};
 use scribe::{Scribe, Watcher, assert_account, fill};
 use std::time::Duration;
 use support::{Db, PrivateServer, address, connect, controls, join, migrate, until};
+use theseus::engine::Handle;
+use theseus::engine::hooks::{ASK_AGAIN, FailurePolicy, Hook, Moment, Target};
 use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Algorithm, Controls, CutOverPolicy, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable};
+use theseus::engine::snapshot::{Outcome, Phase, Snapshot};
+use theseus::engine::spec::{
+    Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable,
+};
 
 const ROWS: u64 = 4000;
 /// Rows of the primary can still be applied afterwards.
@@ -284,6 +288,14 @@ async fn a_test_is_not_in_the_way_of_the_real_change() {
     pair.assert_no_errant_transaction().await;
 }
 
+/// Waits for the gate, and until the comparison in the background has just ended a pass: the next statement of one that a test sees is
+/// that of the comparison at rest.
+async fn gate_between_passes(handle: &Handle) {
+    let compared = |s: &Snapshot| s.verification.as_ref().map_or(0, |v| v.chunks_checked);
+    let s = until(handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    until(handle, "a pass has ended", |now| compared(now) > compared(&s)).await;
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strike {
     /// The engine is gone, and so is all that it could have done; another one comes.
@@ -300,6 +312,8 @@ enum Strike {
     Throttled,
     /// A transaction has read the table and stays open.
     Blocked,
+    /// The load is critical, and nothing is to be written.
+    Hibernating,
 }
 
 /// While the applier rests, the worst happens: it is started again, by whoever comes.
@@ -308,7 +322,7 @@ async fn while_it_rests(strike: Strike) {
     let proxy = Proxy::start(address(&pair.replica.url).port).await;
     let spec = plain(pair.spec(Mode::TestOnReplica), &proxy);
     let handle = theseus::engine::start(spec.clone(), manual(false));
-    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    gate_between_passes(&handle).await;
     let mut stopped = proxy.trap("STOP REPLICA SQL_THREAD", Hold::Answer);
     handle.control(manual(true));
     stopped.sprung().await;
@@ -343,6 +357,21 @@ async fn while_it_rests(strike: Strike) {
         }
         Strike::Torn => {
             stopped.tear();
+            assert_eq!(join(handle).await, Outcome::Tested);
+        }
+        Strike::Hibernating => {
+            let critical_load = std::collections::BTreeMap::from([("Uptime".to_owned(), 1)]);
+            let (critical_load_action, hibernation) = (CriticalLoadAction::Hibernate, Duration::from_secs(1));
+            let limits = Limits { critical_load, critical_load_action, hibernation, ..controls().limits };
+            // The comparison takes its time.
+            let mut comparing = proxy.trap("BIT_XOR", Hold::Request);
+            handle.control(Controls { limits, ..manual(true) });
+            stopped.release();
+            comparing.sprung().await;
+            until(&handle, "replication goes on", |s| s.notices.iter().any(|n| n.reason == "ReplicationStarted")).await;
+            until(&handle, "it sleeps", |s| s.throttle.as_ref().is_some_and(|t| t.reason == "CriticalLoad")).await;
+            comparing.release();
+            handle.control(manual(true));
             assert_eq!(join(handle).await, Outcome::Tested);
         }
         Strike::GateClosed | Strike::Throttled | Strike::Blocked => {
@@ -382,6 +411,7 @@ async fn replication_never_stays_stopped_when_somebody_changes_their_mind() {
 async fn replication_stands_still_for_nobody() {
     while_it_rests(Strike::Throttled).await;
     while_it_rests(Strike::Blocked).await;
+    while_it_rests(Strike::Hibernating).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -397,6 +427,36 @@ async fn refused(spec: MigrationSpec, expected: Reason, words: &str) {
         }
         outcome => panic!("expected {expected}: {outcome:?}"),
     }
+}
+
+/// A consent counts for the attempt: the replica does not stand still for a second question, however long the comparison takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_are_asked_before_the_applier_is_stopped() {
+    let pair = Pair::new().await;
+    let proxy = Proxy::start(address(&pair.replica.url).port).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (hook, asked) = (folder.path().join("hook"), folder.path().join("asked"));
+    // Written by another process: a file that this one has open for writing cannot be run.
+    let script = format!("printf '#!/bin/sh\\necho asked >>\"%s\"\\n' '{}' >'{}' && chmod +x '{1}'", asked.display(), hook.display());
+    assert!(std::process::Command::new("sh").args(["-c", &script]).status().expect("sh").success());
+    let hooks = vec![Hook {
+        on: vec![Moment::BeforeCutOver],
+        target: Target::Program(hook),
+        timeout: Duration::from_secs(20),
+        failure_policy: FailurePolicy::Fail,
+    }];
+    let handle = theseus::engine::start(plain(pair.spec(Mode::TestOnReplica), &proxy), Controls { hooks: hooks.clone(), ..manual(false) });
+    gate_between_passes(&handle).await;
+    let mut stopped = proxy.trap("STOP REPLICA SQL_THREAD", Hold::Answer);
+    handle.control(Controls { hooks, ..manual(true) });
+    stopped.sprung().await;
+    let mut comparing = proxy.trap("BIT_XOR", Hold::Request);
+    stopped.release();
+    comparing.sprung().await;
+    tokio::time::sleep(ASK_AGAIN + Duration::from_secs(1)).await;
+    comparing.release();
+    assert_eq!(join(handle).await, Outcome::Tested);
+    assert_eq!(std::fs::read_to_string(&asked).expect("it was asked").lines().count(), 1);
 }
 
 /// Before anything is touched, each for its reason.

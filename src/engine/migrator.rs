@@ -668,6 +668,10 @@ impl Run {
                 }
             }
             let held = self.decided.borrow_and_update().clone();
+            if self.record.applier_stopped && !(held.may_copy() && gate(&self.controls.borrow(), (self.clock)()) == Gate::Open) {
+                // A replica does not stand still for somebody who is waited for.
+                self.apply_again(None).await?;
+            }
             if held.apply.is_some() || self.index_build == Some(Changes::Held) {
                 // Keys gather in the inbox; when it is full the stream waits.
                 self.show(&held);
@@ -720,10 +724,6 @@ impl Run {
                 // The build keeps one core busy and changes no row: the rows are compared meanwhile.
                 self.verification(tasks);
                 continue;
-            }
-            if self.record.applier_stopped && !(held.may_copy() && gate(&self.controls.borrow(), (self.clock)()) == Gate::Open) {
-                // A replica does not stand still for somebody who is waited for.
-                self.apply_again(None).await?;
             }
             if !self.verification(tasks) {
                 // What holds the copy holds the comparison, which reads both tables whole.

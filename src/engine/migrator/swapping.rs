@@ -90,7 +90,9 @@ impl Run {
             self.apply_again(None).await?;
             return Ok(false);
         }
-        match self.consent(tasks) {
+        // Who has agreed to an attempt for which the replica's applier was stopped is not asked again meanwhile.
+        let consent = if self.record.applier_stopped { Consent::Given } else { self.consent(tasks) };
+        match consent {
             Consent::Given => {
                 self.publisher.vetoed(None);
                 self.publisher.waits(None);
