@@ -242,8 +242,7 @@ fn message(scene: &Scene<'_>) -> String {
         State::Working => working(scene),
         State::Ended(End::Succeeded(Success::Proven)) => "dry run: the change can be made; nothing was changed".to_owned(),
         State::Ended(End::Succeeded(Success::Tested)) => {
-            "tested: the tables were equal, were swapped and swapped back; the new one is left beside the table, which is as it was"
-                .to_owned()
+            "tested: the tables were swapped and swapped back; the new one is left beside the table, which is as it was".to_owned()
         }
         State::Ended(End::Succeeded(Success::Changed)) => "the table has its new definition".to_owned(),
         State::Ended(

@@ -1,6 +1,7 @@
 //! Replica lag by a heartbeat row: the engine writes the time into the state table on the primary, and reads it on each replica.
 //!
 //! The time is the engine's own, on both sides, so clocks of servers do not matter; it includes everything a change passes on its way.
+//! A migration that runs on a replica writes nothing that could arrive elsewhere: there the server's own lag is read, by its own word.
 //! Relies on replicas applying in commit order as seen from one row, and on the account being known there (it is replicated too).
 
 use super::decide::{Readings, Signal};
