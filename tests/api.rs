@@ -226,13 +226,13 @@ async fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
         (".spec.tabel", "field not declared in schema", with(json!({"tabel": "orders"}))),
         // Of a later version: not accepted and ignored.
         (".spec.revert", "field not declared in schema", with(json!({"revert": {"window": "1h"}}))),
-        ("spec.hooks[0].url", "should match", with(json!({"hooks": [{"on": ["Failed"], "url": "ftp://h/"}]}))),
-        ("spec.hooks[0].on", "at least 1", with(json!({"hooks": [{"on": [], "url": "http://h/"}]}))),
-        ("spec.hooks[0].on[0]", "Unsupported value", with(json!({"hooks": [{"on": ["Never"], "url": "http://h/"}]}))),
+        ("spec.hooks[0].url", "should match", with(json!({"hooks": [{"when": ["Failed"], "url": "ftp://h/"}]}))),
+        ("spec.hooks[0].when", "at least 1", with(json!({"hooks": [{"when": [], "url": "http://h/"}]}))),
+        ("spec.hooks[0].when[0]", "Unsupported value", with(json!({"hooks": [{"when": ["Never"], "url": "http://h/"}]}))),
         (
             "spec.hooks[0].timeout",
             "timeout must be between 1s and 60s",
-            with(json!({"hooks": [{"on": ["Failed"], "url": "http://h/", "timeout": "2m"}]})),
+            with(json!({"hooks": [{"when": ["Failed"], "url": "http://h/", "timeout": "2m"}]})),
         ),
     ];
     for (field, words, spec) in refused {

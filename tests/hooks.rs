@@ -58,9 +58,9 @@ impl Service {
         *self.answer.lock().expect("no panic") = (code, text, pause);
     }
 
-    fn hook(&self, on: &[Moment]) -> Hook {
+    fn hook(&self, when: &[Moment]) -> Hook {
         Hook {
-            on: on.to_vec(),
+            when: when.to_vec(),
             target: Target::Http { url: self.url.clone(), key: Some(KEY.to_vec()) },
             timeout: Duration::from_secs(20),
             failure_policy: FailurePolicy::Fail,
@@ -151,7 +151,7 @@ async fn a_slow_answer_holds_nothing_but_the_swap() {
 async fn a_service_that_is_down_is_a_veto_or_nothing_as_the_policy_says() {
     let mut db = table("hook_down").await;
     let gone = Hook {
-        on: vec![Moment::BeforeCutOver, Moment::Succeeded],
+        when: vec![Moment::BeforeCutOver, Moment::Succeeded],
         target: Target::Http { url: "http://127.0.0.1:1/?token=secret".into(), key: None },
         timeout: Duration::from_secs(1),
         failure_policy: FailurePolicy::Fail,
@@ -193,8 +193,8 @@ async fn a_native_change_is_asked_for_and_a_refusal_is_told() {
     db.drop().await;
 }
 
-fn program(on: &[Moment], path: &std::path::Path, timeout: Duration) -> Hook {
-    Hook { on: on.to_vec(), target: Target::Program(path.to_owned()), timeout, failure_policy: FailurePolicy::Fail }
+fn program(when: &[Moment], path: &std::path::Path, timeout: Duration) -> Hook {
+    Hook { when: when.to_vec(), target: Target::Program(path.to_owned()), timeout, failure_policy: FailurePolicy::Fail }
 }
 
 /// Each call adds a file to the folder: the event, then the variables that the program was given.

@@ -440,7 +440,7 @@ async fn hooks_are_asked_before_the_applier_is_stopped() {
     let script = format!("printf '#!/bin/sh\\necho asked >>\"%s\"\\n' '{}' >'{}' && chmod +x '{1}'", asked.display(), hook.display());
     assert!(std::process::Command::new("sh").args(["-c", &script]).status().expect("sh").success());
     let hooks = vec![Hook {
-        on: vec![Moment::BeforeCutOver],
+        when: vec![Moment::BeforeCutOver],
         target: Target::Program(hook),
         timeout: Duration::from_secs(20),
         failure_policy: FailurePolicy::Fail,

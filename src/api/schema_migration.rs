@@ -461,9 +461,10 @@ pub const HOOK_KEY: &str = "key";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HookSpec {
+    // Not `on`: kubectl reads YAML 1.1, to which the key `on` is `true`.
     /// When it is called.
     #[schemars(length(min = 1, max = 3))]
-    pub on: Vec<HookMoment>,
+    pub when: Vec<HookMoment>,
     /// An address, `http://…` or `https://…`.
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
     pub url: String,

@@ -137,8 +137,8 @@ fn hooks(specs: &[HookSpec], keys: &HookKeys) -> Result<Vec<Hook>, Invalid> {
     }
     let hook = |(index, hook): (usize, &HookSpec)| {
         let field = |name: &str| format!("spec.hooks[{index}].{name}");
-        if hook.on.is_empty() {
-            return Err(Invalid::spec(format!("{} must name when the hook is called", field("on"))));
+        if hook.when.is_empty() {
+            return Err(Invalid::spec(format!("{} must name when the hook is called", field("when"))));
         }
         let url = &hook.url;
         if !(url.starts_with("http://") || url.starts_with("https://")) || url.contains(char::is_whitespace) {
@@ -146,10 +146,10 @@ fn hooks(specs: &[HookSpec], keys: &HookKeys) -> Result<Vec<Hook>, Invalid> {
             return Err(Invalid::spec(format!("{} must be an address that begins with http:// or https://", field("url"))));
         }
         Ok(Hook {
-            on: hook
-                .on
+            when: hook
+                .when
                 .iter()
-                .map(|on| match on {
+                .map(|moment| match moment {
                     HookMoment::BeforeCutOver => Moment::BeforeCutOver,
                     HookMoment::Succeeded => Moment::Succeeded,
                     HookMoment::Failed => Moment::Failed,
@@ -426,13 +426,13 @@ mod tests {
     #[test]
     fn hooks_reach_the_engine_with_their_keys() {
         let all = json!({"hooks": [
-            {"on": ["BeforeCutOver", "Failed"], "url": "https://h/a", "timeout": "3s", "failurePolicy": "Ignore", "secretRef": {"name": "hmac"}},
-            {"on": ["Succeeded"], "url": "http://h/b"},
+            {"when": ["BeforeCutOver", "Failed"], "url": "https://h/a", "timeout": "3s", "failurePolicy": "Ignore", "secretRef": {"name": "hmac"}},
+            {"when": ["Succeeded"], "url": "http://h/b"},
         ]});
         let keys = HookKeys::from([("hmac".to_owned(), b"k".to_vec())]);
         let found = controls(&spec(&all), &Intents::default(), &keys).unwrap();
-        let hook = |on, url: &str, seconds, failure_policy, key: Option<&[u8]>| Hook {
-            on,
+        let hook = |when, url: &str, seconds, failure_policy, key: Option<&[u8]>| Hook {
+            when,
             target: Target::Http { url: url.to_owned(), key: key.map(<[u8]>::to_vec) },
             timeout: Duration::from_secs(seconds),
             failure_policy,
@@ -470,9 +470,9 @@ mod tests {
             (json!({"copy": {"targetChunkTime": "9ms"}}), "spec.copy.targetChunkTime"),
             (json!({"copy": {"targetChunkTime": "11s"}}), "spec.copy.targetChunkTime"),
             (json!({"throttle": {"niceRatioPercent": 1001}}), "spec.throttle.niceRatioPercent"),
-            (json!({"hooks": [{"on": [], "url": "http://h/"}]}), "spec.hooks[0].on"),
-            (json!({"hooks": [{"on": ["Failed"], "url": "ftp://h/"}]}), "spec.hooks[0].url"),
-            (json!({"hooks": [{"on": ["Failed"], "url": "http://h/", "timeout": "0s"}]}), "spec.hooks[0].timeout"),
+            (json!({"hooks": [{"when": [], "url": "http://h/"}]}), "spec.hooks[0].when"),
+            (json!({"hooks": [{"when": ["Failed"], "url": "ftp://h/"}]}), "spec.hooks[0].url"),
+            (json!({"hooks": [{"when": ["Failed"], "url": "http://h/", "timeout": "0s"}]}), "spec.hooks[0].timeout"),
             (json!({"throttle": {"maxReplicaLag": "500ms"}}), "spec.throttle.maxReplicaLag"),
             (json!({"throttle": {"maxReplicaLag": "25h"}}), "spec.throttle.maxReplicaLag"),
             (json!({"throttle": {"replicas": {"hosts": [" "]}}}), "spec.throttle.replicas.hosts"),

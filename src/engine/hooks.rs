@@ -49,7 +49,7 @@ impl Moment {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::BeforeCutOver, Self::Succeeded, Self::Failed];
 
-    /// As in `on:`.
+    /// As in `when:`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BeforeCutOver => "BeforeCutOver",
@@ -73,7 +73,7 @@ pub enum FailurePolicy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// When it is called.
-    pub on: Vec<Moment>,
+    pub when: Vec<Moment>,
     /// Who is called.
     pub target: Target,
     /// How long one call may take (1 s – 60 s).
@@ -149,7 +149,7 @@ impl Eq for AskHere {}
 impl Question {
     /// Where it is now.
     pub fn look(&mut self, hooks: &[Hook], now: Instant) -> Consent {
-        if !hooks.iter().any(|hook| hook.on.contains(&Moment::BeforeCutOver)) {
+        if !hooks.iter().any(|hook| hook.when.contains(&Moment::BeforeCutOver)) {
             return Consent::Given;
         }
         if let Some(answer) = &mut self.under_way {
@@ -190,7 +190,7 @@ pub async fn ask(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot) -> R
     let id = format!("{}-before-cut-over-{attempt}", spec.id);
     let event = Event::new(Moment::BeforeCutOver, &id, spec, snapshot, json!({ "attempt": attempt }));
     let mut web = Web::default();
-    for hook in hooks.iter().filter(|hook| hook.on.contains(&event.moment)) {
+    for hook in hooks.iter().filter(|hook| hook.when.contains(&event.moment)) {
         match verdict(hook.failure_policy, send(&mut web, hook, &event).await) {
             Verdict::Go => {}
             Verdict::GoUnasked(why) => tracing::warn!(hook = hook.target.shown(), "the hook could not be asked and is ignored: {why}"),
@@ -217,7 +217,7 @@ pub async fn tell(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot, out
     let event = Event::new(moment, &id, spec, snapshot, data);
     let mut web = Web::default();
     let mut undelivered = Vec::new();
-    for hook in hooks.iter().filter(|hook| hook.on.contains(&moment)) {
+    for hook in hooks.iter().filter(|hook| hook.when.contains(&moment)) {
         for round in 1..=TRIES {
             match send(&mut web, hook, &event).await {
                 Reply::Yes => break,
@@ -402,8 +402,8 @@ mod tests {
 
     #[test]
     fn each_attempt_needs_a_consent_and_a_veto_is_asked_again() {
-        let hook = |on| Hook {
-            on: vec![on],
+        let hook = |moment| Hook {
+            when: vec![moment],
             target: Target::Http { url: "http://h/".into(), key: None },
             timeout: Duration::from_secs(1),
             failure_policy: FailurePolicy::Fail,
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn keys_and_tokens_are_not_printed() {
         let hook = Hook {
-            on: vec![Moment::Failed],
+            when: vec![Moment::Failed],
             target: Target::Http { url: "https://u:secret@h/p?token=secret".into(), key: Some(b"secret".to_vec()) },
             timeout: Duration::from_secs(1),
             failure_policy: FailurePolicy::Fail,

@@ -11,3 +11,4 @@ mod readme;
 mod rights;
 mod templates;
 mod tools;
+mod yaml;

@@ -191,7 +191,7 @@ async fn what_is_missing_is_waited_for_and_then_asked_for() {
         migrations.push((migration, reason, words));
     }
     // One that is mended in time was never stalled.
-    let hooks = json!([{"on": ["Failed"], "url": "http://127.0.0.1:1/", "secretRef": {"name": "late-key"}}]);
+    let hooks = json!([{"when": ["Failed"], "url": "http://127.0.0.1:1/", "secretRef": {"name": "late-key"}}]);
     let mut spec = json!({"target": inline("late"), "database": shop.db.name, "table": "d", "alter": "ADD COLUMN z INT", "hooks": hooks});
     spec["target"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
     let mut late = shop.create("late", spec, &[]).await;

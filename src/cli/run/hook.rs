@@ -8,7 +8,7 @@ use crate::engine::hooks::{FailurePolicy, Hook, Moment, Target};
 /// # Errors
 /// What is not understood, and what would be.
 pub fn parse(text: &str) -> Result<Hook, String> {
-    let (on, program) = text.split_once('=').ok_or("it must be WHEN=PROGRAM, such as BeforeCutOver=./may-i")?;
+    let (when, program) = text.split_once('=').ok_or("it must be WHEN=PROGRAM, such as BeforeCutOver=./may-i")?;
     if program.is_empty() {
         return Err("it names no program".to_owned());
     }
@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Result<Hook, String> {
         found.ok_or_else(|| format!("{word:?} is no moment; known: {}", known.join(", ")))
     };
     Ok(Hook {
-        on: on.split(',').map(moment).collect::<Result<_, _>>()?,
+        when: when.split(',').map(moment).collect::<Result<_, _>>()?,
         target: Target::Program(program.into()),
         timeout: default_hook_timeout().0,
         failure_policy: FailurePolicy::Fail,
@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn moments_and_a_program_are_a_hook() {
         let hook = parse("Succeeded, Failed=/opt/tell=all me").expect("it makes sense");
-        assert_eq!(hook.on, [Moment::Succeeded, Moment::Failed]);
+        assert_eq!(hook.when, [Moment::Succeeded, Moment::Failed]);
         assert_eq!(hook.target, Target::Program("/opt/tell=all me".into()));
         assert_eq!((hook.timeout.as_secs(), hook.failure_policy), (10, FailurePolicy::Fail));
         for (text, words) in [
