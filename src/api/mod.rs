@@ -9,6 +9,7 @@
 //! so integers are signed with a minimum.
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/>
 pub mod annotations;
+pub mod bounds;
 pub mod bytes;
 pub mod conditions;
 pub mod connection;

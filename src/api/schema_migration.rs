@@ -374,9 +374,9 @@ pub struct CutOverSpec {
     /// server can do, which is the same on every server that is supported.
     #[serde(default)]
     pub method: CutOverMethod,
-    /// The longest that clients may wait in one attempt, from 1s to 60s. A failed attempt is repeated later.
+    /// The longest that clients may wait in one attempt, from 1s to 1m. A failed attempt is repeated later.
     #[serde(default = "default_lock_timeout")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')").message("lockTimeout must be between 1s and 60s"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1m')").message("lockTimeout must be between 1s and 1m"))]
     pub lock_timeout: KubeDuration,
     /// When the tables may be swapped, or changed by the server itself; none is at any time. Outside of them the migration waits and stays
     /// current. The annotation `theseus.dev/cut-over=approved` stands above them.
@@ -468,9 +468,9 @@ pub struct HookSpec {
     /// An address, `http://…` or `https://…`.
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
     pub url: String,
-    /// How long one call may take, from 1s to 60s.
+    /// How long one call may take, from 1s to 1m.
     #[serde(default = "default_hook_timeout")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')").message("timeout must be between 1s and 60s"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1m')").message("timeout must be between 1s and 1m"))]
     pub timeout: KubeDuration,
     /// What it means before the cut-over that the service cannot be reached or answers neither 2xx nor 4xx. 4xx is always a veto.
     #[serde(default)]

@@ -2,7 +2,7 @@
 //! so every bound of the schema is checked here again.
 use super::dereference::{HookKeys, Server};
 use crate::api::annotations::Intents;
-use crate::api::duration::KubeDuration;
+use crate::api::bounds::{self, NumberBounds};
 use crate::api::schema_migration::{
     Algorithm as ApiAlgorithm, CriticalLoadAction as ApiCriticalLoadAction, CutOverPolicy as ApiCutOverPolicy,
     DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, HOOK_KEY, HookFailurePolicy, HookMoment, HookSpec, MAX_HOOKS,
@@ -16,7 +16,6 @@ use crate::engine::spec::{
     VerifyPolicy, Window,
 };
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// A spec that makes no sense; no retry cures it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,36 +94,27 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents, keys: &HookKeys) 
         },
         approved: intents.approved,
         cancel: intents.cancel,
-        workers: number("spec.copy.workers", spec.copy.workers, 0, 64)?,
-        target_chunk_time: between(
-            "spec.copy.targetChunkTime",
-            spec.copy.target_chunk_time,
-            Duration::from_millis(10),
-            Duration::from_secs(10),
-        )?,
+        workers: number(bounds::WORKERS, spec.copy.workers)?,
+        target_chunk_time: bounds::TARGET_CHUNK_TIME
+            .check("spec.copy.targetChunkTime", spec.copy.target_chunk_time.0)
+            .map_err(Invalid::spec)?,
         defer_indexes: match spec.copy.defer_indexes {
             ApiDeferIndexes::Auto => DeferIndexes::Auto,
             ApiDeferIndexes::Always => DeferIndexes::Always,
             ApiDeferIndexes::Never => DeferIndexes::Never,
         },
         exact_row_count: spec.copy.exact_row_count,
-        nice_ratio_percent: number("spec.throttle.niceRatioPercent", spec.throttle.nice_ratio_percent, 0, 1000)?,
+        nice_ratio_percent: number(bounds::NICE_RATIO_PERCENT, spec.throttle.nice_ratio_percent)?,
         limits: limits(&spec.throttle)?,
         verify: match spec.verify.policy {
             ApiVerifyPolicy::Always => VerifyPolicy::Always,
             ApiVerifyPolicy::Never => VerifyPolicy::Never,
         },
-        lock_timeout: between("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout, Duration::from_secs(1), Duration::from_secs(60))?,
+        lock_timeout: bounds::LOCK_TIMEOUT.check("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout.0).map_err(Invalid::spec)?,
         windows: windows(&spec.cut_over.windows)?,
-        kill_blockers_after: match spec.cut_over.kill_blockers_after.0 {
-            Duration::ZERO => None,
-            _ => Some(between(
-                "spec.cutOver.killBlockersAfter",
-                spec.cut_over.kill_blockers_after,
-                Duration::from_secs(1),
-                Duration::from_secs(24 * 3600),
-            )?),
-        },
+        kill_blockers_after: bounds::KILL_BLOCKERS_AFTER
+            .check_or_off("spec.cutOver.killBlockersAfter", spec.cut_over.kill_blockers_after.0)
+            .map_err(Invalid::spec)?,
         force_cut_over: intents.force_cut_over.clone(),
         old_table: OldTable::Keep,
         hooks: hooks(&spec.hooks, keys)?,
@@ -169,7 +159,7 @@ fn hooks(specs: &[HookSpec], keys: &HookKeys) -> Result<Vec<Hook>, Invalid> {
                     })?),
                 },
             },
-            timeout: between(&field("timeout"), hook.timeout, Duration::from_secs(1), Duration::from_secs(60))?,
+            timeout: bounds::HOOK_TIMEOUT.check(&field("timeout"), hook.timeout.0).map_err(Invalid::spec)?,
             failure_policy: match hook.failure_policy {
                 HookFailurePolicy::Fail => FailurePolicy::Fail,
                 HookFailurePolicy::Ignore => FailurePolicy::Ignore,
@@ -217,7 +207,6 @@ fn replicas(spec: &ReplicasSpec) -> Replicas {
 }
 
 fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
-    let lag = throttle.max_replica_lag;
     replica_hosts("spec.throttle.replicas.hosts", &throttle.replicas)?;
     let url = &throttle.http_url;
     if !url.is_empty() && (!(url.starts_with("http://") || url.starts_with("https://")) || url.contains(char::is_whitespace)) {
@@ -225,10 +214,9 @@ fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
         return Err(Invalid::spec("spec.throttle.httpUrl must be an address that begins with http:// or https://"));
     }
     Ok(Limits {
-        max_replica_lag: match lag.0 {
-            Duration::ZERO => None,
-            _ => Some(between("spec.throttle.maxReplicaLag", lag, Duration::from_secs(1), Duration::from_secs(24 * 3600))?),
-        },
+        max_replica_lag: bounds::MAX_REPLICA_LAG
+            .check_or_off("spec.throttle.maxReplicaLag", throttle.max_replica_lag.0)
+            .map_err(Invalid::spec)?,
         replicas: replicas(&throttle.replicas),
         max_load: load("spec.throttle.maxLoad", &throttle.max_load)?,
         critical_load: load("spec.throttle.criticalLoad", &throttle.critical_load)?,
@@ -248,17 +236,9 @@ fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
     })
 }
 
-/// Limits of status variables. Whether the server has a variable of that name, only the server can tell.
+/// Limits of status variables.
 fn load(field: &str, limits: &BTreeMap<String, i64>) -> Result<BTreeMap<String, u64>, Invalid> {
-    limits
-        .iter()
-        .map(|(name, limit)| match u64::try_from(*limit) {
-            Ok(limit) if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => Ok((name.clone(), limit)),
-            _ => Err(Invalid::spec(format!(
-                "{field} must have names of status variables with numbers from 0 upwards; it has {name:?}: {limit}"
-            ))),
-        })
-        .collect()
+    bounds::load(field, limits.iter().map(|(name, limit)| (name.clone(), *limit))).map_err(Invalid::spec)
 }
 
 /// A schema object's name as MySQL allows it, quoted: 1–64 characters, no control characters, no `/` or `\`, no space at the end.
@@ -274,24 +254,15 @@ fn name(field: &str, value: &str) -> Result<(), Invalid> {
     )))
 }
 
-fn number(field: &str, value: i32, least: u16, most: u16) -> Result<u16, Invalid> {
-    u16::try_from(value)
-        .ok()
-        .filter(|value| (least..=most).contains(value))
-        .ok_or_else(|| Invalid::spec(format!("{field} must be between {least} and {most}; it is {value}")))
-}
-
-fn between(field: &str, value: KubeDuration, least: Duration, most: Duration) -> Result<Duration, Invalid> {
-    if (least..=most).contains(&value.0) {
-        return Ok(value.0);
-    }
-    Err(Invalid::spec(format!("{field} must be between {} and {}; it is {value}", KubeDuration(least), KubeDuration(most))))
+fn number(bounds: NumberBounds, value: i32) -> Result<u16, Invalid> {
+    bounds.check(&format!("spec.{}", bounds.field), value.into()).map_err(Invalid::spec)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use std::time::Duration;
 
     fn spec(change: &Value) -> SchemaMigrationSpec {
         let mut spec = json!({

@@ -74,6 +74,22 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         // Disk full, the table is full.
         1021 | 1114 => Reason::DiskFull,
         1235 | 1845 | 1846 => Reason::AlgorithmNotSupported,
+        _ if error.class != Class::Terminal => Reason::StatementInterrupted,
         _ => Reason::ServerError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::error::TRANSIENT;
+
+    /// `ServerError` says that no retry cures it; what is retried has another reason.
+    #[test]
+    fn what_is_retried_has_no_final_reason() {
+        for code in TRANSIENT {
+            let error = MySqlError { what: "copy a chunk".into(), code: *code, message: String::new(), class: Class::Transient, index: None };
+            assert_ne!(reason_of(&error), Reason::ServerError, "{code}");
+        }
     }
 }

@@ -120,7 +120,7 @@ pub async fn show_create(session: &mut Session, database: &str, table: &str) -> 
     let what = "read the table's definition";
     let row: Option<(String, String)> =
         session.first(what, SHORT, &format!("SHOW CREATE TABLE {}", quote::qualified(database, table))).await?;
-    row.map(|(_, text)| text).ok_or_else(|| EngineError::transient(Reason::ServerError, "SHOW CREATE TABLE gave no row"))
+    row.map(|(_, text)| text).ok_or_else(|| EngineError::transient(Reason::StatementInterrupted, "SHOW CREATE TABLE gave no row"))
 }
 
 /// Whether a table or view of this name exists.
@@ -415,7 +415,7 @@ async fn columns(session: &mut Session, database: &str, table: &str) -> Result<V
             let text = |i: usize| row.get::<Option<String>, _>(i).flatten();
             let number = |i: usize| row.get::<Option<u64>, _>(i).flatten().unwrap_or(0);
             let (Some(name), Some(type_text), Some(data_type)) = (text(0), text(1), text(2)) else {
-                return Err(EngineError::transient(Reason::ServerError, "a column has no name or type"));
+                return Err(EngineError::transient(Reason::StatementInterrupted, "a column has no name or type"));
             };
             let extra = text(6).unwrap_or_default().to_uppercase();
             let facts = TypeFacts { length: number(7), precision: number(8), scale: number(9), fsp: number(10) };

@@ -143,7 +143,10 @@ pub async fn run(
                     }
                     Err(error) => {
                         let reason = if is_algorithm_refusal(&error) { Reason::AlgorithmNotSupported } else { reason_of(&error) };
-                        let reason = if reason == Reason::ServerError { Reason::AlterRejected } else { reason };
+                        let reason = match reason {
+                            Reason::ServerError | Reason::StatementInterrupted => Reason::AlterRejected,
+                            reason => reason,
+                        };
                         return Err(EngineError::terminal(
                             reason,
                             &format!(

@@ -69,6 +69,8 @@ pub enum Reason {
     InvalidSpec,
     /// The server's disk, or the tablespace, is full.
     DiskFull,
+    /// The server gave a statement up for now: a deadlock, a lock wait, a limit of time. It is tried again.
+    StatementInterrupted,
     /// The server said something that no retry cures.
     ServerError,
     /// A bug: an invariant does not hold.
@@ -115,6 +117,7 @@ impl Reason {
         Reason::StateNotReadable,
         Reason::InvalidSpec,
         Reason::DiskFull,
+        Reason::StatementInterrupted,
         Reason::ServerError,
         Reason::Internal,
         Reason::OutcomeUnknown,
@@ -157,6 +160,7 @@ impl Reason {
             Reason::StateNotReadable => "StateNotReadable",
             Reason::InvalidSpec => "InvalidSpec",
             Reason::DiskFull => "DiskFull",
+            Reason::StatementInterrupted => "StatementInterrupted",
             Reason::ServerError => "ServerError",
             Reason::Internal => "Internal",
             Reason::OutcomeUnknown => "OutcomeUnknown",

@@ -46,7 +46,7 @@ pub const BINLOG_FATAL: u16 = 1236;
 pub const AUTH_METHOD: u16 = 1251;
 
 /// Server errors that a retry may cure. Source: MySQL 9.x error message reference.
-const TRANSIENT: &[u16] = &[
+pub(crate) const TRANSIENT: &[u16] = &[
     1020, // ER_CHECKREAD
     1040, // ER_CON_COUNT_ERROR
     1053, // ER_SERVER_SHUTDOWN

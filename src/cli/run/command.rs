@@ -1,5 +1,6 @@
 //! What may be said to a running migration: one line in, an answer out. Pure.
 use super::lines;
+use crate::api::bounds::{self, NumberBounds};
 use crate::api::duration::KubeDuration;
 use crate::engine::snapshot::{Snapshot, Waits};
 use crate::engine::spec::{Controls, MigrationSpec};
@@ -23,9 +24,9 @@ chunk-time=500ms    the time one chunk should take, 10ms to 10s
 workers=2           copy workers, 0 to 64; 0 lets the engine choose
 exact-row-count=true    count the rows beside the copy, so that the progress is exact; true or false
 nice-ratio=50       sleep this share of each chunk's time, in percent, 0 to 1000
-lock-timeout=3s     the longest that clients may wait in one cut-over attempt, 1s to 60s
+lock-timeout=3s     the longest that clients may wait in one cut-over attempt, 1s to 1m
 kill-blockers-after=0s  kill sessions that have blocked the cut-over for so long, 1s to 24h; 0s never
-max-lag=10s         the replica lag that holds copying; 0s looks at no replica
+max-lag=10s         the replica lag that holds copying, 1s to 24h; 0s looks at no replica
 max-load=Threads_running=50,…       status variables above which copying is held
 critical-load=Threads_running=1000  … and above which the migration fails
 help                this";
@@ -89,22 +90,13 @@ impl Command {
         };
         let needs = || value.ok_or_else(|| format!("{name} needs a value: {name}=…"));
         let change = match name {
-            "chunk-time" => Change::ChunkTime(duration(name, needs()?, Duration::from_millis(10), Duration::from_secs(10))?),
-            "lock-timeout" => Change::LockTimeout(duration(name, needs()?, Duration::from_secs(1), Duration::from_secs(60))?),
-            "workers" => Change::Workers(number(name, needs()?, 64)?),
+            "chunk-time" => Change::ChunkTime(bounds::TARGET_CHUNK_TIME.check(name, duration(name, needs()?)?)?),
+            "lock-timeout" => Change::LockTimeout(bounds::LOCK_TIMEOUT.check(name, duration(name, needs()?)?)?),
+            "workers" => Change::Workers(number(bounds::WORKERS, name, needs()?)?),
             "exact-row-count" => Change::ExactRowCount(needs()?.parse().map_err(|_| format!("{name} must be true or false"))?),
-            "nice-ratio" => Change::NiceRatio(number(name, needs()?, 1000)?),
-            "kill-blockers-after" => {
-                let time = duration(name, needs()?, Duration::ZERO, Duration::from_secs(24 * 3600))?;
-                if !time.is_zero() && time < Duration::from_secs(1) {
-                    return Err(format!("{name} must be 0s, or between 1s and 24h"));
-                }
-                Change::KillBlockersAfter(Some(time).filter(|time| !time.is_zero()))
-            }
-            "max-lag" => {
-                let lag = duration(name, needs()?, Duration::ZERO, Duration::from_secs(24 * 3600))?;
-                Change::MaxLag(Some(lag).filter(|lag| !lag.is_zero()))
-            }
+            "nice-ratio" => Change::NiceRatio(number(bounds::NICE_RATIO_PERCENT, name, needs()?)?),
+            "kill-blockers-after" => Change::KillBlockersAfter(bounds::KILL_BLOCKERS_AFTER.check_or_off(name, duration(name, needs()?)?)?),
+            "max-lag" => Change::MaxLag(bounds::MAX_REPLICA_LAG.check_or_off(name, duration(name, needs()?)?)?),
             "max-load" => Change::MaxLoad(load(name, needs()?)?),
             "critical-load" => Change::CriticalLoad(load(name, needs()?)?),
             _ if value.is_some() => return Err(format!("{name} is not a setting; `help` tells what is")),
@@ -125,29 +117,23 @@ impl Command {
     }
 }
 
-fn duration(name: &str, text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let value = text.parse::<KubeDuration>().map_err(|error| format!("{name}: {error}"))?.0;
-    if (least..=most).contains(&value) {
-        return Ok(value);
-    }
-    Err(format!("{name} must be between {} and {}", KubeDuration(least), KubeDuration(most)))
+fn duration(name: &str, text: &str) -> Result<Duration, String> {
+    text.parse::<KubeDuration>().map(|value| value.0).map_err(|error| format!("{name}: {error}"))
 }
 
-fn number(name: &str, text: &str, most: u16) -> Result<u16, String> {
-    text.parse().ok().filter(|n| *n <= most).ok_or_else(|| format!("{name} must be a number between 0 and {most}"))
+fn number(bounds: NumberBounds, name: &str, text: &str) -> Result<u16, String> {
+    let value = text.parse().map_err(|_| format!("{name} must be a number between 0 and {}", bounds.most))?;
+    bounds.check(name, value)
 }
 
 /// `Threads_running=50,Threads_connected=900`; nothing is no limit.
 fn load(name: &str, text: &str) -> Result<BTreeMap<String, u64>, String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            let (variable, limit) = part.split_once('=').ok_or_else(|| format!("{name}: {part:?} is not VARIABLE=NUMBER"))?;
-            let limit = limit.trim().parse().map_err(|_| format!("{name}: {limit:?} is not a number"))?;
-            Ok((variable.trim().to_owned(), limit))
-        })
-        .collect()
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| {
+        let (variable, limit) = part.split_once('=').ok_or_else(|| format!("{name}: {part:?} is not VARIABLE=NUMBER"))?;
+        let limit = limit.trim().parse::<i64>().map_err(|_| format!("{name}: {limit:?} is not a number"))?;
+        Ok((variable.trim().to_owned(), limit))
+    });
+    bounds::load(name, parts.collect::<Result<Vec<_>, String>>()?)
 }
 
 impl Change {
@@ -415,6 +401,10 @@ mod tests {
             ("lock-timeout=500ms", "1s"),
             ("kill-blockers-after=500ms", "1s"),
             ("kill-blockers-after=25h", "24h"),
+            ("max-lag=1ms", "0s, or between 1s and 24h"),
+            ("max-lag=25h", "24h"),
+            ("max-load=Threads running=1", "status variables"),
+            ("critical-load=Threads_running=-1", "0 upwards"),
             ("max-load=50", "VARIABLE=NUMBER"),
             ("max-load=a=b", "number"),
         ] {

@@ -333,7 +333,7 @@ impl Streamer {
             return Ok(());
         };
         let Some(table) = self.stream.get_tme(rows.table_id()) else {
-            return Err(EngineError::transient(Reason::ServerError, "a rows event came without its table map"));
+            return Err(EngineError::transient(Reason::StatementInterrupted, "a rows event came without its table map"));
         };
         if !self.watched.same(&table.database_name(), &self.watched.database) {
             return Ok(());
@@ -445,7 +445,7 @@ fn sids(set: &GtidSet) -> Vec<Sid<'static>> {
 }
 
 fn malformed(error: std::io::Error) -> EngineError {
-    EngineError::transient(Reason::ServerError, &format!("an event of the binary log cannot be decoded: {error}"))
+    EngineError::transient(Reason::StatementInterrupted, &format!("an event of the binary log cannot be decoded: {error}"))
 }
 
 fn stream_error(error: &mysql_async::Error) -> EngineError {
@@ -461,7 +461,7 @@ fn stream_error(error: &mysql_async::Error) -> EngineError {
                 ),
             );
         }
-        return EngineError { reason: Reason::ServerError, class: Class::Transient, message: error.to_string() };
+        return EngineError { reason: Reason::StatementInterrupted, class: Class::Transient, message: error.to_string() };
     }
     error.into()
 }
