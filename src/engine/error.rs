@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn what_is_retried_has_no_final_reason() {
         for code in TRANSIENT {
-            let error = MySqlError { what: "copy a chunk".into(), code: *code, message: String::new(), class: Class::Transient, index: None };
+            let error =
+                MySqlError { what: "copy a chunk".into(), code: *code, message: String::new(), class: Class::Transient, index: None };
             assert_ne!(reason_of(&error), Reason::ServerError, "{code}");
         }
     }
