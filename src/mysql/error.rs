@@ -1,5 +1,6 @@
 //! Errors of the server and the driver, with a class and without row values.
 
+use crate::sql::token::{self, TokenKind};
 use thiserror::Error;
 
 /// What a caller may do about an error.
@@ -153,47 +154,216 @@ fn duplicate_index(code: u16, message: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Errors whose text quotes values of rows. Source: messages_to_clients.txt of MySQL 9.x.
-const WITH_VALUES: &[u16] = &[
-    DUPLICATE_ENTRY,
-    DUPLICATE_ENTRY_WITH_KEY_NAME,
-    1292, // Truncated incorrect %s value: '%s'
-    1366, // Incorrect %s value: '%s' for column '%s' at row %ld
-    1411, // Incorrect %s value: '%s' for function %s
-    1525, // Incorrect %s value: '%s'
-    1526, // Table has no partition for value %s
-    1690, // %s value is out of range in '%s'
-    4095,
-    4096, // Delimiter %s in position %u in datetime value %s is deprecated
-    1739,
-    3140, // Invalid JSON text: … in value for column '%s'
-    3141,
-    3156,
-    3751,
-    3902,
-    3903,
+/// Errors whose text quotes values of rows: what the server writes, and what is kept of it. Source: `perror` of MySQL 9.7, which prints the
+/// server's own formats.
+///
+/// `%v` is a value, `%e` an expression of the definition (column names stay, literals go), `%n` a name, type or function, `%d` a number of a
+/// row or position. Of several formats of one code the first that fits counts; where none does, nothing is kept but what the code means.
+const WITH_VALUES: &[(u16, &str, &str)] = &[
+    (1292, "Incorrect %n value: '%v' for column '%n' at row %d", "Incorrect %n value for column '%n' at row %d"),
+    (1292, "Incorrect %n value: '%v'", "Incorrect %n value"),
+    (1292, "Truncated incorrect %n value: '%v'", "Truncated incorrect %n value"),
+    (1300, "Invalid %n character string: '%v'", "Invalid %n character string"),
+    (1366, "Incorrect %n value: '%v' for column '%n' at row %d", "Incorrect %n value for column '%n' at row %d"),
+    (1367, "Illegal %n '%v' value found during parsing", "Illegal %n value found during parsing"),
+    (1411, "Incorrect %n value: '%v' for function %n", "Incorrect %n value for function %n"),
+    (1525, "Incorrect %n value: '%v'", "Incorrect %n value"),
+    (1526, "Table has no partition for value %v", "Table has no partition for a value"),
+    (
+        1569,
+        "ALTER TABLE causes auto_increment resequencing, resulting in duplicate entry '%v' for key '%n'",
+        "ALTER TABLE causes auto_increment resequencing, resulting in a duplicate entry for key '%n'",
+    ),
+    (1690, "%n value is out of range in '%e'", "%n value is out of range in '%e'"),
+    (
+        1761,
+        "Foreign key constraint for table '%n', record '%v' would lead to a duplicate entry in table '%n', key '%n'",
+        "Foreign key constraint for table '%n' would lead to a duplicate entry in table '%n', key '%n'",
+    ),
+    (
+        1762,
+        "Foreign key constraint for table '%n', record '%v' would lead to a duplicate entry in a child table",
+        "Foreign key constraint for table '%n' would lead to a duplicate entry in a child table",
+    ),
+    (3048, "Out of range error: %v in function %n.", "Out of range error in function %n"),
+    (3050, "Range error: %v in function %n.", "Range error in function %n"),
+    (3069, "Invalid JSON data provided to function %n: %v", "Invalid JSON data provided to function %n"),
+    (
+        3140,
+        "Invalid JSON text: \"%v\" at position %d in value for column '%n'.",
+        "Invalid JSON text at position %d in value for column '%n'",
+    ),
+    (
+        3141,
+        "Invalid JSON text in argument %d to function %n: \"%v\" at position %d.",
+        "Invalid JSON text in argument %d to function %n at position %d",
+    ),
+    (
+        3145,
+        "Invalid JSON character data provided to function %n: '%v'; utf8 is required.",
+        "Invalid JSON character data provided to function %n",
+    ),
+    (
+        3155,
+        "Out of range JSON value for CAST to %n from column %n at row %d",
+        "Out of range JSON value for CAST to %n from column %n at row %d",
+    ),
+    (3156, "Invalid JSON value for CAST to %n from column %n at row %d", "Invalid JSON value for CAST to %n from column %n at row %d"),
+    (3616, "Longitude %v is out of range in function %n. It %v", "Longitude is out of range in function %n"),
+    (3617, "Latitude %v is out of range in function %n. It %v", "Latitude is out of range in function %n"),
+    (
+        3731,
+        "A parameter of function %n contains a geometry with longitude %v, which is out of range. It %v",
+        "A parameter of function %n contains a geometry whose longitude is out of range",
+    ),
+    (
+        3732,
+        "A parameter of function %n contains a geometry with latitude %v, which is out of range. It %v",
+        "A parameter of function %n contains a geometry whose latitude is out of range",
+    ),
+    (3751, "Data truncated for functional index '%n' at row %d", "Data truncated for functional index '%n' at row %d"),
+    (3854, "Cannot convert string '%v' from %n to %n", "Cannot convert a string from %n to %n"),
+    (3902, "There's no unit of measure named '%v'.", "There's no such unit of measure"),
+    (
+        4095,
+        "Delimiter '%v' in position %d in datetime value '%v' at row %d is deprecated. Prefer the standard '%v'.",
+        "A delimiter in position %d in a datetime value at row %d is deprecated",
+    ),
+    (
+        4096,
+        "Delimiter '%v' in position %d in datetime value '%v' at row %d is superfluous and is deprecated. Please remove.",
+        "A delimiter in position %d in a datetime value at row %d is superfluous and deprecated",
+    ),
+    (
+        6136,
+        "Value of type '%n, size: %d' cannot be converted to 'vector' type.",
+        "Value of type '%n, size: %d' cannot be converted to 'vector' type",
+    ),
+    (6138, "Data cannot be converted to a valid vector: '%v'", "Data cannot be converted to a valid vector"),
 ];
 
-/// The server's message with every value taken out; names of columns and indexes stay.
-pub fn without_values(code: u16, message: &str) -> String {
-    if !WITH_VALUES.contains(&code) {
-        return message.to_owned();
+/// A piece of a format.
+enum Piece<'a> {
+    Text(&'a str),
+    Hole(char),
+}
+
+fn pieces(format: &str) -> Vec<Piece<'_>> {
+    let mut out = Vec::new();
+    let mut rest = format;
+    while let Some(at) = rest.find('%') {
+        if at > 0 {
+            out.push(Piece::Text(&rest[..at]));
+        }
+        let hole = rest[at + 1..].chars().next().unwrap_or('v');
+        out.push(Piece::Hole(hole));
+        rest = &rest[at + 1 + hole.len_utf8()..];
     }
-    match code {
-        DUPLICATE_ENTRY | DUPLICATE_ENTRY_WITH_KEY_NAME => match duplicate_index(code, message) {
-            Some(index) => format!("Duplicate entry for key '{index}'"),
-            None => "Duplicate entry".to_owned(),
-        },
-        1526 => "Table has no partition for a value".to_owned(),
-        _ => {
-            // `Incorrect integer value: 'abc' for column 'c' at row 3`: what follows the last "for column" is a name.
-            let head = message.split(['\'', ':']).next().unwrap_or_default().trim();
-            match message.rfind(" for column ") {
-                Some(at) => format!("{head}{}", &message[at..]),
-                None => head.to_owned(),
+    if !rest.is_empty() {
+        out.push(Piece::Text(rest));
+    }
+    out
+}
+
+/// What stands in the holes of a format, in order, if the message is of it. A value may hold any text, so what comes before the first one is
+/// read from the left and the rest from the right.
+fn fill<'a>(format: &str, message: &'a str) -> Option<Vec<(char, &'a str)>> {
+    let pieces = pieces(format);
+    let first = pieces.iter().position(|p| matches!(p, Piece::Hole('v'))).unwrap_or(pieces.len());
+    let mut rest = message;
+    let mut left = Vec::new();
+    let mut at = 0;
+    while at < first {
+        match &pieces[at] {
+            Piece::Text(text) => rest = rest.strip_prefix(text)?,
+            Piece::Hole(hole) => {
+                let end = match pieces.get(at + 1) {
+                    Some(Piece::Text(text)) if at + 1 == pieces.len() - 1 => {
+                        rest.len().checked_sub(text.len()).filter(|_| rest.ends_with(text))?
+                    }
+                    Some(Piece::Text(text)) => rest.find(text)?,
+                    Some(Piece::Hole(_)) => return None,
+                    None => rest.len(),
+                };
+                left.push((*hole, rest.get(..end)?));
+                rest = rest.get(end..)?;
+            }
+        }
+        at += 1;
+    }
+    let mut right = Vec::new();
+    let mut at = pieces.len();
+    while at > first {
+        at -= 1;
+        match &pieces[at] {
+            Piece::Text(text) => rest = rest.strip_suffix(text)?,
+            Piece::Hole(hole) => {
+                let start = if at == first {
+                    0
+                } else {
+                    match &pieces[at - 1] {
+                        Piece::Text(text) => rest.rfind(text)? + text.len(),
+                        Piece::Hole(_) => return None,
+                    }
+                };
+                right.push((*hole, rest.get(start..)?));
+                rest = rest.get(..start)?;
             }
         }
     }
+    right.reverse();
+    left.extend(right);
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    left.iter().all(|(hole, text)| *hole != 'd' || number(text)).then_some(left)
+}
+
+/// An expression with its literals taken out.
+fn without_literals(expression: &str) -> String {
+    let Ok(tokens) = token::tokenize(expression) else { return "an expression".to_owned() };
+    let mut out = String::new();
+    let mut end = None;
+    for token in tokens {
+        if end.is_some_and(|end| end < token.span.start) {
+            out.push(' ');
+        }
+        end = Some(token.span.end);
+        match token.kind {
+            TokenKind::Number | TokenKind::String | TokenKind::Bits => out.push('?'),
+            _ => out.push_str(token.text(expression)),
+        }
+    }
+    out
+}
+
+/// The server's message with every value taken out; names of columns and indexes stay.
+pub fn without_values(code: u16, message: &str) -> String {
+    if matches!(code, DUPLICATE_ENTRY | DUPLICATE_ENTRY_WITH_KEY_NAME) {
+        return match duplicate_index(code, message) {
+            Some(index) => format!("Duplicate entry for key '{index}'"),
+            None => "Duplicate entry".to_owned(),
+        };
+    }
+    let mut formats = WITH_VALUES.iter().filter(|(c, ..)| *c == code).peekable();
+    let Some((_, _, meaning)) = formats.peek() else { return message.to_owned() };
+    for (_, format, kept) in formats {
+        let Some(found) = fill(format, message) else { continue };
+        let mut found = found.into_iter();
+        let mut out = String::new();
+        for piece in pieces(kept) {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                // The next one of its kind: values between are left out.
+                Piece::Hole(hole) => match (hole, found.find(|(h, _)| *h == hole)) {
+                    ('e', Some((_, text))) => out.push_str(&without_literals(text)),
+                    (_, Some((_, text))) => out.push_str(text),
+                    (_, None) => {}
+                },
+            }
+        }
+        return out;
+    }
+    // Another wording, as of another version: only what the code means.
+    pieces(meaning).iter().map(|piece| if let Piece::Text(text) = piece { text } else { "…" }).collect()
 }
 
 #[cfg(test)]
@@ -210,6 +380,49 @@ mod tests {
             (1292, "Truncated incorrect DOUBLE value: 'secret'", "Truncated incorrect DOUBLE value"),
             (1264, "Out of range value for column 'c' at row 1", "Out of range value for column 'c' at row 1"),
             (1526, "Table has no partition for value secret", "Table has no partition for a value"),
+            (
+                1690,
+                "BIGINT UNSIGNED value is out of range in '(`d`.`t`.`a` - 4711)'",
+                "BIGINT UNSIGNED value is out of range in '(`d`.`t`.`a` - ?)'",
+            ),
+            (1690, "DOUBLE value is out of range in 'pow(`d`.`t`.`it's`,'x')'", "DOUBLE value is out of range in 'pow(`d`.`t`.`it's`,?)'"),
+            (1690, "DOUBLE value is out of range in 'cut", "… value is out of range in '…'"),
+            (1292, "Truncated incorrect DOUBLE value: 'x' for column 'secret' at row 1'", "Truncated incorrect DOUBLE value"),
+            (
+                1366,
+                "Incorrect string value: 'a' for column 'secret' at row 7' for column 'c' at row 3",
+                "Incorrect string value for column 'c' at row 3",
+            ),
+            (1411, "Incorrect datetime value: 'secret' for function str_to_date", "Incorrect datetime value for function str_to_date"),
+            (1300, "Invalid utf8mb4 character string: 'secret'", "Invalid utf8mb4 character string"),
+            (
+                3140,
+                "Invalid JSON text: \"Invalid value.\" at position 0 in value for column 't.j'.",
+                "Invalid JSON text at position 0 in value for column 't.j'",
+            ),
+            (
+                3141,
+                "Invalid JSON text in argument 1 to function json_extract: \"Invalid value.\" at position 7.",
+                "Invalid JSON text in argument 1 to function json_extract at position 7",
+            ),
+            (
+                3156,
+                "Invalid JSON value for CAST to INTEGER from column json_extract at row 2",
+                "Invalid JSON value for CAST to INTEGER from column json_extract at row 2",
+            ),
+            (
+                3617,
+                "Latitude 91.250000 is out of range in function st_geomfromtext. It must be within [-90.000000, 90.000000].",
+                "Latitude is out of range in function st_geomfromtext",
+            ),
+            (3854, "Cannot convert string 'secret' from utf8mb4 to latin1", "Cannot convert a string from utf8mb4 to latin1"),
+            (
+                4095,
+                "Delimiter '.' in position 4 in datetime value '2020.secret' at row 1 is deprecated. Prefer the standard '-'.",
+                "A delimiter in position 4 in a datetime value at row 1 is deprecated",
+            ),
+            (1366, "Eine andere Sprache: 'secret'", "Incorrect … value for column '…' at row …"),
+            (1054, "Unknown column 'x' in 'field list'", "Unknown column 'x' in 'field list'"),
         ];
         for (code, message, want) in cases {
             assert_eq!(&without_values(*code, message), want);
