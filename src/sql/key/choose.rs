@@ -46,6 +46,8 @@ pub enum Rejection {
     Type(String, String),
     /// This column is VIRTUAL.
     Virtual(String),
+    /// This column is STORED and generated.
+    Stored(String),
     /// A column that the table does not list.
     UnknownColumn(String),
     /// The ALTER drops this column, or makes it a generated one.
@@ -68,6 +70,10 @@ impl fmt::Display for Rejection {
             Rejection::Nullable(c) => write!(f, "column {c} may be NULL"),
             Rejection::Type(c, t) => write!(f, "column {c} has the type {t}, whose values cannot serve as keys"),
             Rejection::Virtual(c) => write!(f, "column {c} is a virtual generated column"),
+            Rejection::Stored(c) => write!(
+                f,
+                "column {c} is a stored generated column, which the new table computes anew: nothing tells that a row gets the same value there"
+            ),
             Rejection::UnknownColumn(c) => write!(f, "column {c} is not known"),
             Rejection::NotShared(c) => write!(f, "column {c} is dropped or becomes a generated column"),
             Rejection::Conversion(c, from, to) => write!(f, "column {c} changes from {from} to {to}, which may change its values"),
@@ -109,7 +115,7 @@ impl fmt::Display for NoUsableKey {
 ///
 /// # Which can
 /// A visible unique BTREE index of the original with plain columns (no prefix, no expression, not nullable, no FLOAT, DOUBLE,
-/// JSON, TEXT, BLOB or spatial type, not VIRTUAL), all of them kept by the ALTER under a conversion that keeps the value
+/// JSON, TEXT, BLOB or spatial type, not generated), all of them kept by the ALTER under a conversion that keeps the value
 /// ([`conversion_keeps_key`]); and on the ghost a unique index on some of these columns, so that the key is unique there, with
 /// a visible index that finds a row by them.
 ///
@@ -233,6 +239,9 @@ fn usable_column(column: &Column) -> Result<(), Rejection> {
     }
     if column.generated == Generated::Virtual {
         return Err(Rejection::Virtual(column.name.clone()));
+    }
+    if column.generated == Generated::Stored {
+        return Err(Rejection::Stored(column.name.clone()));
     }
     match column.column_type {
         T::Float { .. } | T::Text | T::Blob | T::Json | T::Geometry | T::Vector | T::Other(_) => {
