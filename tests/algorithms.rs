@@ -126,3 +126,186 @@ async fn the_definition_tells_whether_a_native_change_was_made() {
     assert_eq!(db.tables().await, ["_t_del", "t"], "a table that was never ours is not dropped");
     db.drop().await;
 }
+
+/// Foreign keys, triggers and the lack of a key rule out a swap, and nothing else: what the server does itself is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_swap_is_made_whatever_rules_out_a_copy() {
+    let mut db = Db::new("noswap").await;
+    db.run("CREATE TABLE parent (id INT PRIMARY KEY, u INT, a VARCHAR(20), CONSTRAINT small CHECK (u < 1000), UNIQUE KEY (u))").await;
+    db.run(
+        "CREATE TABLE child (id INT PRIMARY KEY, p INT, q INT, b INT, CONSTRAINT to_parent FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE, \
+         CONSTRAINT `to u` FOREIGN KEY (q) REFERENCES parent (u), CONSTRAINT positive CHECK (b > 0))",
+    )
+    .await;
+    db.run("CREATE TABLE triggered (id INT PRIMARY KEY, a INT)").await;
+    db.run("CREATE TRIGGER on_insert BEFORE INSERT ON triggered FOR EACH ROW SET NEW.a = 1").await;
+    db.run("CREATE TABLE nokey (a INT, b INT UNIQUE)").await;
+    db.run("INSERT INTO parent VALUES (1, 10, 'x'); INSERT INTO child VALUES (1, 1, 10, 5); INSERT INTO triggered VALUES (1, 0); INSERT INTO nokey VALUES (1, NULL)").await;
+    let tables = db.tables().await;
+    let cases = [
+        ("parent", "ADD COLUMN c INT", Algorithm::Auto, Algorithm::Instant),
+        ("child", "ADD COLUMN c INT NOT NULL DEFAULT 3", Algorithm::Instant, Algorithm::Instant),
+        ("child", "ADD INDEX by_b (b)", Algorithm::Auto, Algorithm::Inplace),
+        ("child", "RENAME INDEX by_b TO by_bb", Algorithm::Inplace, Algorithm::Inplace),
+        ("triggered", "ADD COLUMN c INT", Algorithm::Auto, Algorithm::Instant),
+        ("nokey", "ADD COLUMN c INT", Algorithm::Auto, Algorithm::Instant),
+        ("nokey", "ADD INDEX (a)", Algorithm::Auto, Algorithm::Inplace),
+        ("child", "RENAME COLUMN p TO pp", Algorithm::Auto, Algorithm::Instant),
+        // INSTANT is refused on the table (1846), not on the clone, which has no foreign keys.
+        ("parent", "RENAME COLUMN id TO parent_id", Algorithm::Auto, Algorithm::Inplace),
+        ("child", "DROP FOREIGN KEY `to u`", Algorithm::Auto, Algorithm::Inplace),
+        ("child", "DROP CONSTRAINT to_parent, DROP INDEX to_parent", Algorithm::Auto, Algorithm::Inplace),
+    ];
+    for (table, alter, asked, want) in cases {
+        let spec = theseus::engine::spec::MigrationSpec { algorithm: asked, ..db.spec(table, alter) };
+        let before = db.definition(table).await;
+        let handle = theseus::engine::start(spec.clone(), controls());
+        let watch = handle.watch();
+        assert_eq!(join(handle).await, Outcome::Succeeded, "{table}: {alter}");
+        let chosen = watch.borrow().algorithm.clone().expect("an algorithm");
+        assert_eq!(chosen.chosen, want, "{table}: {alter}: {}", chosen.reason);
+        assert_ne!(db.definition(table).await, before, "{table}: {alter}");
+        assert_eq!(db.tables().await, tables, "{table}: {alter}");
+    }
+    let definition = db.definition("child").await;
+    assert!(definition.contains("`pp`") && !definition.contains("FOREIGN KEY") && definition.contains("positive"), "{definition}");
+    assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM child WHERE c = 3 AND b = 5").await, 1);
+    db.drop().await;
+}
+
+/// What a foreign key rules out is told in the server's words, and a copy of such a table is still refused. Nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_foreign_key_rules_out_is_refused_and_nothing_is_left() {
+    let mut db = Db::new("fkrefuse").await;
+    db.run("CREATE TABLE parent (id INT PRIMARY KEY, u INT, UNIQUE KEY (u))").await;
+    db.run("CREATE TABLE child (id INT PRIMARY KEY, p INT, CONSTRAINT to_parent FOREIGN KEY (p) REFERENCES parent (id))").await;
+    db.run("CREATE TABLE triggered (id INT PRIMARY KEY, a INT)").await;
+    db.run("CREATE TRIGGER on_insert BEFORE INSERT ON triggered FOR EACH ROW SET NEW.a = 1").await;
+    db.run("CREATE TABLE nokey (a INT)").await;
+    let tables = db.tables().await;
+    let cases = [
+        ("child", "DROP INDEX to_parent", Reason::AlterRejected, "1553"),
+        ("child", "DROP COLUMN p", Reason::ForeignKeys, "needs a copy"),
+        ("parent", "DROP COLUMN id", Reason::ForeignKeys, "needs a copy"),
+        ("child", "DROP FOREIGN KEY absent", Reason::AlterRejected, "absent"),
+        ("child", "MODIFY p BIGINT", Reason::ForeignKeys, "needs a copy"),
+        ("parent", "MODIFY u BIGINT", Reason::ForeignKeys, "to_parent"),
+        ("parent", "ENGINE=InnoDB", Reason::ForeignKeys, "rebuild"),
+        ("child", "DROP FOREIGN KEY to_parent, MODIFY p BIGINT", Reason::ForeignKeys, "to_parent"),
+        ("child", "ADD FOREIGN KEY (p) REFERENCES parent (u)", Reason::ForeignKeys, "native ALTER"),
+        ("triggered", "MODIFY a BIGINT", Reason::Triggers, "on_insert"),
+        ("nokey", "MODIFY a BIGINT", Reason::NoUsableKey, "nokey"),
+    ];
+    for (table, alter, reason, words) in cases {
+        let before = db.definition(table).await;
+        let spec = theseus::engine::spec::MigrationSpec { algorithm: Algorithm::Auto, ..db.spec(table, alter) };
+        match support::migrate(spec, controls()).await {
+            Outcome::Refused { reason: got, message } => {
+                assert_eq!(got, reason, "{table}: {alter}: {message}");
+                assert!(message.contains(words), "{table}: {alter}: the message lacks {words}: {message}");
+            }
+            outcome => panic!("{table}: {alter}: {outcome:?}"),
+        }
+        assert_eq!(db.definition(table).await, before, "{table}: {alter}");
+        assert_eq!(db.tables().await, tables, "{table}: {alter}");
+    }
+    db.drop().await;
+}
+
+/// Whether a table would be rebuilt is told without any privilege, and for partitions too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_is_told_of_partitions_and_without_process() {
+    let mut db = Db::new("rebuilt").await;
+    let user = format!("x{}", std::process::id());
+    db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
+    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await;
+    db.run(&format!("GRANT ALL ON `{}`.* TO '{user}'@'%'", db.name)).await;
+    for process in [true, false] {
+        for partitions in [
+            "",
+            "PARTITION BY HASH (id) PARTITIONS 3",
+            "PARTITION BY RANGE (id) SUBPARTITION BY HASH (id) SUBPARTITIONS 2 (PARTITION `a-b` VALUES LESS THAN (5), PARTITION z VALUES LESS THAN MAXVALUE)",
+        ] {
+            for (alter, want) in [
+                ("ADD INDEX (a)", Algorithm::Inplace),
+                ("COMMENT='new'", Algorithm::Inplace),
+                ("ENGINE=InnoDB", Algorithm::Copy),
+                ("ROW_FORMAT=COMPACT", Algorithm::Copy),
+            ] {
+                db.run(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t (id INT PRIMARY KEY, a INT) {partitions}")).await;
+                db.run("INSERT INTO t VALUES (1, 1), (2, 2), (9, 9)").await;
+                let mut spec = db.spec("t", alter);
+                spec.algorithm = Algorithm::Auto;
+                if !process {
+                    spec.server.username.clone_from(&user);
+                    spec.server.password = "secretword".into();
+                }
+                let handle = theseus::engine::start(spec, controls());
+                let watch = handle.watch();
+                assert_eq!(join(handle).await, Outcome::Succeeded, "{alter} {partitions}");
+                let chosen = watch.borrow().algorithm.clone().expect("an algorithm");
+                assert_eq!(chosen.chosen, want, "{alter} {partitions}, PROCESS: {process}: {}", chosen.reason);
+                assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, 3);
+            }
+        }
+    }
+    db.run(&format!("DROP USER '{user}'@'%'")).await;
+    db.drop().await;
+}
+
+/// A table whose rows have used all their versions takes no instant ADD COLUMN: that is seen before anything is tried on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn used_up_row_versions_are_seen_beforehand() {
+    let mut db = Db::new("versions").await;
+    let user = format!("y{}", std::process::id());
+    db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
+    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await;
+    db.run(&format!("GRANT ALL ON `{}`.* TO '{user}'@'%'", db.name)).await;
+    let limit = theseus::engine::chooser::row_versions_limit((9, 7, 0));
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, CONSTRAINT low CHECK (id < 9000))").await;
+    db.run("INSERT INTO t VALUES (1), (2)").await;
+    for i in 0..limit {
+        let change = if i % 2 == 0 { "ADD COLUMN z INT" } else { "DROP COLUMN z" };
+        db.run(&format!("ALTER TABLE t {change}, ALGORITHM=INSTANT")).await;
+    }
+    let before = db.definition("t").await;
+    for mode in [theseus::engine::spec::Mode::DryRun, theseus::engine::spec::Mode::Execute] {
+        let mut spec = db.spec("t", "ADD COLUMN c INT");
+        spec.algorithm = Algorithm::Instant;
+        spec.mode = mode;
+        match support::migrate(spec, controls()).await {
+            Outcome::Refused { reason: Reason::AlgorithmNotSupported, message } => assert!(message.contains("row versions"), "{message}"),
+            outcome => panic!("{mode:?}: {outcome:?}"),
+        }
+    }
+    assert_eq!((db.definition("t").await, db.tables().await), (before, vec!["t".to_owned()]));
+    // What takes no version is still instant.
+    let mut spec = db.spec("t", "RENAME COLUMN z TO zz");
+    spec.algorithm = Algorithm::Instant;
+    assert_eq!(support::migrate(spec, controls()).await, Outcome::Succeeded);
+    for (name, account) in [("c", None), ("d", Some(&user))] {
+        if account.is_some() {
+            // What the account may not see is met at the change itself; the copy just made has given the versions back.
+            for i in 0..limit {
+                let change = if i % 2 == 0 { "ADD COLUMN y INT" } else { "DROP COLUMN y" };
+                db.run(&format!("ALTER TABLE t {change}, ALGORITHM=INSTANT")).await;
+            }
+        }
+        let mut spec = db.spec("t", &format!("ADD COLUMN {name} INT"));
+        spec.algorithm = Algorithm::Auto;
+        if let Some(user) = account {
+            spec.server.username.clone_from(user);
+            spec.server.password = "secretword".into();
+        }
+        let handle = theseus::engine::start(spec, controls());
+        let watch = handle.watch();
+        assert_eq!(join(handle).await, Outcome::Succeeded);
+        let chosen = watch.borrow().algorithm.clone().expect("an algorithm");
+        assert_eq!(chosen.chosen, Algorithm::Copy);
+        assert!(chosen.reason.contains("4092") && chosen.reason.contains("INPLACE would rebuild"), "{}", chosen.reason);
+        assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, 2);
+        assert_eq!(db.tables().await, ["t"]);
+    }
+    db.run(&format!("DROP USER '{user}'@'%'")).await;
+    db.drop().await;
+}

@@ -165,8 +165,12 @@ async fn what_no_migration_takes_is_told() {
         ("absent", "ADD c INT", "refuse TableNotFound", &["no such table"][..]),
         ("v", "ADD c INT", "refuse TableNotSupported", &["view"]),
         ("isam", "ADD c INT", "refuse TableNotSupported", &["MyISAM"]),
-        ("nokey", "ADD c INT", "refuse NoUsableKey", &["may be NULL"]),
-        ("floating", "ADD c INT", "refuse NoUsableKey", &["double"]),
+        ("nokey", "MODIFY a BIGINT", "refuse NoUsableKey", &["may be NULL"]),
+        ("floating", "ADD c INT PRIMARY KEY", "refuse NoUsableKey", &["double"]),
+        // What the server does itself needs no key.
+        ("nokey", "ADD c INT", "info NoUsableKey", &["no harm", "may be NULL"]),
+        ("nokey", "ADD INDEX (a)", "info NoUsableKey", &["no harm"]),
+        ("nokey", "COMPRESSION='zlib'", "warning NoUsableKey", &["if the server does not make the change itself"]),
         ("t", "DROP PRIMARY KEY", "refuse NoUsableKey", &["PRIMARY"]),
         ("t", "DROP PRIMARY KEY, ADD PRIMARY KEY (a)", "refuse NoUsableKey", &[]),
         ("t", "RENAME TO u", "refuse AlterNotSupported", &["RENAME"]),
@@ -180,6 +184,70 @@ async fn what_no_migration_takes_is_told() {
         found(&report, start, words);
         assert_eq!(code, if start.starts_with("refuse") { 2 } else { 0 }, "{table} {alter}: {report:#}");
     }
+    db.drop().await;
+}
+
+/// What the server would make itself is not refused for what rules out a copy: `run` makes it, too (tests/algorithms.rs).
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_swap_is_not_refused() {
+    let mut db = Db::new("check_native").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT, v VARCHAR(20))").await;
+    db.run("CREATE TABLE child (id INT PRIMARY KEY, p INT, CONSTRAINT to_t FOREIGN KEY (p) REFERENCES t (id))").await;
+    db.run("CREATE TRIGGER on_insert BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1").await;
+    for (alter, more, code, severity) in [
+        ("ADD c INT", "", 0, "info"),
+        ("ADD INDEX (a)", "", 0, "info"),
+        ("MODIFY v VARCHAR(60)", "", 0, "info"),
+        ("MODIFY a INT COMMENT 'x'", "", 0, "warning"),
+        ("MODIFY a BIGINT", "", 2, "refuse"),
+        ("ADD c INT", ", algorithm: Copy", 2, "refuse"),
+        ("MODIFY a BIGINT", ", algorithm: Inplace", 0, "info"),
+    ] {
+        let (got, report) = check_with(&db, None, "t", alter, more).await;
+        assert_eq!(got, code, "{alter}{more}: {report:#}");
+        found(&report, &format!("{severity} ForeignKeys [`to_t`]"), &[]);
+        found(&report, &format!("{severity} Triggers"), &["on_insert"]);
+    }
+    let (got, report) = check(&db, None, "child", "DROP FOREIGN KEY to_t").await;
+    assert_eq!((got, &report["algorithm"]), (0, &"Inplace".into()), "{report:#}");
+    db.drop().await;
+}
+
+/// Rows whose versions are used up take no more columns instantly; the run says the same (tests/algorithms.rs).
+#[tokio::test(flavor = "multi_thread")]
+async fn used_up_row_versions_are_told() {
+    let mut db = Db::new("check_versions").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    for i in 0..theseus::engine::chooser::row_versions_limit((9, 7, 0)) {
+        db.run(&format!("ALTER TABLE t {}, ALGORITHM=INSTANT", if i % 2 == 0 { "ADD COLUMN z INT" } else { "DROP COLUMN z" })).await;
+    }
+    let (code, report) = check(&db, None, "t", "ADD c INT").await;
+    assert_eq!((code, &report["algorithm"]), (0, &"Copy".into()), "{report:#}");
+    found(&report, "info Algorithm", &["4092"]);
+    let (code, report) = check_with(&db, None, "t", "ADD c INT", ", algorithm: Instant").await;
+    assert_eq!(code, 2, "{report:#}");
+    found(&report, "refuse AlgorithmNotSupported [spec.algorithm]", &["row versions"]);
+    let (code, report) = check_with(&db, None, "t", "RENAME COLUMN z TO y", ", algorithm: Instant").await;
+    assert_eq!(code, 0, "{report:#}");
+    db.drop().await;
+}
+
+/// An expression that fails on a row that is there: for a virtual column the change itself would succeed, and reading fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_column_is_computed_beforehand() {
+    let mut db = Db::new("check_computed").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT UNSIGNED NOT NULL)").await;
+    db.run("INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) SELECT i, IF(i = 317, 3, 4711 + i) FROM n").await;
+    let (code, report) = check(&db, None, "t", "ADD v INT UNSIGNED AS (a - 4000)").await;
+    assert_eq!(code, 0, "{report:#}");
+    found(&report, "warning DataDoesNotFit [v]", &["`id` = 317", "1690", "`a` - ?", "SELECT *"]);
+    let (code, report) = check(&db, None, "t", "ADD (x INT, s INT UNSIGNED AS (a - 4000) STORED)").await;
+    assert_eq!(code, 2, "{report:#}");
+    found(&report, "refuse DataDoesNotFit [s]", &["`id` = 317"]);
+    assert!(!lines(&report).join("").contains("4711"));
+    let (_, report) = check(&db, None, "t", "ADD v INT AS (a + 1), ADD w INT AS (v + 1)").await;
+    absent(&report, "warning DataDoesNotFit");
+    found(&report, "info DataUnknown [w]", &["`w`", "not known"]);
     db.drop().await;
 }
 

@@ -33,6 +33,7 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
     db.run("CREATE TABLE nullable (a INT, UNIQUE KEY u (a))").await;
     db.run("CREATE TABLE floating (a DOUBLE NOT NULL PRIMARY KEY)").await;
     db.run("CREATE TABLE prefixed (a VARCHAR(50) NOT NULL, UNIQUE KEY p (a(3)))").await;
+    db.run("CREATE TABLE computed (a INT NOT NULL, k INT AS (a * 2) STORED NOT NULL PRIMARY KEY)").await;
     db.run("CREATE TABLE parent (id INT PRIMARY KEY)").await;
     db.run("CREATE TABLE child (id INT PRIMARY KEY, p INT, CONSTRAINT to_parent FOREIGN KEY (p) REFERENCES parent (id))").await;
     db.run("CREATE TABLE triggered (id INT PRIMARY KEY, a INT)").await;
@@ -49,6 +50,7 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
         ("nullable", "ADD c INT", Reason::NoUsableKey, &["u", "a"]),
         ("floating", "ADD c INT", Reason::NoUsableKey, &["PRIMARY"]),
         ("prefixed", "ADD c INT", Reason::NoUsableKey, &["p", "a"]),
+        ("computed", "ADD c INT", Reason::NoUsableKey, &["column k is a stored generated column"]),
         ("parent", "ADD c INT", Reason::ForeignKeys, &["to_parent", "child"]),
         ("child", "ADD c INT", Reason::ForeignKeys, &["to_parent"]),
         ("triggered", "ADD c INT", Reason::Triggers, &["on_insert"]),
@@ -59,7 +61,8 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
         ("good", "RENAME TO better", Reason::AlterNotSupported, &["RENAME"]),
         ("good", "ADD COLUMN x INT, ALGORITHM=INPLACE", Reason::AlterNotSupported, &["spec.algorithm"]),
         ("good", "ENGINE=MyISAM", Reason::AlterNotSupported, &["InnoDB"]),
-        ("good", "ADD FOREIGN KEY (a) REFERENCES parent (id)", Reason::ForeignKeys, &[]),
+        ("good", "ADD FOREIGN KEY (a) REFERENCES parent (id)", Reason::ForeignKeys, &["against every row"]),
+        ("child", "DROP FOREIGN KEY to_parent", Reason::ForeignKeys, &["to_parent"]),
         ("good", "DROP PRIMARY KEY", Reason::NoUsableKey, &["good"]),
         ("good", "DROP COLUMN id, ADD COLUMN id2 INT PRIMARY KEY", Reason::NoUsableKey, &[]),
         ("good", "", Reason::AlterNotSupported, &[]),

@@ -1,7 +1,13 @@
 //! Not copying is the best copy (DESIGN 1.4): whether the server can make the change itself, and how cheaply.
 //!
 //! Nothing is predicted: each algorithm is tried on an empty clone of the table, with the very clauses; what it did there tells what it
-//! would do to the original. A table that keeps InnoDB's id was not rebuilt; one that has no index more was not read either.
+//! would do to the original. Two things the clone does not have: foreign keys, and the row versions that INSTANT changes have used up. The
+//! latter are read from the original; what a foreign key refuses, the change itself is told, and a cheaper way that was refused there is not
+//! tried again ([`Refused`]).
+//!
+//! Whether InnoDB made a new table is told by a snapshot from before the change: reading a table that was rebuilt since is refused (1412),
+//! and one that was changed in place is not. That needs no privilege, unlike InnoDB's ids, and holds for partitions as well.
+//! <https://dev.mysql.com/doc/refman/8.4/en/innodb-consistent-read.html>
 
 use super::error::EngineError;
 use super::inspector::{self, Inspected};
@@ -10,11 +16,15 @@ use super::spec::{Algorithm, MigrationSpec, Mode};
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session};
 use crate::sql::alter::{Alter, Clause};
+use crate::sql::create;
 use crate::sql::names::TableNames;
 use crate::sql::quote;
 
 /// Below this size the server's own index build takes about a second, so no replica stands still for long.
-const SMALL_BYTES: u64 = 16 << 20;
+pub const SMALL_BYTES: u64 = 16 << 20;
+
+/// ER_TABLE_DEF_CHANGED
+const TABLE_DEF_CHANGED: u16 = 1412;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,10 +55,19 @@ pub struct Native {
     pub expected: String,
 }
 
+/// What the server refused on the original although the clone took it, with its words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// `ALGORITHM=INSTANT`
+    pub instant: Option<String>,
+    /// `ALGORITHM=INPLACE, LOCK=NONE`
+    pub inplace: Option<String>,
+}
+
 /// What an algorithm did to the clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effect {
-    /// InnoDB made a new table; unknown counts as yes.
+    /// InnoDB made a new table.
     pub rebuilt: bool,
     /// There is an index more.
     pub indexed: bool,
@@ -65,33 +84,47 @@ pub fn inplace_allowed(effect: Effect, asked: Algorithm, bytes: u64, replicas: b
     }
 }
 
+/// What is asked, of which table.
+pub struct Question<'a> {
+    /// The migration.
+    pub spec: &'a MigrationSpec,
+    /// Its clauses.
+    pub alter: &'a Alter,
+    /// The clauses as the clone takes them: without those that drop a foreign key, which it does not have. May be empty.
+    pub clone_clauses: &'a str,
+    /// Of the clone.
+    pub names: &'a TableNames,
+    /// The table.
+    pub original: &'a Inspected,
+    /// Whether the server has replicas.
+    pub replicas: bool,
+    /// What is known not to work.
+    pub refused: &'a Refused,
+    /// Foreign keys of the table as the change leaves them.
+    pub foreign_keys_after: &'a [String],
+}
+
 /// Tries the algorithms on the clone `_T_gho`, which exists, is empty and equals the original. Afterwards it is either unchanged (a copy
 /// goes on with it) or of no use any more (it is dropped).
 ///
 /// # Errors
 /// [`Reason::AlgorithmNotSupported`] with the server's words when the one that was asked for is refused; the server's errors.
-pub async fn choose(
-    spec: &MigrationSpec,
-    alter: &Alter,
-    clone_clauses: &str,
-    names: &TableNames,
-    original: &Inspected,
-    replicas: bool,
-    control: &mut Session,
-) -> Result<Choice, EngineError> {
+pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Choice, EngineError> {
+    let Question { spec, alter, original, replicas, .. } = question;
     if spec.algorithm == Algorithm::Copy {
         return Ok(Choice::Copy { reason: "asked for".into() });
     }
     if spec.mode == Mode::TestOnReplica {
         return Ok(Choice::Copy { reason: "a test leaves the table as it is".into() });
     }
-    let clone = quote::qualified(&spec.database, &names.ghost);
-    let before = look(spec, names, control).await?;
+    let before = look(spec, question.names, control).await?;
     let mut words = Vec::new();
-    if spec.algorithm != Algorithm::Inplace {
-        match attempt(control, &clone, clone_clauses, "ALGORITHM=INSTANT").await? {
+    // Dropping a foreign key is a change of the dictionary, but not an instant one (manual, "Foreign Key Operations").
+    let drops_foreign_key = alter.drops_foreign_keys(&original.foreign_keys);
+    if spec.algorithm != Algorithm::Inplace && !drops_foreign_key {
+        match instant(question, control).await? {
             Ok(()) => {
-                let after = look(spec, names, control).await?;
+                let after = look(spec, question.names, control).await?;
                 let expected = super::prepare::normalise(&after.show_create)?;
                 if expected == super::prepare::normalise(&before.show_create)? && !asks_for_a_rebuild(alter) {
                     return Ok(Choice::Nothing);
@@ -102,18 +135,21 @@ pub async fn choose(
                     suffix: "ALGORITHM=INSTANT",
                     works: false,
                     reason,
-                    expected,
+                    expected: create::with_foreign_keys(&expected, question.foreign_keys_after),
                 }));
             }
-            Err(error) if spec.algorithm == Algorithm::Instant => return Err(refused(spec, "INSTANT", &error)),
-            Err(error) => words.push(format!("INSTANT refused: {}", error.message)),
+            Err(why) if spec.algorithm == Algorithm::Instant => return Err(why.into_error(spec, "INSTANT")),
+            Err(why) => words.push(format!("INSTANT refused: {}", why.words)),
         }
+    } else if spec.algorithm == Algorithm::Instant {
+        let words = "dropping a foreign key is done in place, not instantly".to_owned();
+        return Err(Why { words, about_algorithm: true }.into_error(spec, "INSTANT"));
     }
-    match attempt(control, &clone, clone_clauses, "ALGORITHM=INPLACE, LOCK=NONE").await? {
-        Ok(()) => {
-            let after = look(spec, names, control).await?;
+    match in_place(question, control).await? {
+        Ok(rebuilt) => {
+            let after = look(spec, question.names, control).await?;
             let effect = Effect {
-                rebuilt: before.table_id.is_none() || before.table_id != after.table_id,
+                rebuilt,
                 indexed: after.definition.indexes.len() > before.definition.indexes.len()
                     || after
                         .definition
@@ -121,7 +157,7 @@ pub async fn choose(
                         .iter()
                         .any(|i| !before.definition.indexes.iter().any(|b| b.parts == i.parts && b.unique == i.unique)),
             };
-            match inplace_allowed(effect, spec.algorithm, original.bytes_estimated, replicas) {
+            match inplace_allowed(effect, spec.algorithm, original.bytes_estimated, *replicas) {
                 Ok(()) => {
                     let works = effect.rebuilt || effect.indexed;
                     let how = if works {
@@ -136,28 +172,124 @@ pub async fn choose(
                         suffix: "ALGORITHM=INPLACE, LOCK=NONE",
                         works,
                         reason: words.join("; "),
-                        expected,
+                        expected: create::with_foreign_keys(&expected, question.foreign_keys_after),
                     }));
                 }
                 Err(why) => {
                     words.push(why.into());
                     // The clone was changed in place; the copy wants it as it was.
+                    let clone = quote::qualified(&spec.database, &question.names.ghost);
                     control.run("drop the clone", SHORT, &format!("DROP TABLE {clone}")).await?;
                     return Ok(Choice::Copy { reason: words.join("; ") });
                 }
             }
         }
-        Err(error) if spec.algorithm == Algorithm::Inplace => return Err(refused(spec, "INPLACE with LOCK=NONE", &error)),
-        Err(error) => words.push(format!("INPLACE refused: {}", error.message)),
+        Err(why) if spec.algorithm == Algorithm::Inplace => return Err(why.into_error(spec, "INPLACE with LOCK=NONE")),
+        Err(why) => words.push(format!("INPLACE refused: {}", why.words)),
     }
     Ok(Choice::Copy { reason: words.join("; ") })
 }
 
-async fn attempt(control: &mut Session, clone: &str, clauses: &str, suffix: &str) -> Result<Result<(), MySqlError>, EngineError> {
-    match control.run("try an algorithm on an empty clone", SHORT, &format!("ALTER TABLE {clone} {clauses}, {suffix}")).await {
+/// Why an algorithm does not do.
+struct Why {
+    words: String,
+    /// The algorithm is refused, not the change.
+    about_algorithm: bool,
+}
+
+impl Why {
+    fn of(error: &MySqlError) -> Self {
+        Self { words: error.message.clone(), about_algorithm: is_algorithm_refusal(error) }
+    }
+
+    fn into_error(self, spec: &MigrationSpec, algorithm: &str) -> EngineError {
+        let reason = if self.about_algorithm { Reason::AlgorithmNotSupported } else { Reason::AlterRejected };
+        EngineError::terminal(
+            reason,
+            &format!(
+                "the server refuses {algorithm} for {}: {}. Nothing is left behind; spec.algorithm: Auto or Copy takes another way",
+                quote::qualified(&spec.database, &spec.table),
+                self.words
+            ),
+        )
+    }
+}
+
+/// Whether INSTANT works, on the clone and by what is known of the original.
+async fn instant(question: &Question<'_>, control: &mut Session) -> Result<Result<(), Why>, EngineError> {
+    if let Some(words) = &question.refused.instant {
+        return Ok(Err(Why { words: words.clone(), about_algorithm: true }));
+    }
+    let (spec, clone) = (question.spec, &question.names.ghost);
+    if let Err(why) = attempt(question, control, "ALGORITHM=INSTANT").await? {
+        return Ok(Err(why));
+    }
+    // One that used up a version of the clone's rows uses up one of the original's.
+    let used = inspector::row_versions(control, &spec.database, clone).await?;
+    if used.is_some_and(|n| n > 0)
+        && let Some(words) =
+            inspector::row_versions(control, &spec.database, &spec.table).await?.and_then(|n| versions_used_up(n, control.version()))
+    {
+        // The clone is changed by now; what is tried next, and the copy, want it as it was.
+        control.run("drop the clone", SHORT, &format!("DROP TABLE {}", quote::qualified(&spec.database, clone))).await?;
+        super::prepare::make_clone(spec, question.alter, question.names, question.original, control).await?;
+        return Ok(Err(Why { words, about_algorithm: true }));
+    }
+    Ok(Ok(()))
+}
+/// The number of versions that the rows of a table may have: 64, and 255 since 9.1 (release notes of 8.0.29 and 9.1.0).
+pub fn row_versions_limit(version: (u16, u16, u16)) -> u64 {
+    if version >= (9, 1, 0) { 255 } else { 64 }
+}
+
+/// Why no INSTANT change that needs a version of the rows works any more, if none does (pure).
+pub fn versions_used_up(used: u64, version: (u16, u16, u16)) -> Option<String> {
+    let limit = row_versions_limit(version);
+    (used >= limit).then(|| {
+        format!(
+            "the table has used all {limit} row versions, of which each instant ADD or DROP COLUMN takes one (4092); a rebuild of the table gives them back"
+        )
+    })
+}
+
+/// Whether INPLACE without a lock works on the clone, and whether the table was rebuilt.
+async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Result<bool, Why>, EngineError> {
+    if let Some(words) = &question.refused.inplace {
+        return Ok(Err(Why { words: words.clone(), about_algorithm: true }));
+    }
+    if question.clone_clauses.is_empty() {
+        // Nothing but foreign keys to drop, which the clone does not have.
+        return Ok(Ok(false));
+    }
+    let spec = question.spec;
+    let mut witness = Session::open_on(&spec.server, control.server_uuid()).await?;
+    // Only this isolation level has snapshots.
+    let sql = "SET SESSION transaction_isolation='REPEATABLE-READ'; START TRANSACTION WITH CONSISTENT SNAPSHOT";
+    witness.run("take a snapshot before the change of the clone", SHORT, sql).await?;
+    let tried = attempt(question, control, "ALGORITHM=INPLACE, LOCK=NONE").await?;
+    let answer = match tried {
+        Err(why) => Err(why),
+        Ok(()) => {
+            // By no index: a new one is younger than the snapshot, too.
+            let clone = quote::qualified(&spec.database, &question.names.ghost);
+            match witness.run("look whether the clone was rebuilt", SHORT, &format!("SELECT 1 FROM {clone} USE INDEX () LIMIT 1")).await {
+                Ok(()) => Ok(false),
+                Err(error) if error.code == TABLE_DEF_CHANGED => Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    witness.close().await;
+    Ok(answer)
+}
+
+async fn attempt(question: &Question<'_>, control: &mut Session, suffix: &str) -> Result<Result<(), Why>, EngineError> {
+    let clone = quote::qualified(&question.spec.database, &question.names.ghost);
+    let statement = format!("ALTER TABLE {clone} {}, {suffix}", question.clone_clauses);
+    match control.run("try an algorithm on an empty clone", SHORT, &statement).await {
         Ok(()) => Ok(Ok(())),
         Err(error) if error.is_connection() || error.is_contention() => Err(error.into()),
-        Err(error) => Ok(Err(error)),
+        Err(error) => Ok(Err(Why::of(&error))),
     }
 }
 
@@ -172,28 +304,22 @@ fn asks_for_a_rebuild(alter: &Alter) -> bool {
     alter.clauses().iter().any(|c| matches!(c.clause, Clause::Force)) || alter.table_option("ENGINE").is_some()
 }
 
-fn refused(spec: &MigrationSpec, algorithm: &str, error: &MySqlError) -> EngineError {
-    // Refusing the algorithm and refusing the change are different things.
-    let reason = if is_algorithm_refusal(error) { Reason::AlgorithmNotSupported } else { Reason::AlterRejected };
-    EngineError::terminal(
-        reason,
-        &format!(
-            "the server refuses {algorithm} for {}: {}. Nothing is left behind; spec.algorithm: Auto or Copy takes another way",
-            quote::qualified(&spec.database, &spec.table),
-            error.message
-        ),
-    )
-}
-
-/// ER_ALTER_OPERATION_NOT_SUPPORTED, …_REASON, ER_NOT_SUPPORTED_YET, ER_INNODB_INSTANT_ADD_NOT_SUPPORTED_MAX_SIZE / _MAX_ROW_VERSION,
-/// ER_INNODB_ONLINE_LOG_TOO_BIG.
+/// ER_ALTER_OPERATION_NOT_SUPPORTED, …_REASON, ER_NOT_SUPPORTED_YET, ER_INNODB_MAX_ROW_VERSION, ER_INNODB_INSTANT_ADD_NOT_SUPPORTED_MAX_SIZE,
+/// …_MAX_FIELDS, ER_INNODB_ONLINE_LOG_TOO_BIG.
 pub fn is_algorithm_refusal(error: &MySqlError) -> bool {
-    matches!(error.code, 1845 | 1846 | 1235 | 4080 | 4092 | 1799)
+    matches!(error.code, 1845 | 1846 | 1235 | 4092 | 4093 | 4158 | 1799)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn row_versions_have_a_limit() {
+        for (used, version, want) in [(63, (8, 0, 44), false), (64, (8, 4, 0), true), (254, (9, 7, 4), false), (255, (9, 1, 0), true)] {
+            assert_eq!(versions_used_up(used, version).is_some(), want, "{used} {version:?}");
+        }
+    }
 
     #[test]
     fn in_place_only_where_nobody_waits() {

@@ -8,6 +8,7 @@ use super::spec::Mode;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session};
+use crate::sql::create;
 use crate::sql::key::KeyCodec;
 use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
@@ -29,6 +30,8 @@ pub struct Inspected {
     pub table_id: Option<u64>,
     /// Whether the table is partitioned.
     pub partitioned: bool,
+    /// Names of the foreign keys by which the table refers to others.
+    pub foreign_keys: Vec<String>,
 }
 
 /// Refuses servers on which a migration cannot be right.
@@ -102,7 +105,10 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
     let show_create = show_create(session, database, table).await?;
     let partitioned = options.is_some_and(|o| o.contains("partitioned"));
     let table_id = if partitioned { None } else { table_id(session, database, &name).await? };
+    let foreign_keys = create::foreign_keys(&show_create)
+        .map_err(|error| EngineError::terminal(Reason::TableNotSupported, &format!("the table's definition is not understood: {error}")))?;
     Ok(Some(Inspected {
+        foreign_keys,
         definition: TableDefinition { name, columns, indexes },
         show_create,
         rows_estimated: rows.unwrap_or(0),
@@ -154,6 +160,26 @@ pub async fn table_id(session: &mut Session, database: &str, table: &str) -> Res
     {
         Ok(ids) => Ok(ids.into_iter().next()),
         // Without PROCESS the view is refused (1227); the ids are an additional proof, not a need.
+        Err(error) if error.is_connection() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// How many versions the rows of a table (of a partition of it) may have: one more with each INSTANT change that adds or drops a column.
+/// `None` when it cannot be told: without PROCESS, and before 8.0.29, where there are none.
+///
+/// # Errors
+/// A lost connection.
+pub async fn row_versions(session: &mut Session, database: &str, table: &str) -> Result<Option<u64>, EngineError> {
+    let name = format!("{}/{}", file_name(database), file_name(table));
+    // A partition is a table of its own, `db/t#p#p0`; `#` in a name would be written as `@0023`.
+    let sql = "SELECT CAST(MAX(TOTAL_ROW_VERSIONS) AS UNSIGNED) FROM information_schema.INNODB_TABLES WHERE NAME = ? OR LEFT(NAME, CHAR_LENGTH(?)) = ?";
+    let partitions = format!("{name}#p#");
+    match session
+        .select::<Option<u64>>("read the table's row versions", sql, vec![name.into(), partitions.clone().into(), partitions.into()])
+        .await
+    {
+        Ok(found) => Ok(found.into_iter().next().flatten()),
         Err(error) if error.is_connection() => Err(error.into()),
         Err(_) => Ok(None),
     }

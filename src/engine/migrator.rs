@@ -6,6 +6,7 @@
 
 use super::applier::{Applier, Flushed};
 use super::checkpoint::{Record, Stage, StateTable};
+use super::chooser::Refused;
 use super::copier::Copier;
 use super::cutover::blockers::Blockers;
 use super::cutover::{Clock, Gate, back_off, definition_changed, gate};
@@ -18,7 +19,7 @@ use super::migration::Migration;
 use super::native;
 use super::notice;
 use super::pace::{self, Pace, Pressure};
-use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready};
+use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready, Wishes};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
@@ -79,6 +80,8 @@ pub struct Migrator {
     owned: Option<Owned>,
     /// What the windows are looked at by.
     clock: Clock,
+    /// Ways that the server took on an empty clone and refused on the table.
+    refused: Refused,
 }
 
 /// How an attempt ended without an error.
@@ -97,7 +100,7 @@ impl Migrator {
         stop: CancellationToken,
         clock: Clock,
     ) -> Self {
-        Self { spec, controls, publisher, stop, owned: None, clock }
+        Self { spec, controls, publisher, stop, owned: None, clock, refused: Refused::default() }
     }
 
     /// Runs to the end.
@@ -249,9 +252,10 @@ impl Migrator {
         locked?;
         // From here on this attempt may drop or remake what the last one had.
         self.owned = None;
-        let defer = self.controls.borrow().defer_indexes;
+        let refused = self.refused.clone();
+        let wishes = Wishes { defer: self.controls.borrow().defer_indexes, refused: &refused };
         // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
-        match prepare::prepare(&self.spec, defer, session, &self.publisher, touched).await? {
+        match prepare::prepare(&self.spec, wishes, session, &self.publisher, touched).await? {
             Prepared::Proven => {
                 self.publisher.update(|s| s.tables = Tables::default());
                 Ok(End::Over(Outcome::Proven))
@@ -274,15 +278,20 @@ impl Migrator {
                         finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers, &mut self.owned).await
                     }
                     Ok(native::Ended::Interrupted) => Ok(End::Interrupted),
-                    Ok(native::Ended::CopyInstead(words)) => {
+                    Ok(native::Ended::AnotherWay(words)) => {
+                        let next = match ready.native.algorithm {
+                            Algorithm::Instant => &mut self.refused.instant,
+                            _ => &mut self.refused.inplace,
+                        };
                         self.publisher.notice(
                             notice::COPY_INSTEAD,
                             false,
-                            format!("the server refuses on the table what it took on an empty clone ({words}); the table is copied"),
+                            format!("the server refuses on the table what it took on an empty clone ({words}); the next way is tried"),
                         );
+                        *next = Some(words);
                         self.owned = None;
                         prepare::drop_ours(session, &self.spec, &self.spec.names()).await?;
-                        self.spec.algorithm = Algorithm::Copy;
+                        *touched = false;
                         Ok(End::Interrupted)
                     }
                     Err(error) if error.is_transient() => Err(error),
@@ -290,6 +299,10 @@ impl Migrator {
                         // There is no work to keep.
                         self.owned = None;
                         prepare::drop_ours(session, &self.spec, &self.spec.names()).await?;
+                        if matches!(error.reason, Reason::AlterRejected | Reason::AlgorithmNotSupported) {
+                            // The server did not take the change: the table is as it was, and nothing is left.
+                            *touched = false;
+                        }
                         Err(error)
                     }
                 }

@@ -2,7 +2,7 @@
 //!
 //! Promises: clients never queue behind it for longer than `lockTimeout`; a lost connection is settled by the definition (DDL is atomic
 //! since MySQL 8.0); what the server refuses on the real table is never done another way behind the user's back, except that Auto goes on
-//! to a copy.
+//! to the next one.
 
 use super::chooser::{Native, is_algorithm_refusal};
 use super::cutover::blockers::{self, Blockers, Place, Way};
@@ -30,8 +30,8 @@ pub enum Ended {
     Done,
     /// Stop, pause or cancel.
     Interrupted,
-    /// The server refuses on the real table what it took on the clone: Auto copies.
-    CopyInstead(String),
+    /// The server refuses on the real table what it took on the clone: Auto goes another way.
+    AnotherWay(String),
 }
 
 /// What may change while it runs.
@@ -129,7 +129,7 @@ pub async fn run(
                     }
                     Err(error) if error.is_connection() => return Err(error.into()),
                     Err(error) if is_algorithm_refusal(&error) && spec.algorithm == Algorithm::Auto => {
-                        return Ok(Ended::CopyInstead(error.message));
+                        return Ok(Ended::AnotherWay(error.message));
                     }
                     Err(error) if error.is_contention() || error.code == crate::mysql::error::QUERY_INTERRUPTED => {
                         failures += 1;

@@ -5,7 +5,7 @@
 
 use super::board::{Board, ChunkId};
 use super::checkpoint::{Record, SafePosition, Stage, StateTable, Stored, VERSION};
-use super::chooser::{self, Choice, Native};
+use super::chooser::{self, Choice, Native, Refused};
 use super::cutover::{Swap, outcome};
 use super::error::EngineError;
 use super::inspector::{self, Inspected};
@@ -159,13 +159,22 @@ pub async fn release_lock(mut guard: Session) {
     guard.close().await;
 }
 
+/// What a front end, or a former attempt, has to say to the preparation.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes<'a> {
+    /// When secondary indexes are built.
+    pub defer: DeferIndexes,
+    /// Ways that the server refused on the table itself.
+    pub refused: &'a Refused,
+}
+
 /// Inspects and prepares. The caller holds the migration's named lock ([`take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
 ///
 /// # Errors
 /// Every reason of refusal; the server's.
 pub async fn prepare(
     spec: &MigrationSpec,
-    defer: DeferIndexes,
+    wishes: Wishes<'_>,
     control: &mut Session,
     publisher: &Publisher,
     touched: &mut bool,
@@ -223,7 +232,7 @@ pub async fn prepare(
         drop_ours(control, spec, &names).await?;
         *touched = false;
     }
-    fresh(spec, &alter, facts, names, state, defer, control, publisher, touched).await
+    fresh(spec, &alter, facts, names, state, wishes, control, publisher, touched).await
 }
 
 /// The original, or why it cannot be migrated.
@@ -259,7 +268,7 @@ async fn fresh(
     facts: ServerFacts,
     names: TableNames,
     state: StateTable,
-    defer: DeferIndexes,
+    wishes: Wishes<'_>,
     control: &mut Session,
     publisher: &Publisher,
     touched: &mut bool,
@@ -268,7 +277,19 @@ async fn fresh(
         replica::check(control, spec.mode, &facts).await?;
     }
     let original = original(spec, control).await?;
-    inspector::check_relations(control, &spec.database, &spec.table).await?;
+    if spec.copies() {
+        inspector::check_relations(control, &spec.database, &spec.table).await?;
+    }
+    if let Some(name) = alter.unknown_foreign_keys(&original.foreign_keys).first() {
+        return Err(EngineError::terminal(
+            Reason::AlterRejected,
+            &format!(
+                "{} has no foreign key {} to drop. Nothing was touched",
+                quote::qualified(&spec.database, &spec.table),
+                quote::identifier(name)
+            ),
+        ));
+    }
     inspector::check_prepared(control, &spec.database, &spec.table).await?;
     for name in [&names.ghost, &names.old] {
         if inspector::exists(control, &spec.database, name).await? {
@@ -315,7 +336,7 @@ async fn fresh(
             return Err(undo(control, spec, &names, touched, error).await);
         }
     };
-    match make(spec, alter, &facts, &names, &original, defer, control, &mut record, publisher).await {
+    match make(spec, alter, &facts, &names, &original, wishes, control, &mut record, publisher).await {
         Ok(Made::Nothing) => {
             drop_ours(control, spec, &names).await?;
             *touched = false;
@@ -414,7 +435,10 @@ enum Made {
 type Ghost = (crate::sql::table::TableDefinition, ColumnMapping, key::MigrationKey);
 
 /// Makes an empty clone of the original, and returns the clauses as they apply to it.
-async fn make_clone(
+///
+/// # Errors
+/// The server's; a CHECK constraint whose name cannot be changed.
+pub(super) async fn make_clone(
     spec: &MigrationSpec,
     alter: &Alter,
     names: &TableNames,
@@ -437,7 +461,7 @@ async fn make_clone(
         let text = create::rename_for_ghost(&original.show_create, &names.ghost, &renamed).map_err(not_readable)?;
         control.run("create the ghost table", SHORT, &format!("USE {}; {text}", quote::identifier(&spec.database))).await?;
     }
-    Ok(alter.with_check_names(&renamed))
+    Ok(alter.for_clone(&renamed, &original.foreign_keys))
 }
 
 #[allow(clippy::too_many_arguments, reason = "the middle of `fresh`, split off so that its errors pass `undo`")]
@@ -447,7 +471,7 @@ async fn make(
     facts: &ServerFacts,
     names: &TableNames,
     original: &Inspected,
-    defer: DeferIndexes,
+    wishes: Wishes<'_>,
     control: &mut Session,
     record: &mut Record,
     publisher: &Publisher,
@@ -455,7 +479,17 @@ async fn make(
     let ghost_name = quote::qualified(&spec.database, &names.ghost);
     let clauses = make_clone(spec, alter, names, original, control).await?;
     let replicas = !spec.server.unlogged && has_replicas(facts, control).await;
-    match chooser::choose(spec, alter, &clauses, names, original, replicas, control).await? {
+    let question = chooser::Question {
+        spec,
+        alter,
+        clone_clauses: &clauses,
+        names,
+        original,
+        replicas,
+        refused: wishes.refused,
+        foreign_keys_after: &alter.foreign_keys_after(&original.foreign_keys),
+    };
+    match chooser::choose(&question, control).await? {
         Choice::Nothing => return Ok(Made::Nothing),
         Choice::Native(native) => {
             if spec.mode == Mode::ExecuteOnReplica {
@@ -466,6 +500,12 @@ async fn make(
             return Ok(Made::Native(native));
         }
         Choice::Copy { reason } => {
+            if !spec.copies()
+                && let Err(error) = inspector::check_relations(control, &spec.database, &spec.table).await
+            {
+                // What the server could do itself would not have been refused.
+                return Err(EngineError { message: format!("the change needs a copy ({reason}), but {}", error.message), ..error });
+            }
             if !inspector::exists(control, &spec.database, &names.ghost).await? {
                 make_clone(spec, alter, names, original, control).await?;
             }
@@ -506,7 +546,7 @@ async fn make(
     let key = choose_key(spec, facts, original, &full, &mapping)?;
     record.key_index.clone_from(&key.index);
     record.ghost_definition = normalise(&full.show_create)?;
-    let wanted = match defer {
+    let wanted = match wishes.defer {
         DeferIndexes::Never => false,
         DeferIndexes::Always => true,
         // A replica would stand still for as long as the build takes.
@@ -775,7 +815,6 @@ pub fn normalise(show_create: &str) -> Result<String, EngineError> {
 
 fn not_readable(error: create::CreateError) -> EngineError {
     match error {
-        create::CreateError::ForeignKey { .. } => EngineError::terminal(Reason::ForeignKeys, &error.to_string()),
         create::CreateError::CheckName { .. } => EngineError::terminal(Reason::TableNotSupported, &error.to_string()),
         _ => EngineError::terminal(Reason::TableNotSupported, &format!("the table's definition is not understood: {error}")),
     }

@@ -37,6 +37,11 @@ impl MigrationSpec {
         if self.mode.on_replica() { TableNames::on_replica(&self.table) } else { TableNames::for_table(&self.table) }
     }
 
+    /// Whether the table is copied whatever else the server could do.
+    pub fn copies(&self) -> bool {
+        self.algorithm == Algorithm::Copy || self.mode == Mode::TestOnReplica
+    }
+
     /// With the sessions that the mode wants.
     #[must_use]
     pub(super) fn settled(mut self) -> Self {

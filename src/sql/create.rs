@@ -23,12 +23,6 @@ pub enum CreateError {
     /// Not of the form that SHOW CREATE TABLE gives.
     #[error("the table's definition is not understood: {0}")]
     Malformed(&'static str),
-    /// A foreign key.
-    #[error("the table has the foreign key {name}; a foreign key refers to the table's name and cannot be carried over to a copy")]
-    ForeignKey {
-        /// The constraint.
-        name: String,
-    },
     /// A CHECK constraint that keeps the table from being renamed.
     #[error("the name of the CHECK constraint {name} becomes longer than 64 characters when the table is renamed; shorten it first")]
     CheckName {
@@ -156,17 +150,18 @@ pub fn check_constraints(show_create: &str) -> Result<Vec<CheckConstraint>, Crea
     Ok(out)
 }
 
-/// The statement that makes a table like this one under another name: table and CHECK constraints renamed, all else the same.
+/// The statement that makes a table like this one under another name: table and CHECK constraints renamed, foreign keys left out (as
+/// `CREATE TABLE … LIKE` does), all else the same.
 ///
 /// # Errors
-/// [`CreateError::ForeignKey`] if there is one, [`CreateError::UnmappedCheck`] if a constraint is not in the map (by its exact
-/// name).
+/// [`CreateError::UnmappedCheck`] if a constraint is not in the map (by its exact name).
 pub fn rename_for_ghost(show_create: &str, new_table_name: &str, check_name_map: &BTreeMap<String, String>) -> Result<String, CreateError> {
     let definition = Definition::parse(show_create)?;
     let mut replaced = vec![(definition.table_name, quote::identifier(new_table_name))];
     for element in &definition.elements {
-        if let Some(name) = definition.foreign_key(element) {
-            return Err(CreateError::ForeignKey { name });
+        if definition.foreign_key(element).is_some() {
+            replaced.push((definition.span_with_comma(element), String::new()));
+            continue;
         }
         if let Some((token, _)) = definition.check(element) {
             let name = token.name(show_create).unwrap_or_default();
@@ -188,13 +183,37 @@ pub fn auto_increment(show_create: &str) -> Result<Option<u64>, CreateError> {
     Ok(value.and_then(|token| token.span.of(show_create).parse().ok()))
 }
 
-/// The definition without the table's name and the `AUTO_INCREMENT=…` option: equal for equal definitions.
+/// The names of the table's own foreign keys.
+///
+/// # Errors
+/// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
+pub fn foreign_keys(show_create: &str) -> Result<Vec<String>, CreateError> {
+    let definition = Definition::parse(show_create)?;
+    Ok(definition.elements.iter().filter_map(|element| definition.foreign_key(element)).collect())
+}
+
+/// A normalised definition without foreign keys, and the names of those that it is to have.
+pub fn with_foreign_keys(normalised: &str, names: &[String]) -> String {
+    let mut names: Vec<String> = names.iter().map(|name| quote::identifier(name)).collect();
+    names.sort();
+    if names.is_empty() { normalised.to_owned() } else { format!("{normalised}\nFOREIGN KEYS {}", names.join(", ")) }
+}
+
+/// The definition without the table's name and the `AUTO_INCREMENT=…` option: equal for equal definitions. Of foreign keys only the names
+/// count: a clone has none, and what it says of the rest must compare.
 ///
 /// # Errors
 /// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
 pub fn normalise_definition(show_create: &str) -> Result<String, CreateError> {
     let definition = Definition::parse(show_create)?;
     let mut replaced = vec![(definition.table_name, String::new())];
+    let mut foreign = Vec::new();
+    for element in &definition.elements {
+        if let Some(name) = definition.foreign_key(element) {
+            replaced.push((definition.span_with_comma(element), String::new()));
+            foreign.push(name);
+        }
+    }
     let options = definition.options.as_slice();
     if let Some(at) = options.iter().position(|t| t.is_word(show_create, "AUTO_INCREMENT")) {
         let end = options.get(at + 2).filter(|_| options.get(at + 1).is_some_and(|t| t.is_symbol(show_create, "=")));
@@ -204,7 +223,7 @@ pub fn normalise_definition(show_create: &str) -> Result<String, CreateError> {
             replaced.push((Span { start: first.span.start - blank, end: last.span.end }, String::new()));
         }
     }
-    Ok(replace(show_create, &replaced))
+    Ok(with_foreign_keys(&replace(show_create, &replaced), &foreign))
 }
 
 /// The secondary indexes, and which must stay on the ghost during the copy: those named in `needed` (the migration key's),
@@ -328,6 +347,13 @@ impl<'a> Definition<'a> {
     fn check<'e>(&self, element: &'e [Token]) -> Option<(&'e Token, usize)> {
         let constraint = element.first()?.is_word(self.source, "CONSTRAINT") && element.get(2)?.is_word(self.source, "CHECK");
         if constraint { Some((element.get(1)?, 2)) } else { None }
+    }
+
+    /// An element with what separates it from the one before. A foreign key is never the first: it stands on columns.
+    fn span_with_comma(&self, element: &[Token]) -> Span {
+        let (first, last) = (element.first().map_or(0, |t| t.span.start), element.last().map_or(0, |t| t.span.end));
+        let start = self.source.get(..first).and_then(|before| before.rfind(',')).unwrap_or(first);
+        Span { start, end: last }
     }
 
     fn foreign_key(&self, element: &[Token]) -> Option<String> {
@@ -498,7 +524,12 @@ mod tests {
         let missing = BTreeMap::new();
         assert_eq!(rename_for_ghost(ORDERS, "g", &missing), Err(CreateError::UnmappedCheck { name: "or`ders_chk_1".into() }));
         let child = "CREATE TABLE `c` (`a` int, KEY `f` (`a`), CONSTRAINT `f` FOREIGN KEY (`a`) REFERENCES `p` (`id`))";
-        assert_eq!(rename_for_ghost(child, "g", &missing), Err(CreateError::ForeignKey { name: "f".into() }));
+        let without = "CREATE TABLE `g` (`a` int, KEY `f` (`a`))";
+        assert_eq!(rename_for_ghost(child, "g", &missing).as_deref(), Ok(without));
+        assert_eq!(foreign_keys(child), Ok(vec!["f".to_owned()]));
+        let clone = normalise_definition(without).unwrap();
+        assert_eq!(normalise_definition(child), Ok(with_foreign_keys(&clone, &["f".to_owned()])));
+        assert_ne!(normalise_definition(child), Ok(clone));
     }
 
     #[test]

@@ -5,15 +5,16 @@
 //! definition's own words ([`NewType`]); where no condition is known, the report says that only the copy tells.
 use super::predict::Prediction;
 use super::{Look, Severity, Topic};
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, reason_of};
 use crate::engine::inspector::Inspected;
 use crate::engine::reason::Reason;
 use crate::mysql::session::SHORT;
-use crate::sql::alter::{Alter, Clause, ParsedClause};
+use crate::sql::alter::{Alter, Clause, ColumnSpec, ParsedClause, TableElement};
 use crate::sql::key::{KeyCodec, Side};
 use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType, IndexPart};
 use crate::sql::token;
+use std::time::{Duration, Instant};
 
 /// How long the server may look for one kind of row, in milliseconds (`MAX_EXECUTION_TIME`).
 const LIMIT_MILLIS: u32 = 3000;
@@ -199,7 +200,7 @@ fn charset_question(column: &str, to: &str, from: &str, q: &mut Question) {
     }
 }
 
-fn integer_bits(name: &str) -> Option<u32> {
+pub(super) fn integer_bits(name: &str) -> Option<u32> {
     Some(match name {
         "TINYINT" | "BOOL" | "BOOLEAN" | "INT1" => 8,
         "SMALLINT" | "INT2" => 16,
@@ -275,7 +276,142 @@ pub(super) async fn probe(
     for (name, parts) in &prediction.new_unique {
         duplicates(look, codec, name, parts).await?;
     }
+    for clause in alter.clauses() {
+        for computed in computed(&source, clause) {
+            evaluate(look, codec, &computed).await?;
+        }
+    }
     Ok(())
+}
+
+/// A generated column that the change adds or redefines.
+#[derive(Debug, PartialEq, Eq)]
+struct Computed {
+    column: String,
+    /// In parentheses.
+    expression: String,
+    stored: bool,
+}
+
+/// Reads them from a clause. Pure.
+fn computed(source: &str, clause: &ParsedClause) -> Vec<Computed> {
+    let specs: Vec<&ColumnSpec> = match &clause.clause {
+        Clause::ModifyColumn(spec) | Clause::ChangeColumn { new: spec, .. } => vec![spec],
+        Clause::Add { elements } => {
+            elements.iter().filter_map(|e| if let TableElement::Column(spec) = e { Some(spec) } else { None }).collect()
+        }
+        _ => return Vec::new(),
+    };
+    let mut specs = specs.into_iter().filter(|spec| spec.attributes.generated);
+    let text = clause.span.of(source);
+    let Ok(tokens) = token::tokenize(text) else { return Vec::new() };
+    let mut found: Vec<Computed> = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        // `AS (…)` outside of expressions; a CAST has a type behind its AS.
+        if !(tokens[at].is_word(text, "AS") && tokens.get(at + 1).is_some_and(|t| t.is_symbol(text, "("))) {
+            if tokens[at].is_word(text, "STORED")
+                && let Some(last) = found.last_mut()
+            {
+                last.stored = true;
+            }
+            at += 1;
+            continue;
+        }
+        let mut depth = 0_usize;
+        let Some(close) = tokens.iter().enumerate().skip(at + 1).find_map(|(i, t)| {
+            if t.is_symbol(text, "(") {
+                depth += 1;
+            } else if t.is_symbol(text, ")") {
+                depth -= 1;
+                return (depth == 0).then_some(i);
+            }
+            None
+        }) else {
+            break;
+        };
+        let Some(spec) = specs.next() else { break };
+        let expression = text.get(tokens[at + 1].span.start..tokens[close].span.end).unwrap_or_default().to_owned();
+        found.push(Computed { column: spec.name.clone(), expression, stored: false });
+        at = close + 1;
+    }
+    found
+}
+
+/// Computes a new column over the rows: an expression that fails on one fails the copy, or, for a virtual column, each later SELECT of it.
+async fn evaluate(look: &mut Look<'_>, codec: Option<&KeyCodec>, computed: &Computed) -> Result<(), EngineError> {
+    let Computed { column, expression, stored } = computed;
+    let table = look.table();
+    let hint = format!("/*+ MAX_EXECUTION_TIME({LIMIT_MILLIS}) */");
+    // LENGTH has it computed for each row, whatever the optimizer knows of NULLs.
+    let what = "compute a new column";
+    let sql = format!("SELECT {hint} MAX(LENGTH({expression})) FROM {table}");
+    let error = match look.session.rows::<mysql_async::Row>(what, SHORT, &sql).await {
+        Ok(_) => return Ok(()),
+        Err(error) if error.is_connection() => return Err(error.into()),
+        Err(error) => error,
+    };
+    let object = quote::identifier(column);
+    if reason_of(&error) != Reason::DataDoesNotFit {
+        let why = match error.code {
+            TIMED_OUT => format!("looking took longer than {} s and was given up", LIMIT_MILLIS / 1000),
+            _ => error.message,
+        };
+        let message = format!("whether {object} can be computed for each row is not known: {why}");
+        look.report.add(Severity::Info, Topic::DataUnknown, column.clone(), message, "");
+        return Ok(());
+    }
+    let mut place = String::new();
+    if let Some(codec) = codec
+        && let Some(key) = first_failing(look, codec, expression, &hint).await?
+    {
+        place = format!(" for the row with {} = {key}", codec.columns(Side::Original));
+    }
+    let (severity, then) = match stored {
+        true => (Severity::Refuse, "the copy would fail there"),
+        // As a native ALTER.
+        false => (Severity::Warning, "the server takes the change, and each SELECT of the column (SELECT * too) then fails at such a row"),
+    };
+    look.report.add(
+        severity,
+        Reason::DataDoesNotFit,
+        column.clone(),
+        format!("{object} cannot be computed{place}: {}; {then}", error.message),
+        "mend the rows, or choose an expression that fits them all",
+    );
+    Ok(())
+}
+
+/// The first row, in the key's order, at which an expression fails: halves the rows until it is found, for as long as one look may take.
+async fn first_failing(look: &mut Look<'_>, codec: &KeyCodec, expression: &str, hint: &str) -> Result<Option<String>, EngineError> {
+    let (table, order) = (look.table(), codec.order_by(Side::Original));
+    let end = Instant::now() + Duration::from_millis(u64::from(LIMIT_MILLIS));
+    let what = "look for the row that cannot be computed";
+    let rows: Vec<u64> = look.session.rows(what, SHORT, &format!("SELECT {hint} COUNT(*) FROM {table}")).await.unwrap_or_default();
+    // It is among the first `high`, and not among the first `low`.
+    let (mut low, mut high) = (0, rows.first().copied().unwrap_or(0));
+    while high > low + 1 {
+        let half = low + (high - low) / 2;
+        if Instant::now() > end {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT {hint} MAX(d.l) FROM (SELECT LENGTH({expression}) AS l FROM {table} ORDER BY {order} LIMIT {low}, {}) d",
+            half - low
+        );
+        match look.session.rows::<mysql_async::Row>(what, SHORT, &sql).await {
+            Ok(_) => low = half,
+            Err(error) if error.is_connection() => return Err(error.into()),
+            Err(error) if reason_of(&error) == Reason::DataDoesNotFit => high = half,
+            Err(_) => return Ok(None),
+        }
+    }
+    let sql = format!("SELECT {hint} {} FROM {table} ORDER BY {order} LIMIT {low}, 1", codec.select_list(Side::Original));
+    match look.session.rows::<mysql_async::Row>(what, SHORT, &sql).await {
+        Ok(rows) => Ok(rows.into_iter().next().and_then(|row| codec.encode_row(&row.unwrap()).ok()).map(|key| codec.tuple(&key))),
+        Err(error) if error.is_connection() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Rows that fulfil a condition: the keys of the first few.
@@ -392,6 +528,22 @@ mod tests {
     fn read(alter: &str) -> NewType {
         let parsed = Alter::parse(alter).unwrap();
         new_type(alter, &parsed.clauses()[0]).unwrap()
+    }
+
+    #[test]
+    fn generated_columns_are_read() {
+        for (alter, expected) in [
+            ("ADD c INT AS (a - (b)) STORED NOT NULL", &[("c", "(a - (b))", true)][..]),
+            ("ADD c INT GENERATED ALWAYS AS (CAST(a AS CHAR(3)))", &[("c", "(CAST(a AS CHAR(3)))", false)]),
+            ("ADD (x INT, c INT AS (a), d INT AS (')')STORED)", &[("c", "(a)", false), ("d", "(')')", true)]),
+            ("ADD c VARCHAR(9) DEFAULT (CAST(1 AS CHAR))", &[]),
+            ("CHANGE b c INT AS (a) VIRTUAL", &[("c", "(a)", false)]),
+        ] {
+            let parsed = Alter::parse(alter).unwrap();
+            let found = computed(alter, &parsed.clauses()[0]);
+            let found: Vec<_> = found.iter().map(|c| (c.column.as_str(), c.expression.as_str(), c.stored)).collect();
+            assert_eq!(found, expected, "{alter}");
+        }
     }
 
     #[test]

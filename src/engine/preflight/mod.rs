@@ -15,8 +15,9 @@ pub mod predict;
 mod server;
 mod table;
 
+use super::chooser;
 use super::error::EngineError;
-use super::inspector::Inspected;
+use super::inspector::{self, Inspected};
 use super::prepare;
 use super::reason::Reason;
 use super::replica;
@@ -25,7 +26,7 @@ use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session, session};
 use crate::sql::alter::Alter;
 use crate::sql::quote;
-use predict::Prediction;
+use predict::{Copies, Forecast, Prediction};
 use std::time::Duration;
 
 /// How much a finding weighs.
@@ -211,11 +212,35 @@ struct Look<'a> {
     controls: &'a Controls,
     session: Session,
     report: Report,
+    /// Whether the change comes to a copy; what rules a copy out is only as bad as that.
+    copies: Copies,
 }
 
 impl Look<'_> {
     fn table(&self) -> String {
         quote::qualified(&self.spec.database, &self.spec.table)
+    }
+
+    /// What rules out a copy and nothing else.
+    fn rules_out_a_copy(&mut self, reason: Reason, object: impl Into<String>, message: impl Into<String>, advice: &str) {
+        let message = message.into();
+        match self.copies {
+            Copies::Yes => self.report.add(Severity::Refuse, reason, object, message, advice),
+            Copies::Perhaps => self.report.add(
+                Severity::Warning,
+                reason,
+                object,
+                format!("if the server does not make the change itself, it is refused: {message}"),
+                format!("{advice}; mode DryRun asks the server"),
+            ),
+            Copies::No => self.report.add(
+                Severity::Info,
+                reason,
+                object,
+                format!("the server makes the change itself, where this is no harm: {message}"),
+                "",
+            ),
+        }
     }
 
     /// The answer of a look that the account may lack the privilege for: then the report says so.
@@ -247,7 +272,7 @@ pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
         Err(error) => report.refuse(&error, address),
         Ok(None) => {}
         Ok(Some(session)) => {
-            let mut look = Look { spec, controls, session, report };
+            let mut look = Look { spec, controls, session, report, copies: Copies::Yes };
             let result = all(&mut look, alter.as_ref()).await;
             let Look { session, report: found, .. } = look;
             report = found;
@@ -288,12 +313,14 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     table::names(look).await?;
     table::other_tools(look).await?;
     let Some(original) = original else { return Ok(()) };
+    let prediction = alter.map(|alter| predict::predict(&original.definition, alter));
+    if let (Some(alter), Some(prediction)) = (alter, &prediction) {
+        algorithm(look, &original, alter, prediction).await?;
+    }
     table::relations(look).await?;
     table::blockers(look).await?;
     size(look, &original).await?;
-    let Some(alter) = alter else { return Ok(()) };
-    let prediction = predict::predict(&original.definition, alter);
-    algorithm(look, alter, &prediction);
+    let (Some(alter), Some(prediction)) = (alter, prediction) else { return Ok(()) };
     table::dependents(look, alter).await?;
     let codec = key(look, &facts, &original, alter, &prediction);
     data::probe(look, &original, alter, &prediction, codec.as_ref()).await
@@ -383,8 +410,38 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
     Ok(())
 }
 
-fn algorithm(look: &mut Look<'_>, alter: &Alter, prediction: &Prediction) {
-    let (likely, why) = predict::algorithm(alter, prediction);
+/// How the change would be made, and whether it comes to a copy.
+async fn algorithm(look: &mut Look<'_>, original: &Inspected, alter: &Alter, prediction: &Prediction) -> Result<(), EngineError> {
+    let mut forecast = predict::forecast(&original.definition, alter, prediction, &look.spec.alter);
+    if forecast.algorithm == Algorithm::Inplace && original.bytes_estimated > chooser::SMALL_BYTES {
+        // An index of a big table is left to a copy where there are replicas.
+        forecast.copies = forecast.copies.max(Copies::Perhaps);
+    }
+    let real = alter.added_column_specs().any(|c| !c.attributes.generated) || !alter.dropped_columns().is_empty();
+    let used_up = match real && forecast.algorithm == Algorithm::Instant {
+        true => {
+            let used = inspector::row_versions(&mut look.session, &look.spec.database, &look.spec.table).await?;
+            used.and_then(|used| chooser::versions_used_up(used, look.session.version()))
+        }
+        false => None,
+    };
+    if let Some(why) = used_up {
+        forecast = Forecast { algorithm: Algorithm::Copy, copies: Copies::Yes, why: why.clone() };
+        if look.spec.algorithm == Algorithm::Instant {
+            look.report.algorithm = Some(Algorithm::Instant);
+            look.copies = Copies::No;
+            let advice = "use Auto or Copy: the copy gives the row versions back";
+            look.report.add(Severity::Refuse, Reason::AlgorithmNotSupported, "spec.algorithm", why, advice);
+            return Ok(());
+        }
+    }
+    let Forecast { algorithm: likely, why, copies } = forecast;
+    look.copies = match look.spec.algorithm {
+        _ if look.spec.copies() => Copies::Yes,
+        Algorithm::Auto => copies,
+        // What is asked for and refused is never done by a copy.
+        _ => Copies::No,
+    };
     let (chosen, message) = match look.spec.algorithm {
         _ if look.spec.mode == Mode::TestOnReplica => (Algorithm::Copy, "Copy, as mode TestOnReplica rehearses one".to_owned()),
         Algorithm::Auto => (
@@ -406,11 +463,12 @@ fn algorithm(look: &mut Look<'_>, alter: &Alter, prediction: &Prediction) {
                 "use Auto, which takes the cheapest way that works; mode DryRun asks the server",
             );
             look.report.algorithm = Some(asked);
-            return;
+            return Ok(());
         }
     };
     look.report.algorithm = Some(chosen);
     look.report.add(Severity::Info, Topic::Algorithm, look.table(), message, "");
+    Ok(())
 }
 
 /// The key by the table as it is and as the clauses leave it.
@@ -425,7 +483,7 @@ fn key(
     let mapping = match crate::sql::mapping::ColumnMapping::new(&original.definition, &prediction.definition, alter) {
         Ok(mapping) => mapping,
         Err(error) => {
-            look.report.add(Severity::Refuse, Reason::AlterNotSupported, "spec.alter", error.to_string(), "");
+            look.rules_out_a_copy(Reason::AlterNotSupported, "spec.alter", error.to_string(), "use a native ALTER");
             return None;
         }
     };
@@ -442,13 +500,8 @@ fn key(
     }
     match crate::sql::key::choose(&original.definition, &prediction.definition, &mapping) {
         Err(error) => {
-            look.report.add(
-                Severity::Refuse,
-                Reason::NoUsableKey,
-                table,
-                error.to_string(),
-                "add a primary key with a native ALTER, or keep the key that the change drops",
-            );
+            let advice = "add a primary key with a native ALTER, or keep the key that the change drops";
+            look.rules_out_a_copy(Reason::NoUsableKey, table, error.to_string(), advice);
             None
         }
         Ok(key) => {
@@ -476,8 +529,7 @@ fn key(
                 );
             }
             if facts.binlog_row_image == "MINIMAL" && key.index != "PRIMARY" {
-                look.report.add(
-                    Severity::Refuse,
+                look.rules_out_a_copy(
                     Reason::NoUsableKey,
                     "binlog_row_image",
                     format!("binlog_row_image=MINIMAL logs the primary key only, and the migration would have to go by {}", key.index),

@@ -1,8 +1,10 @@
 //! What the clauses leave of a table, as far as the clauses themselves tell: the ghost's definition is the server's word, and it is not
 //! asked here. Pure.
+use super::data;
 use crate::engine::spec::Algorithm;
-use crate::sql::alter::{Alter, Clause, ColumnSpec, IndexKind, TableElement};
+use crate::sql::alter::{Alter, Clause, ColumnSpec, IndexKind, ParsedClause, TableElement};
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
+use crate::sql::token;
 
 /// The table after the clauses.
 #[derive(Clone, Debug)]
@@ -136,68 +138,189 @@ fn new_column(spec: &ColumnSpec) -> Column {
     }
 }
 
+/// Whether a change comes to a copy through a ghost, as far as the clauses tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Copies {
+    /// The server makes it itself.
+    No,
+    /// Only the server knows.
+    Perhaps,
+    /// It is copied.
+    Yes,
+}
+
+/// What is to be expected of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forecast {
+    /// The cheapest algorithm that the manual gives.
+    pub algorithm: Algorithm,
+    /// Whether it is copied under Auto.
+    pub copies: Copies,
+    /// Why not a cheaper one.
+    pub why: String,
+}
+
 /// The cheapest algorithm that the manual gives for these clauses, and why not a cheaper one. A forecast: the engine tries.
+/// `source` is the text of the ALTER.
 /// <https://dev.mysql.com/doc/refman/8.4/en/innodb-online-ddl-operations.html>
-pub fn algorithm(alter: &Alter, prediction: &Prediction) -> (Algorithm, String) {
-    // (weight, algorithm, words) of the dearest clause.
-    let mut worst = (0, Algorithm::Instant, "the clauses change the dictionary only".to_owned());
-    for parsed in alter.clauses() {
-        let (weight, algorithm, why) = match &parsed.clause {
-            Clause::Add { elements } => elements
+pub fn forecast(original: &TableDefinition, alter: &Alter, prediction: &Prediction, source: &str) -> Forecast {
+    let mut worst =
+        Forecast { algorithm: Algorithm::Instant, copies: Copies::No, why: "the clauses change the dictionary only".to_owned() };
+    let all = alter.clauses().iter().flat_map(|parsed| clause(original, parsed, source));
+    for next in all.chain(rows_of(original, alter)) {
+        if rank(&next) > rank(&worst) {
+            worst = next;
+        }
+    }
+    if worst.algorithm == Algorithm::Instant && prediction.new_unique.iter().any(|(_, parts)| parts.is_empty()) {
+        worst = forecast_of(Algorithm::Inplace, Copies::No, "a unique key over new columns or expressions is built");
+    }
+    worst
+}
+
+fn rank(forecast: &Forecast) -> (Copies, u8) {
+    let algorithm = match forecast.algorithm {
+        Algorithm::Instant => 0,
+        Algorithm::Inplace => 1,
+        _ => 2,
+    };
+    (forecast.copies, algorithm)
+}
+
+fn forecast_of(algorithm: Algorithm, copies: Copies, why: impl Into<String>) -> Forecast {
+    Forecast { algorithm, copies, why: why.into() }
+}
+
+/// What the kind of the table makes of columns that come and go.
+fn rows_of(original: &TableDefinition, alter: &Alter) -> Option<Forecast> {
+    let real = |c: &&ColumnSpec| !c.attributes.generated;
+    if alter.added_column_specs().find(real).is_some() && original.indexes.iter().any(|i| i.kind == "FULLTEXT") {
+        return Some(forecast_of(
+            Algorithm::Copy,
+            Copies::Perhaps,
+            "the table has a FULLTEXT index, beside which columns are seldom added instantly",
+        ));
+    }
+    let dropped = alter.dropped_columns();
+    let part = |i: &Index| i.parts.iter().any(|p| p.column.as_deref().is_some_and(|c| dropped.iter().any(|d| same(d, c))));
+    let index = original.indexes.iter().find(|i| part(i))?;
+    Some(forecast_of(Algorithm::Copy, Copies::Perhaps, format!("a column of the index {} is dropped", index.name)))
+}
+
+fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str) -> Vec<Forecast> {
+    use Algorithm as A;
+    let stored = || {
+        let text = parsed.span.of(source);
+        token::tokenize(text).is_ok_and(|tokens| tokens.iter().any(|t| t.is_word(text, "STORED")))
+    };
+    let one = match &parsed.clause {
+        Clause::Add { elements } => {
+            return elements
                 .iter()
                 .map(|element| match element {
                     TableElement::Column(c) if c.attributes.primary || c.attributes.auto_increment => {
-                        (2, Algorithm::Copy, format!("column {} needs the rows rebuilt", c.name))
+                        forecast_of(A::Copy, Copies::Yes, format!("column {} needs the rows rebuilt", c.name))
+                    }
+                    TableElement::Column(c) if c.attributes.generated && stored() => {
+                        forecast_of(A::Copy, Copies::Yes, format!("the values of the stored column {} are computed", c.name))
                     }
                     TableElement::Column(c) if c.attributes.unique => {
-                        (1, Algorithm::Inplace, format!("column {} needs an index built", c.name))
+                        forecast_of(A::Inplace, Copies::Perhaps, format!("column {} needs an index built", c.name))
                     }
-                    TableElement::Column(_) => (0, Algorithm::Instant, String::new()),
-                    TableElement::Index(_) => (1, Algorithm::Inplace, "an index is built, which the server can do in place".to_owned()),
-                    TableElement::PrimaryKey { .. } => (2, Algorithm::Copy, "another primary key needs the rows rebuilt".to_owned()),
-                    TableElement::Check { .. } => (2, Algorithm::Copy, "a CHECK is checked by a copy only".to_owned()),
-                    TableElement::ForeignKey { .. } => (2, Algorithm::Copy, "foreign keys".to_owned()),
+                    TableElement::Column(c) if c.attributes.check => forecast_of(A::Copy, Copies::Yes, "a CHECK is checked by a copy only"),
+                    TableElement::Column(_) => forecast_of(A::Instant, Copies::No, ""),
+                    TableElement::Index(index) if index.kind != IndexKind::BTree => {
+                        forecast_of(A::Copy, Copies::Yes, "a FULLTEXT or SPATIAL index is built under a lock, or by a copy")
+                    }
+                    TableElement::Index(_) => forecast_of(A::Inplace, Copies::No, "an index is built, which the server can do in place"),
+                    TableElement::PrimaryKey { .. } => forecast_of(A::Copy, Copies::Yes, "another primary key needs the rows rebuilt"),
+                    TableElement::Check { .. } => forecast_of(A::Copy, Copies::Yes, "a CHECK is checked by a copy only"),
+                    TableElement::ForeignKey { .. } => forecast_of(A::Copy, Copies::Yes, "foreign keys"),
                 })
-                .max_by_key(|(weight, _, _)| *weight)
-                .unwrap_or((0, Algorithm::Instant, String::new())),
-            Clause::DropColumn { .. }
-            | Clause::RenameColumn { .. }
-            | Clause::AlterColumnDefault { .. }
-            | Clause::AlterColumnVisibility { .. }
-            | Clause::AlterIndexVisibility { .. }
-            | Clause::RenameIndex { .. }
-            | Clause::Keys
-            | Clause::Validation => (0, Algorithm::Instant, String::new()),
-            Clause::DropIndex { .. } => (1, Algorithm::Inplace, "an index is dropped, in place".to_owned()),
-            Clause::ModifyColumn(spec) => (
-                2,
-                Algorithm::Copy,
-                format!(
-                    "column {} is redefined, which mostly needs the rows rebuilt (a longer VARCHAR or more ENUM labels do not)",
-                    spec.name
-                ),
-            ),
-            Clause::ChangeColumn { old, .. } => {
-                (2, Algorithm::Copy, format!("column {old} is redefined, which mostly needs the rows rebuilt"))
-            }
-            Clause::TableOption { name, .. }
-                if matches!(
-                    name.as_str(),
-                    "COMMENT" | "AUTO_INCREMENT" | "STATS_PERSISTENT" | "STATS_AUTO_RECALC" | "STATS_SAMPLE_PAGES"
-                ) =>
-            {
-                (1, Algorithm::Inplace, "a table option is set, in place".to_owned())
-            }
-            _ => (2, Algorithm::Copy, "the table is rebuilt".to_owned()),
-        };
-        if weight > worst.0 {
-            worst = (weight, algorithm, why);
+                .collect();
         }
+        Clause::DropColumn { .. }
+        | Clause::RenameColumn { .. }
+        | Clause::AlterColumnDefault { .. }
+        | Clause::AlterColumnVisibility { .. }
+        | Clause::Keys
+        | Clause::Validation => return Vec::new(),
+        Clause::AlterIndexVisibility { .. } | Clause::RenameIndex { .. } => {
+            forecast_of(A::Inplace, Copies::No, "an index gets another name or visibility, in place")
+        }
+        Clause::DropIndex { .. } => forecast_of(A::Inplace, Copies::No, "an index is dropped, in place"),
+        Clause::DropForeignKey { .. } => forecast_of(A::Inplace, Copies::No, "a foreign key is dropped, in place"),
+        Clause::DropConstraint { .. } | Clause::DropCheck { .. } | Clause::AlterCheck { .. } => {
+            forecast_of(A::Inplace, Copies::Perhaps, "a constraint is changed, which the server may do in place")
+        }
+        Clause::ModifyColumn(spec) => redefined(original, &spec.name, data::new_type(source, parsed)),
+        Clause::ChangeColumn { old, .. } => redefined(original, old, data::new_type(source, parsed)),
+        Clause::TableOption { name, .. }
+            if matches!(name.as_str(), "COMMENT" | "AUTO_INCREMENT" | "STATS_PERSISTENT" | "STATS_AUTO_RECALC" | "STATS_SAMPLE_PAGES") =>
+        {
+            forecast_of(A::Inplace, Copies::No, "a table option is set, in place")
+        }
+        Clause::TableOption { name, .. } if !matches!(name.as_str(), "ENGINE" | "ROW_FORMAT" | "KEY_BLOCK_SIZE") => {
+            forecast_of(A::Copy, Copies::Perhaps, format!("the option {name} may need the table rebuilt"))
+        }
+        _ => forecast_of(A::Copy, Copies::Yes, "the table is rebuilt"),
+    };
+    vec![one]
+}
+
+/// A column under another definition. A longer VARCHAR and more ENUM labels need nothing but the dictionary; another type needs a copy.
+fn redefined(original: &TableDefinition, name: &str, new: Option<data::NewType>) -> Forecast {
+    use Algorithm as A;
+    let words = |why: &str| format!("column {name} is redefined: {why}");
+    let perhaps =
+        forecast_of(A::Copy, Copies::Perhaps, words("that mostly needs the rows rebuilt (a longer VARCHAR or more ENUM labels do not)"));
+    let (Some(old), Some(new)) = (original.column(name), new) else { return perhaps };
+    let charset = new.charset.as_ref().is_none_or(|c| old.charset.as_ref().is_some_and(|o| o.eq_ignore_ascii_case(c)));
+    if old.generated != Generated::No {
+        return perhaps;
     }
-    if worst.0 < 2 && prediction.new_unique.iter().any(|(_, parts)| parts.is_empty()) {
-        worst = (1, Algorithm::Inplace, "a unique key over new columns or expressions is built".to_owned());
+    let primary =
+        original.indexes.iter().any(|i| same(&i.name, "PRIMARY") && i.parts.iter().any(|p| p.column.as_deref() == Some(&old.name)));
+    if !primary && new.not_null != !old.nullable {
+        return forecast_of(A::Copy, Copies::Yes, words("whether it may be NULL is kept in the rows"));
     }
-    (worst.1, worst.2)
+    if !charset {
+        return perhaps;
+    }
+    match (&old.column_type, new.name.as_str()) {
+        (ColumnType::VarChar { length }, "VARCHAR") => {
+            let (from, to) = (u64::from(*length), new.numbers.first().copied().unwrap_or(0));
+            let width = match old.charset.as_deref() {
+                Some("utf8mb4") => 4,
+                Some("utf8mb3" | "utf8") => 3,
+                Some("latin1" | "ascii") => 1,
+                _ => return perhaps,
+            };
+            // The length is kept in one byte up to 255.
+            if to >= from && (to * width <= 255 || from * width > 255) {
+                return forecast_of(A::Inplace, Copies::No, words("a longer VARCHAR changes the dictionary only"));
+            }
+            forecast_of(A::Copy, Copies::Yes, words("the length of its values is kept otherwise, or becomes smaller"))
+        }
+        (ColumnType::Enum { labels }, "ENUM") | (ColumnType::Set { labels }, "SET") => {
+            if new.labels.starts_with(labels) {
+                forecast_of(A::Instant, Copies::Perhaps, words("more labels change the dictionary only, unless values become longer"))
+            } else {
+                forecast_of(A::Copy, Copies::Yes, words("its labels get other numbers"))
+            }
+        }
+        (ColumnType::Integer { bits, unsigned }, name) if data::integer_bits(name).is_some() => {
+            if data::integer_bits(name) == Some(*bits).map(u32::from) && *unsigned == new.unsigned {
+                perhaps
+            } else {
+                forecast_of(A::Copy, Copies::Yes, words("another type needs the rows rebuilt"))
+            }
+        }
+        (ColumnType::Integer { .. }, _) | (_, "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "INTEGER" | "BIGINT") => {
+            forecast_of(A::Copy, Copies::Yes, words("another type needs the rows rebuilt"))
+        }
+        _ => perhaps,
+    }
 }
 
 #[cfg(test)]
@@ -254,18 +377,47 @@ mod tests {
     }
 
     #[test]
-    fn the_dearest_clause_decides() {
+    fn a_longer_varchar_changes_the_dictionary_only() {
+        let mut table = table();
+        table.columns.push(Column {
+            column_type: ColumnType::VarChar { length: 20 },
+            charset: Some("utf8mb4".into()),
+            ..table.columns[2].clone()
+        });
+        table.columns[3].name = "v".into();
         for (alter, expected) in [
-            ("ADD c INT", Algorithm::Instant),
-            ("DROP b, RENAME COLUMN a TO x", Algorithm::Instant),
-            ("ADD c INT, ADD INDEX (a)", Algorithm::Inplace),
-            ("ADD INDEX (a), MODIFY b BIGINT", Algorithm::Copy),
-            ("ENGINE=InnoDB", Algorithm::Copy),
-            ("COMMENT='x'", Algorithm::Inplace),
-            ("ADD c INT UNIQUE", Algorithm::Inplace),
+            ("MODIFY v VARCHAR(63)", Copies::No),
+            ("MODIFY v VARCHAR(64)", Copies::Yes),
+            ("MODIFY v VARCHAR(10)", Copies::Yes),
+            ("MODIFY v VARCHAR(63) NOT NULL", Copies::Yes),
+            ("MODIFY v INT", Copies::Yes),
+            ("MODIFY v DATE", Copies::Perhaps),
         ] {
-            let alter_parsed = Alter::parse(alter).unwrap();
-            assert_eq!(algorithm(&alter_parsed, &predict(&table(), &alter_parsed)).0, expected, "{alter}");
+            let parsed = Alter::parse(alter).unwrap();
+            assert_eq!(forecast(&table, &parsed, &predict(&table, &parsed), alter).copies, expected, "{alter}");
+        }
+    }
+
+    #[test]
+    fn the_dearest_clause_decides() {
+        for (alter, expected, copies) in [
+            ("ADD c INT", Algorithm::Instant, Copies::No),
+            ("DROP id, RENAME COLUMN a TO x", Algorithm::Copy, Copies::Perhaps),
+            ("RENAME COLUMN a TO x", Algorithm::Instant, Copies::No),
+            ("ADD c INT, ADD INDEX (a)", Algorithm::Inplace, Copies::No),
+            ("ADD INDEX (a), MODIFY b BIGINT", Algorithm::Copy, Copies::Yes),
+            ("MODIFY b INT COMMENT 'x'", Algorithm::Copy, Copies::Perhaps),
+            ("ADD FULLTEXT (a)", Algorithm::Copy, Copies::Yes),
+            ("ADD c INT AS (a) STORED", Algorithm::Copy, Copies::Yes),
+            ("ADD c INT AS (a)", Algorithm::Instant, Copies::No),
+            ("ENGINE=InnoDB", Algorithm::Copy, Copies::Yes),
+            ("COMMENT='x'", Algorithm::Inplace, Copies::No),
+            ("DROP FOREIGN KEY x", Algorithm::Inplace, Copies::No),
+            ("ADD c INT UNIQUE", Algorithm::Inplace, Copies::Perhaps),
+        ] {
+            let parsed = Alter::parse(alter).unwrap();
+            let found = forecast(&table(), &parsed, &predict(&table(), &parsed), alter);
+            assert_eq!((found.algorithm, found.copies), (expected, copies), "{alter}");
         }
     }
 }

@@ -178,8 +178,7 @@ pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
         }
     }
     for (schema, child, name) in foreign {
-        look.report.add(
-            Severity::Refuse,
+        look.rules_out_a_copy(
             Reason::ForeignKeys,
             quote::identifier(&name),
             format!(
@@ -200,8 +199,7 @@ pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
         .await?;
     for trigger in triggers {
         let other = if trigger.starts_with("pt_osc_") { "; pt-online-schema-change made it: is it running?" } else { "" };
-        look.report.add(
-            Severity::Refuse,
+        look.rules_out_a_copy(
             Reason::Triggers,
             quote::qualified(&database, &trigger),
             format!("a trigger of the table would not move to the new one{other}"),

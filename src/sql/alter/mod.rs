@@ -45,6 +45,12 @@ pub enum AlterError {
     },
 }
 
+/// Which of the table's foreign keys a clause drops.
+fn dropped_foreign_key<'a>(clause: &Clause, foreign_keys: &'a [String]) -> Option<&'a str> {
+    let (Clause::DropForeignKey { name } | Clause::DropConstraint { name }) = clause else { return None };
+    foreign_keys.iter().map(String::as_str).find(|key| key.to_lowercase() == name.to_lowercase())
+}
+
 /// A parsed clause list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alter {
@@ -159,9 +165,15 @@ impl Alter {
     /// constraint that is *added* under a name in the map (dropped and added again) is renamed as well, else it would
     /// collide with the original's.
     pub fn with_check_names(&self, map: &BTreeMap<String, String>) -> String {
+        self.for_clone(map, &[])
+    }
+
+    /// [`Alter::with_check_names`] without the clauses that drop one of these foreign keys of the table, which a clone of it does not
+    /// have; may be empty.
+    pub fn for_clone(&self, map: &BTreeMap<String, String>, foreign_keys: &[String]) -> String {
         let mut out = String::new();
-        for (i, clause) in self.clauses.iter().enumerate() {
-            if i > 0 {
+        for clause in self.clauses.iter().filter(|c| dropped_foreign_key(&c.clause, foreign_keys).is_none()) {
+            if !out.is_empty() {
                 // Partitioning follows the list without a comma.
                 out.push_str(if matches!(clause.clause, Clause::PartitionBy | Clause::RemovePartitioning) { " " } else { ", " });
             }
@@ -179,6 +191,26 @@ impl Alter {
             }
         }
         out
+    }
+
+    /// Whether the clauses drop one of these foreign keys of the table.
+    pub fn drops_foreign_keys(&self, foreign_keys: &[String]) -> bool {
+        self.clauses.iter().any(|c| dropped_foreign_key(&c.clause, foreign_keys).is_some())
+    }
+
+    /// What the clauses leave of these foreign keys of the table.
+    pub fn foreign_keys_after(&self, foreign_keys: &[String]) -> Vec<String> {
+        let dropped: Vec<&str> = self.clauses.iter().filter_map(|c| dropped_foreign_key(&c.clause, foreign_keys)).collect();
+        foreign_keys.iter().filter(|name| !dropped.contains(&name.as_str())).cloned().collect()
+    }
+
+    /// Names in `DROP FOREIGN KEY` that the table has no foreign key of.
+    pub fn unknown_foreign_keys(&self, foreign_keys: &[String]) -> Vec<&str> {
+        let unknown = self.clauses.iter().filter_map(|c| match &c.clause {
+            Clause::DropForeignKey { name } if dropped_foreign_key(&c.clause, foreign_keys).is_none() => Some(name.as_str()),
+            _ => None,
+        });
+        unknown.collect()
     }
 
     fn replacement(&self, span: Span, map: &BTreeMap<String, String>) -> Option<String> {

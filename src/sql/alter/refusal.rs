@@ -10,7 +10,7 @@ pub enum RefusalKind {
     RenameTable,
     /// `ALGORITHM=`, `LOCK=`
     AlgorithmClause,
-    /// Foreign keys, added or dropped.
+    /// A foreign key that is added.
     ForeignKey,
     /// A partition clause that changes which rows there are.
     PartitionData,
@@ -44,7 +44,9 @@ impl RefusalKind {
         match self {
             RefusalKind::RenameTable => "a migration keeps the table's name; rename it with RENAME TABLE, which is instant",
             RefusalKind::AlgorithmClause => "how the change is made is chosen by spec.algorithm; leave the clause out",
-            RefusalKind::ForeignKey => "a foreign key refers to the table's name and to its rows; it cannot be carried over to a copy",
+            RefusalKind::ForeignKey => {
+                "the server checks a new foreign key against every row, by a copy that locks writes out; a migration's copy cannot carry it over either. Add it with a native ALTER when the table may stand still"
+            }
             RefusalKind::PartitionData => {
                 "it changes which rows the table has, and a migration keeps them all; run it as a statement of its own"
             }
@@ -94,7 +96,6 @@ fn kind(clause: &Clause) -> Option<RefusalKind> {
     match clause {
         Clause::RenameTable { .. } => Some(RefusalKind::RenameTable),
         Clause::Algorithm | Clause::Lock => Some(RefusalKind::AlgorithmClause),
-        Clause::DropForeignKey { .. } => Some(RefusalKind::ForeignKey),
         Clause::Add { elements } => elements.iter().any(is_foreign_key).then_some(RefusalKind::ForeignKey),
         Clause::ModifyColumn(column) | Clause::ChangeColumn { new: column, .. } => {
             column.attributes.references.then_some(RefusalKind::ForeignKey)
