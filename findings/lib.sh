@@ -158,6 +158,30 @@ sql() {
         "--plugin-dir=$tree/usr/lib/mysql/plugin" "${@:2}" <<<"$1" 2>&1
 }
 
+# session NAME SERVER : a client that stays connected, for `tell`.
+declare -A ASK=()
+session() {
+    local name=$1 server=$2 tree=$PARTS/mysql-9.7.4 fd
+    mkfifo "$WORK/in-$name"
+    in_tree mysql-9.7.4 usr/bin/mysql --no-defaults --socket="$WORK/$server/s" --user=root --batch --skip-column-names --raw \
+        --force --unbuffered "--character-sets-dir=$tree/usr/share/mysql/charsets" "--plugin-dir=$tree/usr/lib/mysql/plugin" \
+        <"$WORK/in-$name" >"$WORK/out-$name" 2>&1 &
+    STARTED+=($!)
+    exec {fd}>"$WORK/in-$name"
+    ASK[$name]=$fd
+}
+
+# tell NAME STATEMENTS : in that session; prints what came back when all of them are done.
+TOLD=0
+tell() {
+    local before
+    TOLD=$((TOLD + 1))
+    before=$(wc -l <"$WORK/out-$1")
+    printf '%s;\nSELECT "told %s";\n' "$2" "$TOLD" >&"${ASK[$1]}"
+    wait_for 60 "session $1 to finish: $2" grep -qx "told $TOLD" "$WORK/out-$1"
+    tail -n "+$((before + 1))" "$WORK/out-$1" | grep -vx "told $TOLD" || true
+}
+
 # runs NAME TEXT : is a statement with this text waiting or running on that server?
 runs() {
     [[ $(sql "$1" "SELECT COUNT(*) FROM performance_schema.processlist WHERE info LIKE '$2%'") != 0 ]]
