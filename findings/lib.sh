@@ -212,3 +212,22 @@ python_with() {
     PYTHON=$WORK/venv/bin/python
     "$PYTHON" -m pip --quiet --disable-pip-version-check install "$@" >&2 || die "pip could not install $*"
 }
+
+# --- Go ---------------------------------------------------------------------------------------------------
+
+# go_program MODULE@VERSION… <main.go : builds it in a module of its own that needs just these; it is $WORK/go/program.
+go_program() {
+    need go
+    local module
+    mkdir -p "$WORK/go"
+    cat >"$WORK/go/main.go"
+    say "builds a program with $* (minutes, where Go has not built them before)"
+    (
+        cd "$WORK/go"
+        export GOFLAGS=-buildvcs=false GOWORK=off
+        go mod init finding
+        for module in "$@"; do go mod edit "-require=$module"; done
+        go mod tidy
+        go build -o program .
+    ) >"$WORK/go/log" 2>&1 || die "go could not build it: $(tail -n 3 "$WORK/go/log")"
+}
