@@ -83,6 +83,8 @@ enum Moment {
     /// A range is compared.
     Verify,
     Gate,
+    /// The last look at AUTO_INCREMENT before the tables are locked.
+    BeforeLock,
     /// The tables are locked, and the answer is not there.
     Locked,
     /// The swap has not reached the server.
@@ -103,6 +105,7 @@ const MOMENTS: &[Moment] = &[
     Moment::CatchUp,
     Moment::Verify,
     Moment::Gate,
+    Moment::BeforeLock,
     Moment::Locked,
     Moment::SwapAsked,
     Moment::Swapped,
@@ -146,6 +149,7 @@ async fn reach(handle: &Handle, moment: Moment, proxy: &Proxy, database: &str) -
         Moment::CatchUp => (format!("DELETE FROM {}", table("_t_gho")), Hold::Request),
         Moment::Verify => ("CONCAT(COUNT(*)".to_owned(), Hold::Answer),
         Moment::Gate => (String::new(), Hold::Request),
+        Moment::BeforeLock => (format!("SHOW CREATE TABLE {}", table("_t_gho")), Hold::Answer),
         Moment::Locked => (format!("LOCK TABLES {} ", table("t")), Hold::Answer),
         Moment::SwapAsked => (format!("RENAME TABLE {} ", table("t")), Hold::Request),
         Moment::Swapped => (format!("RENAME TABLE {} ", table("t")), Hold::Answer),
@@ -369,6 +373,16 @@ async fn whatever_dies_of_the_engine_or_the_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_dies_of_the_server() {
     matrix(SERVER_FAULTS, SERVERS, 1).await;
+}
+
+/// A connection that is lost before the lock makes a failed attempt, never a failed migration.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_lost_before_the_lock_is_no_failure() {
+    let options = options();
+    let server = PrivateServer::start(&options.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for fault in [Fault::AllKilled, Fault::Killed(Kind::Control), Fault::NetworkCut] {
+        cell(&server, fault, Moment::BeforeLock).await;
+    }
 }
 
 /// A change that the server makes itself is made once, whatever becomes of the statement: this one can be made twice, and it would show.

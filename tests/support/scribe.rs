@@ -22,7 +22,7 @@ async fn open(url: &str) -> Option<Conn> {
 /// A table `t (id INT PRIMARY KEY, v BIGINT NOT NULL, …)` with `rows` rows whose `v` is 0.
 pub async fn fill(db: &mut super::Db, rows: u64) {
     db.run("SET SESSION cte_max_recursion_depth = 1000000").await;
-    db.run("CREATE TABLE t (id INT PRIMARY KEY, v BIGINT NOT NULL, pad VARCHAR(100) NOT NULL DEFAULT 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxx', KEY (v))").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v BIGINT NOT NULL, pad VARCHAR(100) NOT NULL DEFAULT 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxx', KEY (v))").await;
     db.run(&format!(
         "INSERT INTO t (id, v) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) SELECT i, 0 FROM n"
     ))

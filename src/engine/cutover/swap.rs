@@ -220,7 +220,7 @@ async fn locked(
             check_warnings(lock).await.map_err(Stop::Over)?;
         }
     }
-    if let Some(next) = auto_increment_to_set(m, lock).await? {
+    if let Some(next) = auto_increment_to_set(m, lock).await.map_err(|e| Stop::GiveUp(e.message))? {
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
     }
     in_time("the last changes were applied")?;
@@ -267,7 +267,10 @@ pub fn definition_changed(m: &Migration) -> EngineError {
 }
 
 /// The value that the ghost's AUTO_INCREMENT lacks (rule 14), if any: the original's may be ahead of its highest row.
-async fn auto_increment_to_set(m: &Migration, session: &mut Session) -> Result<Option<u64>, MySqlError> {
+///
+/// # Errors
+/// A lost connection is one, and stays one: what is terminal here would fail a migration that only has to try again.
+async fn auto_increment_to_set(m: &Migration, session: &mut Session) -> Result<Option<u64>, EngineError> {
     let counts = |t: &crate::sql::table::TableDefinition| t.columns.iter().any(|c| c.auto_increment);
     // A value that the ALTER itself sets is the user's, as in a native ALTER.
     if m.alter_sets_auto_increment || !counts(&m.original.definition) || !counts(&m.ghost) {
@@ -276,17 +279,15 @@ async fn auto_increment_to_set(m: &Migration, session: &mut Session) -> Result<O
     // Cheaper under the lock than information_schema, and exact: the handler's own counter.
     let mut next = [0, 0];
     for (table, next) in [&m.spec.table, &m.names.ghost].into_iter().zip(&mut next) {
-        let text = inspector::show_create(session, &m.spec.database, table)
-            .await
-            .map_err(|e| MySqlError::unexpected("read AUTO_INCREMENT", &e.message))?;
-        *next = create::auto_increment(&text).map_err(|e| MySqlError::unexpected("read AUTO_INCREMENT", &e.to_string()))?.unwrap_or(1);
+        let text = inspector::show_create(session, &m.spec.database, table).await?;
+        *next = create::auto_increment(&text).map_err(|e| EngineError::internal(&format!("AUTO_INCREMENT cannot be read: {e}")))?.unwrap_or(1);
     }
     let [original, ghost] = next;
     Ok((original > ghost).then_some(original))
 }
 
 /// Before the lock, so that it is seldom needed under it.
-async fn raise_auto_increment(m: &Migration, session: &mut Session) -> Result<(), MySqlError> {
+async fn raise_auto_increment(m: &Migration, session: &mut Session) -> Result<(), EngineError> {
     if let Some(next) = auto_increment_to_set(m, session).await? {
         session.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {} AUTO_INCREMENT={next}", m.ghost_name())).await?;
     }
