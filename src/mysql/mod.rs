@@ -4,6 +4,7 @@
 //! row value, an account or a password ([`error::MySqlError`]).
 pub mod error;
 pub mod gtid;
+pub mod own;
 pub mod position;
 pub mod server;
 pub mod session;

@@ -1,10 +1,9 @@
 //! One connection with fixed settings. Statements have a name (for errors and logs) and a limit.
 
 use super::error::MySqlError;
+use super::own::{Connections, Registered, ServerRun};
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, Row, SslOpts};
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where a server is and how to log in.
@@ -87,66 +86,6 @@ pub const SHORT: Duration = Duration::from_secs(15);
 /// How long a statement that moves rows or builds indexes may take before the connection counts as lost.
 pub const LONG: Duration = Duration::from_secs(24 * 3600);
 
-/// A run of a server process: its `server_uuid` and when it was started. Connection ids are one run's: after a restart, and on another server
-/// behind the same address, they begin anew and belong to others.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerRun {
-    /// Empty where the server has none (MariaDB).
-    uuid: String,
-    /// Seconds since 1970; 0 where the performance schema does not tell.
-    started: u64,
-}
-
-/// Host, port, run of the server, id.
-type Connection = (String, u16, ServerRun, u32);
-
-/// Connections that this process has open now. A list of our own, because nothing on the server tells reliably: the driver's
-/// connection attributes get lost with TLS (its SSL request lacks `CLIENT_CONNECT_ATTRS`), and the account may be shared.
-static OPEN: Mutex<BTreeSet<Connection>> = Mutex::new(BTreeSet::new());
-
-/// Connections that it had open: their transactions may still come in a binary log stream that is behind.
-static CLOSED: Mutex<VecDeque<Connection>> = Mutex::new(VecDeque::new());
-/// How many of them are remembered: hours of many migrations, two megabytes.
-const CLOSED_KEPT: usize = 16_384;
-
-/// An entry in the list of this process's connections; moved to the closed ones when dropped.
-pub struct Registered(Connection);
-
-impl Registered {
-    fn new(address: &ServerAddress, run: &ServerRun, id: u32) -> Self {
-        let connection = (address.host.clone(), address.port, run.clone(), id);
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.clone());
-        Self(connection)
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        let connection = std::mem::take(&mut self.0);
-        // First into the one, then out of the other: it is never in none.
-        let mut closed = CLOSED.lock().unwrap_or_else(PoisonError::into_inner);
-        closed.push_back(connection.clone());
-        if closed.len() > CLOSED_KEPT {
-            closed.pop_front();
-        }
-        drop(closed);
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&connection);
-    }
-}
-
-/// Ids of the connections that this process has open to a server now, of all its migrations.
-pub fn own_connections(address: &ServerAddress) -> Vec<u32> {
-    let all = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    all.iter().filter(|(host, port, ..)| *host == address.host && *port == address.port).map(|(.., id)| *id).collect()
-}
-
-/// Whether a connection id of a server's run is or was one of this process's: tells our own transactions in its binary log from others'.
-pub fn is_ours(address: &ServerAddress, run: &ServerRun, id: u32) -> bool {
-    let connection = (address.host.clone(), address.port, run.clone(), id);
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection)
-        || CLOSED.lock().unwrap_or_else(PoisonError::into_inner).contains(&connection)
-}
-
 /// A logged-in connection.
 pub struct Session {
     conn: Conn,
@@ -210,7 +149,7 @@ impl Session {
     pub async fn open_raw(address: &ServerAddress) -> Result<Self, MySqlError> {
         let mut conn = connect(address).await?;
         let run = server_run(&mut conn).await?;
-        let registered = Registered::new(address, &run, conn.id());
+        let registered = Connections::of(address, &run).register(conn.id());
         Ok(Self { conn, registered, run })
     }
 

@@ -11,7 +11,7 @@ pub mod statement;
 use super::EngineError;
 use super::inbox::{Inbox, Prepared, StreamNotice, StreamPoint};
 use super::reason::Reason;
-use crate::mysql::session::{Registered, ServerRun, is_ours};
+use crate::mysql::own::{Connections, Registered};
 use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
 use crate::sql::key::{Key, KeyCodec};
 use futures::StreamExt;
@@ -101,7 +101,7 @@ pub struct Streamer {
     /// Length of the name of a file of this log.
     name_length: usize,
     /// Whose connection ids the log names, as far as it is from now on.
-    run: ServerRun,
+    connections: Connections,
     /// The connection counts as the engine's own as long as the stream is open.
     _registered: Registered,
 }
@@ -120,7 +120,7 @@ impl Streamer {
     ) -> Result<Self, EngineError> {
         let mut session = Session::open_raw(address).await?;
         session.check_server(&watched.writer.server_uuid)?;
-        let run = session.server_run().clone();
+        let connections = Connections::of(&watched.writer.address, session.server_run());
         let nanoseconds = HEARTBEAT.as_nanos();
         session
             .run(
@@ -167,7 +167,7 @@ impl Streamer {
             before,
             inside_payload: false,
             name_length: log_end.file.len(),
-            run,
+            connections,
             _registered: registered,
         })
     }
@@ -238,7 +238,7 @@ impl Streamer {
                 self.moved(end);
                 if let Some(EventData::QueryEvent(query)) = event.read_data().map_err(malformed)? {
                     let writer = &self.watched.writer;
-                    self.own = Some(header.server_id() == writer.server_id && is_ours(&writer.address, &self.run, query.thread_id()));
+                    self.own = Some(header.server_id() == writer.server_id && self.connections.has(query.thread_id()));
                     self.statement(&query.query(), &query.schema()).await;
                 }
             }

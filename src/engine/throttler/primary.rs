@@ -3,7 +3,7 @@
 use super::decide::{Readings, Signal, Status};
 use super::signals::{Line, Signals, number, pause_after, text};
 use crate::engine::notice;
-use crate::mysql::session::own_connections;
+use crate::mysql::own::own_connections;
 use crate::mysql::{MySqlError, ServerAddress};
 use crate::sql::quote;
 use std::collections::{BTreeMap, BTreeSet};
