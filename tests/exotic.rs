@@ -483,3 +483,107 @@ async fn values_that_move_under_unique_keys_of_each_kind() {
     assert_eq!(db.rows("SELECT * FROM t ORDER BY id").await, db.rows("SELECT * FROM m ORDER BY id").await);
     db.drop().await;
 }
+
+/// Rows written to a ghost and removed from it, those of transactions that were rolled back included.
+async fn ghost_writes(db: &mut Db, table: &str) -> (u64, u64) {
+    let of = format!(
+        "FROM performance_schema.table_io_waits_summary_by_table WHERE OBJECT_SCHEMA = '{}' AND OBJECT_NAME = '_{table}_gho'",
+        db.name
+    );
+    (db.value(&format!("SELECT COUNT_INSERT {of}")).await, db.value(&format!("SELECT COUNT_DELETE {of}")).await)
+}
+
+/// However many rows have exchanged their unique values, and however long the chains are, each of them is removed and written about once:
+/// the work does not grow faster than the backlog. All kinds of unique keys: found by an index as they are, after a conversion, of
+/// a generated column; and those that no index finds, of an expression and of a prefix.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_colliding_keys_is_flushed_in_work_that_grows_with_it() {
+    const SIZES: [u64; 3] = [600, 2_400, 9_600];
+    let mut db = Db::new("chains").await;
+    let keys = [
+        ("plain", "v BIGINT, UNIQUE KEY u (v)", "v", "n"),
+        ("rounded", "v DECIMAL(12,1), UNIQUE KEY u (v)", "v", "n + 0.2"),
+        ("made", "v BIGINT, g BIGINT AS (v * 2) VIRTUAL, UNIQUE KEY u (g) INVISIBLE", "v", "n"),
+        ("folded", "v VARCHAR(20) COLLATE utf8mb4_bin, UNIQUE KEY u ((LOWER(v)))", "v", "CONCAT('Ab', n)"),
+        ("prefix", "v VARCHAR(20), UNIQUE KEY u (v(10))", "v", "CONCAT('ab', n)"),
+    ];
+    for (table, columns, column, of_n) in keys {
+        let alter = if table == "rounded" { "MODIFY v BIGINT" } else { "MODIFY c BIGINT" };
+        for name in [table.to_owned(), format!("{table}_native")] {
+            db.run(&format!("CREATE TABLE {name} (id INT PRIMARY KEY, n BIGINT NOT NULL, c INT, {columns})")).await;
+            db.run("SET SESSION cte_max_recursion_depth = 100000").await;
+            db.run(&format!(
+                "INSERT INTO {name} (id, n, c) WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {}) SELECT i, i, i FROM s",
+                SIZES.iter().sum::<u64>(),
+            ))
+            .await;
+            db.run(&format!("UPDATE {name} SET {column} = {of_n}")).await;
+        }
+        let controls =
+            Controls { cut_over_policy: CutOverPolicy::Manual, verify: theseus::engine::spec::VerifyPolicy::Always, ..controls() };
+        let handle = theseus::engine::start(db.spec(table, alter), controls.clone());
+        until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+        let mut first = 1;
+        for n in SIZES {
+            let before = ghost_writes(&mut db, table).await;
+            let applied = handle.watch().borrow().progress.changes_applied;
+            for name in [table.to_owned(), format!("{table}_native")] {
+                // One chain through all the rows, each link far from the last one.
+                db.run(&format!(
+                    "BEGIN; UPDATE {name} SET {column} = NULL WHERE id BETWEEN {first} AND {first} + {n} - 1; \
+                     UPDATE {name} SET n = {first} + (n - {first} + {n} DIV 3 + 1) % {n}, {column} = {of_n} WHERE id BETWEEN {first} AND {first} + {n} - 1; COMMIT",
+                ))
+                .await;
+            }
+            until(&handle, "it is flushed", |s| s.progress.changes_applied >= applied + n && s.progress.backlog == 0).await;
+            let after = ghost_writes(&mut db, table).await;
+            let (written, removed) = (after.0 - before.0, after.1 - before.1);
+            assert!(written >= n, "{table}: {written} rows written for {n}");
+            assert!(written <= 2 * n + 2_000, "{table}: {written} rows written for a backlog of {n}");
+            assert!(removed <= 2 * n + 2_000, "{table}: {removed} rows removed for a backlog of {n}");
+            first += n;
+        }
+        handle.control(Controls { approved: true, ..controls });
+        let snapshots = handle.watch();
+        assert_eq!(join(handle).await, Outcome::Succeeded, "{table}");
+        let last = snapshots.borrow().clone();
+        assert_eq!(last.resumed_count, 0, "{table}: no attempt was given up");
+        assert_eq!(last.verification.map(|v| v.rows_repaired), Some(0), "{table}");
+        db.run(&format!("ALTER TABLE {table}_native {alter}, ALGORITHM=COPY")).await;
+        let rows = format!("SELECT * FROM {table} ORDER BY id");
+        assert_eq!(db.rows(&rows).await, db.rows(&rows.replace(table, &format!("{table}_native"))).await, "{table}");
+    }
+    db.drop().await;
+}
+
+/// A flush that waits for somebody's row locks ends soon when it is to: not after twenty waits of several seconds for each batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_waits_for_a_lock_is_broken_off() {
+    let mut db = Db::new("halts").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, v INT, UNIQUE KEY v (v))").await;
+    db.run("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)").await;
+    let held = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+    let handle = theseus::engine::start(db.spec("t", "MODIFY v BIGINT"), held.clone());
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    let mut other = db.connect().await;
+    other.query_drop("BEGIN").await.expect("begin");
+    let locked: Vec<i64> = other.query("SELECT id FROM _t_gho FOR UPDATE").await.expect("lock the ghost's rows");
+    assert_eq!(locked.len(), 3);
+    db.run("UPDATE t SET v = v + 10").await;
+    // It waits.
+    let waits = "SELECT COUNT(*) FROM performance_schema.data_lock_waits w JOIN performance_schema.data_locks l \
+                 ON l.ENGINE_LOCK_ID = w.REQUESTING_ENGINE_LOCK_ID WHERE l.OBJECT_NAME = '_t_gho' AND l.OBJECT_SCHEMA = DATABASE()";
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while db.value::<u64>(waits).await == 0 {
+        assert!(std::time::Instant::now() < end, "the flush waits for the lock");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // The lock is held still: twenty waits of five seconds, as it was once, are longer than anybody is waited for here.
+    handle.control(Controls { paused: true, ..held.clone() });
+    until(&handle, "it is paused", |s| s.phase == Phase::Paused).await;
+    other.query_drop("ROLLBACK").await.expect("let go");
+    handle.control(Controls { approved: true, ..held });
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert_eq!(db.value::<String>("SELECT GROUP_CONCAT(id, ':', v ORDER BY id) FROM t").await, "1:11,2:12,3:13");
+    db.drop().await;
+}

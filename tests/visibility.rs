@@ -60,14 +60,12 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
         Applier::open(Arc::clone(&m), Arc::clone(&inbox), Arc::clone(&board), Arc::clone(&records), 1, ready.safe.point(), &[], 0)
             .await
             .expect("an applier");
-    let (_flushed, flushed) = watch::channel(applier.total());
     let (_controls, control_levels) = watch::channel(controls());
     let (_allowed, allowed) = watch::channel(1);
     let (_decided, decided) = watch::channel(Decision::free());
-    let copier =
-        Arc::new(Copier::new(Arc::clone(&m), board, Arc::clone(&inbox), flushed, control_levels, allowed, decided, publisher, records));
+    let copier = Arc::new(Copier::new(Arc::clone(&m), board, Arc::clone(&inbox), control_levels, allowed, decided, publisher, records));
     copier.worker(0, cancel.clone()).await.expect("the rows are copied");
-    applier.cycle().await.expect("a cycle");
+    applier.cycle(&|| false).await.expect("a cycle");
 
     hold_commits(&mut db).await;
     let mut writer = db.connect().await;
@@ -83,7 +81,7 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
     .await
     .expect("the change is received while its commit is held");
     assert!(!update.is_finished(), "the server does not hold the commit: the test would show nothing");
-    let cycle = applier.cycle().await.expect("a cycle");
+    let cycle = applier.cycle(&|| false).await.expect("a cycle");
     assert_eq!(cycle.reconciled, 1);
     let value = db.value("SELECT v FROM _t_gho WHERE id = 1").await;
     update.await.expect("the update returns");

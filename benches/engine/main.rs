@@ -5,10 +5,13 @@
 //! Prints ratios with their targets, and writes everything into `target/bench.json`.
 mod app;
 mod child;
+mod hostile;
 mod others;
 mod report;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+#[path = "../../tests/support/workload.rs"]
+mod workload;
 
 use app::App;
 use child::Run;
@@ -86,6 +89,12 @@ async fn bench() -> usize {
     }
     if wanted("small") {
         small(&mut db, &mut report).await;
+    }
+    if wanted("backlog") {
+        hostile::backlog(&mut db, &mut report).await;
+    }
+    if wanted("hostile") {
+        hostile::hostile(&mut db, &mut report).await;
     }
     db.drop().await;
     report.finish()

@@ -5,17 +5,18 @@
 //! after the barrier. Owned and driven by the migrator; spawns nothing.
 
 use super::board::{Board, ChunkId, Place, place};
-use super::checkpoint::{ChunkRecord, SafePosition, fenced};
-use super::conflict::{self, Failure};
-use super::copier::{check_warnings, rollback};
+use super::checkpoint::{ChunkRecord, SafePosition};
+use super::conflict::Failure;
+use super::copier::rollback;
 use super::error::EngineError;
-use super::inbox::{Inbox, StreamNotice, StreamPoint, Taken};
+use super::inbox::{Asked, Inbox, StreamNotice, StreamPoint, Taken};
 use super::migration::Migration;
 use super::reason::Reason;
-use crate::mysql::Session;
+use super::reconcile::{self, Collisions, Settled};
 use crate::mysql::session::{LONG, SHORT};
-use crate::sql::key::{Key, KeyRange, Side};
-use std::collections::{HashMap, VecDeque};
+use crate::mysql::{MySqlError, Session};
+use crate::sql::key::{Key, KeyRange};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,13 @@ const BATCH: usize = 500;
 const CLASSIFY_BATCH: usize = 1000;
 /// The checkpoint costs one commit; this often is enough to make a restart cheap, and to know how long a commit takes ([`super::pace`]).
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+/// After batches that ran in parallel lost against each other, they run one after the other for so long: a unique key locks the gaps around
+/// what is inserted, and then each of two batches soon waits for the other.
+const ALONE: Duration = Duration::from_secs(30);
+/// Cycles that may be broken off one after the other because the stream must bring more first.
+const DEFERRALS: u32 = 200;
+/// How long one barrier may take before the server counts as stuck: commits that are delayed longer are not normal operation.
+const BARRIER_LIMIT: Duration = Duration::from_secs(60);
 /// A connection that a quiet table leaves idle must not run into `wait_timeout` (600 s, see the session's settings).
 pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -44,8 +52,12 @@ pub struct Cycle {
     pub taken: usize,
     /// Keys made equal on the ghost.
     pub reconciled: usize,
-    /// Keys kept because their chunk is under way.
+    /// Keys kept because their chunk is under way, or deferred.
     pub kept: usize,
+    /// Not all that was taken is settled: the stream must bring more first.
+    pub deferred: bool,
+    /// It was broken off. What was taken is gone; the safe position lies before it.
+    pub halted: bool,
     /// Something to look at in the stream.
     pub notice: Option<StreamNotice>,
 }
@@ -75,11 +87,38 @@ pub struct Applier {
     copied: bool,
     /// How long checkpoints took since [`Applier::latencies`] was asked.
     latencies: Vec<Duration>,
+    /// Unique keys in which values have collided.
+    collisions: Collisions,
+    /// Batches that ran in parallel got into each other's way.
+    alone_until: Instant,
+    /// Keys taken or kept that no event named.
+    unlogged: HashSet<Key>,
+    /// Cycles one after the other that were not finished.
+    deferrals: u32,
+}
+
+/// Whether somebody wants the engine to stop: asked between any two batches.
+pub type Halt = dyn Fn() -> bool + Sync;
+
+/// What is left of a cycle.
+enum Rest {
+    None,
+    Halted,
+    Deferred(Vec<Key>),
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing that holds these locks can panic half-way through a change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection to flush on. A batch is small: it waits for a row lock for a second, then others have their turn.
+async fn session(m: &Migration) -> Result<Session, MySqlError> {
+    let mut session = m.session().await?;
+    // An invisible unique key still holds values; the look-ahead must find them by it.
+    let sql = "SET SESSION innodb_lock_wait_timeout = 1, optimizer_switch = 'use_invisible_indexes=on'";
+    session.run("apply the settings for flushing", SHORT, sql).await?;
+    Ok(session)
 }
 
 impl Applier {
@@ -99,7 +138,7 @@ impl Applier {
     ) -> Result<Self, EngineError> {
         let mut sessions = Vec::new();
         for _ in 0..workers.max(1) {
-            sessions.push(migration.session().await?);
+            sessions.push(session(&migration).await?);
         }
         // What a former engine recorded is merged on with the rest.
         locked(&records).extend(stored.iter().cloned());
@@ -121,6 +160,10 @@ impl Applier {
             total: Flushed { cycles: 0, applied },
             copied: false,
             latencies: Vec::new(),
+            collisions: Collisions::default(),
+            alone_until: Instant::now(),
+            unlogged: HashSet::new(),
+            deferrals: 0,
         })
     }
 
@@ -143,29 +186,56 @@ impl Applier {
     ///
     /// # Errors
     /// Whatever ends the attempt. The keys taken are lost then: the next attempt streams them again from the safe position.
-    pub async fn cycle(&mut self) -> Result<Cycle, EngineError> {
+    pub async fn cycle(&mut self, halt: &Halt) -> Result<Cycle, EngineError> {
         let mut taken = self.inbox.take();
         let mut keys = std::mem::take(&mut taken.keys);
+        self.unlogged.extend(taken.added.drain());
         keys.extend(self.kept.keys().cloned());
         // Sorting gives the batches locality in the ghost's index; for keys that only the server compares it is harmless.
         keys.sort_unstable();
         keys.dedup();
         let mut cycle = Cycle { taken: keys.len(), notice: taken.notice, ..Cycle::default() };
+        let mut keep = Vec::new();
         if !keys.is_empty() {
-            let m = Arc::clone(&self.migration);
-            m.barrier(&mut self.sessions[0], &taken.fresh).await?;
+            if !self.barrier(&taken, halt).await? {
+                return Ok(Cycle { halted: true, ..cycle });
+            }
             // Only now, after the barrier, the chunks are looked at: sampling earlier would drop a key whose chunk read before it.
-            let (reconcile, keep, dropped) = self.place_all(keys).await?;
+            let (reconcile, in_flight, dropped) = self.place_all(keys).await?;
+            keep = in_flight;
             cycle.reconciled = reconcile.len();
-            cycle.kept = keep.len();
-            self.reconcile_all(&reconcile).await?;
-            self.total.applied += (reconcile.len() + dropped) as u64;
-            self.keep(keep);
+            self.total.applied += dropped as u64;
+            match self.reconcile_all(&reconcile, halt).await? {
+                Rest::None => self.deferrals = 0,
+                // The safe position has not moved: the next attempt has all of it from the stream.
+                Rest::Halted => return Ok(Cycle { halted: true, ..cycle }),
+                Rest::Deferred(keys) => {
+                    self.deferrals += 1;
+                    if self.deferrals > DEFERRALS {
+                        return Err(EngineError::transient(
+                            Reason::DuplicateKey,
+                            "rows keep exchanging unique values faster than the binary log tells of it; they are tried again",
+                        ));
+                    }
+                    tracing::debug!(keys = keys.len(), "rows are in the way that the stream has not brought; later");
+                    cycle.reconciled -= keys.len();
+                    cycle.deferred = true;
+                    keep.extend(keys);
+                }
+            }
+            self.total.applied += cycle.reconciled as u64;
         } else {
-            self.keep(Vec::new());
+            // A chunk may ask.
+            self.reconcile_all(&[], halt).await?;
         }
+        cycle.kept = keep.len();
+        self.keep(keep);
+        self.unlogged.retain(|key| self.kept.contains_key(key));
         self.advance(&taken);
-        self.total.cycles += 1;
+        // Whoever waits for a cycle relies on everything that was taken being settled.
+        if !cycle.deferred {
+            self.total.cycles += 1;
+        }
         self.keep_alive().await?;
         self.checkpoint(false).await?;
         Ok(cycle)
@@ -196,7 +266,7 @@ impl Applier {
             }
         }
         while self.sessions.len() < workers {
-            self.sessions.push(self.migration.session().await?);
+            self.sessions.push(session(&self.migration).await?);
         }
         Ok(())
     }
@@ -204,6 +274,21 @@ impl Applier {
     /// How long the checkpoints took since this was last asked.
     pub fn latencies(&mut self) -> Vec<Duration> {
         std::mem::take(&mut self.latencies)
+    }
+
+    /// The barrier, in steps of a second. False: halted.
+    async fn barrier(&mut self, taken: &Taken, halt: &Halt) -> Result<bool, EngineError> {
+        let m = Arc::clone(&self.migration);
+        let end = Instant::now() + BARRIER_LIMIT;
+        while !m.barrier(&mut self.sessions[0], &taken.fresh).await? {
+            if halt() {
+                return Ok(false);
+            }
+            if Instant::now() > end {
+                return Err(MySqlError::timeout("wait until received transactions are visible", BARRIER_LIMIT).into());
+            }
+        }
+        Ok(true)
     }
 
     /// Keeps these keys; a key that was kept before goes on holding its old point.
@@ -329,29 +414,82 @@ impl Applier {
         Ok((reconcile, keep, dropped))
     }
 
-    /// Reconciles distinct keys: batches in parallel, then the losers one after the other.
-    async fn reconcile_all(&mut self, keys: &[Key]) -> Result<(), EngineError> {
-        if keys.is_empty() {
-            return Ok(());
+    /// Reconciles distinct keys. Batches run in parallel as long as they do not get into each other's way; where values collide, or row
+    /// locks do, they run one after the other, and whoever is in the way is looked for before he is met ([`reconcile`]). What chunks ask
+    /// for goes first, between any two batches.
+    async fn reconcile_all(&mut self, keys: &[Key], halt: &Halt) -> Result<Rest, EngineError> {
+        let mut queue: VecDeque<Vec<Key>> = VecDeque::new();
+        if self.collisions.any() || Instant::now() < self.alone_until {
+            queue.extend(keys.chunks(BATCH).map(<[Key]>::to_vec));
+        } else if !keys.is_empty() {
+            queue = self.in_parallel(keys, halt).await?;
         }
+        let mut pending: HashSet<Key> = queue.iter().flatten().filter(|key| !self.unlogged.contains(*key)).cloned().collect();
+        let mut removed = false;
+        loop {
+            for asked in self.inbox.asked() {
+                self.serve(asked, &pending, halt).await?;
+            }
+            if queue.is_empty() {
+                return Ok(Rest::None);
+            }
+            if halt() {
+                return Ok(Rest::Halted);
+            }
+            if self.collisions.blind() && !removed {
+                removed = true;
+                for batch in &queue {
+                    let batch: Vec<Key> = batch.iter().filter(|key| pending.contains(*key)).cloned().collect();
+                    self.remove(&batch, halt).await?;
+                }
+                continue;
+            }
+            let Some(batch) = queue.pop_front() else { continue };
+            for key in &batch {
+                pending.remove(key);
+            }
+            let m = Arc::clone(&self.migration);
+            match reconcile::patiently(&m, &mut self.sessions[0], &batch, &mut self.collisions, &pending, halt).await? {
+                Settled::Done => {}
+                Settled::Halted => return Ok(Rest::Halted),
+                Settled::Blind => {
+                    pending.extend(batch.iter().filter(|key| !self.unlogged.contains(*key)).cloned());
+                    queue.push_front(batch);
+                }
+                // The stream brings more; then all of it is pending.
+                Settled::Deferred => return Ok(Rest::Deferred(std::iter::once(batch).chain(queue).flatten().collect())),
+            }
+        }
+    }
+
+    /// Batches in parallel, until they get into each other's way. Returns what is left.
+    async fn in_parallel(&mut self, keys: &[Key], halt: &Halt) -> Result<VecDeque<Vec<Key>>, EngineError> {
         let m = &self.migration;
         let workers = self.sessions.len().min(keys.len().div_ceil(BATCH));
         // Few keys are shared out evenly: the time of a cycle is that of its longest batch.
         let size = keys.len().div_ceil(workers).clamp(1, BATCH);
         let queue: Mutex<VecDeque<&[Key]>> = Mutex::new(keys.chunks(size).collect());
-        let losers: Mutex<Vec<&[Key]>> = Mutex::new(Vec::new());
+        let losers: Mutex<VecDeque<Vec<Key>>> = Mutex::default();
+        let conflict: Mutex<Option<MySqlError>> = Mutex::default();
+        let inbox = &self.inbox;
         let work = self.sessions.iter_mut().take(workers).map(|session| {
-            let (queue, losers) = (&queue, &losers);
+            let (queue, losers, conflict) = (&queue, &losers, &conflict);
             async move {
                 loop {
-                    let Some(batch) = locked(queue).pop_front() else {
+                    if !locked(losers).is_empty() || inbox.is_asked() || halt() {
                         return Ok::<(), EngineError>(());
+                    }
+                    let Some(batch) = locked(queue).pop_front() else {
+                        return Ok(());
                     };
-                    match reconcile(m, session, batch).await {
+                    match reconcile::plainly(m, session, batch).await {
                         Ok(()) => {}
-                        Err(Failure::Lost(_) | Failure::Conflict(_)) => {
+                        Err(failure @ (Failure::Lost(_) | Failure::Conflict(_))) => {
                             rollback(session).await?;
-                            locked(losers).push(batch);
+                            locked(losers).push_back(batch.to_vec());
+                            if let Failure::Conflict(error) = failure {
+                                locked(conflict).get_or_insert(error);
+                            }
                         }
                         Err(Failure::Over(error)) => return Err(error),
                     }
@@ -359,9 +497,43 @@ impl Applier {
             }
         });
         futures::future::try_join_all(work).await?;
-        let losers = losers.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for batch in losers {
-            reconcile_patiently(m, &mut self.sessions[0], batch).await?;
+        let mut left = losers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !left.is_empty() {
+            self.alone_until = Instant::now() + ALONE;
+        }
+        if let Some(error) = conflict.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let m = Arc::clone(&self.migration);
+            self.collisions.learn(&m, &mut self.sessions[0], &error).await?;
+        }
+        left.extend(queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().map(<[Key]>::to_vec));
+        Ok(left)
+    }
+
+    /// Reconciles rows that are in a chunk's way. They are on the ghost, so their chunk is done, and there is nothing to place.
+    async fn serve(&mut self, asked: Asked, pending: &HashSet<Key>, halt: &Halt) -> Result<(), EngineError> {
+        let m = Arc::clone(&self.migration);
+        self.collisions.learn(&m, &mut self.sessions[0], &asked.error).await?;
+        for batch in asked.keys.chunks(BATCH) {
+            reconcile::patiently(&m, &mut self.sessions[0], batch, &mut self.collisions, pending, halt).await?;
+        }
+        // The chunk may have ended.
+        let _ = asked.done.send(());
+        Ok(())
+    }
+
+    /// Removes the ghost's rows of pending keys.
+    async fn remove(&mut self, keys: &[Key], halt: &Halt) -> Result<(), EngineError> {
+        let mut losses = 0;
+        while !keys.is_empty() && !halt() {
+            match reconcile::remove(&self.migration, &mut self.sessions[0], keys).await {
+                Ok(()) => break,
+                Err(Failure::Lost(_)) if losses < 20 => {
+                    losses += 1;
+                    rollback(&mut self.sessions[0]).await?;
+                }
+                Err(Failure::Lost(error) | Failure::Conflict(error)) => return Err(error.into()),
+                Err(Failure::Over(error)) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -370,6 +542,7 @@ impl Applier {
     /// by [`Applier::give_back`].
     pub fn take_for_cut_over(&mut self) -> Vec<Key> {
         let taken = self.inbox.take();
+        self.unlogged.extend(taken.added);
         let mut keys = taken.keys;
         keys.extend(self.kept.keys().cloned());
         keys.sort_unstable();
@@ -394,57 +567,4 @@ impl Applier {
             session.close().await;
         }
     }
-}
-
-/// Makes the ghost's rows of these keys equal to the original's present rows, in one transaction behind the fence.
-async fn reconcile(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
-    if !m.state.begin(session, m.epoch).await.map_err(Failure::of)? {
-        return Err(Failure::Over(fenced()));
-    }
-    session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await.map_err(Failure::of)?;
-    let written = session.write("copy changed rows", LONG, &m.copy_keys(keys)).await.map_err(Failure::of)?;
-    if written.warnings > 0 {
-        check_warnings(session).await.map_err(Failure::Over)?;
-    }
-    session.run("commit changed rows", LONG, "COMMIT").await.map_err(Failure::of)
-}
-
-/// Repeats a batch that lost or met a unique conflict, alone, growing it by the holders of conflicting values.
-async fn reconcile_patiently(m: &Migration, session: &mut Session, batch: &[Key]) -> Result<(), EngineError> {
-    let mut keys = batch.to_vec();
-    let mut stuck = 0_u32;
-    for round in 0..100_u32 {
-        match reconcile(m, session, &keys).await {
-            Ok(()) => return Ok(()),
-            Err(Failure::Lost(error)) => {
-                rollback(session).await?;
-                if round > 20 {
-                    return Err(error.into());
-                }
-                tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=10 * u64::from(round + 1)))).await;
-            }
-            Err(Failure::Conflict(error)) => {
-                rollback(session).await?;
-                let condition = m.codec.in_list(Side::Original, keys.iter());
-                let before = keys.len();
-                keys.extend(conflict::holders(m, session, &error, &condition).await?);
-                keys.sort_unstable();
-                keys.dedup();
-                tracing::debug!(index = error.index, keys = keys.len(), round, "unique conflict in a batch");
-                if keys.len() == before {
-                    // Nobody outside the batch holds it: two of its own rows, or rows that moved between the two statements.
-                    stuck += 1;
-                    if stuck >= 3 {
-                        conflict::prove(m, session, &error, &condition, &[]).await?;
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                }
-            }
-            Err(Failure::Over(error)) => return Err(error),
-        }
-    }
-    Err(EngineError::transient(
-        Reason::DuplicateKey,
-        "rows keep exchanging a unique value faster than they can be reconciled; they are tried again",
-    ))
 }

@@ -10,11 +10,10 @@ use super::reason::Reason;
 use crate::mysql::session::LONG;
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, Side};
+use crate::sql::mapping::Conversion;
 use crate::sql::quote;
-use crate::sql::table::{Generated, Index};
+use crate::sql::table::{Generated, Index, IndexPart};
 
-/// How many holders one look-up returns: more come with the next try.
-const HOLDERS: usize = 1000;
 /// How often holders are put aside in a proof.
 const ROUNDS: usize = 10;
 /// Temporary tables of converted rows; private to a session.
@@ -32,9 +31,8 @@ pub enum Failure {
     Over(EngineError),
 }
 
-impl Failure {
-    /// Of a statement.
-    pub fn of(error: MySqlError) -> Self {
+impl From<MySqlError> for Failure {
+    fn from(error: MySqlError) -> Self {
         if error.is_contention() {
             Self::Lost(error)
         } else if error.is_duplicate() {
@@ -46,7 +44,7 @@ impl Failure {
 }
 
 /// The index of the ghost that a duplicate was found in.
-fn violated<'a>(m: &'a Migration, error: &MySqlError) -> Option<&'a Index> {
+pub fn violated<'a>(m: &'a Migration, error: &MySqlError) -> Option<&'a Index> {
     let name = error.index.as_deref()?;
     // `table.index` since 8.0.19; both names may hold dots, so the known names decide.
     let prefix = format!("{}.", m.names.ghost);
@@ -54,11 +52,29 @@ fn violated<'a>(m: &'a Migration, error: &MySqlError) -> Option<&'a Index> {
     m.ghost.indexes.iter().find(|i| i.name.eq_ignore_ascii_case(short))
 }
 
+/// Whether the columns of a unique index hold the whole key: two rows cannot collide there unless the ghost takes their keys for equal.
+pub fn follows_from_key(m: &Migration, index: &Index) -> bool {
+    let has = |name: &str| index.parts.iter().any(|p| p.prefix.is_none() && p.column.as_deref().is_some_and(|c| same(c, name)));
+    m.key.columns.iter().all(|part| has(&part.ghost))
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.to_lowercase() == b.to_lowercase()
+}
+
 /// A unique index as something to look rows up by.
 ///
 /// Only the server knows what it makes of a value: which texts are equal, how a number is rounded for the new type. So rows of the
 /// original are first converted into a temporary table with the ghost's columns ([`SCRATCH`]), and equal is what is equal there.
-struct Lookup {
+pub struct Lookup {
+    /// Its name.
+    pub index: String,
+    /// Whether the server finds rows by it when the values come from another table: not by a prefix, nor by an expression.
+    pub indexed: bool,
+    /// Whether it can be named in a hint.
+    visible: bool,
+    /// The original's columns for its parts, where their values are the ghost's as they are: same type, same collation.
+    direct: Option<Vec<String>>,
     /// The name of the temporary table, quoted; one for each index.
     scratch: String,
     /// Its columns, of the ghost: those of the key and of the index, or all of them where the index has expressions.
@@ -70,12 +86,19 @@ struct Lookup {
 
 impl Lookup {
     /// `None` where the server has no expression for a part (multi-valued), or the index is not known.
-    async fn new(m: &Migration, session: &mut Session, error: &MySqlError) -> Result<Option<Self>, EngineError> {
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn new(m: &Migration, session: &mut Session, error: &MySqlError) -> Result<Option<Self>, EngineError> {
         let Some(index) = violated(m, error) else { return Ok(None) };
         let stored = |name: &str| m.ghost.column(name).is_some_and(|c| c.generated == Generated::No);
         let simple = index.parts.iter().all(|p| p.column.as_deref().is_some_and(stored));
         let number = m.ghost.indexes.iter().position(|i| i.name == index.name).unwrap_or_default();
         let mut lookup = Self {
+            index: index.name.clone(),
+            indexed: index.parts.iter().all(|p| p.column.is_some() && p.prefix.is_none()),
+            visible: index.visible,
+            direct: direct(m, index),
             scratch: quote::qualified(&m.spec.database, &format!("{SCRATCH}{number}")),
             columns: Vec::new(),
             ghost: Vec::new(),
@@ -121,15 +144,43 @@ impl Lookup {
         session.run("convert rows to look for their unique values (CREATE TEMPORARY TABLES)", LONG, &sql).await
     }
 
+    /// Keys of ghost rows that hold a value which the original's rows that `condition` names have now.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn holders(&self, m: &Migration, session: &mut Session, condition: &str) -> Result<Vec<Key>, MySqlError> {
+        let source = match &self.direct {
+            Some(columns) => {
+                let columns: Vec<String> =
+                    columns.iter().enumerate().map(|(n, c)| format!("{} AS _theseus_{n}", quote::identifier(c))).collect();
+                let key = quote::identifier(&m.key.index);
+                format!("SELECT {} FROM {} FORCE INDEX ({key}) WHERE {condition}", columns.join(", "), m.original_name())
+            }
+            None => {
+                self.fill(m, session, condition).await?;
+                let made: Vec<String> = self.made.iter().enumerate().map(|(n, e)| format!("{e} AS _theseus_{n}")).collect();
+                format!("SELECT {} FROM {}", made.join(", "), self.scratch)
+            }
+        };
+        self.held(m, session, &source).await
+    }
+
     /// Keys of ghost rows that hold a value of the converted rows.
-    async fn holders(&self, m: &Migration, session: &mut Session) -> Result<Vec<Key>, EngineError> {
+    async fn holders_of_made(&self, m: &Migration, session: &mut Session) -> Result<Vec<Key>, MySqlError> {
+        let made: Vec<String> = self.made.iter().enumerate().map(|(n, e)| format!("{e} AS _theseus_{n}")).collect();
+        self.held(m, session, &format!("SELECT {} FROM {}", made.join(", "), self.scratch)).await
+    }
+
+    /// The other table comes first, whatever the server thinks of its size: a scan of the ghost for each batch would never end.
+    async fn held(&self, m: &Migration, session: &mut Session, source: &str) -> Result<Vec<Key>, MySqlError> {
+        let equal: Vec<String> = self.ghost.iter().enumerate().map(|(n, part)| format!("{part} = wanted._theseus_{n}")).collect();
+        let hint = if self.indexed && self.visible { format!(" FORCE INDEX ({})", quote::identifier(&self.index)) } else { String::new() };
         let sql = format!(
-            "SELECT {} FROM {} WHERE {} IN (SELECT {} FROM {}) LIMIT {HOLDERS}",
+            "SELECT DISTINCT {} FROM ({source}) AS wanted {} {}{hint} ON {}",
             m.codec.select_list(Side::Ghost),
+            if self.indexed { "STRAIGHT_JOIN" } else { "JOIN" },
             m.ghost_name(),
-            list(&self.ghost),
-            self.made.join(", "),
-            self.scratch,
+            equal.join(" AND "),
         );
         keys(m, session, "look for the holders of a unique value", &sql).await
     }
@@ -162,7 +213,7 @@ impl Lookup {
             self.scratch,
             not_null.join(" AND "),
         );
-        keys(m, session, "look for two rows with a unique value", &sql).await
+        Ok(keys(m, session, "look for two rows with a unique value", &sql).await?)
     }
 }
 
@@ -197,15 +248,25 @@ fn list(parts: &[String]) -> String {
 /// The server's.
 pub async fn holders(m: &Migration, session: &mut Session, error: &MySqlError, condition: &str) -> Result<Vec<Key>, EngineError> {
     let Some(lookup) = Lookup::new(m, session, error).await? else { return Ok(Vec::new()) };
-    lookup.fill(m, session, condition).await?;
-    lookup.holders(m, session).await
+    Ok(lookup.holders(m, session, condition).await?)
 }
 
-async fn keys(m: &Migration, session: &mut Session, what: &str, sql: &str) -> Result<Vec<Key>, EngineError> {
+async fn keys(m: &Migration, session: &mut Session, what: &str, sql: &str) -> Result<Vec<Key>, MySqlError> {
     let rows: Vec<mysql_async::Row> = session.rows(what, LONG, sql).await?;
     rows.into_iter()
-        .map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}"))))
+        .map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| MySqlError::unexpected(what, &format!("a key cannot be read: {e}"))))
         .collect()
+}
+
+/// The original's columns for the parts of an index, if each is copied as it is.
+fn direct(m: &Migration, index: &Index) -> Option<Vec<String>> {
+    let of = |part: &IndexPart| {
+        let shared = m.mapping.to_ghost(part.column.as_deref()?).filter(|s| s.conversion == Conversion::Direct)?;
+        let (from, to) = (m.original.definition.column(&shared.original)?, m.ghost.column(&shared.ghost)?);
+        let alike = from.type_text == to.type_text && from.charset == to.charset && from.collation == to.collation;
+        (alike && part.prefix.is_none()).then(|| shared.original.clone())
+    };
+    index.parts.iter().map(of).collect()
 }
 
 /// Fails the migration if two rows of the original, one of them named by `condition`, have the same value under the violated index.
@@ -268,7 +329,7 @@ async fn try_collision(m: &Migration, session: &mut Session, lookup: &Lookup, pa
             other => return other.map(|()| false).map_err(Into::into),
         }
         lookup.fill(m, session, &condition).await?;
-        let others = lookup.holders(m, session).await?;
+        let others = lookup.holders_of_made(m, session).await?;
         if others.is_empty() {
             return Ok(true);
         }

@@ -4,7 +4,7 @@
 //! is an error. Owned by the migrator, which joins the workers; they stop between two chunks, or at once when the attempt is cancelled
 //! (the server rolls back).
 
-use super::applier::{Flushed, KEEP_ALIVE_EVERY};
+use super::applier::KEEP_ALIVE_EVERY;
 use super::board::{Board, ChunkId, Next};
 use super::checkpoint::{ChunkRecord, fenced};
 use super::conflict::{self, Failure};
@@ -32,6 +32,8 @@ const SMALLEST_CHUNK: u64 = 200;
 const LARGEST_CHUNK: u64 = 100_000;
 /// Bytes of rows in one chunk, by the table's mean row length: the binary log cache spills to disk far above this.
 const CHUNK_BYTES: u64 = 32 << 20;
+/// How long a chunk may meet values of other rows again and again before the attempt is given up.
+const EXCHANGING: Duration = Duration::from_secs(600);
 
 /// Steers the size of chunks by time and bytes. Pure.
 #[derive(Debug, Clone)]
@@ -104,8 +106,6 @@ pub struct Copier {
     pub board: Arc<Mutex<Board>>,
     /// For keys that hold a conflicting value.
     pub inbox: Arc<Inbox>,
-    /// Wakes when the applier has finished a cycle.
-    pub flushed: watch::Receiver<Flushed>,
     /// The controls.
     pub controls: watch::Receiver<Controls>,
     /// How many of the workers may work now.
@@ -134,7 +134,6 @@ impl Copier {
         migration: Arc<Migration>,
         board: Arc<Mutex<Board>>,
         inbox: Arc<Inbox>,
-        flushed: watch::Receiver<Flushed>,
         controls: watch::Receiver<Controls>,
         allowed: watch::Receiver<u16>,
         decided: watch::Receiver<Decision>,
@@ -147,7 +146,6 @@ impl Copier {
             migration,
             board,
             inbox,
-            flushed,
             controls,
             allowed,
             decided,
@@ -270,6 +268,7 @@ impl Copier {
     async fn chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange, stop: &CancellationToken) -> Result<u64, EngineError> {
         let mut losses: u32 = 0;
         let mut conflicts: u32 = 0;
+        let began = Instant::now();
         loop {
             match self.try_chunk(session, id, range).await {
                 Ok(rows) => {
@@ -293,7 +292,7 @@ impl Copier {
                 Err(Failure::Conflict(error)) => {
                     rollback(session).await?;
                     conflicts += 1;
-                    self.resolve(session, range, &error, conflicts, stop).await?;
+                    self.resolve(session, range, &error, conflicts, began, stop).await?;
                 }
                 Err(Failure::Over(error)) => return Err(error),
             }
@@ -302,16 +301,16 @@ impl Copier {
 
     async fn try_chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange) -> Result<u64, Failure> {
         let m = &self.migration;
-        if !m.state.begin(session, m.epoch).await.map_err(Failure::of)? {
+        if !m.state.begin(session, m.epoch).await? {
             return Err(Failure::Over(fenced()));
         }
-        let written = session.write("copy a chunk", LONG, &m.copy_range(range)).await.map_err(Failure::of)?;
+        let written = session.write("copy a chunk", LONG, &m.copy_range(range)).await?;
         if written.warnings > 0 {
             check_warnings(session).await.map_err(Failure::Over)?;
         }
         let record =
             m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows: written.rows, last: id.last }).map_err(Failure::Over)?;
-        session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await.map_err(Failure::of)?;
+        session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await?;
         Ok(written.rows)
     }
 
@@ -322,39 +321,32 @@ impl Copier {
         range: &KeyRange,
         error: &MySqlError,
         round: u32,
+        since: Instant,
         stop: &CancellationToken,
     ) -> Result<(), EngineError> {
         let m = &self.migration;
         let condition = m.codec.range(Side::Original, range);
         let holders = conflict::holders(m, session, error, &condition).await?;
         tracing::debug!(index = error.index, holders = holders.len(), round, "unique conflict in a chunk");
-        // From the third round on the holders have been reconciled behind a barrier: a conflict that is still there may be real.
+        // From the third round on the holders have been reconciled: a conflict that is still there may be real.
         if round >= 3 {
             conflict::prove(m, session, error, &condition, &holders).await?;
         }
-        if round > 60 {
+        if since.elapsed() > EXCHANGING {
             return Err(EngineError::transient(
                 Reason::DuplicateKey,
                 &format!("{error}: rows keep exchanging a unique value faster than they can be copied; the chunk is tried again later"),
             ));
         }
-        // The holders are stale rows whose present state is reconciled by the next cycle; then the chunk is tried again.
-        let mut flushed = self.flushed.clone();
-        let seen = flushed.borrow_and_update().cycles;
-        self.inbox.add(holders);
-        let waited = async {
-            // Two cycles: the one under way may have taken its keys before ours were added.
-            while flushed.borrow_and_update().cycles < seen + 2 {
-                self.inbox.hurry();
-                if flushed.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
+        // The holders are stale rows. They must not be written from here: an older state of such a row could come after a newer one that
+        // the applier writes. It reconciles them between two of its batches, however many wait.
+        let nobody = holders.is_empty();
+        let done = self.inbox.ask(holders, error.clone());
+        let pause = Duration::from_millis(if nobody { u64::from(round) * fastrand::u64(5..20) } else { 0 }).min(Duration::from_secs(1));
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(Duration::from_secs(10)) => {}
-            () = waited => {}
+            _ = done => tokio::time::sleep(pause).await,
         }
         Ok(())
     }

@@ -4,11 +4,11 @@
 //! A transaction enters as a whole, at its end. Bounded: past the limit [`Inbox::commit`] makes the streamer wait (back-pressure; the
 //! server keeps the log), unless the set is empty.
 
-use crate::mysql::{BinlogPosition, GtidSet};
+use crate::mysql::{BinlogPosition, GtidSet, MySqlError};
 use crate::sql::key::Key;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// A point in the stream: between two transactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +53,9 @@ struct State {
     seen: u64,
     /// Keys that the verifier observes, and whether an event has named them since.
     observed: HashMap<Key, bool>,
+    /// Keys in the set that were added without an event.
+    added: HashSet<Key>,
+    asked: Vec<Asked>,
 }
 
 /// The dirty set.
@@ -63,6 +66,16 @@ pub struct Inbox {
     /// Somebody waits for a flush.
     urgent: Notify,
     limit: usize,
+}
+
+/// Rows of the ghost that a chunk met: they hold values of its own rows. To be reconciled before anything else.
+pub struct Asked {
+    /// Their keys.
+    pub keys: Vec<Key>,
+    /// What the server said.
+    pub error: MySqlError,
+    /// Tells the chunk.
+    pub done: oneshot::Sender<()>,
 }
 
 /// What one flush cycle works on.
@@ -78,6 +91,8 @@ pub struct Taken {
     pub fresh: GtidSet,
     /// The gravest one since the last take.
     pub notice: Option<StreamNotice>,
+    /// Those of the keys that were added without an event: no stream brings them once more.
+    pub added: HashSet<Key>,
 }
 
 /// Memory of one key beside its own bytes, measured on x86-64: the table's slot and load factor.
@@ -97,6 +112,8 @@ impl Inbox {
                 notice: None,
                 seen: 0,
                 observed: HashMap::new(),
+                added: HashSet::new(),
+                asked: Vec::new(),
             }),
             position,
             room: Notify::new(),
@@ -195,15 +212,38 @@ impl Inbox {
             held_at: state.prepared.iter().map(|(_, at, _)| at).min_by(|a, b| a.position.cmp(&b.position)).cloned(),
             fresh: std::mem::take(&mut state.fresh),
             notice: state.notice.take(),
+            added: std::mem::take(&mut state.added),
         };
         drop(state);
         self.room.notify_waiters();
         taken
     }
 
-    /// Makes keys dirty that no event named: holders of a conflicting value, rows found different.
+    /// Makes keys dirty that no event named: rows found different.
     pub fn add(&self, keys: impl IntoIterator<Item = Key>) {
-        add(&mut self.lock(), keys.into_iter());
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let mut state = self.lock();
+        state.added.extend(keys.iter().cloned());
+        add(&mut state, keys.into_iter());
+    }
+
+    /// Asks for these rows of the ghost, which hold values that a chunk is about to insert, to be reconciled at once. The receiver hears of
+    /// it, or that nobody is there to do it.
+    pub fn ask(&self, keys: Vec<Key>, error: MySqlError) -> oneshot::Receiver<()> {
+        let (done, hear) = oneshot::channel();
+        self.lock().asked.push(Asked { keys, error, done });
+        self.hurry();
+        hear
+    }
+
+    /// What chunks have asked for.
+    pub fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.lock().asked)
+    }
+
+    /// Whether a chunk asks for something.
+    pub fn is_asked(&self) -> bool {
+        !self.lock().asked.is_empty()
     }
 
     /// Starts to notice events on these keys, and on no others.

@@ -10,13 +10,12 @@ use crate::sql::names::TableNames;
 use crate::sql::quote;
 use crate::sql::table::{ColumnType, TableDefinition};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::checkpoint::StateTable;
 use super::inspector::Inspected;
 
-/// How long one barrier may take before the connection counts as stuck: commits that are delayed longer are not normal operation.
-const BARRIER_LIMIT: Duration = Duration::from_secs(60);
+/// Seconds that one statement waits for received transactions: between two of them, somebody may stop the engine.
+const BARRIER_STEP: u32 = 1;
 
 /// How it is made sure that a read sees what the log has told of (DESIGN 1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,22 +162,22 @@ impl Migration {
         format!("DELETE FROM {} WHERE {}", self.ghost_name(), self.codec.in_list(Side::Ghost, keys.iter()))
     }
 
-    /// The barrier (DESIGN 1.1): when it returns, every read that starts sees all transactions whose events had been received when
-    /// `received` was taken.
+    /// The barrier (DESIGN 1.1): when it returns true, every read that starts sees all transactions whose events had been received when
+    /// `received` was taken. False: not yet; to be asked again.
     ///
     /// # Errors
-    /// The limit, or the server's.
-    pub async fn barrier(&self, session: &mut Session, received: &GtidSet) -> Result<(), MySqlError> {
+    /// The server's.
+    pub async fn barrier(&self, session: &mut Session, received: &GtidSet) -> Result<bool, MySqlError> {
         let what = "wait until received transactions are visible";
         match self.visibility {
-            Visibility::Gtids if received.is_empty() => Ok(()),
+            Visibility::Gtids if received.is_empty() => Ok(true),
             Visibility::Gtids => {
-                let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{received}', {})", BARRIER_LIMIT.as_secs());
-                let timed_out: Option<u8> = session.first(what, BARRIER_LIMIT + Duration::from_secs(10), &sql).await?;
-                if timed_out == Some(0) { Ok(()) } else { Err(MySqlError::timeout(what, BARRIER_LIMIT)) }
+                let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{received}', {BARRIER_STEP})");
+                let timed_out: Option<u8> = session.first(what, SHORT, &sql).await?;
+                Ok(timed_out == Some(0))
             }
-            Visibility::Marker => self.state.commit_marker(session).await,
-            Visibility::RowLocks | Visibility::Unchecked => Ok(()),
+            Visibility::Marker => self.state.commit_marker(session).await.map(|()| true),
+            Visibility::RowLocks | Visibility::Unchecked => Ok(true),
         }
     }
 }

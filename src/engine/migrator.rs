@@ -415,13 +415,12 @@ impl Migrator {
             applied,
         )
         .await?;
-        let (flushed_tx, flushed) = watch::channel(applier.total());
+        let (flushed_tx, _) = watch::channel(applier.total());
         let (allowed_tx, allowed) = watch::channel(0);
         let copier = Arc::new(Copier::new(
             Arc::clone(&migration),
             Arc::clone(&board),
             Arc::clone(&inbox),
-            flushed,
             self.controls.clone(),
             allowed,
             decided.clone(),
@@ -701,7 +700,15 @@ impl Run {
                 self.show(&held);
             }
             // 2. Flush.
-            let cycle = self.applier.cycle().await?;
+            let (stop, controls) = (self.stop.clone(), self.controls.clone());
+            let halt = move || {
+                let controls = controls.borrow();
+                stop.is_cancelled() || controls.paused || controls.cancel
+            };
+            let cycle = self.applier.cycle(&halt).await?;
+            if cycle.halted {
+                return Ok(None);
+            }
             last_cycle = Instant::now();
             last_taken = cycle.taken;
             self.flushed.send_replace(self.applier.total());
@@ -744,7 +751,8 @@ impl Run {
                 self.publisher.phase(Phase::Verifying);
                 continue;
             }
-            let caught_up = cycle.taken < SMALL_BACKLOG && self.lag.known.is_some_and(|lag| lag < Duration::from_secs(2));
+            let caught_up =
+                cycle.taken < SMALL_BACKLOG && !cycle.deferred && self.lag.known.is_some_and(|lag| lag < Duration::from_secs(2));
             let gathered = self.statistics(tasks);
             let gate = gate(&self.controls.borrow(), (self.clock)());
             let vetoed = gate == Gate::Open && self.publisher.cut_over().vetoed_by.is_some();

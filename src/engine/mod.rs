@@ -27,6 +27,7 @@ pub mod prepare;
 pub mod program;
 pub mod progress;
 pub mod reason;
+pub mod reconcile;
 pub mod replica;
 pub mod row_count;
 pub mod snapshot;

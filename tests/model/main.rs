@@ -173,6 +173,16 @@ fn the_variants_hold() {
     holds("variant: the same with row locks only, parallel batches", rules, Size { transactions: 3, ..size.clone() });
     holds("variant: the same, and a crash", rules, Size { crashes: 1, ..size.clone() });
     holds("variant: the same, and a second owner", rules, Size { takeovers: 1, transactions: 1, fresh: true, ..size.clone() });
+    // Batches one after the other, as they run where values collide: holders whose own batch is to come are only removed.
+    let rules = Rules { conflict: Conflict::Pending, ..Rules::default() };
+    let size = Size { parallel_flush: true, chunks: &[1, 2, 4], ..three_keys() };
+    holds("variant: pending holders are removed, the others join", rules, size.clone());
+    holds("variant: the same, and a crash", rules, Size { crashes: 1, ..Size { parallel_flush: true, ..small() } });
+    if large() {
+        holds("variant: the same, more of all, three keys and a crash", rules, Size { crashes: 1, ..size });
+    }
+    let rules = Rules { conflict: Conflict::HandOver, latch: Latch::RowLocks, ..Rules::default() };
+    let size = Size { parallel_flush: true, ..small() };
     if large() {
         holds("variant: the same, more of all", rules, Size { transactions: 3, crashes: 1, ..size });
     }
@@ -207,6 +217,8 @@ fn every_rule_is_needed() {
     breaks("chunk record after its transaction (failure)", NO_FALSE_DUPLICATE, Rules { record: Record::Later, ..rules }, crash.clone());
     // Rule 6
     breaks("INSERT IGNORE", EQUAL, Rules { conflict: Conflict::Ignore, ..rules }, small());
+    let forgotten = Rules { conflict: Conflict::PendingForgotten, ..rules };
+    breaks("a pending holder removed and forgotten", EQUAL, forgotten, Size { parallel_flush: true, ..small() });
     breaks("REPLACE", EQUAL, Rules { conflict: Conflict::Replace, ..rules }, small());
     let three = Size { transactions: 3, workers: 1, ..small() };
     breaks("holder included by a chunk, row locks only", EQUAL, Rules { latch: Latch::RowLocks, ..rules }, three);

@@ -53,6 +53,10 @@ pub enum Conflict {
     Include,
     /// The same for a flush; a chunk only makes the holder dirty and tries again, and the flush does the work.
     HandOver,
+    /// As `HandOver`; and a flush only removes holders that are pending, whose own batch is still to come in this cycle. Others join it.
+    Pending,
+    /// Mistake: the same, and the batch to come forgets those that were removed.
+    PendingForgotten,
     /// Mistake: `INSERT IGNORE`.
     Ignore,
     /// Mistake: `REPLACE`.

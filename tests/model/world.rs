@@ -497,12 +497,40 @@ impl World {
             engine.set_slot(slot, tx);
             return true;
         }
-        match insert(&mut ghost, &open.rows, tx.all(), self.rules.conflict) {
+        let mut inserted = insert(&mut ghost, &open.rows, tx.all(), self.rules.conflict);
+        let pending = match &engine.flush {
+            // The batch that was not begun yet.
+            Flush::Work(batches) if !is_chunk => batches
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| i + CHUNKS != slot)
+                .filter_map(|(_, b)| *b)
+                .filter(|b| b.open.is_none())
+                .map(|b| b.all())
+                .fold(0, |a, b| a | b),
+            _ => 0,
+        };
+        if matches!(self.rules.conflict, Conflict::Pending | Conflict::PendingForgotten) && inserted & pending != 0 {
+            let removed = inserted & pending;
+            ghost = state.durable.ghost;
+            each(deleted | removed).for_each(|k| ghost[k] = 0);
+            inserted = insert(&mut ghost, &open.rows, tx.all(), self.rules.conflict);
+            if inserted == 0
+                && self.rules.conflict == Conflict::PendingForgotten
+                && let Flush::Work(batches) = &mut engine.flush
+            {
+                batches.iter_mut().enumerate().filter(|(i, _)| i + CHUNKS != slot).for_each(|(_, batch)| {
+                    *batch = batch.and_then(|b| (b.keys & !removed != 0).then(|| Tx { keys: b.keys & !removed, ..b }));
+                });
+            }
+        }
+        match inserted {
             0 => {}
             holders => {
                 state.conflict |= self.size.remember;
                 engine.mark(holders, engine.delivered.max(1));
-                if !(is_chunk && self.rules.conflict == Conflict::HandOver) {
+                let hands_over = matches!(self.rules.conflict, Conflict::HandOver | Conflict::Pending | Conflict::PendingForgotten);
+                if !(is_chunk && hands_over) {
                     tx.extra |= holders;
                 }
                 engine.set_slot(slot, tx);
@@ -575,7 +603,7 @@ fn insert(ghost: &mut Table, rows: &Table, keys: Keys, rule: Conflict) -> Keys {
         match ghost.iter().position(|v| *v == rows[k]) {
             None => ghost[k] = rows[k],
             Some(holder) => match rule {
-                Conflict::Include | Conflict::HandOver => holders |= 1 << holder,
+                Conflict::Include | Conflict::HandOver | Conflict::Pending | Conflict::PendingForgotten => holders |= 1 << holder,
                 Conflict::Ignore => {}
                 Conflict::Replace => {
                     ghost[holder] = 0;

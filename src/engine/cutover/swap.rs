@@ -280,7 +280,8 @@ async fn auto_increment_to_set(m: &Migration, session: &mut Session) -> Result<O
     let mut next = [0, 0];
     for (table, next) in [&m.spec.table, &m.names.ghost].into_iter().zip(&mut next) {
         let text = inspector::show_create(session, &m.spec.database, table).await?;
-        *next = create::auto_increment(&text).map_err(|e| EngineError::internal(&format!("AUTO_INCREMENT cannot be read: {e}")))?.unwrap_or(1);
+        *next =
+            create::auto_increment(&text).map_err(|e| EngineError::internal(&format!("AUTO_INCREMENT cannot be read: {e}")))?.unwrap_or(1);
     }
     let [original, ghost] = next;
     Ok((original > ghost).then_some(original))
