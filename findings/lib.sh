@@ -131,14 +131,14 @@ mysql_server() {
     shift
     unpack mysql-9.7.4 sid mysql-server-core=9.7.4-2 mysql-client-core=9.7.4-2
     local tree=$PARTS/mysql-9.7.4
-    local places=("--basedir=$tree/usr" "--lc-messages-dir=$tree/usr/share/mysql" --mysqlx=OFF --secure-file-priv=NULL
+    local places=("--basedir=$tree/usr" "--lc-messages-dir=$tree/usr/share/mysql" --mysqlx=OFF --secure-file-priv=NULL --innodb-use-native-aio=OFF
         "--character-sets-dir=$tree/usr/share/mysql/charsets" "--plugin-dir=$tree/usr/lib/mysql/plugin")
     [[ $EUID -ne 0 ]] || places+=(--user=root)
     mkdir -p "$WORK/$name"
     PORT[$name]=$(free_port)
     say "starts MySQL 9.7.4 on port ${PORT[$name]} $*"
     in_tree mysql-9.7.4 usr/sbin/mysqld --no-defaults "${places[@]}" --initialize-insecure --skip-log-bin \
-        --datadir="$WORK/$name/data" >"$WORK/$name/log" 2>&1 || die "mysqld made no data folder: $(tail -n 1 "$WORK/$name/log")"
+        --datadir="$WORK/$name/data" >"$WORK/$name/log" 2>&1 || die "mysqld made no data folder: $(grep -m 1 ERROR "$WORK/$name/log")"
     in_tree mysql-9.7.4 usr/sbin/mysqld --no-defaults "${places[@]}" --datadir="$WORK/$name/data" --port="${PORT[$name]}" \
         --bind-address=127.0.0.1 --socket="$WORK/$name/s" --pid-file="$WORK/$name/pid" --tmpdir="$WORK/$name" \
         --server-id="${PORT[$name]}" --log-bin=binlog --gtid-mode=ON --enforce-gtid-consistency=ON --sync-binlog=0 \
