@@ -128,3 +128,99 @@ async fn an_index_build_that_outlives_its_engine_is_no_failure() {
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }
+
+fn kept() -> Controls {
+    Controls { old_table: theseus::engine::spec::OldTable::Keep, ..controls() }
+}
+
+async fn small(prefix: &str) -> Db {
+    let mut db = Db::new(prefix).await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL, CONSTRAINT t_chk_1 CHECK (a < 100))").await;
+    db.run("INSERT INTO t VALUES (1, 1), (2, 2)").await;
+    db
+}
+
+fn spec(db: &Db, id: &str, alter: &str) -> theseus::engine::spec::MigrationSpec {
+    theseus::engine::spec::MigrationSpec { id: id.into(), ..db.spec("t", alter) }
+}
+
+/// The old table's name is no lock: each migration's old table has its own name, stays for its own time, and is dropped by its own clean-up.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_migration_of_a_day_keeps_its_own_old_table() {
+    let mut db = small("oldnames").await;
+    let mut olds = Vec::new();
+    for (id, alter) in [("first", "MODIFY a BIGINT NOT NULL"), ("second", "ADD b INT"), ("third", "ADD c INT"), ("fourth", "ADD d INT")] {
+        let mut spec = spec(&db, id, alter);
+        if id == "fourth" {
+            spec.algorithm = theseus::engine::spec::Algorithm::Instant;
+        }
+        let handle = theseus::engine::start(spec, kept());
+        let watch = handle.watch();
+        assert_eq!(join(handle).await, Outcome::Succeeded, "{id}");
+        olds.push(watch.borrow().tables.old.clone());
+    }
+    assert_eq!((olds[0].as_str(), olds[3].as_str()), ("_t_del", ""));
+    assert!(olds[1].starts_with("_t_20") && olds[1].ends_with("_del") && olds[1] != olds[2], "{olds:?}");
+    for (old, columns) in [(&olds[0], 2), (&olds[1], 2), (&olds[2], 3)] {
+        let sql = format!("SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{old}'");
+        assert_eq!(db.value::<u64>(&sql).await, columns, "{old}");
+        assert_eq!(db.value::<u64>(&format!("SELECT COUNT(*) FROM `{old}`")).await, 2, "{old}");
+    }
+    // The same command again finds its end, though its state was moved.
+    let handle = theseus::engine::start(spec(&db, "third", "ADD c INT"), kept());
+    let watch = handle.watch();
+    assert!(
+        matches!(join(handle).await, Outcome::Refused { reason: theseus::engine::reason::Reason::AlterRejected, .. }),
+        "it was changed since"
+    );
+    db.run("ALTER TABLE t DROP COLUMN d").await;
+    let handle = theseus::engine::start(spec(&db, "third", "ADD c INT"), kept());
+    drop(watch);
+    let watch = handle.watch();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert_eq!(watch.borrow().tables.old, olds[2]);
+    // In any order, and beside one that is at work.
+    let working = theseus::engine::start(spec(&db, "fifth", "ADD e INT"), manual(false));
+    until(&working, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    for (id, old) in [("third", &olds[2]), ("first", &olds[0]), ("second", &olds[1])] {
+        assert!(db.tables().await.contains(old), "{id}");
+        theseus::engine::clean_up(&spec(&db, id, "ADD b INT"), true).await.expect(id);
+        assert!(!db.tables().await.contains(old), "{id}");
+    }
+    theseus::engine::clean_up(&spec(&db, "fourth", "ADD d INT"), false).await.expect("fourth");
+    assert_eq!(db.tables().await, ["_t_ghc", "_t_gho", "t"]);
+    working.control(manual(true));
+    assert_eq!(join(working).await, Outcome::Succeeded);
+    assert_eq!(db.tables().await, ["t"]);
+    db.drop().await;
+}
+
+/// A table under the old table's name that is somebody else's is left alone, whether it is there at the start, comes during the copy, or
+/// takes the place of the old table afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_somebody_else_under_the_old_name_is_left_alone() {
+    let mut db = small("oldtaken").await;
+    let mine = "CREATE TABLE _t_del (mine INT); INSERT INTO _t_del VALUES (42)";
+    db.run(mine).await;
+    assert_eq!(support::migrate(spec(&db, "first", "ADD b INT"), controls()).await, Outcome::Succeeded);
+    assert_eq!(db.tables().await, ["_t_del", "t"]);
+    assert_eq!(db.value::<u64>("SELECT mine FROM _t_del").await, 42);
+    db.run("DROP TABLE _t_del").await;
+
+    let handle = theseus::engine::start(spec(&db, "second", "ADD c INT"), Controls { cut_over_policy: CutOverPolicy::Manual, ..kept() });
+    let s = until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    assert_eq!(s.tables.old, "_t_del");
+    db.run(mine).await;
+    handle.control(kept());
+    let watch = handle.watch();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    let s = watch.borrow().clone();
+    assert!(s.tables.old.starts_with("_t_20") && s.resumed_count == 1, "{s:?}");
+    assert_eq!(db.value::<u64>("SELECT mine FROM _t_del").await, 42);
+
+    db.run(&format!("DROP TABLE `{0}`; CREATE TABLE `{0}` (mine INT)", s.tables.old)).await;
+    let error = theseus::engine::clean_up(&spec(&db, "second", "ADD c INT"), true).await.expect_err("not ours");
+    assert_eq!(error.reason, theseus::engine::reason::Reason::NameTaken);
+    assert!(db.tables().await.contains(&s.tables.old), "what is not ours is not dropped");
+    db.drop().await;
+}

@@ -513,7 +513,7 @@ pub enum HookFailurePolicy {
 #[serde(rename_all = "camelCase", default)]
 pub struct OldTableSpec {
     /// How long it stays under its new name `_<table>_del` after the swap: a duration, `0s` to drop it at once, or `Keep` to never drop it.
-    /// The next migration of the same table waits until it is gone.
+    /// Where that name is taken, the time is put in it. Later migrations of the table do not wait for it to go.
     pub retention: Retention,
 }
 

@@ -135,11 +135,16 @@ fn steer(visit: &Visit<'_>, entry: &mut Entry, mut controls: Controls) {
 pub fn claim(visit: &Visit<'_>, entry: &Entry) {
     let holding = match &entry.state {
         State::Paused if entry.begun => Some(Holding::Paused),
-        State::Ended(End::Succeeded(_)) if entry.tables.is_empty() => None,
-        // An old table that is kept for ever must not keep the next migration waiting for ever: it will be told that the name is taken.
+        State::Ended(End::Succeeded(_)) if entry.tables.is_empty() || entry.gave_up_dropping => None,
+        // The new table of a test has the name that the next one needs.
+        State::Ended(End::Succeeded(Success::Tested)) => Some(Holding::TestTable),
+        // An old table has a name of its own, and stays beside later migrations; what goes now goes first.
         State::Ended(End::Succeeded(_)) => {
-            let kept = matches!(visit.object.spec.old_table.retention, Retention::Keep) && entry.tables.state.is_empty();
-            (!kept && !entry.gave_up_dropping).then_some(Holding::OldTable)
+            let stays = match visit.object.spec.old_table.retention {
+                Retention::Keep => true,
+                Retention::For(retention) => !retention.0.is_zero(),
+            };
+            (!stays || entry.tables.old.is_empty()).then_some(Holding::CleanUp)
         }
         State::Ended(End::Failed { .. } | End::Unknown { .. }) if !entry.tables.is_empty() => Some(Holding::Failed),
         _ => None,

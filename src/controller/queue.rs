@@ -1,6 +1,7 @@
 //! Who may run: one migration per table, so many per server, so many in all; the oldest first. Pure.
 //!
-//! A migration *claims* its table from the moment it waits until its tables are gone, and a *slot* while an engine works for it.
+//! A migration *claims* its table from the moment it waits until it has ended and what it need not keep is gone, and a *slot* while an engine
+//! works for it. An old table that stays has a name of its own and claims nothing.
 //! Paused migrations give their slot back and keep the table. The order is that of creation; Kubernetes' clock has whole seconds, so those of
 //! one `kubectl apply` are ordered by namespace and name.
 //!
@@ -49,8 +50,10 @@ pub enum Holding {
     Paused,
     /// It failed and its tables are there.
     Failed,
-    /// It succeeded and the old table is there.
-    OldTable,
+    /// It succeeded, and what it left is about to be dropped.
+    CleanUp,
+    /// It was a test, and the new table is there.
+    TestTable,
 }
 
 impl Holding {
@@ -58,7 +61,8 @@ impl Holding {
         match self {
             Holding::Paused => "is paused",
             Holding::Failed => "failed and has left tables: retry or delete it",
-            Holding::OldTable => "has succeeded and keeps the old table: shorten its spec.oldTable.retention to go on at once",
+            Holding::CleanUp => "has succeeded and is dropping what it left",
+            Holding::TestTable => "was a test and keeps its new table: shorten its spec.oldTable.retention to go on at once",
         }
     }
 }
@@ -268,7 +272,12 @@ mod tests {
 
     #[test]
     fn the_table_stays_taken_until_it_is_left() {
-        for (holding, word) in [(Holding::Paused, "is paused"), (Holding::Failed, "failed"), (Holding::OldTable, "keeps the old table")] {
+        for (holding, word) in [
+            (Holding::Paused, "is paused"),
+            (Holding::Failed, "failed"),
+            (Holding::CleanUp, "dropping"),
+            (Holding::TestTable, "keeps its new table"),
+        ] {
             let mut queue = settled(10);
             queue.enter("a", ticket(1, "db", "orders"), false);
             queue.hold_table("a", ticket(1, "db", "orders"), holding);

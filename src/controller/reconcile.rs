@@ -18,6 +18,7 @@ use crate::api::annotations::Intents;
 use crate::api::conditions::{ACCEPTED, READY, RECONCILING, STALLED, SUCCEEDED, Truth, Wanted, settle};
 use crate::api::schema_migration::{DeletionPolicy, SchemaMigration};
 use crate::api::status::SchemaMigrationStatus;
+use crate::engine::prepare;
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::Phase;
 use crate::engine::spec::{Controls, MigrationSpec};
@@ -227,10 +228,15 @@ impl Visit<'_> {
         let target = if plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up()) {
             match (self.resolve(entry).await?, invalid) {
                 (Ok(_), Some(invalid)) => Target::Invalid(invalid.clone()),
-                (Ok(spec), None) => {
-                    resolved = Some(spec);
-                    Target::Known
-                }
+                (Ok(spec), None) => match prepare::check_alter(&spec.alter) {
+                    // Who may have to wait for a place is told of clauses that no place would help. Tables that are there already are the
+                    // engine's business.
+                    Err(error) if !entry.begun => Target::Invalid(validate::Invalid { reason: error.reason, message: error.message }),
+                    _ => {
+                        resolved = Some(spec);
+                        Target::Known
+                    }
+                },
                 (Err(target), _) => target,
             }
         } else {

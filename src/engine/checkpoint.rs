@@ -14,10 +14,12 @@ use super::board::ChunkId;
 use super::error::EngineError;
 use super::inbox::StreamPoint;
 use super::reason::Reason;
+use super::spec::MigrationSpec;
 use super::takeover;
 use crate::mysql::session::SHORT;
 use crate::mysql::{BinlogPosition, GtidSet, MySqlError, Session};
 use crate::sql::key::KeyRange;
+use crate::sql::names::{TableNames, is_kept_state};
 use crate::sql::quote;
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -84,6 +86,9 @@ pub struct Record {
     pub started_at: u64,
     /// How often the work was taken up again.
     pub resumed_count: u32,
+    /// What the old table is called after the swap; empty in records of binaries that knew one name only.
+    #[serde(default)]
+    pub old: String,
 }
 
 /// How far a migration is, as far as the next engine must know.
@@ -163,6 +168,11 @@ impl StateTable {
     /// Names it; touches nothing.
     pub fn new(database: &str, name: &str) -> Self {
         Self { database: database.to_owned(), qualified: quote::qualified(database, name), shown: name.to_owned() }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.shown
     }
 
     /// The quoted name.
@@ -257,6 +267,51 @@ impl StateTable {
             }
             _ => Err(self.unreadable("rows are missing in it")),
         }
+    }
+
+    /// The state table that this migration, which is finished, has under another name: a later one needed its own.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn kept(session: &mut Session, spec: &MigrationSpec) -> Result<Option<(Self, Stored)>, EngineError> {
+        Ok(Self::all_kept(session, spec).await?.into_iter().find(|(_, stored)| stored.record.id == spec.id))
+    }
+
+    /// Those of all finished migrations of the table.
+    ///
+    /// # Errors
+    /// The server's. A state table that cannot be read is nobody's here.
+    pub async fn all_kept(session: &mut Session, spec: &MigrationSpec) -> Result<Vec<(Self, Stored)>, EngineError> {
+        let names: Vec<String> = session
+            .select(
+                "look for state tables that are kept",
+                "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_COMMENT LIKE 'Theseus migration state%' ORDER BY 1",
+                vec![spec.database.clone().into()],
+            )
+            .await?;
+        let mut kept = Vec::new();
+        for name in names.into_iter().filter(|name| is_kept_state(&spec.table, spec.mode.on_replica(), name)) {
+            let state = Self::new(&spec.database, &name);
+            match state.load(session, &spec.database).await {
+                Ok(Some(stored)) => kept.push((state, stored)),
+                Err(error) if error.is_transient() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Moves the state table of a finished migration out of the way of a later one. The caller holds the table's named lock, so no engine is
+    /// at work for the finished one; one that is frozen at its clean-up finds another epoch under the name, or none.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn keep_as(&self, session: &mut Session, name: &str) -> Result<(), EngineError> {
+        let kept = quote::qualified(&self.database, name);
+        session
+            .run("move a finished migration's state table out of the way", SHORT, &format!("RENAME TABLE {} TO {kept}", self.qualified))
+            .await?;
+        Ok(())
     }
 
     fn taken(&self) -> EngineError {
@@ -437,7 +492,19 @@ impl Record {
             rows_counted: false,
             started_at: 0,
             resumed_count: 0,
+            old: String::new(),
         }
+    }
+
+    /// The names of the migration's tables, where `names` are those that the table gives by itself.
+    pub fn names(&self, names: &TableNames) -> TableNames {
+        let old = if self.old.is_empty() { names.old.clone() } else { self.old.clone() };
+        TableNames { old, ..names.clone() }
+    }
+
+    /// Whether the migration is over and only its old table (and this record, which says whose that is) is left.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Swapped
     }
 }
 

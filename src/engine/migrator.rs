@@ -201,10 +201,9 @@ impl Migrator {
         match clean_up_unless_swapped(&self.spec).await {
             Ok(None) => Ok(End::Over(Outcome::Cancelled)),
             // A test changed nothing: what it left is what is to go.
-            Ok(Some(Beside::Ghost)) => {
+            Ok(Some(left)) if left.beside == Beside::Ghost => {
                 let mut control = Session::open(&self.spec.server).await?;
-                let names = self.spec.names();
-                drop_left(&mut control, &self.spec, &names, &state_table(&self.spec), Beside::Ghost, None).await?;
+                drop_left(&mut control, &self.spec, &left, None).await?;
                 Ok(End::Over(Outcome::Cancelled))
             }
             // Too late: finish.
@@ -362,7 +361,7 @@ impl Migrator {
             "the connection was lost while the tables were being swapped, and nothing tells whether it happened. Look at {}, {} and {}: if the first has the new definition, the swap happened; nothing was dropped",
             quote::qualified(&self.spec.database, &self.spec.table),
             names.ghost,
-            names.old
+            self.publisher.snapshot().tables.old
         )
     }
 

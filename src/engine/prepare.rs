@@ -25,7 +25,7 @@ use crate::sql::alter::Alter;
 use crate::sql::create;
 use crate::sql::key::{self, KeyCodec, KeyRange};
 use crate::sql::mapping::ColumnMapping;
-use crate::sql::names::{TableNames, lock_name};
+use crate::sql::names::{Stamp, TableNames, lock_name};
 use crate::sql::quote;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -98,6 +98,9 @@ impl Leftovers {
         Owned { swapped: Some(left.clone()), ..self.owned() }
     }
 }
+
+/// Names that are tried for a table that is kept.
+const TRIES: i64 = 20;
 
 /// Rows under which building indexes later gains nothing.
 const DEFER_FROM_ROWS: u64 = 10_000;
@@ -211,9 +214,31 @@ pub async fn prepare(
             ),
         ));
     }
-    publisher.update(|s| s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() });
+    publish(publisher, &names);
 
-    if let Some(stored) = state.load(control, &spec.database).await? {
+    let mut found = state.load(control, &spec.database).await?;
+    if found.as_ref().is_none_or(|stored| !stored.record.id.is_empty() && stored.record.id != spec.id)
+        && let Some((kept, stored)) = StateTable::kept(control, spec).await?
+    {
+        // This migration was finished, and a later one has come since. `run` knows a change by what it is: asked for once more after it was
+        // undone, it is another one.
+        let now = inspector::table(control, &spec.database, &spec.table).await?;
+        let left = create::as_renamed(&stored.record.ghost_definition, &names.ghost, &spec.table);
+        if now.is_some_and(|now| normalise(&now.show_create).is_ok_and(|now| now == left)) {
+            return Ok(over(&facts, kept, stored, publisher, &names));
+        }
+    }
+    if let Some(stored) = &found
+        && !stored.record.id.is_empty()
+        && stored.record.id != spec.id
+        && stored.record.is_over()
+    {
+        // Its old table stays, and this goes on saying whose that is.
+        let kept = free_name(control, spec, Stamp::kept_state).await?;
+        state.keep_as(control, &kept).await?;
+        found = None;
+    }
+    if let Some(stored) = found {
         if !stored.record.id.is_empty() && stored.record.id != spec.id {
             return Err(EngineError::terminal(
                 Reason::NameTaken,
@@ -233,6 +258,49 @@ pub async fn prepare(
         *touched = false;
     }
     fresh(spec, &alter, facts, names, state, wishes, control, publisher, touched).await
+}
+
+fn publish(publisher: &Publisher, names: &TableNames) {
+    publisher.update(|s| s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() });
+}
+
+/// A migration that is finished but for what it left.
+fn over(facts: &ServerFacts, state: StateTable, stored: Stored, publisher: &Publisher, names: &TableNames) -> Prepared {
+    let Stored { mut record, epoch, .. } = stored;
+    if record.server_uuid != facts.uuid {
+        record.forget_ids();
+        record.server_uuid.clone_from(&facts.uuid);
+    }
+    publish(publisher, &TableNames { state: state.name().to_owned(), ..record.names(names) });
+    Prepared::Swapped(Box::new(Leftovers { state, record, epoch }))
+}
+
+/// A name with the present time in it that no table has.
+async fn free_name(control: &mut Session, spec: &MigrationSpec, name: fn(Stamp, &str, bool) -> String) -> Result<String, EngineError> {
+    let now = jiff::Timestamp::now();
+    let mut last = String::new();
+    for second in 0..TRIES {
+        let at = now.saturating_add(jiff::SignedDuration::from_secs(second)).unwrap_or(now);
+        let digits = at.strftime("%Y%m%d%H%M%S").to_string();
+        last = name(Stamp::new(digits.parse().unwrap_or_default()), &spec.table, spec.mode.on_replica());
+        if !inspector::exists(control, &spec.database, &last).await? {
+            return Ok(last);
+        }
+    }
+    Err(EngineError::terminal(
+        Reason::NameTaken,
+        &format!(
+            "the table {} exists, and so do those with the next times in their names. Nothing was touched; drop what nobody needs",
+            quote::qualified(&spec.database, &last)
+        ),
+    ))
+}
+
+/// What the old table is to be called: `_T_del`, or, where a table of any kind has that name, one with the time in it. What is there is an
+/// earlier migration's old table, which stays for its retention, or somebody else's: it is never touched.
+async fn name_old(control: &mut Session, spec: &MigrationSpec) -> Result<String, EngineError> {
+    let plain = spec.names().old;
+    if inspector::exists(control, &spec.database, &plain).await? { free_name(control, spec, Stamp::old).await } else { Ok(plain) }
 }
 
 /// The original, or why it cannot be migrated.
@@ -266,7 +334,7 @@ async fn fresh(
     spec: &MigrationSpec,
     alter: &Alter,
     facts: ServerFacts,
-    names: TableNames,
+    mut names: TableNames,
     state: StateTable,
     wishes: Wishes<'_>,
     control: &mut Session,
@@ -291,17 +359,17 @@ async fn fresh(
         ));
     }
     inspector::check_prepared(control, &spec.database, &spec.table).await?;
-    for name in [&names.ghost, &names.old] {
-        if inspector::exists(control, &spec.database, name).await? {
-            return Err(EngineError::terminal(
-                Reason::NameTaken,
-                &format!(
-                    "the table {} exists and this migration did not make it. Nothing was touched; if it is a left-over of a finished migration, drop it, then retry",
-                    quote::qualified(&spec.database, name)
-                ),
-            ));
-        }
+    if inspector::exists(control, &spec.database, &names.ghost).await? {
+        return Err(EngineError::terminal(
+            Reason::NameTaken,
+            &format!(
+                "the table {} exists and this migration did not make it. Nothing was touched; if it is a left-over of a finished migration, drop it, then retry",
+                quote::qualified(&spec.database, &names.ghost)
+            ),
+        ));
     }
+    names.old = name_old(control, spec).await?;
+    publish(publisher, &names);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let mut record = Record {
         version: VERSION,
@@ -322,6 +390,7 @@ async fn fresh(
         rows_counted: false,
         started_at: now,
         resumed_count: 0,
+        old: names.old.clone(),
     };
     *touched = true;
     let epoch = match state.create(control, &record).await {
@@ -686,8 +755,10 @@ async fn resume(
     if !same_server {
         record.forget_ids();
     }
+    let mut names = record.names(names);
+    publish(publisher, &names);
     if record.stage == Stage::Swapping {
-        match outcome(control, &spec.database, &spec.table, names, &record).await? {
+        match outcome(control, &spec.database, &spec.table, &names, &record).await? {
             Swap::Happened => record.stage = Stage::Swapped,
             Swap::DidNot => record.stage = Stage::Copying,
             Swap::Unknown => return Ok(Some(Prepared::Unknown)),
@@ -752,6 +823,12 @@ async fn resume(
             return Ok(None);
         }
     };
+    if inspector::exists(control, &spec.database, &names.old).await? {
+        // Somebody has made a table of that name since.
+        names.old = free_name(control, spec, Stamp::old).await?;
+        publish(publisher, &names);
+    }
+    record.old.clone_from(&names.old);
     record.resumed_count += 1;
     record.server_uuid.clone_from(&facts.uuid);
     record.original_id = original.table_id;

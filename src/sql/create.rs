@@ -126,6 +126,12 @@ pub fn renamed_check_name(from: &str, to: &str, name: &str) -> String {
     }
 }
 
+/// A normalised definition as it is once the table `from` is called `to` ([`renamed_check_name`]).
+pub fn as_renamed(normalised: &str, from: &str, to: &str) -> String {
+    let begins = |table: &str| format!("CONSTRAINT {}", quote::identifier(&format!("{table}_chk_")).trim_end_matches('`'));
+    normalised.replace(&begins(from), &begins(to))
+}
+
 /// The table's CHECK constraints, in the order of the text.
 ///
 /// # Errors
@@ -508,6 +514,7 @@ mod tests {
         assert_eq!(named("t", "_t_gho", &[&name]), Err(CreateError::CheckName { name }));
         assert_eq!(renamed_check_name("_t_gho", "t", "_t_gho_chk_1"), "t_chk_1");
         assert_eq!(renamed_check_name("_t_gho", "t", "mine"), "mine");
+        assert_eq!(as_renamed("x, CONSTRAINT `_t_gho_chk_1` CHECK (1)", "_t_gho", "t"), "x, CONSTRAINT `t_chk_1` CHECK (1)");
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct TableNames {
     pub ghost: String,
     /// `_T_ghc`: the migration's state (gh-ost calls it the changelog).
     pub state: String,
-    /// `_T_del`: what the original is called after the cut-over.
+    /// `_T_del`: what the original is called after the cut-over; `_T_20261129031500_del` where an earlier migration's old table, or
+    /// somebody else's, has that name.
     pub old: String,
 }
 
@@ -39,6 +40,45 @@ impl TableNames {
     pub fn on_replica(table: &str) -> TableNames {
         TableNames { ghost: derived(table, "_rgho"), state: derived(table, "_rghc"), old: derived(table, "_rdel") }
     }
+}
+
+/// A point of time as it stands in names, `20261129031500`: UTC, to the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(u64);
+
+/// Digits of a [`Stamp`].
+const STAMP_DIGITS: usize = 14;
+
+impl Stamp {
+    /// Of 14 digits as a number; more are cut off.
+    pub fn new(digits: u64) -> Self {
+        Self(digits % 10_u64.pow(14))
+    }
+
+    /// What an old table is called at this time.
+    pub fn old(self, table: &str, on_replica: bool) -> String {
+        self.name(table, if on_replica { "_rdel" } else { "_del" })
+    }
+
+    /// What the state table of a finished migration is called when a later one needs the name: it says whose the old table is.
+    pub fn kept_state(self, table: &str, on_replica: bool) -> String {
+        self.name(table, kept(on_replica))
+    }
+
+    fn name(self, table: &str, suffix: &str) -> String {
+        derived(table, &format!("_{:014}{suffix}", self.0))
+    }
+}
+
+fn kept(on_replica: bool) -> &'static str {
+    if on_replica { "_rghc" } else { "_ghc" }
+}
+
+/// Whether a name is one that [`Stamp::kept_state`] gives for this table at some time.
+pub fn is_kept_state(table: &str, on_replica: bool, name: &str) -> bool {
+    let digits = name.strip_suffix(kept(on_replica)).and_then(|rest| rest.get(rest.len().checked_sub(STAMP_DIGITS)?..));
+    let stamp = digits.filter(|d| d.bytes().all(|b| b.is_ascii_digit())).and_then(|d| d.parse().ok());
+    stamp.is_some_and(|stamp| Stamp(stamp).kept_state(table, on_replica) == name)
 }
 
 /// `_{table}{suffix}`, with the end of a long table name replaced by a hash of all of it.
@@ -120,6 +160,26 @@ mod tests {
             }
         }
         assert_eq!(TableNames::for_table(&"a".repeat(51)).ghost, format!("_{}_gho", "a".repeat(51)));
+    }
+
+    #[test]
+    fn names_with_a_time_are_told_apart() {
+        let stamp = Stamp::new(20_261_129_031_500);
+        assert_eq!(
+            (stamp.old("orders", false).as_str(), stamp.old("orders", true).as_str()),
+            ("_orders_20261129031500_del", "_orders_20261129031500_rdel")
+        );
+        for table in ["orders", "ordérs", &"x".repeat(64), &"ж".repeat(64), "a_20250101000000"] {
+            for on_replica in [false, true] {
+                let name = stamp.kept_state(table, on_replica);
+                assert!(name.chars().count() <= MAX_TABLE_NAME && file_length(&name) <= MAX_FILE_NAME, "{name}");
+                assert!(is_kept_state(table, on_replica, &name), "{name}");
+                assert!(!is_kept_state("other", on_replica, &name) && !is_kept_state(table, !on_replica, &name), "{name}");
+            }
+        }
+        for name in ["_orders_ghc", "_orders_2026112903150_ghc", "_orders_20261129031500_del", "_ghc", "é_ghc"] {
+            assert!(!is_kept_state("orders", false, name), "{name}");
+        }
     }
 
     #[test]

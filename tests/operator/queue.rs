@@ -35,6 +35,42 @@ async fn a_second_migration_of_a_table_waits_for_the_first() {
     shop.end(&[]).await;
 }
 
+/// An old table that stays keeps nobody waiting, and who waits is told of clauses that no place would help.
+#[tokio::test]
+async fn an_old_table_is_no_lock_and_nonsense_does_not_wait() {
+    let mut shop = Shop::new("oldlock").await;
+    shop.table("orders", 100).await;
+    let day = || json!({"oldTable": {"retention": "24h"}});
+    let mut first = shop.migrate("first", "orders", day(), &[]).await;
+    assert_eq!(first.succeeded().await.status().tables.unwrap().old, "_orders_del");
+    let mut second =
+        shop.migrate("second", "orders", json!({"alter": "MODIFY status VARCHAR(41)", "oldTable": {"retention": "2s"}}), &[]).await;
+    let old = second.succeeded().await.status().tables.unwrap().old;
+    assert!(old.starts_with("_orders_20") && old.ends_with("_del"), "{old}");
+    let mut instant = shop.migrate("instant", "orders", json!({"alter": "ADD COLUMN more INT", "algorithm": "Instant"}), &[]).await;
+    instant.succeeded().await;
+    second.event("OldTableDropped").await;
+    assert!(shop.db.tables().await.contains(&"_orders_del".to_owned()) && !shop.db.tables().await.contains(&old));
+
+    let mut waiting = shop.migrate("waiting", "orders", json!({"alter": "ADD COLUMN w INT", "cutOver": {"policy": "Manual"}}), &[]).await;
+    waiting.phase("AwaitingCutOver").await;
+    for (name, alter, reason) in
+        [("typo", "ADD COLUM x INT,", "AlterNotSupported"), ("foreign", "ADD FOREIGN KEY (id) REFERENCES t (id)", "ForeignKeys")]
+    {
+        let mut bad = shop.migrate(name, "orders", json!({"alter": alter}), &[]).await;
+        let end =
+            bad.until("it is refused while another one has the table", |version| version.condition("Succeeded").starts_with("False")).await;
+        assert_eq!(end.condition("Succeeded"), format!("False/{reason}"));
+        assert_eq!(end.status().started_at, None);
+    }
+    waiting.annotate("cut-over", Some("approved")).await;
+    waiting.succeeded().await;
+    // The first one's old table goes with its own retention, and not with anybody else's.
+    first.patch(json!({"spec": {"oldTable": {"retention": "1s"}}})).await;
+    first.event("OldTableDropped").await;
+    shop.end(&[]).await;
+}
+
 #[tokio::test]
 async fn a_server_takes_as_many_as_its_object_says() {
     let mut shop = Shop::new("limit").await;

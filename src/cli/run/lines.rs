@@ -258,8 +258,8 @@ fn succeeded(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: D
             OldTable::Keep => {
                 let _ = writeln!(
                     text,
-                    "  old table  kept as {}; the next change of the table needs it gone. To drop it: theseus run -f {file} --drop-old-table",
-                    quote::qualified(&spec.database, &names.old)
+                    "  old table  kept as {}. To drop it: theseus run -f {file} --drop-old-table",
+                    quote::qualified(&spec.database, if s.tables.old.is_empty() { &names.old } else { &s.tables.old })
                 );
             }
         }

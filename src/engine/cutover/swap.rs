@@ -394,6 +394,7 @@ mod tests {
             rows_counted: false,
             started_at: 0,
             resumed_count: 0,
+            old: String::new(),
         };
         let ids = record(Some(1), Some(2));
         assert_eq!(judge(&ids, Some(2), false, true), Swap::Happened);

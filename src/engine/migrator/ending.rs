@@ -1,7 +1,7 @@
 //! What comes after the swap, and the clean-up of what a migration leaves.
 
 use super::End;
-use crate::engine::checkpoint::{Record, Stage, StateTable, fenced};
+use crate::engine::checkpoint::{Record, Stage, StateTable, Stored, fenced};
 use crate::engine::cutover::{self, Swap};
 use crate::engine::error::EngineError;
 use crate::engine::inspector;
@@ -50,6 +50,22 @@ impl Beside {
     }
 }
 
+/// What a migration leaves that has made its change.
+pub(super) struct Left {
+    pub(super) beside: Beside,
+    /// It says whose the table beside is.
+    pub(super) state: StateTable,
+    pub(super) names: TableNames,
+    /// InnoDB's id of the table that was swapped out, which it keeps, if it can be told.
+    pub(super) original_id: Option<u64>,
+}
+
+impl Left {
+    fn of(spec: &MigrationSpec, state: StateTable, record: &Record) -> Self {
+        Self { beside: Beside::of(record), state, names: record.names(&spec.names()), original_id: record.original_id }
+    }
+}
+
 /// After the swap: marks it, drops what is to be dropped.
 pub(super) async fn finish(
     spec: &MigrationSpec,
@@ -66,15 +82,14 @@ pub(super) async fn finish(
     state.store(control, epoch, &record, None).await?;
     // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
     *owned = Some(swapped);
-    let names = spec.names();
     let drop_now = controls.borrow().old_table == OldTable::DropNow;
-    let beside = Beside::of(&record);
-    if beside != Beside::Old {
+    let left = Left::of(spec, state, &record);
+    if left.beside != Beside::Old {
         // No table was swapped out.
         publisher.update(|s| s.tables.old.clear());
     }
     if drop_now {
-        drop_left(control, spec, &names, &state, beside, Some(epoch)).await?;
+        drop_left(control, spec, &left, Some(epoch)).await?;
     }
     publisher.update(|s| {
         s.progress.copy_complete = true;
@@ -90,18 +105,23 @@ pub(super) fn done(spec: &MigrationSpec) -> Outcome {
 
 /// Drops the table beside the one that people use, and the state table. With an epoch behind the fence: both are locked meanwhile, so a successor
 /// comes before (and this fails) or after. An engine that wakes late would else drop a later migration's tables, which have these names.
-pub(super) async fn drop_left(
-    control: &mut Session,
-    spec: &MigrationSpec,
-    names: &TableNames,
-    state: &StateTable,
-    beside: Beside,
-    epoch: Option<u64>,
-) -> Result<(), EngineError> {
+pub(super) async fn drop_left(control: &mut Session, spec: &MigrationSpec, left: &Left, epoch: Option<u64>) -> Result<(), EngineError> {
+    let Left { beside, state, names, original_id } = left;
     let left = match beside.name(names) {
         Some(name) if inspector::exists(control, &spec.database, name).await? => Some(name),
         _ => None,
     };
+    if let (Some(name), Some(original), Beside::Old) = (left, original_id, beside)
+        && inspector::table_id(control, &spec.database, name).await?.is_some_and(|id| id != *original)
+    {
+        return Err(EngineError::terminal(
+            Reason::NameTaken,
+            &format!(
+                "the table {} is not the one that this migration swapped out, as InnoDB's id tells; it was not dropped",
+                quote::qualified(&spec.database, name)
+            ),
+        ));
+    }
     if let Some(epoch) = epoch {
         let more = left.map(|name| format!(", {} WRITE", quote::qualified(&spec.database, name))).unwrap_or_default();
         control.run("lock what is left", SHORT, &format!("LOCK TABLES {} WRITE{more}", state.qualified())).await?;
@@ -126,14 +146,14 @@ pub(super) async fn drop_left(
 /// # Errors
 /// As there.
 pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    let Some(beside) = clean_up_unless_swapped(spec).await? else {
+    let Some(mut left) = clean_up_unless_swapped(spec).await? else {
         return Ok(());
     };
-    let names = spec.names();
-    let state = StateTable::new(&spec.database, &names.state);
     let mut control = Session::open(&spec.server).await?;
-    let beside = if old_too { beside } else { Beside::Nothing };
-    drop_left(&mut control, spec, &names, &state, beside, None).await?;
+    if !old_too {
+        left.beside = Beside::Nothing;
+    }
+    drop_left(&mut control, spec, &left, None).await?;
     control.close().await;
     Ok(())
 }
@@ -155,7 +175,7 @@ pub(super) async fn start_applier_again(spec: &MigrationSpec) -> Result<(), Engi
 
 /// Drops ghost and state table, if they are this migration's and the change has not been made. `Some`: it has, and this is
 /// left beside the table.
-pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<Beside>, EngineError> {
+pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<Left>, EngineError> {
     let mut control = Session::open(&spec.server).await?;
     let mut guard = Session::open(&spec.server).await?;
     let names = spec.names();
@@ -169,13 +189,20 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
         }
         found => found?,
     };
-    let Some(mut stored) = found else {
-        return Ok(None);
+    let ours = |stored: &Stored| stored.record.id.is_empty() || stored.record.id == spec.id;
+    let Some(mut stored) = found.filter(ours) else {
+        // A later migration of the table may have moved ours out of its way; that one is at work, and this needs nothing of it.
+        let Some((state, mut stored)) = StateTable::kept(&mut control, spec).await? else {
+            // Nothing of ours is there.
+            return Ok(None);
+        };
+        let facts = ServerFacts::read(&mut control).await?;
+        takeover::check_promoted(&mut control, &facts, &stored.record.server_uuid).await?;
+        if stored.record.server_uuid != facts.uuid {
+            stored.record.forget_ids();
+        }
+        return Ok(Some(Left::of(spec, state, &stored.record)));
     };
-    if !stored.record.id.is_empty() && stored.record.id != spec.id {
-        // Somebody else's: nothing of ours is there.
-        return Ok(None);
-    }
     prepare::take_lock(&mut guard, spec).await?;
     let facts = ServerFacts::read(&mut control).await?;
     guard.check_server(&facts.uuid)?;
@@ -187,6 +214,7 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
     if stored.record.server_uuid != facts.uuid {
         stored.record.forget_ids();
     }
+    let names = stored.record.names(&names);
     let swapped = match stored.record.stage {
         Stage::Swapped | Stage::Tested => true,
         Stage::Swapping => match cutover::outcome(&mut control, &spec.database, &spec.table, &names, &stored.record).await? {
@@ -214,5 +242,5 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
     }
     prepare::release_lock(guard).await;
     control.close().await;
-    Ok(swapped.then(|| Beside::of(&stored.record)))
+    Ok(swapped.then(|| Left::of(spec, state, &stored.record)))
 }

@@ -8,6 +8,7 @@ use crate::engine::cutover::watchdog::Force;
 use crate::engine::cutover::{self, Attempt, Swap, back_off, statistics};
 use crate::engine::error::EngineError;
 use crate::engine::hooks::{self, AskHere, Consent};
+use crate::engine::inspector;
 use crate::engine::notice;
 use crate::engine::reason::Reason;
 use crate::engine::replica;
@@ -76,6 +77,16 @@ impl Run {
     pub(super) async fn cut_over(&mut self, tasks: &mut JoinSet<Task>) -> Result<bool, EngineError> {
         let m = Arc::clone(&self.migration);
         replica::still(&mut self.control, &m.spec).await?;
+        if inspector::exists(&mut self.control, &m.spec.database, &m.names.old).await? {
+            // The next attempt takes another name; the work goes on.
+            return Err(EngineError::transient(
+                Reason::NameTaken,
+                &format!(
+                    "a table {} was made by someone else meanwhile; it is left alone, and the old table gets another name",
+                    m.names.old
+                ),
+            ));
+        }
         let (limit, kill_after, token) = {
             let controls = self.controls.borrow();
             (controls.lock_timeout, controls.kill_blockers_after, controls.force_cut_over.clone())

@@ -79,6 +79,8 @@ pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
                 "",
             );
         }
+        // Its state table gives way, and its old table has a name of its own.
+        Ok(Some(stored)) if stored.record.is_over() => {}
         Ok(Some(stored)) => look.report.add(
             Severity::Refuse,
             Reason::NameTaken,
@@ -89,16 +91,23 @@ pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => look.report.refuse(&error, names.state.clone()),
     }
-    for name in [&names.ghost, &names.old] {
-        if !ours && inspector::exists(&mut look.session, &database, name).await? {
-            look.report.add(
-                Severity::Refuse,
-                Reason::NameTaken,
-                quote::qualified(&database, name),
-                "the table exists and this migration did not make it (gh-ost uses the same names)",
-                "if nobody needs it any more, drop it",
-            );
-        }
+    if !ours && inspector::exists(&mut look.session, &database, &names.ghost).await? {
+        look.report.add(
+            Severity::Refuse,
+            Reason::NameTaken,
+            quote::qualified(&database, &names.ghost),
+            "the table exists and this migration did not make it (gh-ost uses the same names)",
+            "if nobody needs it any more, drop it",
+        );
+    }
+    if !ours && inspector::exists(&mut look.session, &database, &names.old).await? {
+        look.report.add(
+            Severity::Info,
+            Topic::Names,
+            quote::qualified(&database, &names.old),
+            "a table of that name exists and stays as it is: after a copy, the old table gets a name with the time in it",
+            "",
+        );
     }
     Ok(())
 }
@@ -122,6 +131,12 @@ fn patterns(table: &str) -> Vec<(String, &'static str)> {
 
 /// Another tool's run on the table, or what it left.
 pub async fn other_tools(look: &mut Look<'_>) -> Result<(), EngineError> {
+    let kept = StateTable::all_kept(&mut look.session, look.spec).await?;
+    let mut own: Vec<String> = kept.into_iter().map(|(_, stored)| stored.record.old).collect();
+    let state = StateTable::new(&look.spec.database, &look.spec.names().state);
+    if let Ok(Some(stored)) = state.load(&mut look.session, &look.spec.database).await {
+        own.push(stored.record.old);
+    }
     for (pattern, tool) in patterns(&look.spec.table) {
         let found: Vec<String> = look
             .session
@@ -131,7 +146,7 @@ pub async fn other_tools(look: &mut Look<'_>) -> Result<(), EngineError> {
                 vec![Value::from(&look.spec.database), Value::from(pattern)],
             )
             .await?;
-        for name in found.into_iter().filter(|name| *name != look.spec.table) {
+        for name in found.into_iter().filter(|name| *name != look.spec.table && !own.contains(name)) {
             look.report.add(
                 Severity::Warning,
                 Topic::OtherTool,
