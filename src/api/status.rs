@@ -78,7 +78,7 @@ pub struct ProgressStatus {
     pub rows_estimated: i64,
     /// Share of rows copied; 100 only when the copy is complete.
     pub percent: i32,
-    /// Estimated time to the end of the copy.
+    /// Estimated time to the end of the copy, without the time that it will be throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<String>,
     /// Row images of the table seen in the binary log.

@@ -2,7 +2,7 @@
 //!
 //! Notes hold no numbers that move: the recorder counts equal Events of six minutes as one and keeps the first note.
 use super::status::what_is_wrong;
-use crate::api::conditions::{ACCEPTED, PAUSED, READY, STALLED, SUCCEEDED, THROTTLED, Truth, find, is, shorten};
+use crate::api::conditions::{ACCEPTED, PAUSED, READY, STALLED, SUCCEEDED, Truth, find, is, shorten};
 use crate::api::status::SchemaMigrationStatus;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -66,13 +66,6 @@ pub fn transitions(before: &SchemaMigrationStatus, after: &SchemaMigrationStatus
     if is(&before.conditions, PAUSED, Truth::True) && !is(&after.conditions, PAUSED, Truth::True) {
         notes.push(Note::normal("Resumed", "not paused any more"));
     }
-    if turned(THROTTLED, Truth::True) {
-        let by = find(&after.conditions, THROTTLED).map(|condition| condition.reason.clone()).unwrap_or_default();
-        notes.push(Note::normal("Throttled", format!("copying waits: {by}")));
-    }
-    if is(&before.conditions, THROTTLED, Truth::True) && !is(&after.conditions, THROTTLED, Truth::True) {
-        notes.push(Note::normal("Unthrottled", "copying goes on"));
-    }
     let complaint = |status: &SchemaMigrationStatus| {
         find(&status.conditions, ACCEPTED).filter(|condition| condition.status == "False").map(|condition| condition.message.clone())
     };
@@ -114,7 +107,7 @@ impl Publisher {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::api::conditions::{Wanted, settle};
+    use crate::api::conditions::{THROTTLED, Wanted, settle};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 
@@ -144,9 +137,7 @@ mod tests {
     #[test]
     fn levels_are_told_both_ways() {
         let with = |type_, truth: bool| status([ready("Copying"), vec![Wanted::new(type_, truth, "User", "12 s")]].concat());
-        assert_eq!(reasons(&with(THROTTLED, false), &with(THROTTLED, true)), ["Throttled"]);
-        assert_eq!(reasons(&with(THROTTLED, true), &with(THROTTLED, true)), [""; 0]);
-        assert_eq!(reasons(&with(THROTTLED, true), &with(THROTTLED, false)), ["Unthrottled"]);
+        assert_eq!(reasons(&with(THROTTLED, false), &with(THROTTLED, true)), [""; 0], "the engine tells the long ones");
         assert_eq!(reasons(&with(PAUSED, false), &with(PAUSED, true)), ["Paused"]);
         assert_eq!(reasons(&with(PAUSED, true), &with(PAUSED, false)), ["Resumed"]);
     }

@@ -265,7 +265,8 @@ fn working(scene: &Scene<'_>) -> String {
     match snapshot.phase {
         Phase::Inspecting => "reading definitions and trying the change on an empty table".to_owned(),
         Phase::Copying => {
-            let left = progress.eta.map(|eta| format!(", {} left", rounded(eta))).unwrap_or_default();
+            let when = if snapshot.throttle.is_some() { " once the throttle ends" } else { "" };
+            let left = progress.eta.map(|eta| format!(", {} left{when}", rounded(eta))).unwrap_or_default();
             format!("{} % copied{left}{throttle}", progress.percent())
         }
         Phase::CatchingUp => format!("all rows are copied; {} changed keys wait{throttle}", progress.backlog),

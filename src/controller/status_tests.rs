@@ -73,7 +73,7 @@ fn a_status_survives_the_api_server_unchanged() {
     let status = built(&Given { snapshot: Some(throttled), approved: true, ..Given::default() });
     let back: SchemaMigrationStatus = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
     assert_eq!(back, status);
-    assert_eq!(status.message.as_deref(), Some("41 % copied, 2m10s left; throttled by User (d)"));
+    assert_eq!(status.message.as_deref(), Some("41 % copied, 2m10s left once the throttle ends; throttled by User (d)"));
     assert_eq!(status.algorithm.unwrap().chosen, "Copy");
     assert_eq!(status.progress.unwrap().eta.as_deref(), Some("2m10s"));
 }

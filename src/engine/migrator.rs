@@ -450,7 +450,7 @@ impl Migrator {
             build_with: Changes::Beside,
             verified: None,
             quiet: Arc::default(),
-            rate: Rate::new(Instant::now(), self.publisher.progress().rows_copied),
+            rate: Rate::new(Instant::now(), self.publisher.throttled(), self.publisher.progress().rows_copied),
             lag: Lag::default(),
             blockers: Blockers::default(),
             statistics: Statistics::None,
@@ -1007,7 +1007,11 @@ impl Run {
         let copying = self.copying;
         let workers = copying.min(*self.allowed.borrow());
         let progress = self.publisher.progress();
-        let eta = if copying > 0 { self.rate.eta(Instant::now(), progress.rows_copied, progress.rows_estimated) } else { None };
+        let eta = if copying > 0 {
+            self.rate.eta(Instant::now(), self.publisher.throttled(), progress.rows_copied, progress.rows_estimated)
+        } else {
+            None
+        };
         self.publisher.update(|s| {
             s.progress.changes_seen = seen;
             s.progress.changes_applied = applied;

@@ -29,6 +29,10 @@ pub const ROWS_NOT_COUNTED: &str = "RowsNotCounted";
 pub const REPLICA_FORGOTTEN: &str = "ReplicaForgotten";
 /// A replica cannot be found.
 pub const REPLICA_WITHOUT_ADDRESS: &str = "ReplicaWithoutAddress";
+/// Copying has been held back for more than a minute, or a person asked for it.
+pub const THROTTLED: &str = "Throttled";
+/// It goes on.
+pub const UNTHROTTLED: &str = "Unthrottled";
 /// A limit of the throttle has no effect.
 pub const SIGNAL_NOT_AVAILABLE: &str = "SignalNotAvailable";
 
@@ -48,5 +52,7 @@ pub const ALL: &[&str] = &[
     ROWS_NOT_COUNTED,
     REPLICA_FORGOTTEN,
     REPLICA_WITHOUT_ADDRESS,
+    THROTTLED,
+    UNTHROTTLED,
     SIGNAL_NOT_AVAILABLE,
 ];

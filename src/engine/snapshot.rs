@@ -93,7 +93,7 @@ pub struct Progress {
     pub rows_estimated: u64,
     /// Whether all chunks are done.
     pub copy_complete: bool,
-    /// Estimated time to the end of the copy.
+    /// Estimated time to the end of the copy, without throttled time.
     pub eta: Option<Duration>,
     /// Row images of the table seen in the binary log.
     pub changes_seen: u64,

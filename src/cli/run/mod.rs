@@ -388,7 +388,8 @@ impl Show {
         bar.set_position(p.rows_copied);
         let mut message = lines::state(s, controls);
         if let Some(left) = p.eta {
-            message.push_str(&format!(", {} left", lines::seconds(left)));
+            let when = if s.throttle.is_some() { " once the throttle ends" } else { "" };
+            message.push_str(&format!(", {} left{when}", lines::seconds(left)));
         }
         bar.set_message(message);
         true
