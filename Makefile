@@ -30,8 +30,10 @@ crds: ## write the CRDs into crds/ from the types, and copy them into the chart 
 	cargo run --locked --quiet -- crd --output-dir crds
 	hack/sync-crds
 
-parts: ## get MySQL and the control plane into the cache now (else the first use does)
+parts: ## get MySQL, MariaDB and the control plane into the cache now (else the first use does)
 	hack/mysql install
+	hack/mariadb install 10.11
+	hack/mariadb install 11.8
 	hack/kube install
 
 shell: ## a shell with a MySQL server, its replica and a control plane beside it

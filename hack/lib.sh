@@ -75,6 +75,53 @@ staging() {
     mktemp -d "$(dirname "$place")/.making-XXXXXX"
 }
 
+# unpack_debian TREE SUITE WHAT ELSE PACKAGE… : unpacks packages with all that they depend on from Debian into TREE, by a private apt
+# root: own sources, lists and (empty) status, so the host's packages and lists stay as they are and no root is needed. To be called
+# under a lock. ELSE is what somebody can do who has no Debian mirror.
+unpack_debian() {
+    local tree=$1 suite=$2 what=$3 how=$4 mirror keyring tmp files
+    shift 4
+    have apt-get && have dpkg || die "this is no Debian machine, from which a server could be unpacked; $how"
+    # The machine's own mirror, whatever it is: the first source whose release calls itself Debian.
+    mirror=$(apt_targets | awk '$1 == "Debian" && $2 == "Debian" && $3 == "main" {print $4; exit}')
+    [[ -n $mirror ]] || mirror=$(configured_mirror)
+    [[ -n $mirror ]] || die "found no Debian mirror in this machine's apt sources; $how"
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    [[ -e $keyring ]] || die "$keyring is missing (package debian-archive-keyring); install it, or $how"
+    tmp=$(staging "$tree")
+    # apt's sandbox user must be able to write here; as root apt falls back to root by itself, with a warning.
+    mkdir -p "$tmp"/apt/{etc/preferences.d,etc/apt.conf.d,etc/trusted.gpg.d,lists/partial,cache/archives/partial,dpkg} "$tmp/tree"
+    : >"$tmp/apt/dpkg/status"
+    echo "deb [signed-by=$keyring check-valid-until=no] $mirror $suite main" >"$tmp/apt/etc/sources.list"
+    local apt=(apt-get -q -y
+        -o "Dir::Etc=$tmp/apt/etc" -o "Dir::Etc::sourcelist=$tmp/apt/etc/sources.list" -o Dir::Etc::sourceparts=-
+        -o "Dir::State=$tmp/apt" -o "Dir::State::lists=$tmp/apt/lists" -o "Dir::State::status=$tmp/apt/dpkg/status"
+        -o "Dir::Cache=$tmp/apt/cache" -o APT::Install-Recommends=false -o APT::Sandbox::User=root
+        -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=1 -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+    if ! { "${apt[@]}" update && "${apt[@]}" install --download-only "$@"; } >"$tmp/log" 2>&1; then
+        tail -n 15 "$tmp/log" >&2
+        rm -rf "$tmp"
+        die "could not download $what from Debian $suite; is the mirror reachable? Otherwise $how"
+    fi
+    say "downloaded; unpacking"
+    files=("$tmp"/apt/cache/archives/*.deb)
+    # The libraries live under usr/lib whatever the host's layout is: debs of a merged-/usr suite say so.
+    printf '%s\0' "${files[@]}" | xargs -0 -P 2 -I{} dpkg -x {} "$tmp/tree"
+    mkdir -p "$(dirname "$tree")"
+    rm -rf "$tree"
+    mv -T "$tmp/tree" "$tree"
+    rm -rf "$tmp"
+    say "$what is unpacked"
+}
+
+apt_targets() { apt-get indextargets --format '$(ORIGIN) $(LABEL) $(COMPONENT) $(REPO_URI)' 2>/dev/null || true; }
+
+# Where the lists were never fetched (a bare container), apt does not know who a source is: read the files.
+configured_mirror() {
+    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+        grep -v '^[[:space:]]*#' | grep -oE '[a-z+]+://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ' || true
+}
+
 # free_port : prints a loopback port that nobody listens on. Ports are taken from below the range that
 # the kernel gives to outgoing connections, and each is reserved by a lock file for a minute, so that two
 # runs at once do not choose the same one before their servers listen.

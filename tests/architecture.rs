@@ -397,3 +397,87 @@ fn it_leaves_alone_what_may_be() {
         assert_eq!(violations(file, source), Vec::<String>::new(), "{file}: {source}");
     }
 }
+
+// --- versions ---------------------------------------------------------------------------------------------
+
+/// The one file that compares versions of servers.
+const VERSIONS: &str = "mysql/versions.rs";
+
+/// Lines, outside of comments and tests, that hold a version as three numbers or compare one.
+fn compared_versions(source: &str) -> Vec<&str> {
+    let is_version = |inner: &str| {
+        let numbers: Vec<&str> = inner.split(',').map(str::trim).collect();
+        numbers.len() == 3 && numbers.iter().all(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
+    };
+    let suspicious = |line: &&str| {
+        let tuple = line.split('(').skip(1).any(|rest| rest.split_once(')').is_some_and(|(inner, _)| is_version(inner)));
+        let compared = ["version", "version()"].iter().any(|word| {
+            ["<", ">", "=="].iter().any(|sign| line.contains(&format!(".{word} {sign}")) || line.contains(&format!(" {word} {sign}")))
+        });
+        !line.trim_start().starts_with("//") && (tuple || compared)
+    };
+    source.split("#[cfg(test)]").next().unwrap().lines().filter(suspicious).collect()
+}
+
+#[test]
+fn versions_of_servers_are_compared_in_one_place() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut files, mut found) = (Vec::new(), Vec::new());
+    sources(&src, &mut files);
+    for path in files {
+        let file = path.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = compared_versions(&text);
+        if file == VERSIONS {
+            assert!(!lines.is_empty(), "{VERSIONS} compares nothing");
+        } else {
+            found.extend(lines.iter().map(|line| format!("{file}: {}", line.trim())));
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "make it a `Feature` in src/{VERSIONS}, with its source, and ask `FEATURE.of(version)`: docs/reference/versions.md is made from there\n{}",
+        found.join("\n")
+    );
+    for (line, bad) in [
+        ("if session.version() >= (8, 0, 26) {", true),
+        ("const FROM: (u16, u16, u16) = (8, 0, 27);", true),
+        ("if facts.version < OLDEST {", true),
+        ("/// E.g. `(9, 7, 4)`.", false),
+        ("if LAZY_DROP.of(version) && total < SMALL {", false),
+        ("let x = (1, 2);", false),
+    ] {
+        assert_eq!(!compared_versions(line).is_empty(), bad, "{line}");
+    }
+}
+
+// --- dependencies -----------------------------------------------------------------------------------------
+
+/// Every package with the features that it is compiled with.
+fn packages(edges: &str) -> std::collections::BTreeMap<String, BTreeSet<String>> {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["tree", "--locked", "--offline", "--prefix", "none", "--edges", edges, "--format", "{p}|{f}"]);
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut packages = std::collections::BTreeMap::<String, BTreeSet<String>>::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        if let Some((package, features)) = line.trim_end_matches(" (*)").split_once('|') {
+            packages.entry(package.to_owned()).or_default().extend(features.split(',').map(str::to_owned));
+        }
+    }
+    packages
+}
+
+/// `make build` and then `make demo` or `make test` compile each dependency once: what only tests use asks for no feature that the
+/// programs do not have, or everything that depends on it would be compiled another time.
+#[test]
+fn what_only_tests_use_changes_no_feature() {
+    let (programs, all) = (packages("normal,build"), packages("normal,build,dev"));
+    assert!(programs.len() > 100 && all.len() > programs.len(), "{} {}", programs.len(), all.len());
+    let differ: Vec<String> = programs
+        .iter()
+        .filter(|(package, features)| all.get(*package) != Some(features))
+        .map(|(package, features)| format!("{package}: tests add {:?}", all[package].difference(features).collect::<Vec<_>>()))
+        .collect();
+    assert!(differ.is_empty(), "add these features in [dependencies] of Cargo.toml, too: {differ:#?}");
+}

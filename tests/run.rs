@@ -1,10 +1,12 @@
 //! `theseus run` and `theseus ctl` as people use them: the program itself, its exit codes, what it prints and what it leaves.
 mod support;
 
+use mysql_async::prelude::Queryable;
 use std::io::Write;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
-use support::{Db, address, dead, script};
+use support::{Db, MariaDb, address, dead, script};
+use theseus::mysql::versions::REFUSED_MARIADB;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -21,14 +23,18 @@ struct File {
 
 impl File {
     fn new(db: &Db, table: &str, alter: &str) -> Self {
-        let server = address(&db.url);
+        Self::on(&db.url, &db.name, table, alter)
+    }
+
+    fn on(url: &str, database: &str, table: &str, alter: &str) -> Self {
+        let server = address(url);
         let text = format!(
             "apiVersion: v1\nkind: Secret\nmetadata: {{name: login}}\nstringData: {{username: '{}', password: '{}'}}\n---\n\
              apiVersion: theseus.dev/v1alpha1\nkind: MySQLServer\nmetadata: {{name: server}}\n\
              spec: {{host: '{}', port: {}, credentialsSecretRef: {{name: login}}}}\n---\n\
              apiVersion: theseus.dev/v1alpha1\nkind: SchemaMigration\nmetadata:\n  name: change\n\
              spec:\n  target: {{serverRef: {{name: server}}}}\n  database: {}\n  table: {table}\n  alter: \"{alter}\"\n  algorithm: Copy\n  oldTable: {{retention: 0s}}\n",
-            server.username, server.password, server.host, server.port, db.name
+            server.username, server.password, server.host, server.port, database
         );
         Self { folder: tempfile::tempdir().expect("a folder"), text, password: server.password }
     }
@@ -224,6 +230,35 @@ async fn refusal_failure_and_cancellation_have_their_codes() {
     db.drop().await;
 }
 
+/// MariaDB is refused by its name, by both who may be asked, and nothing is written there.
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_is_refused_before_anything_is_touched() {
+    for series in REFUSED_MARIADB {
+        let server = MariaDb::start(series).await;
+        server.connect().await.query_drop("CREATE TABLE d.t (id INT PRIMARY KEY, a INT NOT NULL)").await.expect("a table");
+        let before = server.trace().await;
+        let file = File::on(&server.url, "d", "t", "ADD c INT");
+        let words = format!("the server is MariaDB {series}.");
+        let run = file.run(&[]).await;
+        let said = text(&run.stderr);
+        assert_eq!(code(&run), 2, "{series}: {said}");
+        assert!(said.contains("Refused (ServerNotSupported)") && said.contains(&words) && said.contains("8.0.13 or later"), "{said}");
+        let mut check = theseus(&["check", "-o", "json", "-f"]);
+        check.arg(file.path());
+        let checked = output(check).await;
+        let report: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+        let finding = &report["findings"][0];
+        assert_eq!(
+            (code(&checked), &finding["reason"], &finding["object"]),
+            (2, &"ServerNotSupported".into(), &"version".into()),
+            "{report}"
+        );
+        assert!(finding["message"].as_str().is_some_and(|message| message.contains(&words)), "{report}");
+        assert_eq!((&report["server"]["flavour"], &report["server"]["support"]), (&"MariaDB".into(), &"Refused".into()), "{report}");
+        assert_eq!(server.trace().await, before, "MariaDB {series}");
+    }
+}
+
 /// A dry run changes nothing, and leaves the work of a stopped run alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_proves_and_takes_nothing_away() {
@@ -291,7 +326,7 @@ async fn a_second_signal_leaves_at_once() {
     run.until("State: copying").await;
     // Stopping takes as long as an answer of the server takes: the row locks on the state table keep the engine from storing its state.
     let mut blocker = db.connect().await;
-    mysql_async::prelude::Queryable::query_drop(&mut blocker, "START TRANSACTION; SELECT * FROM _t_ghc FOR UPDATE").await.expect("block");
+    Queryable::query_drop(&mut blocker, "START TRANSACTION; SELECT * FROM _t_ghc FOR UPDATE").await.expect("block");
     run.signal("-TERM");
     run.until("Stopping").await;
     let asked = Instant::now();
@@ -299,7 +334,7 @@ async fn a_second_signal_leaves_at_once() {
     let (code_of_run, _, err) = run.end().await;
     assert_eq!(code_of_run, 143, "{err}");
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
-    mysql_async::prelude::Queryable::query_drop(&mut blocker, "ROLLBACK").await.expect("unblock");
+    Queryable::query_drop(&mut blocker, "ROLLBACK").await.expect("unblock");
     drop(blocker);
     let output = file.run(&["--cancel"]).await;
     assert_eq!(code(&output), 3, "{}", text(&output.stderr));

@@ -96,7 +96,9 @@ fn text(spec: &MigrationSpec, report: &Report) -> String {
 fn json(spec: &MigrationSpec, report: &Report) -> serde_json::Value {
     json!({
         "migration": spec.display_name,
-        "server": {"host": spec.server.host, "port": spec.server.port, "version": report.version},
+        "server": {"host": spec.server.host, "port": spec.server.port, "version": report.product.as_ref().map(|p| &p.text),
+            "flavour": report.product.as_ref().map(|p| p.flavour.as_str()),
+            "support": report.product.as_ref().map(|p| p.standing().as_str())},
         "database": spec.database,
         "table": spec.table,
         "alter": spec.alter,

@@ -9,8 +9,9 @@ use super::scope::api;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Truth, Wanted, find, settle};
 use crate::api::{MySQLServer, MySQLServerStatus};
 use crate::engine::reason::Reason;
+use crate::mysql::error::UNSUPPORTED_SERVER;
 use crate::mysql::server::ServerFacts;
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{MySqlError, Product, Session};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -69,6 +70,8 @@ fn error_policy(object: Arc<GuardedServer>, error: &Error, ctx: Arc<Context>) ->
 /// What was found out.
 enum Found {
     Facts(ServerFacts),
+    /// One that no migration can run on.
+    Unsupported(Product),
     Unreachable(MySqlError),
     Missing(dereference::Error),
 }
@@ -87,7 +90,7 @@ async fn ask(object: &GuardedServer, ctx: &Context) -> Result<Action, Error> {
         Err(invalid) => {
             let problem = format!("this version of the operator cannot read the object: {}", invalid.error);
             let verdict = Verdict { ready: false, reason: Reason::InvalidSpec.to_string(), message: problem };
-            write(ctx, &invalid.metadata, &MySQLServerStatus::default(), None, verdict).await?;
+            write(ctx, &invalid.metadata, &MySQLServerStatus::default(), None, None, verdict).await?;
             return Ok(Action::await_change());
         }
     };
@@ -98,6 +101,10 @@ async fn ask(object: &GuardedServer, ctx: &Context) -> Result<Action, Error> {
     let found = match dereference_server(&ctx.client, &namespace, &server.spec).await {
         Ok(connection) => match tokio::time::timeout(PROBE_LIMIT, probe(&connection.address)).await {
             Ok(Ok(facts)) => Found::Facts(facts),
+            Ok(Err(error)) if error.code == UNSUPPORTED_SERVER => match crate::mysql::session::product(&connection.address).await {
+                Ok(product) => Found::Unsupported(product),
+                Err(_) => Found::Unreachable(error),
+            },
             Ok(Err(error)) => Found::Unreachable(error),
             Err(_) => Found::Unreachable(MySqlError::timeout("ask the server what it is", PROBE_LIMIT)),
         },
@@ -106,17 +113,26 @@ async fn ask(object: &GuardedServer, ctx: &Context) -> Result<Action, Error> {
     };
     let verdict = match &found {
         Found::Facts(facts) => judge(facts),
+        Found::Unsupported(product) => Verdict {
+            ready: false,
+            reason: Reason::ServerNotSupported.to_string(),
+            message: product.refusal().unwrap_or_else(|| format!("{} {}", product.flavour, product.text)),
+        },
         Found::Unreachable(error) => {
             Verdict { ready: false, reason: crate::engine::error::reason_of(error).to_string(), message: error.to_string() }
         }
         Found::Missing(error) => Verdict { ready: false, reason: error.reason().to_string(), message: error.to_string() },
     };
     let interval = if verdict.ready { INTERVAL } else { INTERVAL_NOT_READY };
-    let facts = match found {
-        Found::Facts(facts) => Some(facts),
-        _ => None,
+    let (facts, product) = match found {
+        Found::Facts(facts) => (Some(facts), None),
+        // What it is can be told all the same.
+        Found::Unsupported(product) => (None, Some(product)),
+        _ => (None, None),
     };
-    write(ctx, &server.metadata, server.status.as_ref().unwrap_or(&MySQLServerStatus::default()), facts.as_ref(), verdict).await?;
+    let product = product.or_else(|| facts.as_ref().map(ServerFacts::product));
+    let previous = server.status.clone().unwrap_or_default();
+    write(ctx, &server.metadata, &previous, facts.as_ref(), product.as_ref(), verdict).await?;
     ctx.forget_failures(server.metadata.uid.as_deref().unwrap_or_default());
     Ok(Action::requeue(interval))
 }
@@ -136,18 +152,9 @@ struct Verdict {
     message: String,
 }
 
-fn flavour(facts: &ServerFacts) -> &'static str {
-    if facts.mariadb { "MariaDB" } else { "MySQL" }
-}
-
 fn judge(facts: &ServerFacts) -> Verdict {
     let mut problems = Vec::new();
     let mut reason = Reason::ServerNotSupported;
-    if facts.mariadb {
-        problems.push("MariaDB is not supported by this version".to_owned());
-    } else if facts.version < (8, 0, 13) {
-        problems.push(format!("version {} is older than 8.0.13", facts.version_text));
-    }
     if !facts.log_bin {
         problems.push("the binary log is off (log_bin)".to_owned());
     } else if facts.binlog_format != "ROW" {
@@ -160,7 +167,8 @@ fn judge(facts: &ServerFacts) -> Verdict {
         problems.push("the server is read only: a replica, where only the modes for replicas can run?".to_owned());
     }
     let gtid = if facts.gtid { "with" } else { "without" };
-    let what = format!("{} {}, {gtid} GTIDs, binlog_format {}", flavour(facts), facts.version_text, facts.binlog_format);
+    let standing = facts.product().standing();
+    let what = format!("{} {} ({standing}), {gtid} GTIDs, binlog_format {}", facts.flavour, facts.version_text, facts.binlog_format);
     if problems.is_empty() {
         Verdict { ready: true, reason: "Reachable".to_owned(), message: what }
     } else {
@@ -173,6 +181,7 @@ async fn write(
     meta: &kube::core::ObjectMeta,
     previous: &MySQLServerStatus,
     facts: Option<&ServerFacts>,
+    product: Option<&Product>,
     verdict: Verdict,
 ) -> Result<(), Error> {
     let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
@@ -185,8 +194,8 @@ async fn write(
     let turned = find(&previous.conditions, READY).map(|ready| (ready.status.clone(), ready.reason.clone()));
     let status = MySQLServerStatus {
         observed_generation: meta.generation,
-        version: facts.map(|facts| facts.version_text.clone()),
-        flavour: facts.map(|facts| flavour(facts).to_owned()),
+        version: product.map(|product| product.text.clone()),
+        flavour: product.map(|product| product.flavour.to_string()),
         gtid_mode: facts.map(|facts| if facts.gtid { "ON" } else { "OFF" }.to_owned()),
         binlog_format: facts.map(|facts| facts.binlog_format.clone()),
         last_probe: Some(now.clone()),
@@ -210,7 +219,7 @@ mod tests {
         let good = ServerFacts {
             version_text: "9.7.4".to_owned(),
             version: (9, 7, 4),
-            mariadb: false,
+            flavour: crate::mysql::Flavour::MySql,
             uuid: String::new(),
             log_bin: true,
             binlog_format: "ROW".to_owned(),
@@ -223,14 +232,12 @@ mod tests {
             lower_case_table_names: 0,
             max_allowed_packet: 1,
         };
-        assert_eq!(judge(&good).message, "MySQL 9.7.4, with GTIDs, binlog_format ROW");
+        assert_eq!(judge(&good).message, "MySQL 9.7.4 (tested), with GTIDs, binlog_format ROW");
         assert!(judge(&good).ready);
         for (facts, reason, word) in [
             (ServerFacts { read_only: true, ..good.clone() }, "ReadOnly", "replica"),
             (ServerFacts { log_bin: false, ..good.clone() }, "ServerNotSupported", "log_bin"),
             (ServerFacts { binlog_format: "MIXED".to_owned(), ..good.clone() }, "ServerNotSupported", "must be ROW"),
-            (ServerFacts { version: (8, 0, 12), ..good.clone() }, "ServerNotSupported", "8.0.13"),
-            (ServerFacts { mariadb: true, ..good.clone() }, "ServerNotSupported", "MariaDB"),
             (ServerFacts { log_bin: false, read_only: true, ..good.clone() }, "ServerNotSupported", "replica"),
         ] {
             let verdict = judge(&facts);

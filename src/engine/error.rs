@@ -1,6 +1,7 @@
 //! The engine's one error: a documented reason, a class, and a sentence for people.
 
 use super::reason::Reason;
+use crate::mysql::error::UNSUPPORTED_SERVER;
 use crate::mysql::{Class, MySqlError};
 
 /// An error that ends or delays a migration.
@@ -74,6 +75,7 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         // Disk full, the table is full.
         1021 | 1114 => Reason::DiskFull,
         1235 | 1845 | 1846 => Reason::AlgorithmNotSupported,
+        UNSUPPORTED_SERVER => Reason::ServerNotSupported,
         _ if error.class != Class::Terminal => Reason::StatementInterrupted,
         _ => Reason::ServerError,
     }

@@ -11,10 +11,9 @@ use super::migration::Migration;
 use crate::mysql::Session;
 use crate::mysql::error::{DUPLICATE_ENTRY, DUPLICATE_ENTRY_WITH_KEY_NAME};
 use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::versions::INDEX_THREADS;
 use tokio_util::sync::CancellationToken;
 
-/// The first version that builds indexes in several threads (manual, `innodb_ddl_threads`).
-const THREADS_FROM: (u16, u16, u16) = (8, 0, 27);
 /// ER_DUP_KEYNAME
 const DUPLICATE_KEY_NAME: u16 = 1061;
 /// ER_INNODB_ONLINE_LOG_TOO_BIG
@@ -54,7 +53,7 @@ pub async fn build(
     cancel: CancellationToken,
 ) -> Result<Built, EngineError> {
     let mut session = Session::open_on(&m.spec.server, &m.facts.uuid).await?;
-    if one_thread && m.facts.version >= THREADS_FROM {
+    if one_thread && INDEX_THREADS.of(m.facts.version) {
         let sql = "SET SESSION innodb_ddl_threads = 1, innodb_parallel_read_threads = 1";
         session.run("ask for one thread", SHORT, sql).await?;
     }

@@ -40,15 +40,6 @@ pub struct Inspected {
 /// [`Reason::ServerNotSupported`] or [`Reason::ReadOnly`], with the setting and what to do.
 pub fn check_server(facts: &ServerFacts, mode: Mode) -> Result<(), EngineError> {
     let refuse = |message: String| Err(EngineError::terminal(Reason::ServerNotSupported, &message));
-    if facts.mariadb {
-        return refuse(format!(
-            "the server is MariaDB ({}), which refuses RENAME TABLE under LOCK TABLES; this version needs MySQL 8.0.13 or later",
-            facts.version_text
-        ));
-    }
-    if facts.version < (8, 0, 13) {
-        return refuse(format!("the server is MySQL {}; RENAME TABLE under LOCK TABLES needs 8.0.13 or later", facts.version_text));
-    }
     if !facts.log_bin {
         return refuse(
             "the server writes no binary log (log_bin=OFF), so changes made while rows are copied could not be seen; set log_bin".into(),
@@ -573,7 +564,7 @@ pub(super) mod tests {
         ServerFacts {
             version_text: "9.7.4".into(),
             version: (9, 7, 4),
-            mariadb: false,
+            flavour: crate::mysql::Flavour::MySql,
             uuid: String::new(),
             log_bin: true,
             binlog_format: "ROW".into(),
@@ -593,9 +584,7 @@ pub(super) mod tests {
         let good = good_server();
         assert!(check_server(&good, Mode::Execute).is_ok());
         type Change = fn(&mut ServerFacts);
-        let cases: [(Change, Reason, &str); 5] = [
-            (|f| f.mariadb = true, Reason::ServerNotSupported, "MariaDB"),
-            (|f| f.version = (8, 0, 12), Reason::ServerNotSupported, "8.0.13"),
+        let cases: [(Change, Reason, &str); 3] = [
             (|f| f.log_bin = false, Reason::ServerNotSupported, "log_bin"),
             (|f| f.binlog_format = "MIXED".into(), Reason::ServerNotSupported, "binlog_format"),
             (|f| f.read_only = true, Reason::ReadOnly, "read_only"),

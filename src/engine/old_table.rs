@@ -13,13 +13,12 @@
 use super::error::EngineError;
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::versions::{LAZY_DROP, Version};
 use crate::sql::quote;
 use std::time::Duration;
 
 /// Between two steps: the server's other work gets its turn.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The first version that drops a tablespace without walking through the buffer pool.
-const LAZY_DROP: (u16, u16, u16) = (8, 0, 23);
 /// A partitioned table smaller than this is dropped in one statement on such a server.
 const SMALL_TABLE: u64 = 1 << 30;
 /// A partition smaller than this is (as good as) empty: emptied already, or not worth a step.
@@ -35,9 +34,9 @@ pub struct Partition {
 }
 
 /// Partitions to be emptied one by one before the table is dropped. Pure.
-pub fn drop_plan(version: (u16, u16, u16), partitions: &[Partition]) -> Vec<&str> {
+pub fn drop_plan(version: Version, partitions: &[Partition]) -> Vec<&str> {
     let total: u64 = partitions.iter().map(|partition| partition.bytes).sum();
-    if partitions.len() < 2 || version >= LAZY_DROP && total < SMALL_TABLE {
+    if partitions.len() < 2 || LAZY_DROP.of(version) && total < SMALL_TABLE {
         return Vec::new();
     }
     partitions.iter().filter(|partition| partition.bytes >= SMALL_PARTITION).map(|partition| partition.name.as_str()).collect()
@@ -48,7 +47,7 @@ pub fn drop_plan(version: (u16, u16, u16), partitions: &[Partition]) -> Vec<&str
 ///
 /// # Errors
 /// The server's: somebody reads the table (the session's `lock_wait_timeout` passes), a lost connection.
-pub async fn drop_in_steps(control: &mut Session, version: (u16, u16, u16), database: &str, table: &str) -> Result<usize, EngineError> {
+pub async fn drop_in_steps(control: &mut Session, version: Version, database: &str, table: &str) -> Result<usize, EngineError> {
     let name = quote::qualified(database, table);
     let sql = format!(
         "SELECT PARTITION_NAME, CAST(SUM(IFNULL(DATA_LENGTH, 0) + IFNULL(INDEX_LENGTH, 0)) AS UNSIGNED) FROM information_schema.PARTITIONS \

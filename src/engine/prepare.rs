@@ -688,7 +688,7 @@ fn choose_key(
 }
 
 async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> bool {
-    let sql = if facts.version >= (8, 0, 22) { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" };
+    let sql = if crate::mysql::versions::REPLICA_STATEMENTS.of(facts.version) { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" };
     match control.rows::<mysql_async::Row>("look for replicas", SHORT, sql).await {
         // Streams of other engines register too, with ids in the upper half (see the streamer).
         Ok(rows) => rows.iter().any(|row| row.get::<Option<u64>, _>(0).flatten().is_none_or(|id| id < super::streamer::FIRST_SERVER_ID)),

@@ -170,7 +170,8 @@ pub async fn check_columns(
     mapping: &ColumnMapping,
 ) -> Result<(), EngineError> {
     // Renamed in 8.0.26.
-    let variable = if session.version() >= (8, 0, 26) { "replica_type_conversions" } else { "slave_type_conversions" };
+    let variable =
+        if crate::mysql::versions::REPLICA_VARIABLES.of(session.version()) { "replica_type_conversions" } else { "slave_type_conversions" };
     let sql = format!("SELECT @@global.{variable}");
     let conversions: Option<String> = session.first("read which conversions the replica makes", SHORT, &sql).await?;
     let conversions = conversions.is_some_and(|c| !c.is_empty());
@@ -221,7 +222,7 @@ pub async fn resume(session: &mut Session, spec: &MigrationSpec) -> Result<(), E
 
 /// How the statements call a replica: renamed in 8.0.22.
 pub fn word(session: &Session) -> &'static str {
-    if session.version() >= (8, 0, 22) { "REPLICA" } else { "SLAVE" }
+    if crate::mysql::versions::REPLICA_STATEMENTS.of(session.version()) { "REPLICA" } else { "SLAVE" }
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub const QUERY_INTERRUPTED: u16 = 1317;
 /// ER_BINLOG_FATAL_ERROR: also "could not find first log file name in binary log index file" and purged GTIDs.
 pub const BINLOG_FATAL: u16 = 1236;
 
+/// CR_VERSION_ERROR: the server is none that a migration can run on ([`super::versions::Product::refusal`]).
+pub const UNSUPPORTED_SERVER: u16 = 2007;
 /// ER_NOT_SUPPORTED_AUTH_MODE: the client lacks the method of authentication that the server asks for.
 pub const AUTH_METHOD: u16 = 1251;
 
@@ -112,6 +114,11 @@ impl MySqlError {
     /// A lost or refused connection.
     pub fn connection(what: &str, message: &str) -> Self {
         Self { what: what.to_owned(), code: 0, message: message.to_owned(), class: Class::Transient, index: None }
+    }
+
+    /// The server is none that a migration can run on.
+    pub fn unsupported_server(what: &str, message: String) -> Self {
+        Self { what: what.to_owned(), code: UNSUPPORTED_SERVER, message, class: Class::Terminal, index: None }
     }
 
     /// A wait that passed its limit.

@@ -8,8 +8,10 @@ pub mod own;
 pub mod position;
 pub mod server;
 pub mod session;
+pub mod versions;
 
 pub use error::{Class, MySqlError};
 pub use gtid::GtidSet;
 pub use position::BinlogPosition;
 pub use session::{ServerAddress, Session, Tls, TlsMode};
+pub use versions::{Flavour, Product};

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// behind the same address, they begin anew and belong to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerRun {
-    /// Empty where the server has none (MariaDB).
+    /// Empty where the server does not tell.
     pub(super) uuid: String,
     /// Seconds since 1970; 0 where the performance schema does not tell.
     pub(super) started: u64,

@@ -4,6 +4,7 @@ use super::error::MySqlError;
 use super::gtid::GtidSet;
 use super::position::BinlogPosition;
 use super::session::{SHORT, Session};
+use super::versions::{BINARY_LOG_STATUS, Flavour, Product, REPLICA_VARIABLES, Version};
 
 /// Settings that matter to a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,9 +12,9 @@ pub struct ServerFacts {
     /// E.g. `9.7.4`.
     pub version_text: String,
     /// E.g. `(9, 7, 4)`.
-    pub version: (u16, u16, u16),
-    /// MariaDB speaks the protocol but has other rules.
-    pub mariadb: bool,
+    pub version: Version,
+    /// Who made it.
+    pub flavour: Flavour,
     /// `server_uuid`.
     pub uuid: String,
     /// `log_bin`.
@@ -45,48 +46,35 @@ impl ServerFacts {
     /// The server's refusal or a lost connection.
     pub async fn read(session: &mut Session) -> Result<Self, MySqlError> {
         let what = "read the server's settings";
-        let (version_text, log_bin, binlog_format, read_only, lower_case_table_names, max_allowed_packet): (
-            String,
-            u8,
-            String,
-            u8,
-            u8,
-            u64,
-        ) = session
+        // Renamed in 8.0.26.
+        let updates = if REPLICA_VARIABLES.of(session.version()) { "log_replica_updates" } else { "log_slave_updates" };
+        let (log_bin, binlog_format, read_only, lower_case_table_names, max_allowed_packet): (u8, String, u8, u8, u64) = session
             .first(
                 what,
                 SHORT,
-                "SELECT @@version, @@log_bin, @@global.binlog_format, @@global.read_only, @@lower_case_table_names, @@max_allowed_packet",
+                "SELECT @@log_bin, @@global.binlog_format, @@global.read_only, @@lower_case_table_names, @@max_allowed_packet",
             )
             .await?
             .ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
-        let mariadb = version_text.contains("MariaDB");
-        let (uuid, binlog_row_image, gtid, order_commits, super_read_only, log_replica_updates) = if mariadb {
-            (String::new(), "FULL".to_owned(), false, true, false, true)
-        } else {
-            // Renamed in 8.0.26.
-            let updates = if session.version() >= (8, 0, 26) { "log_replica_updates" } else { "log_slave_updates" };
-            let sql = format!(
-                "SELECT @@server_uuid, @@global.binlog_row_image, @@global.gtid_mode, @@global.binlog_order_commits, \
-                 @@global.super_read_only, @@global.{updates}"
-            );
-            let (uuid, image, gtid_mode, order, locked, updates): (String, String, String, u8, u8, u8) =
-                session.first(what, SHORT, &sql).await?.ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
-            (uuid, image, gtid_mode == "ON", order != 0, locked != 0, updates != 0)
-        };
+        let sql = format!(
+            "SELECT @@server_uuid, @@global.binlog_row_image, @@global.gtid_mode, @@global.binlog_order_commits, \
+             @@global.super_read_only, @@global.{updates}"
+        );
+        let (uuid, binlog_row_image, gtid_mode, order_commits, super_read_only, log_replica_updates): (String, String, String, u8, u8, u8) =
+            session.first(what, SHORT, &sql).await?.ok_or_else(|| MySqlError::unexpected(what, "no answer"))?;
         Ok(Self {
             version: session.version(),
-            version_text,
-            mariadb,
+            version_text: session.product().text.clone(),
+            flavour: session.product().flavour,
             uuid,
             log_bin: log_bin != 0,
             binlog_format,
             binlog_row_image,
-            gtid,
-            order_commits,
+            gtid: gtid_mode == "ON",
+            order_commits: order_commits != 0,
             read_only: read_only != 0,
-            super_read_only,
-            log_replica_updates,
+            super_read_only: super_read_only != 0,
+            log_replica_updates: log_replica_updates != 0,
             lower_case_table_names,
             max_allowed_packet,
         })
@@ -101,13 +89,23 @@ impl ServerFacts {
         session.first(what, SHORT, "SELECT @@server_id").await?.ok_or_else(|| MySqlError::unexpected(what, "no answer"))
     }
 
+    /// The statement that tells the end of the binary log and its filters. Renamed in 8.2, the old name removed in 8.4.
+    pub fn show_log_status(&self) -> &'static str {
+        if BINARY_LOG_STATUS.of(self.version) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" }
+    }
+
+    /// What the server is.
+    pub fn product(&self) -> Product {
+        Product { flavour: self.flavour, version: self.version, text: self.version_text.clone() }
+    }
+
     /// Whether changes of a database are logged: `binlog-do-db` and `binlog-ignore-db` leave others out.
     ///
     /// # Errors
     /// The account lacks REPLICATION CLIENT, or the connection was lost.
     pub async fn logs_database(&self, session: &mut Session, database: &str) -> Result<bool, MySqlError> {
         let what = "read the filters of the binary log";
-        let sql = if !self.mariadb && self.version >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+        let sql = self.show_log_status();
         let row: Option<mysql_async::Row> = session.first(what, SHORT, sql).await?;
         let listed = |at: usize| row.as_ref().and_then(|r| r.get::<Option<String>, _>(at).flatten()).unwrap_or_default();
         let (only, never) = (listed(2), listed(3));
@@ -121,8 +119,7 @@ impl ServerFacts {
     /// The account lacks REPLICATION CLIENT, or the connection was lost.
     pub async fn log_end(&self, session: &mut Session) -> Result<(BinlogPosition, GtidSet), MySqlError> {
         let what = "read the end of the binary log";
-        // Renamed in 8.2, the old name removed in 8.4.
-        let sql = if !self.mariadb && self.version >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+        let sql = self.show_log_status();
         let row: mysql_async::Row = session
             .first(what, SHORT, sql)
             .await?

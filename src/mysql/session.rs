@@ -2,6 +2,7 @@
 
 use super::error::MySqlError;
 use super::own::{Connections, Registered, ServerRun};
+use super::versions::{Product, Version};
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, Row, SslOpts};
 use std::time::Duration;
@@ -91,6 +92,7 @@ pub struct Session {
     conn: Conn,
     registered: Registered,
     run: ServerRun,
+    product: Product,
 }
 
 impl Session {
@@ -118,7 +120,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Whether it is on the server with this `server_uuid`. Servers without one (MariaDB) are not told apart.
+    /// Whether it is on the server with this `server_uuid`. Servers that do not tell theirs are not told apart.
     ///
     /// # Errors
     /// Another server answered (transient).
@@ -148,9 +150,14 @@ impl Session {
     /// As [`Session::open`].
     pub async fn open_raw(address: &ServerAddress) -> Result<Self, MySqlError> {
         let mut conn = connect(address).await?;
+        let product = product_of(&mut conn).await?;
+        if let Some(why) = product.refusal() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), conn.disconnect()).await;
+            return Err(MySqlError::unsupported_server(WHICH_SERVER, why));
+        }
         let run = server_run(&mut conn).await?;
         let registered = Connections::of(address, &run).register(conn.id());
-        Ok(Self { conn, registered, run })
+        Ok(Self { conn, registered, run, product })
     }
 
     /// The connection's id, as in the process list.
@@ -158,9 +165,14 @@ impl Session {
         self.conn.id()
     }
 
-    /// The server's version, e.g. `(9, 7, 4)`.
-    pub fn version(&self) -> (u16, u16, u16) {
-        self.conn.server_version()
+    /// The server's version, e.g. `(9, 7, 4)`: as the server says it, since a proxy may greet with another one.
+    pub fn version(&self) -> Version {
+        self.product.version
+    }
+
+    /// What the server is.
+    pub fn product(&self) -> &Product {
+        &self.product
     }
 
     /// Hands out the driver's connection, and its entry in the list of this process's connections, to be kept as long.
@@ -299,14 +311,33 @@ async fn within<T>(what: &str, limit: Duration, work: impl Future<Output = Resul
     }
 }
 
+const WHICH_SERVER: &str = "see which server answers";
+
+/// What a server is, whether or not a migration can run on it: the settings of our sessions are not known to each.
+///
+/// # Errors
+/// Unreachable, refused, TLS not as asked for.
+pub async fn product(address: &ServerAddress) -> Result<Product, MySqlError> {
+    let mut conn = connect(address).await?;
+    let product = product_of(&mut conn).await?;
+    let _ = tokio::time::timeout(Duration::from_secs(1), conn.disconnect()).await;
+    Ok(product)
+}
+
+async fn product_of(conn: &mut Conn) -> Result<Product, MySqlError> {
+    let row: Option<(String, String)> = within(WHICH_SERVER, SHORT, conn.query_first("SELECT @@version, @@version_comment")).await?;
+    let (version, comment) = row.ok_or_else(|| MySqlError::unexpected(WHICH_SERVER, "no answer"))?;
+    Ok(Product::new(&version, &comment))
+}
+
 async fn server_run(conn: &mut Conn) -> Result<ServerRun, MySqlError> {
-    let what = "see which server answers";
+    let what = WHICH_SERVER;
     // Both terms have the statement's own second, so the difference is exact. The table may be read by everybody.
     let sql = "SELECT @@server_uuid, (SELECT UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS UNSIGNED) FROM performance_schema.global_status \
                WHERE VARIABLE_NAME = 'Uptime')";
     let row: Option<Row> = match within(what, SHORT, conn.query_first(sql)).await {
         Err(error) if error.is_connection() => return Err(error),
-        // MariaDB.
+        // Somebody has taken the right to read the performance schema away.
         Err(_) => None,
         Ok(row) => row,
     };

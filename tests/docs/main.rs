@@ -8,6 +8,7 @@ mod fields;
 mod links;
 mod metrics;
 mod reasons;
+mod versions;
 mod words;
 
 use std::{collections::BTreeSet, path::Path};

@@ -1,11 +1,14 @@
 //! What cannot be: refused by the API server with a sentence, or ended as Stalled with the documented reason and nothing touched; and what may
 //! go away by itself, or be mended.
-use crate::cluster::Plane;
+use crate::cluster::{Plane, until};
 use crate::proxy::{Line, Proxy};
 use crate::shop::Shop;
-use crate::support::{address, mysql_url};
+use crate::support::{MariaDb, address, mysql_url};
 use futures::future::join_all;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use theseus::api::MySQLServer;
 
 /// YAML as people write it, and the words of the refusal.
 const BAD: [(&str, &str); 19] = [
@@ -163,6 +166,39 @@ async fn a_wrong_password_is_told_at_once_and_a_right_one_goes_on() {
     shop.secret("login", &[("username", &shop.user), ("password", &shop.password)]).await;
     migration.annotate("retry", Some("1")).await;
     migration.until("it succeeds", |version| version.is("Succeeded", "True")).await;
+    shop.end(&[]).await;
+}
+
+/// The status of the server says what it is and that nothing can run there; a migration is refused for the same reason, and nothing is written.
+#[tokio::test]
+async fn mariadb_is_refused_and_its_server_says_so() {
+    let (shop, mariadb) = (Shop::new("mariadb").await, MariaDb::start("11.8").await);
+    let login = address(&mariadb.url);
+    let before = mariadb.trace().await;
+    shop.secret("root", &[("username", &login.username), ("password", &login.password)]).await;
+    let spec = json!({"host": "127.0.0.1", "port": login.port, "credentialsSecretRef": {"name": "root"}});
+    let object = json!({"apiVersion": "theseus.dev/v1alpha1", "kind": "MySQLServer", "metadata": {"name": "mariadb"}, "spec": spec});
+    let servers = shop.api::<MySQLServer>();
+    servers.patch("mariadb", &PatchParams::apply("test").force(), &Patch::Apply(object)).await.unwrap();
+    until("the server's status says what it is", async || {
+        let server = servers.get("mariadb").await.unwrap();
+        let status = server.status.clone().unwrap_or_default();
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+        ready.is_some_and(|ready| {
+            assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "ServerNotSupported"), "{}: {ready:?}", server.name_any());
+            assert!(ready.message.contains("MariaDB 11.8.") && ready.message.contains("8.0.13 or later"), "{ready:?}");
+            assert_eq!(status.flavour.as_deref(), Some("MariaDB"));
+            assert!(status.version.as_deref().is_some_and(|version| version.starts_with("11.8.")), "{:?}", status.version);
+            true
+        })
+    })
+    .await;
+    let spec = json!({"target": {"serverRef": {"name": "mariadb"}}, "database": "d", "table": "t", "alter": "ADD COLUMN z INT"});
+    let mut migration = shop.create("m", spec, &[]).await;
+    let refused = migration.until("it is refused", |version| version.is("Stalled", "True")).await;
+    assert_eq!(refused.condition("Stalled"), "True/ServerNotSupported");
+    assert!(refused.message("Stalled").contains("MariaDB 11.8."), "{}", refused.message("Stalled"));
+    assert_eq!(mariadb.trace().await, before);
     shop.end(&[]).await;
 }
 

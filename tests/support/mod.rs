@@ -274,3 +274,47 @@ impl Drop for PrivateServer {
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
+
+/// A MariaDB of a test's own, with an empty database `d`. Stopped when dropped.
+pub struct MariaDb {
+    /// Its URL, with an account that may do anything.
+    pub url: String,
+    dir: String,
+}
+
+impl MariaDb {
+    /// Starts one of this series; the first time it is downloaded, and without a mirror that fails with a sentence.
+    pub async fn start(series: &str) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mariadb");
+        let output =
+            tokio::process::Command::new(script).args(["start", series]).output().await.unwrap_or_else(|e| panic!("{script}: {e}"));
+        let out = String::from_utf8_lossy(&output.stdout);
+        let value = |name: &str| {
+            let line = out.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+            line.unwrap_or_else(|| panic!("MariaDB {series} did not start: {}", String::from_utf8_lossy(&output.stderr))).to_owned()
+        };
+        let server = Self { url: value("MYSQL_URL"), dir: value("MYSQL_DIR") };
+        server.connect().await.query_drop("CREATE DATABASE d").await.expect("a database");
+        server
+    }
+
+    /// A session with the server's own settings: those of [`connect`] are MySQL's.
+    pub async fn connect(&self) -> Conn {
+        Conn::new(Opts::from_url(&self.url).expect("a URL")).await.unwrap_or_else(|e| panic!("connect to MariaDB: {e}"))
+    }
+
+    /// What would show that somebody has written: the end of the binary log, and the tables.
+    pub async fn trace(&self) -> (String, u64, Vec<String>) {
+        let mut conn = self.connect().await;
+        let end: mysql_async::Row = conn.query_first("SHOW MASTER STATUS").await.expect("its answer").expect("a binary log");
+        let tables = conn.query("SHOW TABLES FROM d").await.expect("tables");
+        (end.get(0).expect("a file"), end.get(1).expect("an offset"), tables)
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/mariadb");
+        let _ = std::process::Command::new(script).args(["stop", &self.dir]).output();
+    }
+}

@@ -22,8 +22,9 @@ use super::prepare;
 use super::reason::Reason;
 use super::replica;
 use super::spec::{Algorithm, Controls, MigrationSpec, Mode};
+use crate::mysql::error::UNSUPPORTED_SERVER;
 use crate::mysql::session::SHORT;
-use crate::mysql::{MySqlError, Session, session};
+use crate::mysql::{MySqlError, Product, Session, session};
 use crate::sql::alter::Alter;
 use crate::sql::quote;
 use predict::{Copies, Forecast, Prediction};
@@ -166,8 +167,8 @@ pub struct Finding {
 pub struct Report {
     /// All findings, the heaviest first.
     pub findings: Vec<Finding>,
-    /// The server's version, when it answered.
-    pub version: Option<String>,
+    /// What the server is, when it answered.
+    pub product: Option<Product>,
     /// Rows by the server's statistics.
     pub rows_estimated: Option<u64>,
     /// Bytes of data and indexes by the server's statistics.
@@ -288,10 +289,17 @@ pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
 
 /// A session for reading; `None` when the server is one that does not even know the session's settings, which is then a finding.
 async fn open(spec: &MigrationSpec, report: &mut Report) -> Result<Option<Session>, EngineError> {
-    let mut session = Session::open_raw(&spec.server).await?;
-    let version: Option<String> = session.first("read the server's version", SHORT, "SELECT @@version").await?;
-    let version = version.unwrap_or_default();
-    report.version = Some(version.clone());
+    let mut session = match Session::open_raw(&spec.server).await {
+        Err(error) if error.code == UNSUPPORTED_SERVER => {
+            let advice = "point the migration at a server that docs/reference/versions.md names";
+            report.add(Severity::Refuse, Reason::ServerNotSupported, "version", error.message, advice);
+            report.product = Some(session::product(&spec.server).await?);
+            return Ok(None);
+        }
+        opened => opened?,
+    };
+    let version = session.product().text.clone();
+    report.product = Some(session.product().clone());
     if let Err(error) = session.run("apply the session's settings", SHORT, session::SESSION_SETTINGS).await {
         if error.is_connection() {
             return Err(error.into());

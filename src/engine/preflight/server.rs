@@ -8,6 +8,7 @@ use crate::engine::spec::Mode;
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{SHORT, UNLOGGED};
+use crate::mysql::versions::REPLICA_STATEMENTS;
 use crate::sql::quote;
 use std::collections::BTreeSet;
 
@@ -36,7 +37,11 @@ pub async fn privileges(look: &mut Look<'_>) -> Result<(), EngineError> {
         ("REPLICATION SLAVE", "SHOW REPLICAS".to_owned(), "GRANT REPLICATION SLAVE ON *.* TO …".to_owned()),
     ];
     for (privilege, sql, advice) in tests {
-        let sql = if privilege == "REPLICATION SLAVE" && look.session.version() < (8, 0, 22) { "SHOW SLAVE HOSTS".to_owned() } else { sql };
+        let sql = if privilege == "REPLICATION SLAVE" && !REPLICA_STATEMENTS.of(look.session.version()) {
+            "SHOW SLAVE HOSTS".to_owned()
+        } else {
+            sql
+        };
         match look.session.rows::<mysql_async::Row>("try a privilege", SHORT, &sql).await {
             Ok(_) => {}
             Err(error) if error.is_connection() => return Err(error.into()),
@@ -125,26 +130,8 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
 pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
     let facts = ServerFacts::read(&mut look.session).await?;
     let report = &mut look.report;
-    report.version = Some(facts.version_text.clone());
     let refuse = Severity::Refuse;
     let unsupported = Reason::ServerNotSupported;
-    if facts.mariadb {
-        report.add(
-            refuse,
-            unsupported,
-            "version",
-            format!("the server is MariaDB ({}), which refuses RENAME TABLE under LOCK TABLES", facts.version_text),
-            "MySQL 8.0.13 or later is needed",
-        );
-    } else if facts.version < (8, 0, 13) {
-        report.add(
-            refuse,
-            unsupported,
-            "version",
-            format!("the server is MySQL {}", facts.version_text),
-            "RENAME TABLE under LOCK TABLES needs 8.0.13 or later",
-        );
-    }
     if !facts.log_bin {
         report.add(
             refuse,
@@ -186,7 +173,14 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
         Severity::Info,
         Topic::Server,
         format!("{}:{}", look.spec.server.host, look.spec.server.port),
-        format!("{} (server_uuid {}), binlog_row_image={}, {gtid}", facts.version_text, facts.uuid, facts.binlog_row_image),
+        format!(
+            "{} {}: {}; server_uuid {}, binlog_row_image={}, {gtid}",
+            facts.flavour,
+            facts.version_text,
+            facts.product().standing(),
+            facts.uuid,
+            facts.binlog_row_image
+        ),
         "",
     );
     log(look, &facts).await?;
@@ -199,8 +193,7 @@ async fn log(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError
     if !facts.log_bin {
         return Ok(());
     }
-    let sql = if facts.version >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
-    match look.session.first::<mysql_async::Row>("read the end of the binary log", SHORT, sql).await {
+    match look.session.first::<mysql_async::Row>("read the end of the binary log", SHORT, facts.show_log_status()).await {
         Ok(None) => {}
         Ok(Some(row)) => {
             let list = |i: usize| -> Vec<String> {
