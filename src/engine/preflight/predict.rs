@@ -281,7 +281,7 @@ fn redefined(original: &TableDefinition, name: &str, new: Option<data::NewType>)
     }
     let primary =
         original.indexes.iter().any(|i| same(&i.name, "PRIMARY") && i.parts.iter().any(|p| p.column.as_deref() == Some(&old.name)));
-    if !primary && new.not_null != !old.nullable {
+    if !primary && new.not_null == old.nullable {
         return forecast_of(A::Copy, Copies::Yes, words("whether it may be NULL is kept in the rows"));
     }
     if !charset {
@@ -310,7 +310,7 @@ fn redefined(original: &TableDefinition, name: &str, new: Option<data::NewType>)
             }
         }
         (ColumnType::Integer { bits, unsigned }, name) if data::integer_bits(name).is_some() => {
-            if data::integer_bits(name) == Some(*bits).map(u32::from) && *unsigned == new.unsigned {
+            if data::integer_bits(name) == Some(u32::from(*bits)) && *unsigned == new.unsigned {
                 perhaps
             } else {
                 forecast_of(A::Copy, Copies::Yes, words("another type needs the rows rebuilt"))
