@@ -35,6 +35,9 @@ const CHUNK_BYTES: u64 = 32 << 20;
 /// How long a chunk may meet values of other rows again and again before the attempt is given up.
 const EXCHANGING: Duration = Duration::from_secs(600);
 
+/// How long a row that does not fit is looked for, once a chunk has failed.
+const NAMING_LIMIT: Duration = Duration::from_secs(5);
+
 /// Steers the size of chunks by time and bytes. Pure.
 #[derive(Debug, Clone)]
 pub struct ChunkSizer {
@@ -294,9 +297,49 @@ impl Copier {
                     conflicts += 1;
                     self.resolve(session, range, &error, conflicts, began, stop).await?;
                 }
+                Err(Failure::Over(error)) if error.reason == Reason::DataDoesNotFit => {
+                    // What the server says names the column at best.
+                    return Err(match self.failing_row(session, range).await {
+                        Some(row) => EngineError { message: format!("{} (the row with {row})", error.message), ..error },
+                        None => error,
+                    });
+                }
                 Err(Failure::Over(error)) => return Err(error),
             }
         }
+    }
+
+    /// The key of a row of the range that does not fit: halves the range, in transactions that are rolled back. `None` when it is not found
+    /// in a few seconds, or something else is in the way: the error is told without it.
+    async fn failing_row(&self, session: &mut Session, range: &KeyRange) -> Option<String> {
+        let m = &self.migration;
+        let end = Instant::now() + NAMING_LIMIT;
+        rollback(session).await.ok()?;
+        let rows: Vec<mysql_async::Row> = session.rows("read the keys of a chunk", LONG, &m.keys_of(range, LARGEST_CHUNK)).await.ok()?;
+        let keys: Vec<Key> = rows.into_iter().map(|row| m.codec.encode_row(&row.unwrap()).ok()).collect::<Option<_>>()?;
+        // It is among keys[low..high].
+        let (mut low, mut high) = (0, keys.len());
+        while high > low {
+            let middle = if high - low == 1 { high } else { low + (high - low) / 2 };
+            let lo = if low == 0 { range.lo.clone() } else { keys.get(low - 1).cloned() };
+            let part = KeyRange { lo, hi: Some(keys.get(middle - 1)?.clone()) };
+            if Instant::now() > end || !m.state.begin(session, m.epoch).await.ok()? {
+                return None;
+            }
+            let fits = match session.write("look for a row that does not fit", LONG, &m.copy_range(&part)).await {
+                Ok(written) if written.warnings > 0 => check_warnings(session).await,
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            rollback(session).await.ok()?;
+            match fits {
+                Err(error) if error.reason != Reason::DataDoesNotFit => return None,
+                Err(_) if high - low == 1 => return Some(format!("{} = {}", m.codec.columns(Side::Original), m.codec.tuple(&keys[low]))),
+                Err(_) => high = middle,
+                Ok(()) => low = middle,
+            }
+        }
+        None
     }
 
     async fn try_chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange) -> Result<u64, Failure> {

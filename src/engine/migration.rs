@@ -135,6 +135,18 @@ impl Migration {
         )
     }
 
+    /// The keys of a range, in order.
+    pub fn keys_of(&self, range: &KeyRange, limit: u64) -> String {
+        format!(
+            "SELECT {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT {limit}",
+            self.codec.select_list(Side::Original),
+            self.original_name(),
+            quote::identifier(&self.key.index),
+            self.codec.range(Side::Original, range),
+            self.codec.order_by(Side::Original),
+        )
+    }
+
     /// Puts the rows of the original that `condition` names into a temporary table with some of the ghost's columns, as the server converts
     /// them, in the place of what was there. Nothing of that is in the binary log, and nothing is committed by it.
     pub fn convert_into(&self, scratch: &str, columns: &[String], condition: &str) -> String {
