@@ -14,6 +14,7 @@ use super::inspector::{self, Inspected};
 use super::reason::Reason;
 use super::spec::{Algorithm, MigrationSpec, Mode};
 use crate::mysql::session::SHORT;
+use crate::mysql::versions::{MANY_ROW_VERSIONS, Version};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::alter::{Alter, Clause};
 use crate::sql::create;
@@ -237,13 +238,13 @@ async fn instant(question: &Question<'_>, control: &mut Session) -> Result<Resul
     }
     Ok(Ok(()))
 }
-/// The number of versions that the rows of a table may have: 64, and 255 since 9.1 (release notes of 8.0.29 and 9.1.0).
-pub fn row_versions_limit(version: (u16, u16, u16)) -> u64 {
-    if version >= (9, 1, 0) { 255 } else { 64 }
+/// The number of versions that the rows of a table may have.
+pub fn row_versions_limit(version: Version) -> u64 {
+    if MANY_ROW_VERSIONS.of(version) { 255 } else { 64 }
 }
 
 /// Why no INSTANT change that needs a version of the rows works any more, if none does (pure).
-pub fn versions_used_up(used: u64, version: (u16, u16, u16)) -> Option<String> {
+pub fn versions_used_up(used: u64, version: Version) -> Option<String> {
     let limit = row_versions_limit(version);
     (used >= limit).then(|| {
         format!(

@@ -106,10 +106,18 @@ pub const BINARY_LOG_STATUS: Feature = Feature {
     without: "`SHOW MASTER STATUS`",
     source: "https://dev.mysql.com/doc/relnotes/mysql/8.2/en/news-8-2-0.html",
 };
+/// The rows of a table may be of 255 versions.
+pub const MANY_ROW_VERSIONS: Feature = Feature {
+    name: "255 row versions of a table",
+    from: (9, 1, 0),
+    with: "INSTANT is not tried on a table that has used up 255",
+    without: "INSTANT is not tried on a table that has used up 64",
+    source: "https://dev.mysql.com/doc/relnotes/mysql/9.1/en/news-9-1-0.html",
+};
 
 /// All of them, from the oldest to the newest.
-pub const FEATURES: [&Feature; 6] =
-    [&SWAP_UNDER_LOCK, &REPLICA_STATEMENTS, &LAZY_DROP, &REPLICA_VARIABLES, &INDEX_THREADS, &BINARY_LOG_STATUS];
+pub const FEATURES: [&Feature; 7] =
+    [&SWAP_UNDER_LOCK, &REPLICA_STATEMENTS, &LAZY_DROP, &REPLICA_VARIABLES, &INDEX_THREADS, &BINARY_LOG_STATUS, &MANY_ROW_VERSIONS];
 
 /// The versions of MySQL that every suite runs on.
 pub const TESTED: [Version; 1] = [(9, 7, 4)];
