@@ -5,9 +5,10 @@ use mysql_async::{Conn, prelude::Queryable};
 use std::time::Duration;
 use support::{Db, controls, mysql_url};
 use theseus::engine::{
+    Handle, notice, preflight,
     reason::Reason,
-    snapshot::{Outcome, Phase},
-    spec::{Controls, CutOverPolicy, MigrationSpec, ServerAddress},
+    snapshot::{Outcome, Phase, Snapshot},
+    spec::{Algorithm, Controls, CutOverPolicy, Limits, MigrationSpec, ServerAddress},
     start,
 };
 use tokio::time::timeout;
@@ -56,9 +57,7 @@ impl Account {
         let name = format!("a{:x}", fastrand::u64(..));
         let mut statements = vec![format!("CREATE USER '{name}'@'%' IDENTIFIED BY 'secret'")];
         for Grant { privileges, on } in grants.iter().filter(|grant| !grant.privileges.is_empty()) {
-            // `_` is a wildcard in a database's name here.
-            let on = on.replace("shop.", &format!("`{}`.", db.name.replace('_', "\\_")));
-            statements.push(format!("GRANT {} ON {on} TO '{name}'@'%'", privileges.join(", ")));
+            statements.push(format!("GRANT {} ON {} TO '{name}'@'%'", privileges.join(", "), on_database(on, db)));
         }
         for statement in statements {
             admin.query_drop(&statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
@@ -74,10 +73,36 @@ impl Account {
         }
     }
 
+    async fn grant(&mut self, what: &str, on: &str) {
+        self.admin.query_drop(format!("GRANT {what} ON {on} TO '{}'@'%'", self.name)).await.expect(what);
+    }
+
+    async fn revoke(&mut self, what: &str, on: &str) {
+        self.admin.query_drop(format!("REVOKE {what} ON {on} FROM '{}'@'%'", self.name)).await.expect(what);
+    }
+
     async fn drop(mut self) {
         self.admin.query_drop(format!("DROP USER '{}'@'%'", self.name)).await.expect("drop the account");
         let _ = self.admin.disconnect().await;
     }
+}
+
+/// What the page grants on `shop`, for a test's database.
+fn on_database(on: &str, db: &Db) -> String {
+    // `_` is a wildcard in a database's name here.
+    on.replace("shop.", &format!("`{}`.", db.name.replace('_', "\\_")))
+}
+
+/// The documented grants without PROCESS, and others on all of the server instead.
+fn instead_of_process(others: &[&str]) -> Vec<Grant> {
+    let mut grants = grants("README.md", true);
+    for grant in &mut grants {
+        if grant.on == "*.*" {
+            grant.privileges.retain(|privilege| privilege != "PROCESS");
+            grant.privileges.extend(others.iter().map(|other| (*other).to_owned()));
+        }
+    }
+    grants
 }
 
 async fn db_with_table() -> Db {
@@ -176,4 +201,266 @@ async fn nothing_of_it_is_too_much() {
             eprintln!("without {privilege}: {message}; left: {tables:?}");
         }
     }
+}
+
+/// A child of `t` in a schema that the account has no privilege on.
+async fn child_elsewhere(db: &Db, logged: bool) -> Db {
+    let mut other = Db::new("elsewhere").await;
+    if !logged {
+        other.run("SET SESSION sql_log_bin=0").await;
+    }
+    other.run(&format!("CREATE TABLE c (id INT PRIMARY KEY, p INT, CONSTRAINT far FOREIGN KEY (p) REFERENCES `{}`.t (id))", db.name)).await;
+    other
+}
+
+/// The end of a migration that copies, and what was said on the way.
+async fn copied(spec: MigrationSpec, controls: Controls) -> (Outcome, Snapshot) {
+    let handle = start(MigrationSpec { algorithm: Algorithm::Copy, ..spec }, controls);
+    let snapshots = handle.watch();
+    let outcome = support::join(handle).await;
+    let last = snapshots.borrow().clone();
+    (outcome, last)
+}
+
+fn said(snapshot: &Snapshot, reason: &str) -> Option<String> {
+    snapshot.notices.iter().find(|notice| notice.reason == reason).map(|notice| notice.message.clone())
+}
+
+/// Which privilege an account has, whether another schema has a child of the table, and what follows: in `check` and in a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_account_does_not_see_is_refused_or_said() {
+    enum Then {
+        Refused(Reason, &'static str),
+        Runs { unseen: bool },
+    }
+    let all = [
+        (&["PROCESS"][..], true, Then::Refused(Reason::ForeignKeys, "far")),
+        (&["PROCESS"], false, Then::Runs { unseen: true }),
+        // A privilege on all tables shows all of them, whatever it allows.
+        (&["REFERENCES"], true, Then::Refused(Reason::ForeignKeys, "far")),
+        (&["REFERENCES"], false, Then::Runs { unseen: true }),
+        (&["SHOW VIEW"], true, Then::Refused(Reason::ForeignKeys, "far")),
+        // These show none.
+        (&[], true, Then::Refused(Reason::MissingPrivilege, "GRANT REFERENCES ON *.*")),
+        (&[], false, Then::Refused(Reason::MissingPrivilege, "GRANT PROCESS ON *.*")),
+        (&["LOCK TABLES", "EXECUTE", "SHOW DATABASES"], true, Then::Refused(Reason::MissingPrivilege, "GRANT PROCESS ON *.*")),
+    ];
+    for (privileges, child, then) in all {
+        let mut db = db_with_table().await;
+        let account = Account::new(&db, &instead_of_process(privileges)).await;
+        let other = if child { Some(child_elsewhere(&db, true).await) } else { None };
+        let spec = account.spec(&db);
+        let report = preflight::check(&spec, &controls()).await;
+        let (outcome, last) = copied(spec, controls()).await;
+        let what = format!("{privileges:?}, child: {child}");
+        assert_eq!(db.tables().await, ["t"], "{what}: {outcome:?}");
+        match then {
+            Then::Refused(reason, words) => {
+                assert!(
+                    report.findings.iter().any(|f| f.severity == preflight::Severity::Refuse
+                        && f.reason == reason.as_str()
+                        && (f.message.contains(words) || f.object.contains(words))),
+                    "{what}: {report:?}"
+                );
+                assert!(
+                    matches!(&outcome, Outcome::Refused { reason: r, message } if *r == reason && message.contains(words) && message.contains("Nothing was touched")),
+                    "{what}: {outcome:?}"
+                );
+            }
+            Then::Runs { unseen } => {
+                assert!(!report.refused(), "{what}: {report:?}");
+                assert_eq!(outcome, Outcome::Succeeded, "{what}");
+                assert_eq!(said(&last, notice::NOT_SEEN).is_some(), unseen, "{what}: {:?}", last.notices);
+                let history = said(&last, notice::SIGNAL_NOT_AVAILABLE);
+                assert_eq!(history.is_some(), !privileges.contains(&"PROCESS"), "{what}: {history:?}");
+            }
+        }
+        account.drop().await;
+        db.drop().await;
+        if let Some(other) = other {
+            other.drop().await;
+        }
+    }
+}
+
+/// With all that the page calls useful nothing is left to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_sees_all_is_told_nothing() {
+    let db = db_with_table().await;
+    let account = Account::new(&db, &grants("docs/reference/mysqlserver.md", true)).await;
+    let (outcome, last) = copied(account.spec(&db), controls()).await;
+    assert_eq!((outcome, said(&last, notice::NOT_SEEN)), (Outcome::Succeeded, None));
+    account.drop().await;
+    db.drop().await;
+}
+
+/// A limit that somebody has set and that the account cannot read would hold for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_cannot_be_read_is_refused() {
+    let mut db = db_with_table().await;
+    let account = Account::new(&db, &instead_of_process(&["REFERENCES"])).await;
+    let limited = Controls { limits: Limits { max_disk_usage: Some(u64::MAX), ..Limits::default() }, ..controls() };
+    let report = preflight::check(&account.spec(&db), &limited).await;
+    assert!(report.findings.iter().any(|f| f.reason == "MissingPrivilege" && f.object == "throttle.maxDiskUsage"), "{report:?}");
+    match copied(account.spec(&db), limited).await.0 {
+        Outcome::Refused { reason: Reason::MissingPrivilege, message } => {
+            assert!(message.contains("PROCESS") && message.contains("maxDiskUsage"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(db.tables().await, ["t"]);
+    account.drop().await;
+    db.drop().await;
+}
+
+/// An engine that copies and stands before the closed gate.
+async fn at_the_gate(spec: &MigrationSpec) -> Handle {
+    let spec = MigrationSpec { algorithm: Algorithm::Copy, ..spec.clone() };
+    let handle = start(spec, Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() });
+    let mut snapshots = handle.watch();
+    let ready = timeout(LIMIT, snapshots.wait_for(|now| now.phase == Phase::AwaitingCutOver)).await;
+    assert!(matches!(ready, Ok(Ok(_))), "not ready: {:?}", handle.watch().borrow().retrying);
+    drop(ready);
+    handle
+}
+
+/// What comes, or is taken away, while the migration waits for its approval: it is seen under the lock, and the tables are not swapped.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_looked_at_again_under_the_lock() {
+    // A child and a trigger that are not in the log, so that nothing but looking finds them; and privileges that are gone.
+    for (case, reason, words) in [
+        ("child", Reason::ForeignKeys, "far"),
+        ("trigger", Reason::Triggers, "late"),
+        ("PROCESS", Reason::MissingPrivilege, "GRANT PROCESS"),
+        ("TRIGGER", Reason::MissingPrivilege, "GRANT TRIGGER"),
+        ("REPLICATION CLIENT", Reason::MissingPrivilege, "REPLICATION CLIENT"),
+        ("DROP", Reason::MissingPrivilege, "DROP"),
+    ] {
+        let mut db = db_with_table().await;
+        let mut account = Account::new(&db, &grants("README.md", true)).await;
+        let spec = account.spec(&db);
+        let handle = at_the_gate(&spec).await;
+        let on = on_database("shop.*", &db);
+        let mut other = None;
+        match case {
+            "child" => other = Some(child_elsewhere(&db, false).await),
+            "trigger" => {
+                db.run("SET SESSION sql_log_bin=0").await;
+                db.run("CREATE TRIGGER late BEFORE INSERT ON t FOR EACH ROW SET NEW.b = 1").await;
+            }
+            "PROCESS" | "REPLICATION CLIENT" => account.revoke(case, "*.*").await,
+            privilege => account.revoke(privilege, &on).await,
+        }
+        handle.control(controls());
+        match support::join(handle).await {
+            Outcome::Failed { reason: r, message } => {
+                assert!(r == reason && message.contains(words) && message.contains("not swapped"), "{case}: {r}: {message}");
+            }
+            over => panic!("{case}: {over:?}"),
+        }
+        let columns: u64 =
+            db.value("SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 't'").await;
+        assert_eq!(columns, 2, "{case}");
+        // The work is kept, and goes on when what was in the way is gone.
+        match case {
+            "child" => other.take().expect("it is there").drop().await,
+            "trigger" => db.run("DROP TRIGGER late").await,
+            "PROCESS" | "REPLICATION CLIENT" => account.grant(case, "*.*").await,
+            privilege => account.grant(privilege, &on).await,
+        }
+        let (outcome, last) = copied(spec, controls()).await;
+        assert_eq!((outcome, said(&last, notice::STARTED_ANEW)), (Outcome::Succeeded, None), "{case}");
+        assert!(said(&last, notice::RESUMED).is_some(), "{case}");
+        assert_eq!(db.tables().await, ["t"], "{case}");
+        account.drop().await;
+        db.drop().await;
+    }
+}
+
+/// A child that comes while the engine runs, in the log: the migration ends, and says which.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_comes_meanwhile_is_named() {
+    let db = db_with_table().await;
+    let account = Account::new(&db, &grants("README.md", true)).await;
+    let handle = at_the_gate(&account.spec(&db)).await;
+    let other = child_elsewhere(&db, true).await;
+    handle.control(controls());
+    match support::join(handle).await {
+        Outcome::Failed { reason: Reason::ForeignKeys, message } => assert!(message.contains("far"), "{message}"),
+        over => panic!("{over:?}"),
+    }
+    other.drop().await;
+    account.drop().await;
+    db.drop().await;
+}
+
+/// Table ids are shown to PROCESS: one that is not shown any more, or is shown for the first time, is no other table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_privilege_that_comes_or_goes_between_two_engines_costs_no_work() {
+    for goes in [true, false] {
+        let mut db = db_with_table().await;
+        let privileges: &[&str] = if goes { &["PROCESS", "REFERENCES"] } else { &["REFERENCES"] };
+        let mut account = Account::new(&db, &instead_of_process(privileges)).await;
+        let spec = account.spec(&db);
+        let first = at_the_gate(&spec).await;
+        first.stop();
+        assert_eq!(support::join(first).await, Outcome::Stopped);
+        if goes {
+            account.revoke("PROCESS", "*.*").await
+        } else {
+            account.grant("PROCESS", "*.*").await
+        }
+        let (outcome, last) = copied(spec, controls()).await;
+        assert_eq!((outcome, said(&last, notice::STARTED_ANEW)), (Outcome::Succeeded, None), "goes: {goes}");
+        assert!(said(&last, notice::RESUMED).is_some(), "goes: {goes}");
+        assert_eq!(db.tables().await, ["t"]);
+        account.drop().await;
+        db.drop().await;
+    }
+}
+
+/// Names are compared as they are written, whatever InnoDB's files are called.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_are_seen_whatever_the_names_are() {
+    let db = Db::new("names").await;
+    // PROCESS alone: nothing but InnoDB's list shows the other schema's tables.
+    let account = Account::new(&db, &grants("README.md", true)).await;
+    let address = account.spec(&db).server;
+    let mut admin = support::connect(&mysql_url()).await;
+    let schema = |suffix: &str| format!("{}{suffix}", db.name);
+    let (odd, other) = (schema("-ü x"), schema("@002d"));
+    for name in [&odd, &other] {
+        admin.query_drop(format!("CREATE DATABASE `{name}`")).await.expect("a schema");
+    }
+    admin.query_drop(format!("GRANT SELECT, TRIGGER ON `{}`.* TO '{}'@'%'", odd.replace('_', "\\_"), account.name)).await.expect("grants");
+    let mut session = theseus::mysql::Session::open(&address).await.expect("a session");
+    let names = ["t", "c-t", "a b", "ü", "Straße", "日本", "x@y", "x@002dy", "x@0040y", "1a$", "a`b", "a.b", "100%", "a_b"];
+    for (i, name) in names.into_iter().enumerate() {
+        let quoted = name.replace('`', "``");
+        admin.query_drop(format!("CREATE TABLE `{odd}`.`{quoted}` (id INT PRIMARY KEY)")).await.expect(name);
+        admin
+            .query_drop(format!(
+                "CREATE TABLE `{other}`.`{quoted}` (id INT PRIMARY KEY, p INT, CONSTRAINT `f-{i}` FOREIGN KEY (p) REFERENCES `{odd}`.`{quoted}` (id))"
+            ))
+            .await
+            .expect(name);
+    }
+    // One whose encoded name is another's plain one has no child.
+    admin.query_drop(format!("CREATE TABLE `{odd}`.`x-y` (id INT PRIMARY KEY)")).await.expect("a table");
+    for (i, name) in names.into_iter().enumerate() {
+        let found = theseus::engine::sight::foreign_keys(&mut session, &odd, name).await.expect(name);
+        let found: Vec<_> =
+            found.iter().map(|key| (key.schema.as_str(), key.child.as_str(), key.name.clone(), key.parent.as_str())).collect();
+        assert_eq!(found, [(other.as_str(), name, format!("f-{i}"), name)]);
+        // And the id, or nothing, but never another table's.
+        let id = theseus::engine::inspector::table_id(&mut session, &odd, name).await.expect(name);
+        assert!(id.is_some() || !name.is_ascii() || !odd.is_ascii(), "{name}");
+    }
+    assert_eq!(theseus::engine::sight::foreign_keys(&mut session, &odd, "x-y").await.expect("x-y"), []);
+    session.close().await;
+    for name in [&other, &odd] {
+        admin.query_drop(format!("DROP DATABASE `{name}`")).await.expect("drop a schema");
+    }
+    account.drop().await;
+    db.drop().await;
 }

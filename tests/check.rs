@@ -311,7 +311,7 @@ async fn a_reader_sees_it_all_and_nothing_changes() {
         found(&report, &format!("warning MissingPrivilege [{privilege}]"), &["SHOW GRANTS"]);
     }
     absent(&report, "refuse MissingPrivilege [SELECT]");
-    found(&report, "warning NotSeen [performance_schema]", &["who holds the table"]);
+    found(&report, "warning NotSeen [PROCESS, and SELECT on performance_schema.*]", &["sessions that hold the table"]);
     found(&report, "refuse ForeignKeys [`hidden`]", &["child"]);
     found(&report, "refuse DataDoesNotFit [a]", &["`id` = 2"]);
     found(&report, "info Size", &[]);

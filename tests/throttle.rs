@@ -382,3 +382,90 @@ async fn a_replica_that_lags_or_is_gone_holds() {
         succeeds(db, handle).await;
     }
 }
+
+/// A replica that leaves the migration's tables out: the migration is refused by name, and nothing is left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
+    let primary = PrivateServer::start(&[]).await;
+    let user = "theseus_filters";
+    let mut admin = Db::on(&primary.url, "filters").await;
+    let documented = admin.documented(user, "secret").await;
+    for (option, variable) in [
+        ("--replicate-wild-ignore-table=filter\\_%.\\_%", "replicate-wild-ignore-table"),
+        ("--replicate-ignore-db=filter_1", "replicate-ignore-db"),
+    ] {
+        let replica = PrivateServer::replica_with(&primary, &[option]).await;
+        let place = format!("127.0.0.1:{}", address(&replica.url).port);
+        let limits =
+            || Limits { max_replica_lag: Some(Duration::from_secs(60)), replicas: Replicas::Hosts(vec![place.clone()]), ..unlimited() };
+        // With the database as the default one: replicate-ignore-db goes by that for what is no row.
+        admin.run("CREATE DATABASE filter_1; USE filter_1; CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20)); INSERT INTO t VALUES (1, 1, 'x')").await;
+        for grant in support::documented_grants(user, "filter_1") {
+            admin.run(&grant).await;
+        }
+        let mut there = support::connect(&replica.url).await;
+        there.query_drop("SET sql_log_bin=0; CREATE DATABASE IF NOT EXISTS filter_1").await.expect("a database");
+        let executed: String = admin.value("SELECT @@global.gtid_executed").await;
+        let caught_up = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 60)");
+        assert_eq!(there.query_first::<u8, _>(caught_up).await.expect("wait"), Some(0), "the replica does not catch up");
+        let spec = theseus::engine::spec::MigrationSpec {
+            server: address(&documented),
+            database: "filter_1".into(),
+            ..admin.spec("t", "MODIFY a BIGINT")
+        };
+        let tables = "SELECT GROUP_CONCAT(table_name) FROM information_schema.tables WHERE table_schema = 'filter_1'";
+        let controls = || Controls { limits: limits(), ..support::controls() };
+        let refused = |outcome: Outcome, words: &[&str]| match outcome {
+            Outcome::Refused { reason: Reason::ReplicaFiltered, message } => {
+                assert!(words.iter().all(|word| message.contains(word)) && message.contains(&place), "{message}");
+            }
+            other => panic!("{variable}: {other:?}"),
+        };
+        let report = theseus::engine::preflight::check(&spec, &controls()).await;
+        assert!(report.findings.iter().any(|f| f.reason == "ReplicaFiltered" && f.message.contains(variable)), "{report:?}");
+        refused(join(start(spec.clone(), controls())).await, &[variable]);
+        assert_eq!(admin.value::<String>(tables).await, "t");
+        // Where the account may not ask for the filters, the tables that do not arrive tell.
+        there.query_drop(format!("SET sql_log_bin=0; REVOKE REPLICATION CLIENT ON *.* FROM '{user}'@'%'")).await.expect("revoke");
+        refused(join(start(spec.clone(), controls())).await, &["has applied all that the primary had logged"]);
+        assert_eq!(admin.value::<String>(tables).await, "t");
+        // Nobody looks at it.
+        let without = Controls { limits: unlimited(), ..support::controls() };
+        if variable == "replicate-wild-ignore-table" {
+            assert_eq!(join(start(spec, without)).await, Outcome::Succeeded);
+        }
+        admin.run("DROP DATABASE filter_1").await;
+        drop(replica);
+    }
+
+    // One that has not applied anything yet lags, and no more; a filter that comes later is found before the swap.
+    let replica = PrivateServer::replica_of(&primary).await;
+    let place = format!("127.0.0.1:{}", address(&replica.url).port);
+    let mut there = support::connect(&replica.url).await;
+    there.query_drop("STOP REPLICA SQL_THREAD").await.expect("stop it");
+    let mut db = Db::on(&primary.url, "late").await;
+    table(&mut db).await;
+    let limits = Limits { max_replica_lag: Some(Duration::from_secs(1)), replicas: Replicas::Hosts(vec![place]), ..unlimited() };
+    let manual = Controls { limits, cut_over_policy: theseus::engine::spec::CutOverPolicy::Manual, ..support::controls() };
+    let handle = start(db.spec("t", "MODIFY a BIGINT NOT NULL"), manual.clone());
+    // Longer than it takes to find a filter.
+    let s = until(&handle, "it lags for long", |s| s.progress.replica_lag > Some(Duration::from_secs(6))).await;
+    assert!(s.progress.rows_copied == 0 && s.retrying.is_none(), "{s:?}");
+    there.query_drop("START REPLICA SQL_THREAD").await.expect("start it");
+    until(&handle, "it is ready", |s| s.phase == Phase::AwaitingCutOver).await;
+    there
+        .query_drop(
+            "STOP REPLICA SQL_THREAD; CHANGE REPLICATION FILTER REPLICATE_WILD_IGNORE_TABLE = ('late%._t_gho'); START REPLICA SQL_THREAD",
+        )
+        .await
+        .expect("filter");
+    handle.control(Controls { cut_over_policy: theseus::engine::spec::CutOverPolicy::Automatic, ..manual });
+    match join(handle).await {
+        Outcome::Failed { reason: Reason::ReplicaFiltered, message } => assert!(message.contains("_t_gho"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(db.definition("t").await.contains("`a` int"), "not swapped");
+    db.drop().await;
+    admin.run(&format!("DROP USER '{user}'@'%'")).await;
+    admin.drop().await;
+}

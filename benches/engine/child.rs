@@ -168,6 +168,12 @@ pub async fn run_unverified(db: &Db, table: &str, alter: &str) -> Run {
     start(db, table, alter, limit, &[(UNVERIFIED, "1")]).await.unwrap_or_else(|| panic!("{alter} on {table} was not done after 15 minutes"))
 }
 
+/// The URL of the account that the README tells people to make; [`crate::ACCOUNT`] is made at the start.
+pub fn account(db: &Db) -> String {
+    let server = address(&db.url);
+    format!("mysql://{0}:{0}@{1}:{2}", crate::ACCOUNT, server.host, server.port)
+}
+
 /// A migration, killed after `limit` (its tables are removed then).
 pub async fn run_for(db: &Db, table: &str, alter: &str, limit: Duration) -> Option<Run> {
     start(db, table, alter, limit, &[]).await
@@ -178,7 +184,7 @@ async fn start(db: &Db, table: &str, alter: &str, limit: Duration, settings: &[(
     let cpu_before = cpu(&server);
     let began = Instant::now();
     let child = tokio::process::Command::new(std::env::current_exe().expect("our own path"))
-        .args([FLAG, &db.url, &db.name, table, alter])
+        .args([FLAG, &account(db), &db.name, table, alter])
         .envs(settings.iter().copied())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

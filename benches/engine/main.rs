@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 use support::Db;
 use theseus::engine::spec::{Controls, Limits};
 
+/// The engine's account, with the grants of the README and no more.
+pub const ACCOUNT: &str = "theseus_bench";
+
 /// A setting from the environment.
 fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
     match std::env::var(name) {
@@ -69,6 +72,8 @@ async fn bench() -> usize {
     let rounds: usize = setting("ROUNDS", 3);
     let mut report = Report::default();
     let mut db = Db::new("bench").await;
+    db.run(&format!("DROP USER IF EXISTS '{ACCOUNT}'@'%'")).await;
+    db.documented(ACCOUNT, ACCOUNT).await;
     report.server(&mut db, rows).await;
 
     if wanted("idle") || wanted("load") || wanted("verify") {
@@ -268,7 +273,9 @@ async fn throttling(db: &mut Db, count: usize, report: &mut Report) {
         target_chunk_time: Duration::from_millis(10),
         ..Controls::default()
     };
-    let handle = theseus::engine::start(db.spec("sbtest4", "MODIFY k BIGINT NOT NULL"), controls);
+    let server = support::address(&child::account(db));
+    let spec = theseus::engine::spec::MigrationSpec { server, ..db.spec("sbtest4", "MODIFY k BIGINT NOT NULL") };
+    let handle = theseus::engine::start(spec, controls);
     let mut held = Vec::new();
     support::until(&handle, "rows are copied", |s| s.progress.rows_copied > 0).await;
     for _ in 0..count {

@@ -32,6 +32,13 @@ impl EngineError {
         Self::terminal(Reason::Internal, &format!("{message}; this is a bug in theseus, please report it with the log"))
     }
 
+    /// With more words: what is left behind, what to do.
+    #[must_use]
+    pub fn and(mut self, words: &str) -> Self {
+        self.message.push_str(words);
+        self
+    }
+
     /// Whether a retry may cure it.
     pub fn is_transient(&self) -> bool {
         self.class != Class::Terminal

@@ -4,6 +4,7 @@
 
 use super::error::EngineError;
 use super::reason::Reason;
+use super::sight;
 use super::spec::Mode;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
@@ -135,10 +136,11 @@ pub async fn exists(session: &mut Session, database: &str, table: &str) -> Resul
     Ok(rows.first().is_some_and(|n| *n > 0))
 }
 
-/// InnoDB's table id: kept through RENAME TABLE, new after TRUNCATE or a rebuild. Needs PROCESS; `None` when it cannot be told.
+/// InnoDB's table id: kept through RENAME TABLE, new after TRUNCATE or a rebuild. `None` when it cannot be told ([`sight::Fact::TableIds`]):
+/// compare with [`sight::replaced`].
 ///
 /// # Errors
-/// A lost connection.
+/// The server's.
 pub async fn table_id(session: &mut Session, database: &str, table: &str) -> Result<Option<u64>, EngineError> {
     let name = format!("{}/{}", file_name(database), file_name(table));
     match session
@@ -150,9 +152,9 @@ pub async fn table_id(session: &mut Session, database: &str, table: &str) -> Res
         .await
     {
         Ok(ids) => Ok(ids.into_iter().next()),
-        // Without PROCESS the view is refused (1227); the ids are an additional proof, not a need.
-        Err(error) if error.is_connection() => Err(error.into()),
-        Err(_) => Ok(None),
+        // The ids are an additional proof, not a need.
+        Err(error) if sight::is_refusal(&error) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -190,63 +192,20 @@ pub(crate) fn file_name(name: &str) -> String {
     out
 }
 
-/// What rules a table out whatever the ALTER is.
+/// What rules a swap of the table out, before anything is touched.
 ///
 /// # Errors
-/// [`Reason::ForeignKeys`] or [`Reason::Triggers`], named; or the server's error.
+/// [`Reason::ForeignKeys`] or [`Reason::Triggers`], named; [`Reason::MissingPrivilege`] where they would not be seen; or the server's error.
 pub async fn check_relations(session: &mut Session, database: &str, table: &str) -> Result<(), EngineError> {
-    let shown = quote::qualified(database, table);
-    let foreign: Vec<(String, String, String, String)> = session
-        .select(
-            "look for foreign keys",
-            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
-             WHERE (CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ?) OR (UNIQUE_CONSTRAINT_SCHEMA = ? AND REFERENCED_TABLE_NAME = ?) ORDER BY 1, 2, 3",
-            vec![Value::from(database), Value::from(table), Value::from(database), Value::from(table)],
-        )
-        .await?;
-    if foreign.is_empty()
-        && let Some((id, child)) = hidden_foreign_keys(session, database, table).await?.into_iter().next()
-    {
-        return Err(EngineError::terminal(
-            Reason::ForeignKeys,
-            &format!(
-                "{shown} takes part in the foreign key {id} of {child}, whose checks and cascades a migration cannot see. Nothing was touched; drop it first, or use a native ALTER"
-            ),
-        ));
-    }
-    if !foreign.is_empty() {
-        let list: Vec<String> = foreign
-            .iter()
-            .map(|(schema, child, name, parent)| {
-                format!("{} on {} → {}", quote::identifier(name), quote::qualified(schema, child), quote::identifier(parent))
-            })
-            .collect();
-        return Err(EngineError::terminal(
-            Reason::ForeignKeys,
-            &format!(
-                "{shown} takes part in foreign keys, whose checks and cascades a migration cannot see: {}. Nothing was touched; drop them first, or use a native ALTER",
-                list.join("; ")
-            ),
-        ));
-    }
-    check_triggers_are_seen(session, database, table).await?;
-    let triggers: Vec<String> = session
-        .select(
-            "look for triggers",
-            "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? ORDER BY 1",
-            vec![Value::from(database), Value::from(table)],
-        )
-        .await?;
-    if !triggers.is_empty() {
-        return Err(EngineError::terminal(
-            Reason::Triggers,
-            &format!(
-                "{shown} has triggers ({}), which would not move to the new table. Nothing was touched; drop them first",
-                triggers.join(", ")
-            ),
-        ));
-    }
-    Ok(())
+    sight::relations(session, database, table).await.map_err(|error| {
+        let advice = match error.reason {
+            Reason::ForeignKeys => ". Nothing was touched; drop them first, or use a native ALTER",
+            Reason::Triggers => ". Nothing was touched; drop them first",
+            Reason::MissingPrivilege => ". Nothing was touched",
+            _ => "",
+        };
+        error.and(advice)
+    })
 }
 
 /// The defaults of the key's columns as the codec reads values; NULL for a column without one. For `binlog_row_image=MINIMAL`.
@@ -338,8 +297,8 @@ pub async fn check_prepared(session: &mut Session, database: &str, table: &str) 
                 "{n} XA transactions that changed {shown} were prepared before the migration began; it waits until they are committed or rolled back (XA RECOVER lists them). No row was copied"
             ),
         )),
-        // The account may not look: access denied to the database, the table, or for want of PROCESS.
-        Err(error) if matches!(error.code, 1044 | 1142 | 1227) => ended.map_err(EngineError::from),
+        // The account may not look: [`sight::Fact::Prepared`].
+        Err(error) if sight::is_refusal(&error) => ended.map_err(EngineError::from),
         Err(error) => Err(error.into()),
     }
 }
@@ -383,38 +342,6 @@ async fn prepared_on(session: &mut Session, database: &str, table: &str) -> Resu
         quote::string(table)
     );
     Ok(session.first(what, SHORT, &sql).await?.unwrap_or(0))
-}
-
-/// Without the TRIGGER privilege `information_schema.TRIGGERS` is empty: a trigger would stay on the old table without a word.
-async fn check_triggers_are_seen(session: &mut Session, database: &str, table: &str) -> Result<(), EngineError> {
-    let role: Option<String> = session.first("read the active roles", SHORT, "SELECT CURRENT_ROLE()").await?;
-    let sql = match role.as_deref() {
-        None | Some("NONE" | "") => "SHOW GRANTS".to_owned(),
-        Some(roles) => format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}"),
-    };
-    let lines: Vec<String> = session.rows("read the account's grants", SHORT, &sql).await?;
-    if super::preflight::grants::gives(&lines, "TRIGGER", database) {
-        return Ok(());
-    }
-    Err(EngineError::terminal(
-        Reason::MissingPrivilege,
-        &format!(
-            "the account has no TRIGGER privilege on the database of {}, so it cannot be seen whether the table has triggers, which would not move to the new table. Nothing was touched; GRANT TRIGGER ON {}.* to the account",
-            quote::qualified(database, table),
-            quote::identifier(database)
-        ),
-    ))
-}
-
-/// Foreign keys of tables that the account may not see: InnoDB's own list shows them to PROCESS. An account without it sees what it sees.
-async fn hidden_foreign_keys(session: &mut Session, database: &str, table: &str) -> Result<Vec<(String, String)>, EngineError> {
-    let encoded = format!("{}/{}", file_name(database), file_name(table));
-    let sql = "SELECT ID, FOR_NAME FROM information_schema.INNODB_FOREIGN WHERE FOR_NAME = ? OR REF_NAME = ? ORDER BY 1";
-    match session.select("look for foreign keys of other databases", sql, vec![Value::from(&encoded), Value::from(&encoded)]).await {
-        Ok(rows) => Ok(rows),
-        Err(error) if error.is_connection() => Err(error.into()),
-        Err(_) => Ok(Vec::new()),
-    }
 }
 
 async fn columns(session: &mut Session, database: &str, table: &str) -> Result<Vec<Column>, EngineError> {

@@ -9,7 +9,7 @@ use super::checkpoint::{Record, Stage, StateTable};
 use super::chooser::Refused;
 use super::copier::Copier;
 use super::cutover::blockers::Blockers;
-use super::cutover::{Clock, Gate, back_off, definition_changed, gate};
+use super::cutover::{self, Clock, Gate, back_off, definition_changed, gate};
 use super::error::EngineError;
 use super::hooks;
 use super::inbox::{Inbox, StreamNotice};
@@ -22,6 +22,7 @@ use super::pace::{self, Pace, Pressure};
 use super::prepare::{self, Leftovers, NativeReady, Prepared, Ready, Wishes};
 use super::progress::{Publisher, Rate};
 use super::reason::Reason;
+use super::sight;
 use super::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
 use super::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, Mode, VerifyPolicy};
 use super::streamer::rows::KeyColumn;
@@ -82,6 +83,8 @@ pub struct Migrator {
     clock: Clock,
     /// Ways that the server took on an empty clone and refused on the table.
     refused: Refused,
+    /// What the account does not see has been told.
+    said_unseen: bool,
 }
 
 /// How an attempt ended without an error.
@@ -100,7 +103,7 @@ impl Migrator {
         stop: CancellationToken,
         clock: Clock,
     ) -> Self {
-        Self { spec, controls, publisher, stop, owned: None, clock, refused: Refused::default() }
+        Self { spec, controls, publisher, stop, owned: None, clock, refused: Refused::default(), said_unseen: false }
     }
 
     /// Runs to the end.
@@ -251,6 +254,11 @@ impl Migrator {
         locked?;
         // From here on this attempt may drop or remake what the last one had.
         self.owned = None;
+        if let Err(error) = self.look_around(&mut control).await {
+            *touched = inspector::exists(&mut control, &self.spec.database, &self.spec.names().state).await?;
+            let left = if *touched { ". The work done so far is kept" } else { ". Nothing was touched" };
+            return Err(if error.is_transient() { error } else { error.and(left) });
+        }
         let refused = self.refused.clone();
         let wishes = Wishes { defer: self.controls.borrow().defer_indexes, refused: &refused };
         // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
@@ -313,6 +321,18 @@ impl Migrator {
                 finish(&self.spec, &self.publisher, &self.controls, &mut control, *leftovers, &mut self.owned).await
             }
             Prepared::Run(ready) => {
+                self.say_what_is_not_seen(&mut control).await?;
+                let limits = self.controls.borrow().limits.clone();
+                if !self.spec.copies()
+                    && let Err(error) = throttler::filters::check(&mut control, &self.spec, &limits).await
+                {
+                    if ready.record.resumed_count == 0 && !error.is_transient() {
+                        prepare::drop_ours(&mut control, &self.spec, &self.spec.names()).await?;
+                        *touched = false;
+                        return Err(error.and(". Nothing is left behind"));
+                    }
+                    return Err(error);
+                }
                 self.publisher.update(|s| {
                     s.validated = true;
                     s.retrying = None;
@@ -340,7 +360,7 @@ impl Migrator {
                     }
                 }
                 if let Err(error) = &result
-                    && error.reason == Reason::MissingPrivilege
+                    && matches!(error.reason, Reason::MissingPrivilege | Reason::ReplicaFiltered)
                     && !begun
                     && self.publisher.progress().chunks == 0
                 {
@@ -353,6 +373,31 @@ impl Migrator {
                 result
             }
         }
+    }
+
+    /// What must be so outside of the table, before anything is touched.
+    async fn look_around(&self, control: &mut Session) -> Result<(), EngineError> {
+        let limits = self.controls.borrow().limits.clone();
+        if limits.max_disk_usage.is_some() {
+            let readable = sight::check_disk(control, &self.spec.database).await;
+            readable.map_err(|e| if e.is_transient() { e } else { e.and("; or take throttle.maxDiskUsage away") })?;
+        }
+        // What the server may do itself has nothing to do with tables of ours.
+        if self.spec.copies() { throttler::filters::check(control, &self.spec, &limits).await } else { Ok(()) }
+    }
+
+    /// Once for each engine.
+    async fn say_what_is_not_seen(&mut self, control: &mut Session) -> Result<(), EngineError> {
+        if std::mem::replace(&mut self.said_unseen, true) {
+            return Ok(());
+        }
+        let mut unseen = sight::unseen(control).await?;
+        // The throttler says that itself, where there is such a limit.
+        unseen.retain(|fact| *fact != sight::Fact::HistoryList);
+        if let Some(words) = sight::tell(&unseen, &self.spec.database) {
+            self.publisher.notice(notice::NOT_SEEN, false, words);
+        }
+        Ok(())
     }
 
     fn unknown(&self) -> String {
@@ -388,6 +433,7 @@ impl Migrator {
             &self.spec.server,
             &migration.facts.uuid,
             migration.state.clone(),
+            migration.ghost_name(),
             self.controls.clone(),
             self.publisher.clone(),
             cancel.clone(),
@@ -515,7 +561,13 @@ fn state_table(spec: &MigrationSpec) -> StateTable {
 fn restart_needed(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::DefinitionChanged | Reason::BinlogPurged | Reason::StatementLogged | Reason::GhostWritten | Reason::VerificationFailed
+        Reason::DefinitionChanged
+            | Reason::BinlogPurged
+            | Reason::StatementLogged
+            | Reason::GhostWritten
+            | Reason::VerificationFailed
+            // The replica's ghost lacks rows.
+            | Reason::ReplicaFiltered
     )
 }
 
@@ -964,15 +1016,15 @@ impl Run {
             StreamNotice::Replaced => Err(definition_changed(m)),
             StreamNotice::Ddl => {
                 let now = inspector::table(&mut self.control, &m.spec.database, &m.spec.table).await?;
-                // Triggers and foreign keys follow the old table, and its definition does not show them.
-                if let Err(error) = inspector::check_relations(&mut self.control, &m.spec.database, &m.spec.table).await {
-                    return Err(if error.is_transient() { error } else { definition_changed(m) });
-                }
                 let same = now.is_some_and(|now| {
                     prepare::normalise(&now.show_create).ok().as_ref() == Some(&self.record.original_definition)
-                        && (self.record.original_id.is_none() || now.table_id == self.record.original_id)
+                        && !sight::replaced(self.record.original_id, now.table_id)
                 });
-                if same { Ok(()) } else { Err(definition_changed(m)) }
+                if !same {
+                    return Err(definition_changed(m));
+                }
+                // Triggers and foreign keys of others follow the old table, and its definition does not show them.
+                sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map_err(cutover::came_meanwhile)
             }
         }
     }

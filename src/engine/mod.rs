@@ -30,6 +30,7 @@ pub mod reason;
 pub mod reconcile;
 pub mod replica;
 pub mod row_count;
+pub mod sight;
 pub mod snapshot;
 pub mod spec;
 pub mod streamer;

@@ -35,6 +35,8 @@ pub const THROTTLED: &str = "Throttled";
 pub const UNTHROTTLED: &str = "Unthrottled";
 /// A limit of the throttle has no effect.
 pub const SIGNAL_NOT_AVAILABLE: &str = "SignalNotAvailable";
+/// The account does not see something that refuses nothing ([`super::sight::Without::Said`]).
+pub const NOT_SEEN: &str = "NotSeen";
 
 /// All of them.
 pub const ALL: &[&str] = &[
@@ -55,4 +57,5 @@ pub const ALL: &[&str] = &[
     THROTTLED,
     UNTHROTTLED,
     SIGNAL_NOT_AVAILABLE,
+    NOT_SEEN,
 ];

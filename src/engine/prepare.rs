@@ -14,6 +14,7 @@ use super::notice;
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::replica;
+use super::sight;
 use super::snapshot::{ChosenAlgorithm, Tables};
 use super::spec::{Algorithm, DeferIndexes, MigrationSpec, Mode};
 use super::streamer::Start;
@@ -783,10 +784,13 @@ async fn resume(
         }
         return Ok(None);
     }
-    inspector::check_relations(control, &spec.database, &spec.table).await?;
-    if normalise(&original.show_create)? != record.original_definition
-        || (record.original_id.is_some() && original.table_id != record.original_id)
-    {
+    sight::relations(control, &spec.database, &spec.table).await.map_err(|error| match error.is_transient() {
+        true => error,
+        false => error.and(
+            ". The original is as it is; the work done so far is kept: when that is cured, a retry goes on from there, and deleting the migration removes it",
+        ),
+    })?;
+    if normalise(&original.show_create)? != record.original_definition || sight::replaced(record.original_id, original.table_id) {
         publisher.notice(
             notice::STARTED_ANEW,
             true,
@@ -798,7 +802,7 @@ async fn resume(
         publisher.notice(notice::STARTED_ANEW, true, "the ghost table was dropped by someone else: the copy starts anew".into());
         return Ok(None);
     };
-    if record.ghost_id.is_some() && ghost.table_id != record.ghost_id {
+    if sight::replaced(record.ghost_id, ghost.table_id) {
         publisher.notice(notice::STARTED_ANEW, true, "the ghost table was replaced by someone else: the copy starts anew".into());
         return Ok(None);
     }
@@ -831,8 +835,9 @@ async fn resume(
     record.old.clone_from(&names.old);
     record.resumed_count += 1;
     record.server_uuid.clone_from(&facts.uuid);
-    record.original_id = original.table_id;
-    record.ghost_id = ghost.table_id;
+    // What was known stays known when the account is not shown it any more.
+    record.original_id = original.table_id.or(record.original_id);
+    record.ghost_id = ghost.table_id.or(record.ghost_id);
     // Positions are of one server's log: on another one only the GTIDs count, until the stream has told where it is.
     let safe = if same_server { safe } else { SafePosition { position: BinlogPosition::default(), ..safe } };
     // The new epoch is committed: everything that was logged before it is visible now.

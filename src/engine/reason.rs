@@ -43,6 +43,8 @@ pub enum Reason {
     ReadOnly,
     /// A mode for replicas, and the server is none, or does not replicate now.
     NotAReplica,
+    /// A replica leaves the migration's tables out of what it applies.
+    ReplicaFiltered,
     /// The server cannot be reached.
     ConnectionFailed,
     /// The server's TLS is not what was asked for.
@@ -104,6 +106,7 @@ impl Reason {
         Reason::ServerChanged,
         Reason::ReadOnly,
         Reason::NotAReplica,
+        Reason::ReplicaFiltered,
         Reason::ConnectionFailed,
         Reason::TlsFailed,
         Reason::DataDoesNotFit,
@@ -147,6 +150,7 @@ impl Reason {
             Reason::ServerChanged => "ServerChanged",
             Reason::ReadOnly => "ReadOnly",
             Reason::NotAReplica => "NotAReplica",
+            Reason::ReplicaFiltered => "ReplicaFiltered",
             Reason::ConnectionFailed => "ConnectionFailed",
             Reason::TlsFailed => "TlsFailed",
             Reason::DataDoesNotFit => "DataDoesNotFit",

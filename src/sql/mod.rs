@@ -11,6 +11,7 @@
 //! | along which unique key do we copy and reconcile? | [`key::choose()`] |
 //! | how is a key value kept, compared and written as SQL? | [`key::KeyCodec`] |
 //! | what does SHOW CREATE TABLE say, and how does the ghost's differ? | [`create`] |
+//! | what does SHOW GRANTS say? | [`grants`] |
 //!
 //! Rules of MySQL relied upon: the session has `sql_mode` without `ANSI_QUOTES` and `NO_BACKSLASH_ESCAPES`, the connection
 //! character set is utf8mb4 and the time zone `+00:00` (the engine sets all of them).
@@ -20,6 +21,7 @@
 pub mod alter;
 pub mod create;
 pub mod digest;
+pub mod grants;
 pub mod key;
 pub mod mapping;
 pub mod names;

@@ -57,3 +57,18 @@ fn the_page_has_every_event_and_no_other() {
         .collect();
     assert_eq!(code(&table), used);
 }
+
+/// What follows where an account is not shown something, as the program knows it.
+#[test]
+fn the_server_page_tells_what_is_not_seen() {
+    use theseus::engine::sight::{Fact, Without};
+    let mut table = String::from("| what | what shows it | without it |\n|---|---|---|\n");
+    for fact in Fact::ALL {
+        let then = match fact.without() {
+            Without::Refused => format!("refused: {}", fact.consequence()),
+            Without::Said => format!("said once: {}", fact.consequence()),
+        };
+        table += &format!("| {} | {} | {then} |\n", fact.what(), fact.privileges());
+    }
+    crate::made_part("docs/reference/mysqlserver.md", "sight", &table);
+}

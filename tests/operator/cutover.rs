@@ -35,6 +35,7 @@ fn closed() -> (serde_json::Value, String) {
 async fn a_window_is_waited_for_and_a_token_clears_the_way() {
     let mut shop = Shop::new("window").await;
     shop.table("orders", 500).await;
+    shop.sees_blockers().await;
     let mut blocking = blocker(&shop).await;
     let (window, at) = closed();
     let mut migration = shop.migrate("m", "orders", json!({"cutOver": {"lockTimeout": "1s", "windows": [window]}}), &[]).await;
@@ -74,6 +75,7 @@ async fn a_window_is_waited_for_and_a_token_clears_the_way() {
 async fn blockers_are_killed_once_that_is_asked_for() {
     let mut shop = Shop::new("blockers").await;
     shop.table("orders", 100).await;
+    shop.sees_blockers().await;
     let mut blocking = blocker(&shop).await;
     let change = json!({"alter": "ADD COLUMN a INT", "algorithm": "Instant", "cutOver": {"lockTimeout": "1s"}});
     let mut migration = shop.migrate("m", "orders", change, &[]).await;

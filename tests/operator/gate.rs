@@ -7,6 +7,7 @@ use serde_json::json;
 async fn the_gate_can_be_closed_again_until_the_tables_are_locked() {
     let mut shop = Shop::new("gate").await;
     shop.table("orders", 500).await;
+    shop.sees_blockers().await;
     let manual = json!({"cutOver": {"policy": "Manual", "lockTimeout": "1s"}});
     let mut migration = shop.migrate("m", "orders", manual, &[]).await;
     let waiting = migration.phase("AwaitingCutOver").await;

@@ -112,11 +112,34 @@ impl Db {
         }
     }
 
+    /// Makes the account of the README, on this database, and tells its URL.
+    pub async fn documented(&mut self, user: &str, password: &str) -> String {
+        self.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'")).await;
+        for grant in documented_grants(user, &self.name) {
+            self.run(&grant).await;
+        }
+        let server = address(&self.url);
+        format!("mysql://{user}:{password}@{}:{}", server.host, server.port)
+    }
+
     /// Drops the database. A test that panics leaves it for a look.
     pub async fn drop(mut self) {
         self.run(&format!("DROP DATABASE `{}`", self.name)).await;
         let _ = self.conn.disconnect().await;
     }
+}
+
+/// The GRANTs of the README for an account and a database: what people are told to grant is what is tested.
+pub fn documented_grants(user: &str, database: &str) -> Vec<String> {
+    // `_` is a wildcard in a database's name here.
+    let database = format!(" `{}`.", database.replace('_', "\\_"));
+    let grants: Vec<String> = include_str!("../../README.md")
+        .lines()
+        .filter(|line| line.starts_with("GRANT "))
+        .map(|line| line.replace(" shop.", &database).replace("theseus@'%';", &format!("'{user}'@'%'")))
+        .collect();
+    assert!(grants.len() > 1 && grants.iter().all(|grant| grant.contains(user)), "the README's grants: {grants:?}");
+    grants
 }
 
 /// A connection with the engine's settings.
@@ -212,7 +235,12 @@ impl PrivateServer {
 
     /// Starts a replica of another one.
     pub async fn replica_of(source: &Self) -> Self {
-        Self::launch(&["--replica-of", &address(&source.url).port.to_string()], &[]).await
+        Self::replica_with(source, &[]).await
+    }
+
+    /// As above, with more options for `mysqld`.
+    pub async fn replica_with(source: &Self, options: &[&str]) -> Self {
+        Self::launch(&["--replica-of", &address(&source.url).port.to_string()], options).await
     }
 
     /// Kills it as a crash would, for good.

@@ -5,11 +5,12 @@ use super::watchdog::{self, Force};
 use crate::engine::applier::Applier;
 use crate::engine::checkpoint::{Record, fenced};
 use crate::engine::copier::check_warnings;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, reason_of};
 use crate::engine::inbox::Inbox;
 use crate::engine::inspector;
 use crate::engine::migration::Migration;
 use crate::engine::reason::Reason;
+use crate::engine::sight;
 use crate::engine::spec::{Controls, Mode};
 use crate::mysql::error::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
@@ -46,8 +47,12 @@ enum Stop {
 
 impl From<MySqlError> for Stop {
     fn from(error: MySqlError) -> Self {
-        // A failed attempt never fails the migration.
-        Self::GiveUp(error.to_string())
+        // A failed attempt never fails the migration. But what the account may not do it may not do the next time either: each attempt would
+        // make clients wait for nothing.
+        match reason_of(&error) {
+            Reason::MissingPrivilege => Self::Over(came_meanwhile(error.into())),
+            _ => Self::GiveUp(error.to_string()),
+        }
     }
 }
 
@@ -178,6 +183,12 @@ async fn locked(
     if crate::engine::prepare::normalise(&definition).ok().as_ref() != Some(&record.original_definition) {
         return Err(Stop::Over(definition_changed(m)));
     }
+    // Neither can come as long as the tables are locked.
+    match sight::relations(lock, &m.spec.database, &m.spec.table).await {
+        Ok(()) => {}
+        Err(error) if error.is_transient() => return Err(Stop::GiveUp(error.message)),
+        Err(error) => return Err(Stop::Over(came_meanwhile(error))),
+    }
     let (position, _) = m.facts.log_end(lock).await?;
     let mut received = inbox.follow();
     let reached = async {
@@ -264,6 +275,20 @@ pub fn definition_changed(m: &Migration) -> EngineError {
             m.original_name()
         ),
     )
+}
+
+/// What stands in the way of a swap, and did not when the migration began.
+pub fn came_meanwhile(error: EngineError) -> EngineError {
+    match error.reason {
+        _ if error.is_transient() => error,
+        Reason::ForeignKeys | Reason::Triggers => error.and(
+            ". There were none when the migration began; the tables were not swapped, and the original is as it is. The work done so far is kept: drop what was added, and a retry goes on from there; deleting the migration removes it",
+        ),
+        Reason::MissingPrivilege => error.and(
+            ". The account could do this when the migration began; the tables were not swapped, and the original is as it is. The work done so far is kept: with the privilege a retry goes on from there; deleting the migration removes it",
+        ),
+        _ => error,
+    }
 }
 
 /// The value that the ghost's AUTO_INCREMENT lacks (rule 14), if any: the original's may be ahead of its highest row.

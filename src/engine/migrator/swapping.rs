@@ -14,6 +14,7 @@ use crate::engine::reason::Reason;
 use crate::engine::replica;
 use crate::engine::snapshot::Phase;
 use crate::engine::spec::Mode;
+use crate::engine::throttler;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinSet;
@@ -87,6 +88,8 @@ impl Run {
                 ),
             ));
         }
+        let limits = self.controls.borrow().limits.clone();
+        throttler::filters::check(&mut self.control, &m.spec, &limits).await?;
         let (limit, kill_after, token) = {
             let controls = self.controls.borrow();
             (controls.lock_timeout, controls.kill_blockers_after, controls.force_cut_over.clone())

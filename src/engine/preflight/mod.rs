@@ -10,7 +10,6 @@
 //! 1146 with it. `information_schema` shows only what the account may see, so "nothing found" is only as good as its privileges, and each
 //! check says so. <https://dev.mysql.com/doc/refman/8.4/en/information-schema-introduction.html>
 pub mod data;
-pub mod grants;
 pub mod predict;
 mod server;
 mod table;
@@ -325,7 +324,9 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     if let (Some(alter), Some(prediction)) = (alter, &prediction) {
         algorithm(look, &original, alter, prediction).await?;
     }
+    server::filters(look).await?;
     table::relations(look).await?;
+    table::unseen(look).await?;
     table::blockers(look).await?;
     size(look, &original).await?;
     let (Some(alter), Some(prediction)) = (alter, prediction) else { return Ok(()) };

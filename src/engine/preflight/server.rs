@@ -1,10 +1,11 @@
 //! The server and the account.
-use super::grants;
 use super::{Look, Severity, Topic};
 use crate::engine::error::EngineError;
 use crate::engine::reason::Reason;
 use crate::engine::replica;
+use crate::engine::sight;
 use crate::engine::spec::Mode;
+use crate::engine::throttler;
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{SHORT, UNLOGGED};
@@ -63,12 +64,7 @@ fn escaped(name: &str) -> String {
 
 /// What only doing would prove, by the words of SHOW GRANTS.
 async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -> Result<(), EngineError> {
-    let role: Option<String> = look.session.first("read the active roles", SHORT, "SELECT CURRENT_ROLE()").await?;
-    let sql = match role.as_deref() {
-        None | Some("NONE" | "") => "SHOW GRANTS".to_owned(),
-        Some(roles) => format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}"),
-    };
-    let lines = look.session.rows::<String>("read the account's grants", SHORT, &sql).await;
+    let lines = sight::grants(&mut look.session).await;
     let Some(lines) =
         look.seen(lines, "SHOW GRANTS", "whether the account may ALTER, DROP, LOCK TABLES and CREATE TEMPORARY TABLES is not known", "")?
     else {
@@ -76,7 +72,7 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
     };
     let database = look.spec.database.clone();
     for privilege in ["ALTER", "DROP", "LOCK TABLES", "CREATE TEMPORARY TABLES"] {
-        if !grants::gives(&lines, privilege, &database) {
+        if !lines.gives(privilege, &database) {
             look.report.add(
                 Severity::Warning,
                 Reason::MissingPrivilege,
@@ -86,7 +82,7 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
             );
         }
     }
-    let may = |privilege| grants::gives(&lines, privilege, &database) || grants::gives(&lines, "SUPER", &database);
+    let may = |privilege| lines.gives(privilege, &database) || lines.gives("SUPER", &database);
     if look.spec.mode == Mode::TestOnReplica && !may("REPLICATION_SLAVE_ADMIN") {
         look.report.add(
             Severity::Warning,
@@ -112,15 +108,6 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
             "CONNECTION_ADMIN",
             "SHOW GRANTS names no CONNECTION_ADMIN: cutOver.killBlockersAfter is set, and sessions of other accounts could not be killed",
             "GRANT CONNECTION_ADMIN ON *.* TO …; or leave killBlockersAfter out",
-        );
-    }
-    if !grants::gives(&lines, "TRIGGER", &database) {
-        look.report.add(
-            Severity::Warning,
-            Topic::NotSeen,
-            "TRIGGER",
-            "the account has no TRIGGER privilege by SHOW GRANTS, so triggers on the table would not be seen, and would not move to the new table",
-            format!("{}; or make sure that there are none", grant("TRIGGER")),
         );
     }
     Ok(())
@@ -260,6 +247,17 @@ async fn replica(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineE
             "the server replicates from another one and is not read only: a change made here is not made there",
             "point the migration at the primary, unless this is meant",
         );
+    }
+    Ok(())
+}
+
+/// Replicas that would not get the migration's tables.
+pub async fn filters(look: &mut Look<'_>) -> Result<(), EngineError> {
+    match throttler::filters::check(&mut look.session, look.spec, &look.controls.limits).await {
+        Err(error) if error.reason == Reason::ReplicaFiltered => {
+            look.rules_out_a_copy(error.reason, "replicas", error.message, "take the filter away, or leave the replica out");
+        }
+        other => other?,
     }
     Ok(())
 }

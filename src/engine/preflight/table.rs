@@ -4,6 +4,7 @@ use crate::engine::checkpoint::StateTable;
 use crate::engine::error::EngineError;
 use crate::engine::inspector::{self, Inspected};
 use crate::engine::reason::Reason;
+use crate::engine::sight::{self, Fact};
 use crate::mysql::session::SHORT;
 use crate::sql::alter::Alter;
 use crate::sql::quote;
@@ -159,60 +160,33 @@ pub async fn other_tools(look: &mut Look<'_>) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// What is seen; that something is not is a finding.
+fn seen<T>(look: &mut Look<'_>, result: Result<T, EngineError>, object: &str) -> Result<Option<T>, EngineError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.reason == Reason::MissingPrivilege => {
+            look.rules_out_a_copy(error.reason, object, error.message, "grant it");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Foreign keys and triggers.
 pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
     let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
     let advice = "drop them first, or use a native ALTER";
-    let pair = || vec![Value::from(&database), Value::from(&table), Value::from(&database), Value::from(&table)];
-    let mut foreign: Vec<(String, String, String)> = look
-        .session
-        .select(
-            "look for foreign keys",
-            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
-             WHERE (CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ?) OR (UNIQUE_CONSTRAINT_SCHEMA = ? AND REFERENCED_TABLE_NAME = ?) ORDER BY 1, 2, 3",
-            pair(),
-        )
-        .await?;
-    // The view above hides tables that the account has no privilege on; InnoDB's own does not, and needs PROCESS.
-    let encoded = format!("{}/{}", inspector::file_name(&database), inspector::file_name(&table));
-    let hidden = look
-        .session
-        .select::<(String, String)>(
-            "look for foreign keys of other databases",
-            "SELECT ID, FOR_NAME FROM information_schema.INNODB_FOREIGN WHERE FOR_NAME = ? OR REF_NAME = ? ORDER BY 1",
-            vec![Value::from(&encoded), Value::from(&encoded)],
-        )
-        .await;
-    let hidden =
-        look.seen(hidden, "PROCESS", "foreign keys of tables that the account may not see are not known", "GRANT PROCESS ON *.* TO …")?;
-    for (id, child) in hidden.into_iter().flatten() {
-        let (schema, child) = child.split_once('/').unwrap_or(("", &child));
-        let name = id.rsplit('/').next().unwrap_or(&id);
-        if !foreign.iter().any(|(s, t, _)| s.eq_ignore_ascii_case(schema) && t.eq_ignore_ascii_case(child)) {
-            foreign.push((schema.to_owned(), child.to_owned(), name.to_owned()));
-        }
-    }
-    for (schema, child, name) in foreign {
+    let foreign = sight::foreign_keys(&mut look.session, &database, &table).await;
+    for key in seen(look, foreign, "PROCESS")?.into_iter().flatten() {
         look.rules_out_a_copy(
             Reason::ForeignKeys,
-            quote::identifier(&name),
-            format!(
-                "the table takes part in the foreign key {} of {}, whose checks and cascades a migration cannot see",
-                quote::identifier(&name),
-                quote::qualified(&schema, &child)
-            ),
+            quote::identifier(&key.name),
+            format!("the table takes part in the foreign key {key}, whose checks and cascades a migration cannot see"),
             advice,
         );
     }
-    let triggers: Vec<String> = look
-        .session
-        .select(
-            "look for triggers",
-            "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? ORDER BY 1",
-            vec![Value::from(&database), Value::from(&table)],
-        )
-        .await?;
-    for trigger in triggers {
+    let triggers = sight::triggers(&mut look.session, &database, &table).await;
+    for trigger in seen(look, triggers, "TRIGGER")?.into_iter().flatten() {
         let other = if trigger.starts_with("pt_osc_") { "; pt-online-schema-change made it: is it running?" } else { "" };
         look.rules_out_a_copy(
             Reason::Triggers,
@@ -224,9 +198,28 @@ pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// What the account is not shown, and no refusal comes of.
+pub async fn unseen(look: &mut Look<'_>) -> Result<(), EngineError> {
+    let database = look.spec.database.clone();
+    let limits = look.controls.limits.clone();
+    for fact in sight::unseen(&mut look.session).await? {
+        if fact == Fact::HistoryList && limits.max_history_list_length.is_none() {
+            continue;
+        }
+        let message = format!("the account cannot see {}: {}", sight::plain(fact.what()), sight::plain(fact.consequence()));
+        look.report.add(Severity::Warning, Topic::NotSeen, fact.privileges().replace('`', ""), message, fact.grant(&database));
+    }
+    if limits.max_disk_usage.is_some() {
+        match sight::check_disk(&mut look.session, &database).await {
+            Err(error) if error.reason == Reason::MissingPrivilege => look.report.refuse(&error, "throttle.maxDiskUsage"),
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 /// Sessions that hold the table now: a cut-over waits for them.
 pub async fn blockers(look: &mut Look<'_>) -> Result<(), EngineError> {
-    let advice = "GRANT PROCESS ON *.* and SELECT ON performance_schema.* TO …; then the cut-over tells who blocks it, too";
     let found = look
         .session
         .select::<(Option<u64>, Option<i64>, Option<String>)>(
@@ -239,8 +232,11 @@ pub async fn blockers(look: &mut Look<'_>) -> Result<(), EngineError> {
             vec![Value::from(&look.spec.database), Value::from(&look.spec.table)],
         )
         .await;
-    let Some(found) = look.seen(found, "performance_schema", "who holds the table now is not known", advice)? else {
-        return Ok(());
+    let found = match found {
+        Ok(found) => found,
+        Err(error) if error.is_connection() => return Err(error.into()),
+        // [`unseen`] tells.
+        Err(_) => return Ok(()),
     };
     for (id, seconds, user) in found.into_iter().take(SHOWN) {
         let (object, message) = match (id, seconds) {

@@ -8,7 +8,7 @@
 
 use crate::engine::preflight;
 use crate::engine::spec::{Controls, CriticalLoadAction, Limits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// A signal that has had no good reading for this long holds. Long enough for a restart of a replica's connection, and as long as the
@@ -49,18 +49,28 @@ pub struct Signal<T> {
     since: Instant,
     good: Option<(T, Instant)>,
     error: Option<String>,
+    /// The account is not shown it.
+    hidden: bool,
 }
 
 impl<T> Signal<T> {
     /// Watched from now on; nothing was read yet.
     pub fn new(now: Instant) -> Self {
-        Self { since: now, good: None, error: None }
+        Self { since: now, good: None, error: None, hidden: false }
     }
 
     /// A good reading.
     pub fn read(&mut self, value: T, now: Instant) {
         self.good = Some((value, now));
         self.error = None;
+        self.hidden = false;
+    }
+
+    /// The account lacks the privilege for it: it says nothing, and its silence holds nobody.
+    pub fn hide(&mut self) {
+        self.good = None;
+        self.error = None;
+        self.hidden = true;
     }
 
     /// A reading that failed; the last good one stays.
@@ -75,7 +85,7 @@ impl<T> Signal<T> {
 
     /// Whether nothing is known of it, neither good nor bad.
     fn unread(&self) -> bool {
-        self.good.is_none() && self.error.is_none()
+        self.good.is_none() && self.error.is_none() && !self.hidden
     }
 
     /// For how long there has been no good reading.
@@ -90,7 +100,7 @@ impl<T> Signal<T> {
     /// The words for a signal that is not readable, if it has been so for too long.
     fn stale(&self, what: &str, now: Instant) -> Option<String> {
         let silence = self.silence(now);
-        (silence >= GRACE).then(|| {
+        (silence >= GRACE && !self.hidden).then(|| {
             let error = self.error.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
             format!("{what} has not been readable for {}{error}", seconds(silence))
         })
@@ -109,6 +119,10 @@ pub struct Readings {
     pub replicas: BTreeMap<String, Signal<Duration>>,
     /// Whether the replicas to look at have been found.
     pub replicas_known: bool,
+    /// Replicas on which the migration's tables have arrived.
+    pub arrived: BTreeSet<String>,
+    /// A replica that does not get them, and the table.
+    pub filtered: Option<(String, String)>,
     /// Whether the heartbeat gets written on the primary.
     pub heartbeat: Option<Signal<()>>,
     /// Status variables.
@@ -130,6 +144,8 @@ impl Readings {
             started: now,
             replicas: BTreeMap::new(),
             replicas_known: false,
+            arrived: BTreeSet::new(),
+            filtered: None,
             heartbeat: None,
             load: None,
             history: None,
@@ -158,7 +174,17 @@ impl Readings {
             || missing(limits.throttle_http_url.is_some(), self.http.as_ref(), now)
             || missing(limits.max_history_list_length.is_some(), self.history.as_ref(), now)
             || missing(limits.max_disk_usage.is_some(), self.disk.as_ref(), now)
-            || (limits.max_replica_lag.is_some() && (looking || self.replicas.values().any(|signal| missing(true, Some(signal), now))))
+            || (limits.max_replica_lag.is_some()
+                && (looking || self.replicas.values().any(|signal| missing(true, Some(signal), now)) || self.under_way(now)))
+    }
+
+    /// Whether the migration's tables have not arrived yet on a replica that answers. With a time: only if that may still be waited for,
+    /// which a replica that merely lags is not for long; the swap waits for as long as it takes.
+    fn under_way(&self, now: Option<Instant>) -> bool {
+        self.replicas.iter().any(|(name, signal)| {
+            let waits = now.is_none_or(|now| now.saturating_duration_since(signal.since) < GRACE);
+            waits && signal.value().is_some() && !self.arrived.contains(name)
+        })
     }
 }
 

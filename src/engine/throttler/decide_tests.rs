@@ -31,6 +31,7 @@ impl World {
             decision: Decision::first(),
         };
         world.readings.replicas_known = true;
+        world.readings.arrived.extend(["db-2".to_owned(), "db-3".to_owned()]);
         world.lag("db-2", 0).threads(1).history(10).disk(1 << 30).query(0.0).http(200);
         world.readings.heartbeat.get_or_insert_with(|| Signal::new(start)).read((), start);
         world
@@ -412,4 +413,51 @@ fn copying_waits_for_first_readings_but_not_for_long() {
     // The poller has not even seen the limit.
     world.readings.query = None;
     assert!(!world.decide().decision.may_copy());
+}
+
+/// What the account is not shown says nothing: neither now nor after any time.
+#[test]
+fn a_hidden_signal_holds_nothing() {
+    let mut w = World::new();
+    w.decide();
+    // It could be read before, and was above the limit.
+    w.history(u64::MAX).at(1000).decide();
+    assert_eq!(w.copy().0, "HistoryLength");
+    if let Some(history) = &mut w.readings.history {
+        history.hide();
+    }
+    for at in [3000, 60_000, 600_000] {
+        w.at(at).lag("db-2", 0).threads(1).disk(1).query(0.0).http(200);
+        let now = w.now;
+        if let Some(heartbeat) = &mut w.readings.heartbeat {
+            heartbeat.read((), now);
+        }
+        w.decide();
+        assert_eq!(w.copy(), ("", ""), "at {at} ms");
+        assert!(!w.decision.pending && w.decision.may_swap(&w.controls.limits), "at {at} ms");
+    }
+    // It is shown again, and counts.
+    w.history(u64::MAX).decide();
+    assert_eq!(w.copy().0, "HistoryLength");
+}
+
+/// A chunk waits a while for the migration's tables to arrive on each replica that answers; the swap waits for as long as it takes.
+#[test]
+fn the_tables_must_have_arrived_before_the_swap() {
+    let mut w = World::new();
+    w.decide();
+    assert!(!w.decision.pending);
+    let start = w.start;
+    w.readings.arrived.remove("db-3");
+    w.readings.replicas.insert("db-3".into(), Signal::new(start));
+    w.at(500).all_read().lag("db-3", 400).decide();
+    assert!(w.decision.pending);
+    w.at(9900).all_read().lag("db-3", 9000).decide();
+    assert!(w.decision.pending);
+    // It merely lags.
+    w.at(10_100).all_read().lag("db-3", 9500).decide();
+    assert!(w.decision.may_copy() && !w.decision.may_swap(&w.controls.limits));
+    w.readings.arrived.insert("db-3".into());
+    w.decide();
+    assert!(w.decision.may_swap(&w.controls.limits));
 }

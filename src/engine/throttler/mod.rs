@@ -9,6 +9,7 @@
 //! Nothing here is spawned: the pollers live in the one future that [`start`] returns, which the migrator owns and joins.
 
 pub mod decide;
+pub mod filters;
 mod http;
 mod primary;
 mod replicas;
@@ -36,11 +37,13 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The decisions, and the future that makes them until `cancel`. Only the server with `server_uuid` counts as the primary.
 ///
-/// The future ends with [`Reason::CriticalLoad`] when the load is critical and the controls want the migration to fail then.
+/// The future ends with [`Reason::CriticalLoad`] when the load is critical and the controls want the migration to fail then, and with
+/// [`Reason::ReplicaFiltered`] when a replica does not get the migration's tables.
 pub fn start(
     server: &ServerAddress,
     server_uuid: &str,
     state: StateTable,
+    ghost: String,
     controls: watch::Receiver<Controls>,
     publisher: Publisher,
     cancel: CancellationToken,
@@ -49,7 +52,7 @@ pub fn start(
     let first = decide(&Decision::first(), &readings, &controls.borrow(), Instant::now());
     let (decisions, decided) = watch::channel(first);
     let (readings, latest) = watch::channel(readings);
-    let signals = Signals::new(server.clone(), server_uuid.to_owned(), state, controls.clone(), readings, publisher.clone());
+    let signals = Signals::new(server.clone(), server_uuid.to_owned(), state, ghost, controls.clone(), readings, publisher.clone());
     let work = async move {
         let beat = replicas::Beat::new();
         let pollers = async {
@@ -110,6 +113,10 @@ async fn follow(
                     "the load of the server became critical: {words}. The original table is untouched; ghost and state table are kept, and a retry goes on from there"
                 ),
             ));
+        }
+        let filtered = latest.borrow().filtered.clone();
+        if let Some((replica, table)) = filtered {
+            return Err(filters::arrives_not(&replica, &table));
         }
         // Cancel-safe: watches lose nothing.
         tokio::select! {

@@ -3,6 +3,7 @@
 use super::decide::{Readings, Signal, Status};
 use super::signals::{Line, Signals, number, pause_after, text};
 use crate::engine::notice;
+use crate::engine::sight;
 use crate::mysql::own::own_connections;
 use crate::mysql::{MySqlError, ServerAddress};
 use crate::sql::quote;
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 
 const RUNNING: &str = "Threads_running";
 const CONNECTED: &str = "Threads_connected";
-/// ER_SPECIFIC_ACCESS_DENIED_ERROR: the history list needs PROCESS.
-const NEEDS_PRIVILEGE: u16 = 1227;
+/// How long it takes until a signal that the account is not shown is tried again, on a new connection: the privilege may have come.
+const TRY_HIDDEN_AGAIN: Duration = Duration::from_secs(60);
 
 fn load(readings: &mut Readings) -> &mut Option<Signal<Status>> {
     &mut readings.load
@@ -139,14 +140,15 @@ pub async fn watch_history(signals: &Signals) {
                 signals.put(history, length.ok_or_else(|| "INNODB_METRICS has no row trx_rseg_history_len".to_owned()));
             }
             // It is a limit by default: an account that may not read it must not stand still for that.
-            Err(error) if error.code == NEEDS_PRIVILEGE => {
+            Err(error) if sight::is_refusal(&error) => {
+                let fact = sight::Fact::HistoryList;
                 signals.notice(
                     notice::SIGNAL_NOT_AVAILABLE,
-                    format!("maxHistoryListLength has no effect: {error}; grant PROCESS to the account, or take the limit away"),
+                    format!("{}: {error}. {}, or take the limit away", sight::plain(fact.consequence()), fact.grant("")),
                 );
-                signals.put(history, Ok(0));
+                signals.hide(history);
                 line.close().await;
-                steering.rest(Duration::from_secs(60)).await;
+                steering.rest(TRY_HIDDEN_AGAIN).await;
                 // The controls may have changed in the meantime.
                 continue;
             }
@@ -182,7 +184,13 @@ pub async fn watch_disk(signals: &Signals) {
                     reading = reading.map(|sum| sum + bytes);
                 }
                 Err(error) => {
-                    reading = Err(error.to_string());
+                    // A limit that somebody has set holds while it cannot be read.
+                    let refused = sight::is_refusal(&error);
+                    reading = Err(if refused { format!("{error}. {}", sight::Fact::DiskUsage.grant("")) } else { error.to_string() });
+                    if refused {
+                        // With the privilege a new connection reads it.
+                        line.close().await;
+                    }
                     break;
                 }
             }

@@ -10,7 +10,8 @@ use crate::engine::notice;
 use crate::engine::replica::channel;
 use crate::engine::spec::{Replicas, ServerAddress};
 use crate::engine::streamer::FIRST_SERVER_ID;
-use crate::mysql::MySqlError;
+use crate::mysql::session::SHORT;
+use crate::mysql::{GtidSet, MySqlError, Session};
 use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
@@ -26,6 +27,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(300);
 const ITS_OWN_EVERY: Duration = Duration::from_secs(1);
 /// The port of an address that names none.
 const PORT: u16 = 3306;
+/// A heartbeat that is later than this may have been left out by the replica: it is asked what it has applied.
+const SUSPECT_AFTER: Duration = Duration::from_secs(2);
 /// ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE: the table's creation has not arrived yet.
 const NOT_ARRIVED: [u16; 2] = [1049, 1146];
 
@@ -227,19 +230,13 @@ pub async fn watch_itself(signals: &Signals) {
     }
 }
 
-/// The addresses of the replicas that the primary lists.
-async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MySqlError> {
-    let what = "list the replicas";
-    let rows = match line.rows(what, "SHOW REPLICAS", false).await {
-        // Servers before 8.0.22.
-        Err(error) if error.code == 1064 => line.rows(what, "SHOW SLAVE HOSTS", false).await?,
-        other => other?,
-    };
+/// The addresses of the replicas that the primary lists; of one that has not told its address, its `server_id`.
+fn listed(rows: &[mysql_async::Row]) -> Vec<Result<String, u64>> {
     let mut found = Vec::new();
     // Server_Id, Host, Port, Source_Id, Replica_UUID; with show-replica-auth-info User and Password come after Host.
     for row in rows {
         let column =
-            |name: &str| row.columns_ref().iter().position(|c| c.name_str().eq_ignore_ascii_case(name)).and_then(|at| text(&row, at));
+            |name: &str| row.columns_ref().iter().position(|c| c.name_str().eq_ignore_ascii_case(name)).and_then(|at| text(row, at));
         let id: u64 = column("Server_Id").and_then(|id| id.parse().ok()).unwrap_or(0);
         if id >= FIRST_SERVER_ID {
             // An engine that reads the log.
@@ -247,17 +244,49 @@ async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MyS
         }
         let host = column("Host").unwrap_or_default();
         if host.is_empty() {
-            signals.notice(
-                notice::REPLICA_WITHOUT_ADDRESS,
-                format!("the replica with server_id {id} has not told the primary its address, so its lag is not looked at: set report_host there, or name it in throttle.replicas.hosts"),
-            );
+            found.push(Err(id));
             continue;
         }
         let port = column("Port").and_then(|port| port.parse().ok()).filter(|port| *port != 0).unwrap_or(PORT);
         let host = if host.contains(':') { format!("[{host}]") } else { host };
-        found.push(format!("{host}:{port}"));
+        found.push(Ok(format!("{host}:{port}")));
     }
-    Ok(found)
+    found
+}
+
+/// As [`listed`], once and on any session of the primary.
+///
+/// # Errors
+/// REPLICATION SLAVE is missing; a lost connection.
+pub async fn discovered(session: &mut Session) -> Result<Vec<Result<String, u64>>, MySqlError> {
+    let what = "list the replicas";
+    let rows = match session.rows(what, SHORT, "SHOW REPLICAS").await {
+        // Servers before 8.0.22.
+        Err(error) if error.code == 1064 => session.rows(what, SHORT, "SHOW SLAVE HOSTS").await?,
+        other => other?,
+    };
+    Ok(listed(&rows))
+}
+
+async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MySqlError> {
+    let what = "list the replicas";
+    let rows = match line.rows(what, "SHOW REPLICAS", false).await {
+        // Servers before 8.0.22.
+        Err(error) if error.code == 1064 => line.rows(what, "SHOW SLAVE HOSTS", false).await?,
+        other => other?,
+    };
+    Ok(listed(&rows)
+        .into_iter()
+        .filter_map(|one| {
+            one.map_err(|id| {
+                signals.notice(
+                    notice::REPLICA_WITHOUT_ADDRESS,
+                    format!("the replica with server_id {id} has not told the primary its address, so its lag is not looked at: set report_host there, or name it in throttle.replicas.hosts"),
+                );
+            })
+            .ok()
+        })
+        .collect())
 }
 
 /// Looks at one replica. Never ends.
@@ -266,6 +295,7 @@ async fn watch_one(signals: &Signals, beat: &Beat, name: String) {
     let address = ServerAddress { host, port, ..signals.server.clone() };
     let mut line = Line::new(address, "");
     let sql = signals.state.read_heartbeat();
+    let mut suspicion = Suspicion::default();
     loop {
         let began = Instant::now();
         let reading = match line.rows("read the heartbeat", &sql, false).await {
@@ -275,7 +305,7 @@ async fn watch_one(signals: &Signals, beat: &Beat, name: String) {
         };
         let pause = pause_after(began.elapsed(), reading.is_err());
         let now = Instant::now();
-        let lag = reading.map(|value| beat.lag(value));
+        let lag = reading.clone().map(|value| beat.lag(value));
         signals.readings.send_if_modified(|readings| {
             let Some(signal) = readings.replicas.get_mut(&name) else { return false };
             match lag {
@@ -286,18 +316,92 @@ async fn watch_one(signals: &Signals, beat: &Beat, name: String) {
             }
             true
         });
+        if let Ok(value) = reading {
+            suspicion.look(signals, beat, &name, &mut line, value).await;
+        }
         tokio::time::sleep(pause).await;
     }
 }
 
+/// Whether a heartbeat is late because the replica is, or because the replica does not get it.
+#[derive(Default)]
+struct Suspicion {
+    /// The primary, asked for the end of its log.
+    primary: Option<Line>,
+    /// A heartbeat that was written, and the GTIDs that the primary had executed afterwards.
+    awaited: Option<(u64, GtidSet)>,
+    /// The ghost table is there, and a heartbeat of ours has come.
+    arrived: bool,
+}
+
+impl Suspicion {
+    /// After a reading: `value` is what the replica shows.
+    async fn look(&mut self, signals: &Signals, beat: &Beat, name: &str, line: &mut Line, value: Option<u64>) {
+        let (first, last) = (beat.first.load(Ordering::Relaxed), beat.last.load(Ordering::Relaxed));
+        if first == 0 {
+            return;
+        }
+        let come = value.is_some_and(|value| value >= first);
+        if come && !self.arrived {
+            match line.rows("look for the ghost table", &format!("SELECT 1 FROM {} LIMIT 0", signals.ghost), false).await {
+                Ok(_) => {
+                    self.arrived = true;
+                    signals.update(|readings| {
+                        readings.arrived.insert(name.to_owned());
+                    });
+                }
+                // It was made before the heartbeat was written.
+                Err(error) if NOT_ARRIVED.contains(&error.code) => signals.filtered(name, &signals.ghost),
+                Err(_) => {}
+            }
+        }
+        if self.awaited.as_ref().is_some_and(|(awaited, _)| value.is_some_and(|value| value >= *awaited)) {
+            self.awaited = None;
+        }
+        if !beat.lag(value).is_some_and(|lag| lag > SUSPECT_AFTER) {
+            return;
+        }
+        match &self.awaited {
+            None => {
+                let line = self.primary.get_or_insert_with(|| Line::primary(signals, ""));
+                // Without GTIDs nothing tells what a replica has applied, of which log.
+                if let Some(executed) = executed(line).await.filter(|set| !set.is_empty()) {
+                    self.awaited = Some((last, executed));
+                }
+            }
+            Some((awaited, target)) => {
+                if !executed(line).await.is_some_and(|now| now.contains(target)) {
+                    return;
+                }
+                // All that the primary had is applied there. Once more, after that was known.
+                let sql = signals.state.read_heartbeat();
+                let there = match line.rows("read the heartbeat", &sql, false).await {
+                    Ok(rows) => rows.first().and_then(|row| text(row, 0)).and_then(|value| value.parse::<u64>().ok()),
+                    Err(error) if NOT_ARRIVED.contains(&error.code) => None,
+                    Err(_) => return,
+                };
+                if there.is_none_or(|value| value < *awaited) {
+                    signals.filtered(name, signals.state.qualified());
+                }
+            }
+        }
+    }
+}
+
+/// `gtid_executed` of a server; `None` when it cannot be read.
+async fn executed(line: &mut Line) -> Option<GtidSet> {
+    let rows = line.rows("read the executed GTIDs", "SELECT @@global.gtid_executed", false).await.ok()?;
+    GtidSet::parse(&text(rows.first()?, 0)?)
+}
+
 /// `host:port` of what a person wrote.
-fn normal(address: &str) -> String {
+pub fn normal(address: &str) -> String {
     let (host, port) = split(address.trim());
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Host and port of `host`, `host:port`, `[::1]:port`, `::1`.
-fn split(address: &str) -> (String, u16) {
+pub fn split(address: &str) -> (String, u16) {
     if let Some(rest) = address.strip_prefix('[') {
         let (host, port) = rest.split_once(']').unwrap_or((rest, ""));
         return (host.to_owned(), port.strip_prefix(':').and_then(|p| p.parse().ok()).unwrap_or(PORT));

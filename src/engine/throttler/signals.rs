@@ -27,6 +27,8 @@ pub struct Signals {
     pub server_uuid: String,
     /// Where the heartbeat is.
     pub state: StateTable,
+    /// The ghost table, which replicas must get too.
+    pub ghost: String,
     /// The limits; a poller only asks for what they need.
     pub controls: watch::Receiver<Controls>,
     /// Where readings go.
@@ -42,11 +44,12 @@ impl Signals {
         server: ServerAddress,
         server_uuid: String,
         state: StateTable,
+        ghost: String,
         controls: watch::Receiver<Controls>,
         readings: watch::Sender<Readings>,
         publisher: Publisher,
     ) -> Self {
-        Self { server, server_uuid, state, controls, readings, publisher, said: Mutex::new(HashSet::new()) }
+        Self { server, server_uuid, state, ghost, controls, readings, publisher, said: Mutex::new(HashSet::new()) }
     }
 
     /// For one poller.
@@ -76,6 +79,12 @@ impl Signals {
         });
     }
 
+    /// A signal that the account is not shown.
+    pub fn hide<T>(&self, which: fn(&mut Readings) -> &mut Option<Signal<T>>) {
+        let now = Instant::now();
+        self.update(|readings| which(readings).get_or_insert_with(|| Signal::new(now)).hide());
+    }
+
     /// A signal that begins to be watched: from now on its silence counts.
     pub fn begin<T>(&self, which: fn(&mut Readings) -> &mut Option<Signal<T>>) {
         let now = Instant::now();
@@ -84,6 +93,13 @@ impl Signals {
             let new = slot.is_none();
             slot.get_or_insert_with(|| Signal::new(now));
             new
+        });
+    }
+
+    /// A replica has applied what the primary logged, and lacks a table of ours: that ends the migration.
+    pub fn filtered(&self, replica: &str, table: &str) {
+        self.update(|readings| {
+            readings.filtered.get_or_insert_with(|| (replica.to_owned(), table.to_owned()));
         });
     }
 
