@@ -414,7 +414,7 @@ async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
             ..admin.spec("t", "MODIFY a BIGINT")
         };
         let tables = "SELECT GROUP_CONCAT(table_name) FROM information_schema.tables WHERE table_schema = 'filter_1'";
-        let controls = || Controls { limits: limits(), ..support::controls() };
+        let controls = || Controls { limits: limits(), ..controls() };
         let refused = |outcome: Outcome, words: &[&str]| match outcome {
             Outcome::Refused { reason: Reason::ReplicaFiltered, message } => {
                 assert!(words.iter().all(|word| message.contains(word)) && message.contains(&place), "{message}");
@@ -430,7 +430,7 @@ async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
         refused(join(start(spec.clone(), controls())).await, &["has applied all that the primary had logged"]);
         assert_eq!(admin.value::<String>(tables).await, "t");
         // Nobody looks at it.
-        let without = Controls { limits: unlimited(), ..support::controls() };
+        let without = Controls { limits: unlimited(), ..controls() };
         if variable == "replicate-wild-ignore-table" {
             assert_eq!(join(start(spec, without)).await, Outcome::Succeeded);
         }
@@ -446,7 +446,7 @@ async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
     let mut db = Db::on(&primary.url, "late").await;
     table(&mut db).await;
     let limits = Limits { max_replica_lag: Some(Duration::from_secs(1)), replicas: Replicas::Hosts(vec![place]), ..unlimited() };
-    let manual = Controls { limits, cut_over_policy: theseus::engine::spec::CutOverPolicy::Manual, ..support::controls() };
+    let manual = Controls { limits, cut_over_policy: CutOverPolicy::Manual, ..controls() };
     let handle = start(db.spec("t", "MODIFY a BIGINT NOT NULL"), manual.clone());
     // Longer than it takes to find a filter.
     let s = until(&handle, "it lags for long", |s| s.progress.replica_lag > Some(Duration::from_secs(6))).await;
@@ -459,7 +459,7 @@ async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
         )
         .await
         .expect("filter");
-    handle.control(Controls { cut_over_policy: theseus::engine::spec::CutOverPolicy::Automatic, ..manual });
+    handle.control(Controls { cut_over_policy: CutOverPolicy::Automatic, ..manual });
     match join(handle).await {
         Outcome::Failed { reason: Reason::ReplicaFiltered, message } => assert!(message.contains("_t_gho"), "{message}"),
         other => panic!("{other:?}"),
