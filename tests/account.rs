@@ -275,11 +275,12 @@ async fn what_the_account_does_not_see_is_refused_or_said() {
                 assert_eq!(history.is_some(), !privileges.contains(&"PROCESS"), "{what}: {history:?}");
             }
         }
-        account.drop().await;
-        db.drop().await;
+        // The child first.
         if let Some(other) = other {
             other.drop().await;
         }
+        account.drop().await;
+        db.drop().await;
     }
 }
 

@@ -274,7 +274,7 @@ async fn triggers_that_cannot_be_seen_are_refused() {
     db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
     db.run("CREATE TRIGGER on_insert BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1").await;
     db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
-    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await;
+    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT, PROCESS ON *.* TO '{user}'@'%'")).await;
     db.run(&format!(
         "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, DROP, ALTER, LOCK TABLES ON `{}`.* TO '{user}'@'%'",
         db.name

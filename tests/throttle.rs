@@ -404,7 +404,10 @@ async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
             admin.run(&grant).await;
         }
         let mut there = support::connect(&replica.url).await;
-        there.query_drop("SET sql_log_bin=0; CREATE DATABASE IF NOT EXISTS filter_1").await.expect("a database");
+        there
+            .query_drop("SET GLOBAL super_read_only=OFF; SET sql_log_bin=0; CREATE DATABASE IF NOT EXISTS filter_1")
+            .await
+            .expect("a database");
         let executed: String = admin.value("SELECT @@global.gtid_executed").await;
         let caught_up = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 60)");
         assert_eq!(there.query_first::<u8, _>(caught_up).await.expect("wait"), Some(0), "the replica does not catch up");

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::{Db, PrivateServer, controls, join, until};
 use theseus::engine::applier::Applier;
+use theseus::engine::chooser::Refused;
 use theseus::engine::copier::Copier;
 use theseus::engine::inbox::Inbox;
 use theseus::engine::migration::Visibility;
 use theseus::engine::migrator::watched;
-use theseus::engine::prepare::{Prepared, prepare};
+use theseus::engine::prepare::{Prepared, Wishes, prepare};
 use theseus::engine::progress::Publisher;
 use theseus::engine::snapshot::{Outcome, Phase};
 use theseus::engine::spec::{Controls, CutOverPolicy, DeferIndexes};
@@ -41,7 +42,9 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
     let mut control = Session::open(&spec.server).await.expect("connect");
     let (publisher, _snapshots) = Publisher::new("test".into());
     let mut touched = false;
-    let Ok(Prepared::Run(ready)) = prepare(&spec, DeferIndexes::Never, &mut control, &publisher, &mut touched).await else {
+    let refused = Refused::default();
+    let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused };
+    let Ok(Prepared::Run(ready)) = prepare(&spec, wishes, &mut control, &publisher, &mut touched).await else {
         panic!("the migration is not refused");
     };
     let mut ready = *ready;

@@ -314,7 +314,8 @@ pub fn replaced(then: Option<u64>, now: Option<u64>) -> bool {
 /// # Errors
 /// A lost connection.
 pub async fn unseen(session: &mut Session) -> Result<Vec<Fact>, EngineError> {
-    let process = shown(session, "SELECT 1 FROM information_schema.INNODB_TRX LIMIT 0").await?;
+    // Not LIMIT 0, for which the server does not look at the table, nor at the privilege.
+    let process = shown(session, "SELECT COUNT(*) FROM information_schema.INNODB_TRX").await?;
     let watched = |name: &str| {
         format!(
             "SELECT COUNT(*) FROM performance_schema.setup_instruments WHERE NAME = '{name}' AND ENABLED = 'YES' AND @@performance_schema = 1"
@@ -369,7 +370,7 @@ pub fn tell(unseen: &[Fact], database: &str) -> Option<String> {
 /// # Errors
 /// [`Reason::MissingPrivilege`]; a lost connection.
 pub async fn check_disk(session: &mut Session, database: &str) -> Result<(), EngineError> {
-    for sql in ["SELECT 1 FROM information_schema.INNODB_TABLESPACES LIMIT 0", "SHOW BINARY LOGS"] {
+    for sql in ["SELECT COUNT(*) FROM information_schema.INNODB_TABLESPACES", "SHOW BINARY LOGS"] {
         match session.rows::<mysql_async::Row>("see whether the size of the files is shown", SHORT, sql).await {
             Err(error) if is_refusal(&error) => return Err(Fact::DiskUsage.missing(database)),
             Err(error) if error.is_connection() => return Err(error.into()),
