@@ -12,7 +12,7 @@ use super::error::EngineError;
 use super::inbox::{Asked, Inbox, StreamNotice, StreamPoint, Taken};
 use super::migration::Migration;
 use super::reason::Reason;
-use super::reconcile::{self, Collisions, Settled};
+use super::reconcile::{self, Collisions, Pending, Settled};
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, KeyRange};
@@ -29,8 +29,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 /// After batches that ran in parallel lost against each other, they run one after the other for so long: a unique key locks the gaps around
 /// what is inserted, and then each of two batches soon waits for the other.
 const ALONE: Duration = Duration::from_secs(30);
-/// Cycles that may be broken off one after the other because the stream must bring more first.
-const DEFERRALS: u32 = 200;
+/// How long cycles may be broken off one after the other because the stream must bring more first.
+const DEFERRED: Duration = Duration::from_secs(600);
 /// How long one barrier may take before the server counts as stuck: commits that are delayed longer are not normal operation.
 const BARRIER_LIMIT: Duration = Duration::from_secs(60);
 /// A connection that a quiet table leaves idle must not run into `wait_timeout` (600 s, see the session's settings).
@@ -93,8 +93,8 @@ pub struct Applier {
     alone_until: Instant,
     /// Keys taken or kept that no event named.
     unlogged: HashSet<Key>,
-    /// Cycles one after the other that were not finished.
-    deferrals: u32,
+    /// Since when no cycle was finished.
+    deferred_since: Option<Instant>,
 }
 
 /// Whether somebody wants the engine to stop: asked between any two batches.
@@ -163,7 +163,7 @@ impl Applier {
             collisions: Collisions::default(),
             alone_until: Instant::now(),
             unlogged: HashSet::new(),
-            deferrals: 0,
+            deferred_since: None,
         })
     }
 
@@ -206,12 +206,11 @@ impl Applier {
             cycle.reconciled = reconcile.len();
             self.total.applied += dropped as u64;
             match self.reconcile_all(&reconcile, halt).await? {
-                Rest::None => self.deferrals = 0,
+                Rest::None => self.deferred_since = None,
                 // The safe position has not moved: the next attempt has all of it from the stream.
                 Rest::Halted => return Ok(Cycle { halted: true, ..cycle }),
                 Rest::Deferred(keys) => {
-                    self.deferrals += 1;
-                    if self.deferrals > DEFERRALS {
+                    if self.deferred_since.get_or_insert_with(Instant::now).elapsed() > DEFERRED {
                         return Err(EngineError::transient(
                             Reason::DuplicateKey,
                             "rows keep exchanging unique values faster than the binary log tells of it; they are tried again",
@@ -418,19 +417,24 @@ impl Applier {
     /// locks do, they run one after the other, and whoever is in the way is looked for before he is met ([`reconcile`]). What chunks ask
     /// for goes first, between any two batches.
     async fn reconcile_all(&mut self, keys: &[Key], halt: &Halt) -> Result<Rest, EngineError> {
-        let mut queue: VecDeque<Vec<Key>> = VecDeque::new();
-        if self.collisions.any() || Instant::now() < self.alone_until {
-            queue.extend(keys.chunks(BATCH).map(<[Key]>::to_vec));
-        } else if !keys.is_empty() {
-            queue = self.in_parallel(keys, halt).await?;
-        }
-        let mut pending: HashSet<Key> = queue.iter().flatten().filter(|key| !self.unlogged.contains(*key)).cloned().collect();
+        let unlogged = std::mem::take(&mut self.unlogged);
+        let rest = self.reconcile_beside(keys, &unlogged, halt).await;
+        self.unlogged = unlogged;
+        rest
+    }
+
+    async fn reconcile_beside(&mut self, keys: &[Key], unlogged: &HashSet<Key>, halt: &Halt) -> Result<Rest, EngineError> {
+        let mut pending = if keys.is_empty() || self.collisions.any() || Instant::now() < self.alone_until {
+            Pending::new([keys], unlogged)
+        } else {
+            Pending::new(self.in_parallel(keys, halt).await?, unlogged)
+        };
         let mut removed = false;
         loop {
             for asked in self.inbox.asked() {
                 self.serve(asked, &pending, halt).await?;
             }
-            if queue.is_empty() {
+            if pending.is_empty() {
                 return Ok(Rest::None);
             }
             if halt() {
@@ -438,38 +442,34 @@ impl Applier {
             }
             if self.collisions.blind() && !removed {
                 removed = true;
-                for batch in &queue {
-                    let batch: Vec<Key> = batch.iter().filter(|key| pending.contains(*key)).cloned().collect();
+                for batch in pending.removable(BATCH) {
                     self.remove(&batch, halt).await?;
                 }
                 continue;
             }
-            let Some(batch) = queue.pop_front() else { continue };
-            for key in &batch {
-                pending.remove(key);
-            }
+            let Some(batch) = pending.next(BATCH) else { continue };
             let m = Arc::clone(&self.migration);
-            match reconcile::patiently(&m, &mut self.sessions[0], &batch, &mut self.collisions, &pending, halt).await? {
+            match reconcile::patiently(&m, &mut self.sessions[0], batch, &mut self.collisions, &pending, halt).await? {
                 Settled::Done => {}
                 Settled::Halted => return Ok(Rest::Halted),
-                Settled::Blind => {
-                    pending.extend(batch.iter().filter(|key| !self.unlogged.contains(*key)).cloned());
-                    queue.push_front(batch);
-                }
+                Settled::Blind => pending.again(batch),
                 // The stream brings more; then all of it is pending.
-                Settled::Deferred => return Ok(Rest::Deferred(std::iter::once(batch).chain(queue).flatten().collect())),
+                Settled::Deferred => {
+                    pending.again(batch);
+                    return Ok(Rest::Deferred(pending.keys()));
+                }
             }
         }
     }
 
     /// Batches in parallel, until they get into each other's way. Returns what is left.
-    async fn in_parallel(&mut self, keys: &[Key], halt: &Halt) -> Result<VecDeque<Vec<Key>>, EngineError> {
+    async fn in_parallel<'k>(&mut self, keys: &'k [Key], halt: &Halt) -> Result<Vec<&'k [Key]>, EngineError> {
         let m = &self.migration;
         let workers = self.sessions.len().min(keys.len().div_ceil(BATCH));
         // Few keys are shared out evenly: the time of a cycle is that of its longest batch.
         let size = keys.len().div_ceil(workers).clamp(1, BATCH);
-        let queue: Mutex<VecDeque<&[Key]>> = Mutex::new(keys.chunks(size).collect());
-        let losers: Mutex<VecDeque<Vec<Key>>> = Mutex::default();
+        let queue: Mutex<&[Key]> = Mutex::new(keys);
+        let losers: Mutex<Vec<&[Key]>> = Mutex::default();
         let conflict: Mutex<Option<MySqlError>> = Mutex::default();
         let inbox = &self.inbox;
         let work = self.sessions.iter_mut().take(workers).map(|session| {
@@ -479,14 +479,21 @@ impl Applier {
                     if !locked(losers).is_empty() || inbox.is_asked() || halt() {
                         return Ok::<(), EngineError>(());
                     }
-                    let Some(batch) = locked(queue).pop_front() else {
-                        return Ok(());
+                    let batch = {
+                        let mut queue = locked(queue);
+                        let left: &[Key] = *queue;
+                        let (batch, rest) = left.split_at(size.min(left.len()));
+                        *queue = rest;
+                        batch
                     };
+                    if batch.is_empty() {
+                        return Ok(());
+                    }
                     match reconcile::plainly(m, session, batch).await {
                         Ok(()) => {}
                         Err(failure @ (Failure::Lost(_) | Failure::Conflict(_))) => {
                             rollback(session).await?;
-                            locked(losers).push_back(batch.to_vec());
+                            locked(losers).push(batch);
                             if let Failure::Conflict(error) = failure {
                                 locked(conflict).get_or_insert(error);
                             }
@@ -505,12 +512,12 @@ impl Applier {
             let m = Arc::clone(&self.migration);
             self.collisions.learn(&m, &mut self.sessions[0], &error).await?;
         }
-        left.extend(queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().map(<[Key]>::to_vec));
+        left.push(queue.into_inner().unwrap_or_else(PoisonError::into_inner));
         Ok(left)
     }
 
     /// Reconciles rows that are in a chunk's way. They are on the ghost, so their chunk is done, and there is nothing to place.
-    async fn serve(&mut self, asked: Asked, pending: &HashSet<Key>, halt: &Halt) -> Result<(), EngineError> {
+    async fn serve(&mut self, asked: Asked, pending: &Pending<'_>, halt: &Halt) -> Result<(), EngineError> {
         let m = Arc::clone(&self.migration);
         self.collisions.learn(&m, &mut self.sessions[0], &asked.error).await?;
         for batch in asked.keys.chunks(BATCH) {

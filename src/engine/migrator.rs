@@ -699,12 +699,13 @@ impl Run {
     async fn follow(&mut self, tasks: &mut JoinSet<Task>) -> Result<Option<()>, EngineError> {
         let mut last_cycle = Instant::now();
         let mut last_taken = usize::MAX;
+        let mut last_deferred = false;
         loop {
             // 1. Wait for something to do.
             let pause = if self.copying > 0 { CYCLE_COPYING } else { CYCLE_TAIL };
             let due = last_cycle + pause;
             let resting = self.decided.borrow().apply.is_some() || self.index_build == Some(Changes::Held);
-            let hurry = self.applier.backlog() >= CYCLE_KEYS || last_taken >= SMALL_BACKLOG && self.copying == 0;
+            let hurry = !last_deferred && (self.applier.backlog() >= CYCLE_KEYS || last_taken >= SMALL_BACKLOG && self.copying == 0);
             if resting || !hurry {
                 tokio::select! {
                     () = self.stop.cancelled() => return Ok(None),
@@ -761,6 +762,8 @@ impl Run {
                 return Ok(None);
             }
             last_cycle = Instant::now();
+            // One that was deferred is not repeated in haste: the stream must bring more first.
+            last_deferred = cycle.deferred;
             last_taken = cycle.taken;
             self.flushed.send_replace(self.applier.total());
             if let Some(notice) = cycle.notice {

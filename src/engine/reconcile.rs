@@ -17,16 +17,16 @@ use super::reason::Reason;
 use crate::mysql::session::LONG;
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, Side};
-use std::collections::HashSet;
-use std::time::Duration;
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 /// Holders that one batch takes with it. More of them at a time are the work of a transaction that the stream has not brought yet, and
 /// then they are pending in the next cycle.
 const MOST_JOINED: usize = 2_000;
 /// Batches after which an index that met nobody is not looked at any more.
 const FORGET: u32 = 200;
-/// Cycles in which a conflict that cannot be looked into may stay before it is taken for a real duplicate.
-const UNEXPLAINED: u32 = 20;
+/// How long a conflict that cannot be looked into may stay before it is taken for a real duplicate: the stream may be behind.
+const UNEXPLAINED: Duration = Duration::from_secs(15);
 /// How often a batch is tried again after a deadlock or a lock wait of a second before the attempt is given up.
 const LOSSES: u32 = 20;
 /// How often a batch is tried again after a conflict.
@@ -44,8 +44,8 @@ struct Met {
     lookup: Option<Lookup>,
     /// Batches since a holder was found.
     quiet: u32,
-    /// Conflicts one after the other in an index that cannot be looked into.
-    unexplained: u32,
+    /// Since when no batch was done, in an index that cannot be looked into.
+    unexplained: Option<Instant>,
 }
 
 impl Met {
@@ -76,10 +76,7 @@ impl Collisions {
     fn wait_for_more(&mut self, m: &Migration, error: &MySqlError) -> bool {
         let index = conflict::violated(m, error);
         let met = self.met.iter_mut().find(|met| met.lookup.is_none() && index.is_some_and(|index| index.name == met.index));
-        met.is_some_and(|met| {
-            met.unexplained += 1;
-            met.unexplained <= UNEXPLAINED
-        })
+        met.is_some_and(|met| met.unexplained.get_or_insert_with(Instant::now).elapsed() <= UNEXPLAINED)
     }
 
     /// Remembers the index that an error names. False: it was known, or is the key's own.
@@ -91,7 +88,7 @@ impl Collisions {
         if self.met.iter().any(|met| met.index == index.name) || conflict::follows_from_key(m, index) {
             return Ok(false);
         }
-        let met = Met { index: index.name.clone(), lookup: Lookup::new(m, session, error).await?, quiet: 0, unexplained: 0 };
+        let met = Met { index: index.name.clone(), lookup: Lookup::new(m, session, error).await?, quiet: 0, unexplained: None };
         tracing::debug!(index = met.index, ahead = met.ahead().is_some(), "values collide here; they are looked for from now on");
         self.met.push(met);
         Ok(true)
@@ -114,11 +111,62 @@ impl Collisions {
     fn done(&mut self) {
         self.met.retain(|met| met.quiet < FORGET);
         for met in &mut self.met {
-            met.unexplained = 0;
+            met.unexplained = None;
             if met.ahead().is_none() {
                 met.quiet += 1;
             }
         }
+    }
+}
+
+/// The keys of a cycle whose batches are still to come, in stretches of the sorted keys that were taken: no copy is made of them.
+pub struct Pending<'a> {
+    stretches: VecDeque<&'a [Key]>,
+    /// No stream brings these once more, so their rows may not be missing for a moment.
+    unlogged: &'a HashSet<Key>,
+}
+
+impl<'a> Pending<'a> {
+    /// Each stretch is sorted.
+    pub fn new(stretches: impl IntoIterator<Item = &'a [Key]>, unlogged: &'a HashSet<Key>) -> Self {
+        Self { stretches: stretches.into_iter().filter(|keys| !keys.is_empty()).collect(), unlogged }
+    }
+
+    /// The next batch, of at most `size` keys: they are not pending any more.
+    pub fn next(&mut self, size: usize) -> Option<&'a [Key]> {
+        let keys = self.stretches.pop_front()?;
+        let (batch, rest) = keys.split_at(size.min(keys.len()));
+        if !rest.is_empty() {
+            self.stretches.push_front(rest);
+        }
+        Some(batch)
+    }
+
+    /// A batch is to come once more.
+    pub fn again(&mut self, batch: &'a [Key]) {
+        self.stretches.push_front(batch);
+    }
+
+    /// Whether nothing is to come.
+    pub fn is_empty(&self) -> bool {
+        self.stretches.is_empty()
+    }
+
+    /// Whether the row of this key may be removed and left to its own batch.
+    pub fn contains(&self, key: &Key) -> bool {
+        !self.unlogged.contains(key) && self.stretches.iter().any(|keys| keys.binary_search(key).is_ok())
+    }
+
+    /// All that is to come.
+    pub fn keys(&self) -> Vec<Key> {
+        self.stretches.iter().copied().flatten().cloned().collect()
+    }
+
+    /// What may be removed at once, in batches.
+    pub fn removable(&self, size: usize) -> impl Iterator<Item = Vec<Key>> {
+        let unlogged = self.unlogged;
+        let batches = self.stretches.iter().flat_map(move |keys| keys.chunks(size));
+        batches.map(move |batch| batch.iter().filter(|key| !unlogged.contains(*key)).cloned().collect())
     }
 }
 
@@ -166,7 +214,7 @@ async fn with_holders(
     session: &mut Session,
     keys: &mut Vec<Key>,
     collisions: &mut Collisions,
-    pending: &HashSet<Key>,
+    pending: &Pending<'_>,
     room: usize,
 ) -> Result<(), Undone> {
     begin(m, session).await?;
@@ -222,7 +270,7 @@ pub async fn patiently(
     session: &mut Session,
     batch: &[Key],
     collisions: &mut Collisions,
-    pending: &HashSet<Key>,
+    pending: &Pending<'_>,
     halt: &(dyn Fn() -> bool + Sync),
 ) -> Result<Settled, EngineError> {
     let mut batch = batch.to_vec();
@@ -288,4 +336,29 @@ pub async fn patiently(
         }
     }
     Ok(Settled::Halted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(of: impl IntoIterator<Item = u8>) -> Vec<Key> {
+        of.into_iter().map(|n| Key::from_bytes(&[n])).collect()
+    }
+
+    #[test]
+    fn keys_are_pending_until_their_batch_begins() {
+        let (all, unlogged) = (keys(0..10), keys([7]).into_iter().collect());
+        // The first batch ran in parallel and is done, the second lost.
+        let mut pending = Pending::new([&all[2..4], &all[4..]], &unlogged);
+        let named = |pending: &Pending<'_>| -> Vec<u8> { (0..12).filter(|n| pending.contains(&Key::from_bytes(&[*n]))).collect() };
+        assert_eq!(named(&pending), [2, 3, 4, 5, 6, 8, 9], "what no event named is never left to its batch");
+        assert_eq!(pending.next(3), Some(&all[2..4]));
+        let batch = pending.next(3).expect("more");
+        assert_eq!(batch, &all[4..7]);
+        assert_eq!(named(&pending), [8, 9]);
+        pending.again(batch);
+        assert_eq!(pending.keys(), all[4..]);
+        assert_eq!(pending.removable(2).flatten().collect::<Vec<_>>(), keys([4, 5, 6, 8, 9]));
+    }
 }
