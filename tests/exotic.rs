@@ -498,7 +498,7 @@ async fn ghost_writes(db: &mut Db, table: &str) -> (u64, u64) {
 /// a generated column; and those that no index finds, of an expression and of a prefix.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_of_colliding_keys_is_flushed_in_work_that_grows_with_it() {
-    const SIZES: [u64; 3] = [600, 2_400, 9_600];
+    const SIZES: [u64; 3] = [400, 1_600, 4_800];
     let mut db = Db::new("chains").await;
     let keys = [
         ("plain", "v BIGINT, UNIQUE KEY u (v)", "v", "n"),
