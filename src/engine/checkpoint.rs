@@ -17,7 +17,7 @@ use super::reason::Reason;
 use super::spec::MigrationSpec;
 use super::takeover;
 use crate::mysql::session::SHORT;
-use crate::mysql::{BinlogPosition, GtidSet, MySqlError, Session};
+use crate::mysql::{BinlogPosition, GtidSet, MySqlError, ServerValues, Session};
 use crate::sql::key::KeyRange;
 use crate::sql::names::{TableNames, is_kept_state};
 use crate::sql::quote;
@@ -75,6 +75,9 @@ pub struct Record {
     /// Mode TestOnReplica: whether the replica's applier is stopped, or about to be. Whoever finds this starts it again.
     #[serde(default)]
     pub applier_stopped: bool,
+    /// What clauses and rows are evaluated in. `None`: written by a version that did not keep it, whose rows are copied again.
+    #[serde(default)]
+    pub server_values: Option<ServerValues>,
     /// The index of the original that chunks walk along.
     pub key_index: String,
     /// Rows thought to be there at the start, or counted.
@@ -487,6 +490,7 @@ impl Record {
             deferred_indexes: Vec::new(),
             native: false,
             applier_stopped: false,
+            server_values: None,
             key_index: String::new(),
             rows_estimated: 0,
             rows_counted: false,

@@ -13,9 +13,10 @@ use super::error::EngineError;
 use super::inspector::{self, Inspected};
 use super::reason::Reason;
 use super::spec::{Algorithm, MigrationSpec, Mode};
+use crate::mysql::error::{CANNOT_CONVERT, SETTING};
 use crate::mysql::session::SHORT;
 use crate::mysql::versions::{MANY_ROW_VERSIONS, Version};
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{MySqlError, Purpose, ServerValues, Session};
 use crate::sql::alter::{Alter, Clause};
 use crate::sql::create;
 use crate::sql::names::TableNames;
@@ -99,6 +100,8 @@ pub struct Question<'a> {
     pub original: &'a Inspected,
     /// Whether the server has replicas.
     pub replicas: bool,
+    /// What clauses are run in.
+    pub values: &'a ServerValues,
     /// What is known not to work.
     pub refused: &'a Refused,
     /// Foreign keys of the table as the change leaves them.
@@ -233,7 +236,7 @@ async fn instant(question: &Question<'_>, control: &mut Session) -> Result<Resul
     {
         // The clone is changed by now; what is tried next, and the copy, want it as it was.
         control.run("drop the clone", SHORT, &format!("DROP TABLE {}", quote::qualified(&spec.database, clone))).await?;
-        super::prepare::make_clone(spec, question.alter, question.names, question.original, control).await?;
+        super::prepare::make_clone(spec, question.alter, question.values, question.names, question.original, control).await?;
         return Ok(Err(Why { words, about_algorithm: true }));
     }
     Ok(Ok(()))
@@ -287,7 +290,9 @@ async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Resu
 async fn attempt(question: &Question<'_>, control: &mut Session, suffix: &str) -> Result<Result<(), Why>, EngineError> {
     let clone = quote::qualified(&question.spec.database, &question.names.ghost);
     let statement = format!("ALTER TABLE {clone} {}, {suffix}", question.clone_clauses);
-    match control.run("try an algorithm on an empty clone", SHORT, &statement).await {
+    match control.run_as(Purpose::Clauses(question.values), "try an algorithm on an empty clone", SHORT, &statement).await {
+        // The second one is found out afterwards: the clone is changed then.
+        Err(error) if matches!(error.code, SETTING | CANNOT_CONVERT) => Err(error.into()),
         Ok(()) => Ok(Ok(())),
         Err(error) if error.is_connection() || error.is_contention() => Err(error.into()),
         Err(error) => Ok(Err(Why::of(&error))),

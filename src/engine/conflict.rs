@@ -7,7 +7,7 @@ use super::copier::rollback;
 use super::error::EngineError;
 use super::migration::Migration;
 use super::reason::Reason;
-use crate::mysql::session::LONG;
+use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, Side};
 use crate::sql::mapping::Conversion;
@@ -135,8 +135,9 @@ impl Lookup {
     async fn fill(&self, m: &Migration, session: &mut Session, condition: &str) -> Result<(), MySqlError> {
         let columns: Vec<String> = self.columns.iter().map(|c| quote::identifier(c)).collect();
         let sql = format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {} SELECT {} FROM {} LIMIT 0; {}",
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ENGINE=InnoDB SELECT {} FROM {} LIMIT 0; {}",
             self.scratch,
+            quote::row_number(&self.columns),
             columns.join(", "),
             m.ghost_name(),
             m.convert_into(&self.scratch, &self.columns, condition)
@@ -219,11 +220,16 @@ impl Lookup {
 
 /// The expressions of an index, part by part: of a functional part, or of a generated column.
 async fn expressions(m: &Migration, session: &mut Session, index: &Index) -> Result<Vec<Option<String>>, EngineError> {
-    let sql = "SELECT COALESCE(s.EXPRESSION, c.GENERATION_EXPRESSION) FROM information_schema.STATISTICS s \
-               LEFT JOIN information_schema.COLUMNS c USING (TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME) \
-               WHERE s.TABLE_SCHEMA = ? AND s.TABLE_NAME = ? AND s.INDEX_NAME = ? ORDER BY s.SEQ_IN_INDEX";
-    let of = [&m.spec.database, &m.names.ghost, &index.name].map(|v| v.as_str().into()).to_vec();
-    let found: Vec<Option<String>> = session.select("read what an index is made of", sql, of).await?;
+    // Not bound: the names must survive the character set of this session's connection.
+    let sql = format!(
+        "SELECT COALESCE(s.EXPRESSION, c.GENERATION_EXPRESSION) FROM information_schema.STATISTICS s \
+         LEFT JOIN information_schema.COLUMNS c USING (TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME) \
+         WHERE s.TABLE_SCHEMA = {} AND s.TABLE_NAME = {} AND s.INDEX_NAME = {} ORDER BY s.SEQ_IN_INDEX",
+        quote::string(&m.spec.database),
+        quote::string(&m.names.ghost),
+        quote::string(&index.name)
+    );
+    let found: Vec<Option<String>> = session.rows("read what an index is made of", SHORT, &sql).await?;
     // An array has no place but in its index.
     Ok(found.into_iter().map(|e| Some(unescaped(&e?)).filter(|e| !e.is_empty() && !e.ends_with(" array)"))).collect())
 }

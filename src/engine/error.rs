@@ -79,10 +79,14 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         // Data too long, out of range, incorrect value, NULL in NOT NULL, invalid JSON/GIS, CHECK violated, no partition, invalid default.
         1048 | 1138 | 1264 | 1265 | 1292 | 1364 | 1366 | 1367 | 1406 | 1411 | 1416 | 1441 | 1525 | 1526 | 1690 | 1748 | 3140 | 3141
         | 3144 | 3155 | 3156 | 3819 | 3854 | 6136 => Reason::DataDoesNotFit,
+        // Unknown system variable, wrong value or type for one, one that has no value for a session.
+        1193 | 1231 | 1232 | 1238 => Reason::ServerNotSupported,
         // Disk full, the table is full.
         1021 | 1114 => Reason::DiskFull,
         1235 | 1845 | 1846 => Reason::AlgorithmNotSupported,
         UNSUPPORTED_SERVER => Reason::ServerNotSupported,
+        // A text of the clauses has characters that the connection's character set lacks.
+        1300 => Reason::AlterRejected,
         _ if error.class != Class::Terminal => Reason::StatementInterrupted,
         _ => Reason::ServerError,
     }

@@ -3,6 +3,7 @@
 //! Relies on `information_schema` (MySQL manual, chapter 28) with `information_schema_stats_expiry=0`.
 
 use super::error::EngineError;
+use super::evaluation::NowDefault;
 use super::reason::Reason;
 use super::sight;
 use super::spec::Mode;
@@ -206,6 +207,38 @@ pub async fn check_relations(session: &mut Session, database: &str, table: &str)
         };
         error.and(advice)
     })
+}
+
+/// Columns whose default is a date with zeros in it, which the default `sql_mode` refuses.
+///
+/// # Errors
+/// The server's.
+pub async fn zero_date_defaults(session: &mut Session, database: &str, table: &str) -> Result<Vec<String>, EngineError> {
+    let sql = "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+               AND COLUMN_DEFAULT LIKE '____-%' AND COLUMN_DEFAULT LIKE '%-00%' AND DATA_TYPE IN ('date', 'datetime', 'timestamp') \
+               ORDER BY ORDINAL_POSITION";
+    Ok(session.select("read the table's defaults", sql, vec![Value::from(database), Value::from(table)]).await?)
+}
+
+/// Columns with `DEFAULT CURRENT_TIMESTAMP`.
+///
+/// # Errors
+/// The server's.
+pub async fn now_defaults(session: &mut Session, database: &str, table: &str) -> Result<Vec<NowDefault>, EngineError> {
+    let rows: Vec<(String, String, Option<u64>)> = session
+        .select(
+            "read the table's defaults",
+            "SELECT COLUMN_NAME, DATA_TYPE, DATETIME_PRECISION FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+             AND COLUMN_DEFAULT LIKE 'CURRENT_TIMESTAMP%' AND DATA_TYPE IN ('timestamp', 'datetime') ORDER BY ORDINAL_POSITION",
+            vec![Value::from(database), Value::from(table)],
+        )
+        .await?;
+    let default = |(column, kind, fsp): (String, String, Option<u64>)| NowDefault {
+        column,
+        timestamp: kind.eq_ignore_ascii_case("timestamp"),
+        fsp: fsp.and_then(|n| u8::try_from(n).ok()).unwrap_or(0),
+    };
+    Ok(rows.into_iter().map(default).collect())
 }
 
 /// The defaults of the key's columns as the codec reads values; NULL for a column without one. For `binlog_row_image=MINIMAL`.

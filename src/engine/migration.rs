@@ -3,12 +3,12 @@
 use super::spec::MigrationSpec;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
-use crate::mysql::{GtidSet, MySqlError, Session};
+use crate::mysql::{GtidSet, MySqlError, Purpose, RowSettings, Session};
 use crate::sql::key::{Key, KeyCodec, KeyRange, MigrationKey, Side};
 use crate::sql::mapping::ColumnMapping;
 use crate::sql::names::TableNames;
 use crate::sql::quote;
-use crate::sql::table::{ColumnType, TableDefinition};
+use crate::sql::table::TableDefinition;
 use std::sync::Arc;
 
 use super::checkpoint::StateTable;
@@ -57,6 +57,8 @@ pub struct Migration {
     pub ghost: TableDefinition,
     /// How the barrier is made.
     pub visibility: Visibility,
+    /// In which settings rows are evaluated.
+    pub rows: RowSettings,
     /// Columns of both sides.
     pub mapping: ColumnMapping,
     /// The key that chunks and changes go by.
@@ -72,30 +74,22 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// A session for statements with keys in them.
+    /// A session in which rows are copied and compared.
     ///
-    /// A key may be a date that strict modes refuse (2021-02-30, stored by a session with ALLOW_INVALID_DATES), and then even comparing
-    /// with it is refused. Such sessions allow it, unless a value of another type becomes a date, which must be checked as a native ALTER
-    /// does.
+    /// # Errors
+    /// As [`Session::open_on`] and [`Session::wear`].
+    pub async fn session(&self) -> Result<Session, MySqlError> {
+        let mut session = self.own_session().await?;
+        session.wear(Purpose::Rows(&self.rows)).await?;
+        Ok(session)
+    }
+
+    /// A session for everything else.
     ///
     /// # Errors
     /// As [`Session::open_on`].
-    pub async fn session(&self) -> Result<Session, MySqlError> {
-        let mut session = Session::open_on(&self.spec.server, &self.facts.uuid).await?;
-        let is_date = |t: &ColumnType| matches!(t, ColumnType::Date | ColumnType::DateTime { .. });
-        let of = |table: &TableDefinition, name: &str| table.columns.iter().find(|c| c.name == name).map(|c| c.column_type.clone());
-        let dated = self.key.columns.iter().any(|part| of(&self.original.definition, &part.original).is_some_and(|t| is_date(&t)));
-        let made = self.mapping.shared.iter().any(|column| {
-            let from = of(&self.original.definition, &column.original);
-            let temporal = from.is_some_and(|t| is_date(&t) || matches!(t, ColumnType::Timestamp { .. }));
-            !temporal && of(&self.ghost, &column.ghost).is_some_and(|t| is_date(&t))
-        });
-        if dated && !made {
-            session
-                .run("allow the dates of the key", SHORT, "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',ALLOW_INVALID_DATES')")
-                .await?;
-        }
-        Ok(session)
+    pub async fn own_session(&self) -> Result<Session, MySqlError> {
+        Session::open_on(&self.spec.server, &self.facts.uuid).await
     }
 
     /// The original, quoted.

@@ -12,6 +12,7 @@ pub mod conflict;
 pub mod copier;
 pub mod cutover;
 pub mod error;
+pub mod evaluation;
 pub mod hooks;
 pub mod inbox;
 pub mod index_build;

@@ -18,7 +18,7 @@ use super::reason::Reason;
 use super::snapshot::{ChosenAlgorithm, Phase};
 use super::spec::{Algorithm, Controls, MigrationSpec};
 use crate::mysql::session::{LONG, SHORT};
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{MySqlError, Purpose, ServerValues, Session};
 use crate::sql::quote;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -118,7 +118,8 @@ pub async fn run(
                     }
                 });
                 let began = Instant::now();
-                let change = Change { spec, native: &ready.native, clauses: &ready.clauses, budget: levels.lock_timeout };
+                let values = &ready.values;
+                let change = Change { spec, native: &ready.native, clauses: &ready.clauses, values, budget: levels.lock_timeout };
                 let force = force.then_some((place, &mut blockers, publisher));
                 match attempt(change, guard, control, force).await {
                     Ok(()) => {
@@ -197,6 +198,7 @@ struct Change<'a> {
     spec: &'a MigrationSpec,
     native: &'a Native,
     clauses: &'a str,
+    values: &'a ServerValues,
     budget: Duration,
 }
 
@@ -208,7 +210,21 @@ async fn attempt(
     control: &mut Session,
     force: Option<(Place<'_>, &mut Blockers, &Publisher)>,
 ) -> Result<(), MySqlError> {
-    let Change { spec, native, clauses, budget } = change;
+    guard.wear(Purpose::Clauses(change.values)).await?;
+    let result = dressed(change, guard, control, force).await;
+    if result.as_ref().err().is_none_or(|error| !error.is_connection()) {
+        guard.wear(Purpose::Own).await?;
+    }
+    result
+}
+
+async fn dressed(
+    change: Change<'_>,
+    guard: &mut Session,
+    control: &mut Session,
+    force: Option<(Place<'_>, &mut Blockers, &Publisher)>,
+) -> Result<(), MySqlError> {
+    let Change { spec, native, clauses, budget, .. } = change;
     let id = guard.id();
     // The server bounds each wait for the metadata lock: at the start, and at the end of work in place.
     guard.run("prepare the change", SHORT, &format!("SET SESSION lock_wait_timeout={}", budget.as_secs().max(1))).await?;

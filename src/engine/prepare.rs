@@ -8,6 +8,7 @@ use super::checkpoint::{Record, SafePosition, Stage, StateTable, Stored, VERSION
 use super::chooser::{self, Choice, Native, Refused};
 use super::cutover::{Swap, outcome};
 use super::error::EngineError;
+use super::evaluation;
 use super::inspector::{self, Inspected};
 use super::migration::{Migration, Visibility};
 use super::notice;
@@ -19,15 +20,19 @@ use super::snapshot::{ChosenAlgorithm, Tables};
 use super::spec::{Algorithm, DeferIndexes, MigrationSpec, Mode};
 use super::streamer::Start;
 use super::takeover::{self, Owned};
+use crate::mysql::error::{CANNOT_CONVERT, SETTING};
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{LONG, SHORT};
-use crate::mysql::{BinlogPosition, GtidSet, Session};
-use crate::sql::alter::Alter;
+use crate::mysql::versions::OFFSET_LITERALS;
+use crate::mysql::{BinlogPosition, GtidSet, MySqlError, Purpose, RowSettings, ServerValues, Session};
+use crate::sql::alter::{Alter, AlterError};
 use crate::sql::create;
 use crate::sql::key::{self, KeyCodec, KeyRange};
 use crate::sql::mapping::ColumnMapping;
 use crate::sql::names::{Stamp, TableNames, lock_name};
 use crate::sql::quote;
+use crate::sql::table::{ColumnType, TableDefinition};
+use crate::sql::token::Grammar;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -74,6 +79,8 @@ pub struct NativeReady {
     pub leftovers: Leftovers,
     /// The clauses, as the user wrote them.
     pub clauses: String,
+    /// What they are run in.
+    pub values: ServerValues,
 }
 
 /// What is left to do after a swap.
@@ -103,6 +110,8 @@ impl Leftovers {
 /// Names that are tried for a table that is kept.
 const TRIES: i64 = 20;
 
+/// ER_TABLE_WITHOUT_PK
+const REQUIRES_PRIMARY_KEY: u16 = 3750;
 /// Rows under which building indexes later gains nothing.
 const DEFER_FROM_ROWS: u64 = 10_000;
 
@@ -116,13 +125,25 @@ pub fn spec_digest(spec: &MigrationSpec) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Parses the ALTER and refuses what a migration must not do. Pure.
+/// Parses the ALTER and refuses what a migration must not do, before the server's grammar is known: see [`check_alter_as`]. Pure.
 ///
 /// # Errors
 /// [`Reason::AlterNotSupported`] or [`Reason::ForeignKeys`] with the clause.
 pub fn check_alter(text: &str) -> Result<Alter, EngineError> {
-    let alter = Alter::parse(text)
-        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("spec.alter: {error}. Nothing was touched")))?;
+    acceptable(Alter::parse_as_any(text))
+}
+
+/// The same as the server's clients write it (`sql_mode`: ANSI_QUOTES, NO_BACKSLASH_ESCAPES). Pure.
+///
+/// # Errors
+/// As [`check_alter`].
+pub fn check_alter_as(text: &str, grammar: Grammar) -> Result<Alter, EngineError> {
+    acceptable(Alter::parse_as(text, grammar))
+}
+
+fn acceptable(parsed: Result<Alter, AlterError>) -> Result<Alter, EngineError> {
+    let alter =
+        parsed.map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("spec.alter: {error}. Nothing was touched")))?;
     let refusals = alter.refusals();
     if let Some(first) = refusals.first() {
         let reason = if first.kind == crate::sql::alter::RefusalKind::ForeignKey { Reason::ForeignKeys } else { Reason::AlterNotSupported };
@@ -183,7 +204,6 @@ pub async fn prepare(
     publisher: &Publisher,
     touched: &mut bool,
 ) -> Result<Prepared, EngineError> {
-    let alter = check_alter(&spec.alter)?;
     let mut facts = ServerFacts::read(control).await?;
     if spec.server.unlogged {
         // A commit that is not logged waits for no earlier one.
@@ -217,6 +237,7 @@ pub async fn prepare(
     }
     publish(publisher, &names);
 
+    let values = control.server_values().await?;
     let mut found = state.load(control, &spec.database).await?;
     if found.as_ref().is_none_or(|stored| !stored.record.id.is_empty() && stored.record.id != spec.id)
         && let Some((kept, stored)) = StateTable::kept(control, spec).await?
@@ -251,14 +272,15 @@ pub async fn prepare(
         }
         *touched = true;
         replica::still(control, spec).await?;
-        if let Some(prepared) = resume(spec, &alter, &facts, &names, &state, stored, control, publisher).await? {
+        if let Some(prepared) = resume(spec, &values, &facts, &names, &state, stored, control, publisher).await? {
             return Ok(prepared);
         }
         // What was there describes no work that can be taken up: it is ours, so it goes.
         drop_ours(control, spec, &names).await?;
         *touched = false;
     }
-    fresh(spec, &alter, facts, names, state, wishes, control, publisher, touched).await
+    let alter = check_alter_as(&spec.alter, values.grammar())?;
+    fresh(spec, &alter, values, facts, names, state, wishes, control, publisher, touched).await
 }
 
 fn publish(publisher: &Publisher, names: &TableNames) {
@@ -334,6 +356,7 @@ pub async fn drop_ours(control: &mut Session, spec: &MigrationSpec, names: &Tabl
 async fn fresh(
     spec: &MigrationSpec,
     alter: &Alter,
+    values: ServerValues,
     facts: ServerFacts,
     mut names: TableNames,
     state: StateTable,
@@ -386,6 +409,7 @@ async fn fresh(
         deferred_indexes: Vec::new(),
         native: false,
         applier_stopped: false,
+        server_values: Some(values.clone()),
         key_index: String::new(),
         rows_estimated: original.rows_estimated,
         rows_counted: false,
@@ -406,7 +430,7 @@ async fn fresh(
             return Err(undo(control, spec, &names, touched, error).await);
         }
     };
-    match make(spec, alter, &facts, &names, &original, wishes, control, &mut record, publisher).await {
+    match make(spec, alter, &values, &facts, &names, &original, wishes, control, &mut record, publisher).await {
         Ok(Made::Nothing) => {
             drop_ours(control, spec, &names).await?;
             *touched = false;
@@ -428,9 +452,11 @@ async fn fresh(
             state.store(control, epoch, &record, None).await?;
             publisher.update(|s| s.started_at = Some(SystemTime::now()));
             let leftovers = Leftovers { state, record, epoch };
-            Ok(Prepared::Native(Box::new(NativeReady { native, leftovers, clauses: alter.to_sql() })))
+            let values = clause_values(spec, alter, &values, control).await?;
+            Ok(Prepared::Native(Box::new(NativeReady { native, leftovers, clauses: alter.to_sql(), values })))
         }
-        Ok(Made::Ghost((ghost, mapping, key))) => {
+        Ok(Made::Ghost(made)) => {
+            let Ghost { definition: ghost, mapping, key, rows } = *made;
             if spec.mode == Mode::DryRun {
                 drop_ours(control, spec, &names).await?;
                 *touched = false;
@@ -447,7 +473,7 @@ async fn fresh(
                 s.started_at = Some(SystemTime::now());
                 s.progress.rows_estimated = original.rows_estimated;
             });
-            let codec = codec(&original, &ghost, &key)?;
+            let codec = codec(&original, &ghost, &key, &rows)?;
             let start = start_of(&facts, &safe, true);
             let migration = Migration {
                 spec: spec.clone(),
@@ -456,6 +482,7 @@ async fn fresh(
                 names,
                 original,
                 ghost,
+                rows,
                 mapping,
                 key,
                 codec,
@@ -497,12 +524,17 @@ async fn undo(control: &mut Session, spec: &MigrationSpec, names: &TableNames, t
 
 /// What became of the clone.
 enum Made {
-    Ghost(Ghost),
+    Ghost(Box<Ghost>),
     Native(Native),
     Nothing,
 }
 
-type Ghost = (crate::sql::table::TableDefinition, ColumnMapping, key::MigrationKey);
+struct Ghost {
+    definition: TableDefinition,
+    mapping: ColumnMapping,
+    key: key::MigrationKey,
+    rows: RowSettings,
+}
 
 /// Makes an empty clone of the original, and returns the clauses as they apply to it.
 ///
@@ -511,6 +543,7 @@ type Ghost = (crate::sql::table::TableDefinition, ColumnMapping, key::MigrationK
 pub(super) async fn make_clone(
     spec: &MigrationSpec,
     alter: &Alter,
+    values: &ServerValues,
     names: &TableNames,
     original: &Inspected,
     control: &mut Session,
@@ -519,25 +552,37 @@ pub(super) async fn make_clone(
     let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
     let renamed = create::ghost_check_names(&spec.table, &names.ghost, &names.old, &checks).map_err(not_readable)?;
     if checks.is_empty() {
-        control
-            .run(
-                "create the ghost table",
-                SHORT,
-                &format!("CREATE TABLE {ghost_name} LIKE {}", quote::qualified(&spec.database, &spec.table)),
-            )
-            .await?;
+        let sql = format!("CREATE TABLE {ghost_name} LIKE {}", quote::qualified(&spec.database, &spec.table));
+        control.run_as(Purpose::Definition(values), "create the ghost table", SHORT, &sql).await.map_err(|e| needs_key(spec, e))?;
     } else {
         // CREATE TABLE … LIKE would number the CHECK constraints anew.
         let text = create::rename_for_ghost(&original.show_create, &names.ghost, &renamed).map_err(not_readable)?;
-        control.run("create the ghost table", SHORT, &format!("USE {}; {text}", quote::identifier(&spec.database))).await?;
+        let sql = format!("USE {}; {text}", quote::identifier(&spec.database));
+        control.run_as(Purpose::Definition(values), "create the ghost table", SHORT, &sql).await.map_err(|e| needs_key(spec, e))?;
     }
     Ok(alter.for_clone(&renamed, &original.foreign_keys))
+}
+
+/// A table without a primary key cannot be changed at all where the server wants one, natively neither.
+fn needs_key(spec: &MigrationSpec, error: MySqlError) -> EngineError {
+    if error.code != REQUIRES_PRIMARY_KEY {
+        return error.into();
+    }
+    EngineError::terminal(
+        Reason::ServerNotSupported,
+        &format!(
+            "{} has no primary key, and the server lets no such table be made or changed (sql_require_primary_key=ON), natively neither. Nothing \
+             is left behind; SET GLOBAL sql_require_primary_key=OFF, add the primary key, and set it ON again",
+            quote::qualified(&spec.database, &spec.table)
+        ),
+    )
 }
 
 #[allow(clippy::too_many_arguments, reason = "the middle of `fresh`, split off so that its errors pass `undo`")]
 async fn make(
     spec: &MigrationSpec,
     alter: &Alter,
+    values: &ServerValues,
     facts: &ServerFacts,
     names: &TableNames,
     original: &Inspected,
@@ -547,7 +592,9 @@ async fn make(
     publisher: &Publisher,
 ) -> Result<Made, EngineError> {
     let ghost_name = quote::qualified(&spec.database, &names.ghost);
-    let clauses = make_clone(spec, alter, names, original, control).await?;
+    let server_values = values;
+    let values = &clause_values(spec, alter, server_values, control).await?;
+    let clauses = make_clone(spec, alter, values, names, original, control).await?;
     let replicas = !spec.server.unlogged && has_replicas(facts, control).await;
     let question = chooser::Question {
         spec,
@@ -556,12 +603,14 @@ async fn make(
         names,
         original,
         replicas,
+        values,
         refused: wishes.refused,
         foreign_keys_after: &alter.foreign_keys_after(&original.foreign_keys),
     };
     match chooser::choose(&question, control).await? {
         Choice::Nothing => return Ok(Made::Nothing),
         Choice::Native(native) => {
+            check_defaults(spec, alter, server_values, names, control).await?;
             if spec.mode == Mode::ExecuteOnReplica {
                 let clone = ghost(spec, names, control).await?.definition;
                 let mapping = mapping(original, &clone, alter)?;
@@ -577,7 +626,7 @@ async fn make(
                 return Err(EngineError { message: format!("the change needs a copy ({reason}), but {}", error.message), ..error });
             }
             if !inspector::exists(control, &spec.database, &names.ghost).await? {
-                make_clone(spec, alter, names, original, control).await?;
+                make_clone(spec, alter, values, names, original, control).await?;
             }
             publisher.update(|s| s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Copy, reason }));
         }
@@ -586,11 +635,12 @@ async fn make(
     // alone do not take it.
     let copy = format!("ALTER TABLE {ghost_name} {clauses}, ALGORITHM=COPY");
     let plain = format!("ALTER TABLE {ghost_name} {clauses}");
-    if let Err(error) = control.run("apply the ALTER to the empty ghost table", SHORT, &copy).await {
-        if error.is_connection() || error.is_contention() {
+    let what = "apply the ALTER to the empty ghost table";
+    if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &copy).await {
+        if error.is_connection() || error.is_contention() || matches!(error.code, SETTING | CANNOT_CONVERT) {
             return Err(error.into());
         }
-        if let Err(error) = control.run("apply the ALTER to the empty ghost table", SHORT, &plain).await {
+        if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &plain).await {
             if error.is_connection() || error.is_contention() {
                 return Err(error.into());
             }
@@ -608,8 +658,12 @@ async fn make(
             ));
         }
     }
+    check_defaults(spec, alter, server_values, names, control).await?;
+    let values = server_values;
     let full = ghost(spec, names, control).await?;
     let mapping = mapping(original, &full.definition, alter)?;
+    let (mapping, rows) = evaluated(spec, values, facts, original, &full, mapping, control).await?;
+    check_filled_dates(spec, values, &mapping, control).await?;
     if spec.mode == Mode::ExecuteOnReplica {
         replica::check_columns(control, &original.definition, &full.definition, &mapping).await?;
     }
@@ -627,10 +681,109 @@ async fn make(
     }
     probe_privileges(spec, names, control).await?;
     record.ghost_id = inspector::table_id(control, &spec.database, &names.ghost).await?;
-    Ok(Made::Ghost((full.definition, mapping, key)))
+    Ok(Made::Ghost(Box::new(Ghost { definition: full.definition, mapping, key, rows })))
 }
 
-fn mapping(original: &Inspected, new: &crate::sql::table::TableDefinition, alter: &Alter) -> Result<ColumnMapping, EngineError> {
+/// What the clauses are run in: the server's values. A column that no clause names may have a default that the server's modes refuse now; then the
+/// modes for dates are left out, and [`check_defaults`] sees to the columns that the clauses do name.
+async fn clause_values(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    values: &ServerValues,
+    control: &mut Session,
+) -> Result<ServerValues, EngineError> {
+    let defined = alter.defined_columns();
+    let named = |name: &String| defined.iter().any(|(before, _)| before.as_ref().is_some_and(|b| b.to_lowercase() == name.to_lowercase()));
+    let old = inspector::zero_date_defaults(control, &spec.database, &spec.table).await?;
+    Ok(if old.iter().all(named) { values.clone() } else { values.with_any_date() })
+}
+
+/// Refuses what the server's modes would have refused of the columns that the clauses name.
+async fn check_defaults(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    values: &ServerValues,
+    names: &TableNames,
+    control: &mut Session,
+) -> Result<(), EngineError> {
+    if !values.has_mode("NO_ZERO_DATE") && !values.has_mode("NO_ZERO_IN_DATE") {
+        return Ok(());
+    }
+    let defined = alter.defined_columns();
+    let zero = inspector::zero_date_defaults(control, &spec.database, &names.ghost).await?;
+    match zero.iter().find(|name| defined.iter().any(|(_, after)| after.to_lowercase() == name.to_lowercase())) {
+        None => Ok(()),
+        Some(column) => Err(EngineError::terminal(
+            Reason::AlterRejected,
+            &format!(
+                "the default of {} is no date that the server's sql_mode takes (1067, Invalid default value). Nothing is left behind",
+                quote::identifier(column)
+            ),
+        )),
+    }
+}
+
+/// A new date column that must not be NULL and has no default would be a zero date in every row there is.
+async fn check_filled_dates(
+    spec: &MigrationSpec,
+    values: &ServerValues,
+    mapping: &ColumnMapping,
+    control: &mut Session,
+) -> Result<(), EngineError> {
+    let Some(column) = mapping.filled.iter().find(|filled| filled.value.starts_with("'0000-00-00")) else { return Ok(()) };
+    if !values.has_mode("NO_ZERO_DATE") {
+        return Ok(());
+    }
+    let table = quote::qualified(&spec.database, &spec.table);
+    let row: Option<u8> = control.first("look whether the table has rows", SHORT, &format!("SELECT 1 FROM {table} LIMIT 1")).await?;
+    if row.is_none() {
+        return Ok(());
+    }
+    Err(EngineError::terminal(
+        Reason::DataDoesNotFit,
+        &format!(
+            "the new column {} of {table} is NOT NULL and has no default, so every row would get a zero date, which sql_mode refuses \
+             (NO_ZERO_DATE; natively 1292). Nothing is left behind; give it a default, or allow NULL",
+            quote::identifier(&column.ghost)
+        ),
+    ))
+}
+
+/// In which settings rows are evaluated, and the mapping as it is in them.
+async fn evaluated(
+    spec: &MigrationSpec,
+    values: &ServerValues,
+    facts: &ServerFacts,
+    original: &Inspected,
+    ghost: &Inspected,
+    mut mapping: ColumnMapping,
+    control: &mut Session,
+) -> Result<(ColumnMapping, RowSettings), EngineError> {
+    let rows = evaluation::row_settings(values, &original.definition, ghost, &mapping);
+    for default in inspector::now_defaults(control, &spec.database, &ghost.definition.name).await? {
+        if mapping.added.contains(&default.column) && !mapping.filled.iter().any(|f| f.ghost == default.column) {
+            mapping.filled.push(evaluation::filled(&rows, &default));
+        }
+    }
+    if evaluation::zone(&rows) == key::Zone::Shifting {
+        let has_timestamp = |d: &TableDefinition| d.columns.iter().any(|c| matches!(c.column_type, ColumnType::Timestamp { .. }));
+        if !OFFSET_LITERALS.of(facts.version) && has_timestamp(&original.definition) {
+            return Err(EngineError::terminal(
+                Reason::ServerNotSupported,
+                &format!(
+                    "the change depends on time_zone ({}), which knows summer time, and {} has TIMESTAMP columns, which servers before 8.0.19 \
+                     cannot copy exactly then. Nothing is left behind; SET GLOBAL time_zone='+00:00' if that is right for the change",
+                    values.get("time_zone"),
+                    quote::qualified(&spec.database, &spec.table)
+                ),
+            ));
+        }
+        mapping = mapping.by_instants(&original.definition, &ghost.definition);
+    }
+    Ok((mapping, rows))
+}
+
+fn mapping(original: &Inspected, new: &TableDefinition, alter: &Alter) -> Result<ColumnMapping, EngineError> {
     ColumnMapping::new(&original.definition, new, alter)
         .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("{error}. Nothing is left behind")))
 }
@@ -652,7 +805,7 @@ async fn probe_privileges(spec: &MigrationSpec, names: &TableNames, control: &mu
         .run(
             "try what comparing rows needs (CREATE TEMPORARY TABLES)",
             SHORT,
-            &format!("CREATE TEMPORARY TABLE {scratch} (a INT); DROP TEMPORARY TABLE {scratch}"),
+            &format!("CREATE TEMPORARY TABLE {scratch} (a INT PRIMARY KEY) ENGINE=InnoDB; DROP TEMPORARY TABLE {scratch}"),
         )
         .await?;
     Ok(())
@@ -701,8 +854,12 @@ async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> bool {
 /// Drops the non-unique secondary indexes that can be built after the rows; returns their definitions.
 async fn drop_deferrable(ghost_name: &str, ghost: &Inspected, control: &mut Session) -> Result<Vec<String>, EngineError> {
     let indexes = create::split_secondary_indexes(&ghost.show_create, &[]).map_err(not_readable)?;
-    let later: Vec<_> =
-        indexes.iter().filter(|i| i.stays.is_none() && !i.unique && !i.full_text && !i.definition.starts_with("SPATIAL")).collect();
+    // SHOW CREATE does not say the collation that an expression has.
+    let plain = |index: &create::SecondaryIndex| index.parts.iter().all(|part| part.column.is_some());
+    let later: Vec<_> = indexes
+        .iter()
+        .filter(|i| i.stays.is_none() && !i.unique && !i.full_text && !i.definition.starts_with("SPATIAL") && plain(i))
+        .collect();
     // The order of the remaining ones must stay what a native ALTER leaves: FULLTEXT and SPATIAL come last, and an index that stays in
     // between would move up.
     let last_later = indexes.iter().rposition(|i| later.iter().any(|l| l.name == i.name));
@@ -719,9 +876,9 @@ async fn drop_deferrable(ghost_name: &str, ghost: &Inspected, control: &mut Sess
     Ok(later.iter().map(|i| i.definition.clone()).collect())
 }
 
-fn codec(original: &Inspected, ghost: &crate::sql::table::TableDefinition, key: &key::MigrationKey) -> Result<Arc<KeyCodec>, EngineError> {
+fn codec(original: &Inspected, ghost: &TableDefinition, key: &key::MigrationKey, rows: &RowSettings) -> Result<Arc<KeyCodec>, EngineError> {
     KeyCodec::new(&original.definition, ghost, key)
-        .map(Arc::new)
+        .map(|codec| Arc::new(codec.in_zone(evaluation::zone(rows))))
         .map_err(|error| EngineError::internal(&format!("the chosen key cannot be coded: {error}")))
 }
 
@@ -729,7 +886,7 @@ fn codec(original: &Inspected, ghost: &crate::sql::table::TableDefinition, key: 
 #[allow(clippy::too_many_arguments, reason = "the first half of `prepare`")]
 async fn resume(
     spec: &MigrationSpec,
-    alter: &Alter,
+    now: &ServerValues,
     facts: &ServerFacts,
     names: &TableNames,
     state: &StateTable,
@@ -784,6 +941,16 @@ async fn resume(
         }
         return Ok(None);
     }
+    let Some(values) = record.server_values.clone().filter(|values| values.zone_print == now.zone_print) else {
+        publisher.notice(
+            notice::STARTED_ANEW,
+            true,
+            "the rows copied so far were evaluated in other settings of the server (its time zone, or by an older version): the copy starts anew"
+                .into(),
+        );
+        return Ok(None);
+    };
+    let alter = &check_alter_as(&spec.alter, values.grammar())?;
     sight::relations(control, &spec.database, &spec.table).await.map_err(|error| match error.is_transient() {
         true => error,
         false => error.and(
@@ -817,6 +984,7 @@ async fn resume(
     // The definition as it will be with its deferred indexes is what counts for the key; they are never unique.
     let mapping = ColumnMapping::new(&original.definition, &ghost.definition, alter)
         .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &error.to_string()))?;
+    let (mapping, row_settings) = evaluated(spec, &values, facts, &original, &ghost, mapping, control).await?;
     let key = choose_key(spec, facts, &original, &ghost, &mapping)?;
     let ranges: Vec<(ChunkId, KeyRange)> =
         chunks.iter().map(|(first, chunk)| (ChunkId { first: *first, last: chunk.last }, chunk.range.clone())).collect();
@@ -856,7 +1024,7 @@ async fn resume(
         s.progress.rows_estimated = record.rows_estimated.max(rows).max(estimated);
     });
     publisher.notice(notice::RESUMED, false, format!("took up the work of a former engine: {rows} rows were copied already"));
-    let codec = codec(&original, &ghost.definition, &key)?;
+    let codec = codec(&original, &ghost.definition, &key, &row_settings)?;
     let migration = Migration {
         spec: spec.clone(),
         visibility: Visibility::on(facts),
@@ -864,6 +1032,7 @@ async fn resume(
         names: names.clone(),
         original,
         ghost: ghost.definition,
+        rows: row_settings,
         mapping,
         key,
         codec,

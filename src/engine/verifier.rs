@@ -21,7 +21,7 @@ use crate::mysql::session::{LONG, SHORT};
 use crate::sql::digest;
 use crate::sql::key::{Key, KeyRange, Side};
 use crate::sql::quote;
-use crate::sql::table::Column;
+use crate::sql::table::{Column, ColumnType};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -141,10 +141,12 @@ impl Verifier {
             return Ok(Comparison { left: expressions.original, right: expressions.ghost, through_table: false });
         }
         let right = digest::ghost_expressions(&m.ghost, &m.mapping);
-        let columns: Vec<String> = m.mapping.shared.iter().map(|c| quote::identifier(&c.ghost)).collect();
+        let names: Vec<String> = m.mapping.shared.iter().map(|c| c.ghost.clone()).collect();
+        let columns: Vec<String> = names.iter().map(|c| quote::identifier(c)).collect();
         let sql = format!(
-            "CREATE TEMPORARY TABLE {} (INDEX ({})) SELECT {} FROM {} LIMIT 0",
+            "CREATE TEMPORARY TABLE {} ({}, INDEX ({})) ENGINE=InnoDB SELECT {} FROM {} LIMIT 0",
             self.scratch(),
+            quote::row_number(&names),
             m.codec.columns(Side::Ghost),
             columns.join(", "),
             m.ghost_name()
@@ -308,6 +310,10 @@ impl Verifier {
                         format!("{left} = {as_original}")
                     }
                 }
+                // Two instants may look alike on a clock that shifts.
+                _ if original.is_some_and(|c| matches!(c.column_type, ColumnType::Timestamp { .. })) => {
+                    format!("{left} = {right} AND UNIX_TIMESTAMP({left}) = UNIX_TIMESTAMP({right})")
+                }
                 _ => format!("{left} = {right}"),
             }
         });
@@ -405,16 +411,7 @@ impl Verifier {
                     digest::row(std::slice::from_ref(left), "o"),
                     digest::row(std::slice::from_ref(right), "g"),
                 );
-                let sql = format!(
-                    "{sql} AND ({})",
-                    m.codec
-                        .literals(key)
-                        .iter()
-                        .zip(&m.key.columns)
-                        .map(|(l, c)| format!("o.{} = {l}", quote::identifier(&c.original)))
-                        .collect::<Vec<_>>()
-                        .join(" AND ")
-                );
+                let sql = format!("{sql} AND {}", m.codec.is_row("o", key));
                 if let Ok(Some(1)) = session.first::<u64>("name the columns that differ", LONG, &sql).await {
                     columns.push(quote::identifier(&shared.ghost));
                 }

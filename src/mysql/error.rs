@@ -48,6 +48,12 @@ pub const UNSUPPORTED_SERVER: u16 = 2007;
 /// ER_NOT_SUPPORTED_AUTH_MODE: the client lacks the method of authentication that the server asks for.
 pub const AUTH_METHOD: u16 = 1251;
 
+/// A variable that does not take its value, or a server that lacks it: ER_WRONG_VALUE_FOR_VAR, and what [`MySqlError::setting`] makes.
+pub const SETTING: u16 = 1231;
+
+/// ER_INVALID_CHARACTER_STRING: as a warning it says that a text was changed for want of characters.
+pub const CANNOT_CONVERT: u16 = 1300;
+
 /// Server errors that a retry may cure. Source: MySQL 9.x error message reference.
 pub(crate) const TRANSIENT: &[u16] = &[
     1020, // ER_CHECKREAD
@@ -119,6 +125,11 @@ impl MySqlError {
     /// The server is none that a migration can run on.
     pub fn unsupported_server(what: &str, message: String) -> Self {
         Self { what: what.to_owned(), code: UNSUPPORTED_SERVER, message, class: Class::Terminal, index: None }
+    }
+
+    /// A setting of the server, or of the account's sessions, that rules a migration out; the message names it.
+    pub fn setting(what: &str, message: String) -> Self {
+        Self { what: what.to_owned(), code: SETTING, message, class: Class::Terminal, index: None }
     }
 
     /// A wait that passed its limit.

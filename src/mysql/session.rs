@@ -1,10 +1,13 @@
-//! One connection with fixed settings. Statements have a name (for errors and logs) and a limit.
+//! One connection with defined variables ([`variables`], [`settings`]). Statements have a name (for errors and logs) and a limit.
 
-use super::error::MySqlError;
+use super::error::{CANNOT_CONVERT, MySqlError};
 use super::own::{Connections, Registered, ServerRun};
+use super::settings::{self, Purpose, ServerValues};
+use super::variables;
 use super::versions::{Product, Version};
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, Row, SslOpts};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Where a server is and how to log in.
@@ -64,18 +67,9 @@ pub enum TlsMode {
     VerifyIdentity,
 }
 
-/// The settings of every session, and why:
-/// * READ COMMITTED: INSERT … SELECT reads without locks (InnoDB, "Locks Set by Different SQL Statements"), each statement its own snapshot;
-/// * UTC, so TIMESTAMP values pass unchanged on both sides;
-/// * strict, so a value that does not fit is an error and never silently another value; NO_AUTO_VALUE_ON_ZERO, so a stored 0 stays 0;
-///   no NO_ZERO_DATE, so that zero dates that are stored already can be copied;
-/// * utf8mb4, the charset of our literals;
-/// * no limit on the range optimizer's memory: a long IN list must never fall back to a table scan;
-/// * `sql_auto_is_null` off and the like are defaults since 8.0.
-pub const SESSION_SETTINGS: &str = "SET SESSION transaction_isolation='READ-COMMITTED', time_zone='+00:00', \
-     sql_mode='STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', lock_wait_timeout=5, innodb_lock_wait_timeout=5, \
-     range_optimizer_max_mem_size=0, foreign_key_checks=1, unique_checks=1, wait_timeout=600, net_read_timeout=60, net_write_timeout=60, \
-     information_schema_stats_expiry=0";
+/// What must hold before a session's own variables can be read: SHOW is a SELECT to the server, with its limits.
+const BEFORE_LOOKING: &str = "SET SESSION autocommit=1, sql_select_limit=18446744073709551615, max_join_size=18446744073709551615, \
+     sql_big_selects=1, sql_safe_updates=0, timestamp=DEFAULT";
 
 /// What [`ServerAddress::unlogged`] adds; needs SESSION_VARIABLES_ADMIN (manual, `sql_log_bin`).
 pub const UNLOGGED: &str = "SET SESSION sql_log_bin=0";
@@ -93,20 +87,193 @@ pub struct Session {
     registered: Registered,
     run: ServerRun,
     product: Product,
+    /// Its variables, as far as [`variables`] knows them, by name.
+    variables: BTreeMap<String, String>,
+    /// The same as the server gave them to the connection: its global values, and what `init_connect` made of them.
+    given: BTreeMap<String, String>,
 }
 
 impl Session {
-    /// Connects and applies [`SESSION_SETTINGS`].
+    /// Connects, and defines every variable that a session of ours has a say in ([`variables`]), for [`Purpose::Own`].
     ///
     /// # Errors
-    /// Unreachable, refused, TLS not as asked for, or a server that lacks one of the settings.
+    /// Unreachable, refused, TLS not as asked for; or a variable that does not take its value, named
+    /// ([`crate::mysql::error::SETTING`]).
     pub async fn open(address: &ServerAddress) -> Result<Self, MySqlError> {
         let mut session = Self::open_raw(address).await?;
-        session.run("apply the session's settings", SHORT, SESSION_SETTINGS).await?;
+        session.define().await?;
         if address.unlogged {
             session.run("leave the session's writes out of the binary log", SHORT, UNLOGGED).await?;
         }
         Ok(session)
+    }
+
+    async fn define(&mut self) -> Result<(), MySqlError> {
+        self.run("apply the session's settings", SHORT, BEFORE_LOOKING).await?;
+        let shown: Vec<(String, Vec<u8>)> = self.rows("read the session's variables", SHORT, "SHOW SESSION VARIABLES").await?;
+        for (name, value) in shown {
+            if name == "version" && String::from_utf8_lossy(&value).contains("MariaDB") {
+                let message = format!("the server is MariaDB ({}); MySQL 8.0.13 or later is needed", String::from_utf8_lossy(&value));
+                return Err(MySqlError::setting("see which server answers", message));
+            }
+            if variables::class_of(&name).is_some() {
+                self.variables.insert(name, String::from_utf8_lossy(&value).into_owned());
+            }
+        }
+        self.variables.insert("timestamp".to_owned(), "0".to_owned());
+        self.given.clone_from(&self.variables);
+        let mut wanted: Vec<(String, String)> = variables::ours().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        wanted.extend(Purpose::Own.wanted());
+        self.set(&wanted).await
+    }
+
+    /// Gives the session the variables of a purpose; says nothing to the server where they are the same.
+    ///
+    /// # Errors
+    /// A variable that does not take its value, named ([`crate::mysql::error::SETTING`]); a lost connection.
+    pub async fn wear(&mut self, purpose: Purpose<'_>) -> Result<(), MySqlError> {
+        self.set(&purpose.wanted()).await
+    }
+
+    /// Runs a statement for another purpose than [`Purpose::Own`], and comes back. A text that the connection's character set lacks, which
+    /// the server changes with a warning, is an error.
+    ///
+    /// # Errors
+    /// As [`Session::run`] and [`Session::wear`].
+    pub async fn run_as(&mut self, purpose: Purpose<'_>, what: &str, limit: Duration, sql: &str) -> Result<(), MySqlError> {
+        self.wear(purpose).await?;
+        let result = self.write(what, limit, sql).await;
+        let lost = match &result {
+            Ok(written) if written.warnings > 0 => self.warnings().await?.iter().any(|(_, code, _)| *code == CANNOT_CONVERT),
+            _ => false,
+        };
+        if result.as_ref().err().is_none_or(|error| !error.is_connection()) {
+            self.wear(Purpose::Own).await?;
+        }
+        if lost {
+            return Err(MySqlError {
+                code: CANNOT_CONVERT,
+                ..MySqlError::setting(
+                    what,
+                    format!(
+                        "{CANNOT_CONVERT}: a text in the clauses has characters that the server's character_set_connection lacks; \
+                         write it with an introducer, as in _utf8mb4'…'"
+                    ),
+                )
+            });
+        }
+        result.map(|_| ())
+    }
+
+    /// Sets what differs, in one statement, and reads it back. A variable that the server does not have is passed over.
+    async fn set(&mut self, wanted: &[(String, String)]) -> Result<(), MySqlError> {
+        let differs = |(name, value): &&(String, String)| self.variables.get(name).is_some_and(|has| !settings::same(name, has, value));
+        let change: Vec<(String, String)> = wanted.iter().filter(differs).cloned().collect();
+        if change.is_empty() {
+            return Ok(());
+        }
+        let what = "define the session's variables";
+        let assignment = |(name, value): &(String, String)| {
+            let value = if name == "timestamp" && value == "0" { "DEFAULT".to_owned() } else { settings::literal(value) };
+            format!("{name}={value}")
+        };
+        let list: Vec<String> = change.iter().map(assignment).collect();
+        let names: Vec<String> = change.iter().map(|(name, _)| format!("@@SESSION.{name}")).collect();
+        let sql = format!("SET SESSION {}; SELECT {}", list.join(", "), names.join(", "));
+        let row: Row = match self.last_set(what, SHORT, &sql).await {
+            Ok(row) => row.ok_or_else(|| MySqlError::unexpected(what, "no answer"))?,
+            Err(error) if error.class != super::Class::Terminal => return Err(error),
+            Err(error) => return Err(self.blame(&change, &list, error).await),
+        };
+        for ((name, value), has) in change.into_iter().zip(row.unwrap()) {
+            let has = text_of(&has);
+            if !settings::same(&name, &has, &value) {
+                return Err(refused(&name, &has, &value, "the server keeps the other value"));
+            }
+            // Two that go with others.
+            if name == "collation_connection" {
+                self.variables.remove("character_set_connection");
+            }
+            self.variables.insert(name, value);
+        }
+        Ok(())
+    }
+
+    /// Finds the variable that the server does not let us set: none of them is set then.
+    async fn blame(&mut self, change: &[(String, String)], list: &[String], error: MySqlError) -> MySqlError {
+        for ((name, value), assignment) in change.iter().zip(list) {
+            match self.run("define a variable of the session", SHORT, &format!("SET SESSION {assignment}")).await {
+                Ok(()) => {}
+                Err(one) if one.class != super::Class::Terminal => return one,
+                Err(one) => {
+                    let has = self.variables.get(name).cloned().unwrap_or_default();
+                    return refused(name, &has, value, &one.message);
+                }
+            }
+        }
+        error
+    }
+
+    /// The variables that the connection was given, as far as they are known here: the global values at that moment, and what `init_connect`
+    /// made of them.
+    pub fn given(&self) -> &BTreeMap<String, String> {
+        &self.given
+    }
+
+    /// Variables that the server has for a session and that are in no class: this program does not know what they do.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn unknown_variables(&mut self) -> Result<Vec<String>, MySqlError> {
+        let shown: Vec<(String, Vec<u8>)> = self.rows("read the session's variables", SHORT, "SHOW SESSION VARIABLES").await?;
+        let mut unknown = Vec::new();
+        for name in shown.into_iter().map(|(name, _)| name).filter(|name| variables::class_of(name).is_none()) {
+            // Names of components have a dot, and none has a character that wants quotes.
+            if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
+                unknown.push(name);
+                continue;
+            }
+            match self.run("look whether a variable is a session's", SHORT, &format!("SELECT @@SESSION.{name} LIMIT 0")).await {
+                Ok(()) => unknown.push(name),
+                Err(error) if error.class != super::Class::Terminal => return Err(error),
+                // ER_INCORRECT_GLOBAL_LOCAL_VAR: the server has one value for all.
+                Err(_) => {}
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// The server's values now ([`variables::Class::Servers`]), and its present time.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn server_values(&mut self) -> Result<ServerValues, MySqlError> {
+        let what = "read the server's variables";
+        let shown: Vec<(String, Vec<u8>)> = self.rows(what, SHORT, "SHOW GLOBAL VARIABLES").await?;
+        let wanted = |name: &str| name == "sql_mode" || variables::class_of(name) == Some(variables::Class::Servers);
+        let values =
+            shown.into_iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned()));
+        let mut found = ServerValues { variables: values.collect(), ..ServerValues::default() };
+        // One look for each week until TIMESTAMP ends: no zone has a summer time shorter than that.
+        let digits = "(SELECT 0 n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 \
+                      UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+        let sql = format!(
+            "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) AS CHAR), CAST(CONVERT_TZ(NOW(6), '+00:00', @@GLOBAL.time_zone) AS CHAR), \
+             MIN(away), MAX(away), BIT_XOR(CRC32(CONCAT(week, ' ', away))) FROM (SELECT week, \
+             TIMESTAMPDIFF(SECOND, week, CONVERT_TZ(week, '+00:00', @@GLOBAL.time_zone)) away FROM (SELECT \
+             '1970-01-02' + INTERVAL (a.n + 10 * b.n + 100 * c.n + 1000 * d.n) WEEK week FROM {digits} a, {digits} b, {digits} c, {digits} d) weeks \
+             WHERE week < '2038-01-18') zone"
+        );
+        let row: Option<(String, Option<String>, Option<i32>, Option<i32>, u64)> = self.first(what, SHORT, &sql).await?;
+        let Some((now, Some(there), Some(least), Some(most), print)) = row else {
+            return Err(MySqlError::setting(
+                what,
+                format!("the server's time_zone ({}) cannot be evaluated: load its tables of time zones", found.get("time_zone")),
+            ));
+        };
+        found.offset = (least == most).then_some(least);
+        (found.now, found.now_there, found.zone_print) = (now, there, print);
+        Ok(found)
     }
 
     /// As [`Session::open`], on the server with this `server_uuid` only. A name may lead to another server from one connection to the next
@@ -157,7 +324,7 @@ impl Session {
         }
         let run = server_run(&mut conn).await?;
         let registered = Connections::of(address, &run).register(conn.id());
-        Ok(Self { conn, registered, run, product })
+        Ok(Self { conn, registered, run, product, variables: BTreeMap::new(), given: BTreeMap::new() })
     }
 
     /// The connection's id, as in the process list.
@@ -292,6 +459,30 @@ impl Session {
     pub async fn close(self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.conn.disconnect()).await;
     }
+}
+
+/// A value of a variable, as text.
+fn text_of(value: &mysql_async::Value) -> String {
+    match value {
+        mysql_async::Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        mysql_async::Value::Int(n) => n.to_string(),
+        mysql_async::Value::UInt(n) => n.to_string(),
+        mysql_async::Value::Float(n) => n.to_string(),
+        mysql_async::Value::Double(n) => n.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn refused(name: &str, has: &str, wanted: &str, words: &str) -> MySqlError {
+    MySqlError::setting(
+        "define the session's variables",
+        format!(
+            "{name} is {} in sessions of this account, where a migration needs {}, and it could not be set ({words}); SET GLOBAL {name}, take it \
+             out of init_connect, or GRANT SESSION_VARIABLES_ADMIN to the account",
+            if has.is_empty() { "empty" } else { has },
+            if wanted.is_empty() { "empty" } else { wanted },
+        ),
+    )
 }
 
 /// What a writing statement did.

@@ -66,6 +66,14 @@ pub const SWAP_UNDER_LOCK: Feature = Feature {
     without: "refused, `ServerNotSupported`",
     source: "https://dev.mysql.com/doc/refman/8.0/en/rename-table.html",
 };
+/// A text with an offset is an instant, whatever the session's time zone.
+pub const OFFSET_LITERALS: Feature = Feature {
+    name: "`'2024-06-01 03:00:00+00:00'`, a time with its offset",
+    from: (8, 0, 19),
+    with: "TIMESTAMP columns are copied as instants where values depend on a time zone with summer time",
+    without: "a change of a table with TIMESTAMP columns whose values depend on such a zone is refused, `ServerNotSupported`",
+    source: "https://dev.mysql.com/doc/relnotes/mysql/8.0/en/news-8-0-19.html",
+};
 /// Statements say REPLICA instead of SLAVE.
 pub const REPLICA_STATEMENTS: Feature = Feature {
     name: "statements that say `REPLICA`",
@@ -116,8 +124,16 @@ pub const MANY_ROW_VERSIONS: Feature = Feature {
 };
 
 /// All of them, from the oldest to the newest.
-pub const FEATURES: [&Feature; 7] =
-    [&SWAP_UNDER_LOCK, &REPLICA_STATEMENTS, &LAZY_DROP, &REPLICA_VARIABLES, &INDEX_THREADS, &BINARY_LOG_STATUS, &MANY_ROW_VERSIONS];
+pub const FEATURES: [&Feature; 8] = [
+    &SWAP_UNDER_LOCK,
+    &OFFSET_LITERALS,
+    &REPLICA_STATEMENTS,
+    &LAZY_DROP,
+    &REPLICA_VARIABLES,
+    &INDEX_THREADS,
+    &BINARY_LOG_STATUS,
+    &MANY_ROW_VERSIONS,
+];
 
 /// The versions of MySQL that every suite runs on.
 pub const TESTED: [Version; 1] = [(9, 7, 4)];

@@ -61,8 +61,14 @@ fn plain(column: &Column) -> String {
         T::Enum { .. } | T::Set { .. } => format!("({name} + 0)"),
         // ZEROFILL is a way of showing.
         T::Integer { .. } | T::Decimal { .. } if column.type_text.to_lowercase().contains("zerofill") => format!("({name} + 0)"),
+        T::Timestamp { .. } => instant(&name),
         _ => name,
     }
+}
+
+/// A TIMESTAMP as its instant, whatever its number of digits: two instants may look alike in the session's time zone.
+fn instant(expression: &str) -> String {
+    format!("CAST(UNIX_TIMESTAMP({expression}) AS DECIMAL(17,6))")
 }
 
 /// A column of the original as the ghost has it.
@@ -94,9 +100,9 @@ fn converted(from: &Column, to: &Column) -> Option<String> {
         (T::Enum { labels: a }, T::Enum { labels: b }) | (T::Set { labels: a }, T::Set { labels: b }) if b.starts_with(a) => {
             Some(format!("({column} + 0)"))
         }
-        (T::DateTime { .. } | T::Timestamp { .. }, T::DateTime { fsp } | T::Timestamp { fsp }) => {
-            Some(format!("CAST({column} AS DATETIME({fsp}))"))
-        }
+        (T::Timestamp { fsp: a }, T::Timestamp { fsp: b }) => (a <= b).then(|| instant(&column)),
+        (T::DateTime { .. }, T::Timestamp { fsp }) => Some(instant(&format!("CAST({column} AS DATETIME({fsp}))"))),
+        (T::DateTime { .. } | T::Timestamp { .. }, T::DateTime { fsp }) => Some(format!("CAST({column} AS DATETIME({fsp}))")),
         (T::Time { .. }, T::Time { fsp }) => Some(format!("CAST({column} AS TIME({fsp}))")),
         (T::Float { double: a }, T::Float { double: b }) if a == b && from.type_text == to.type_text => Some(format!("({column} + 0e0)")),
         (T::Bit { width: a }, T::Bit { width: b }) if a == b => Some(column),
@@ -143,8 +149,14 @@ mod tests {
             (
                 column(T::DateTime { fsp: 0 }, "datetime", None),
                 column(T::Timestamp { fsp: 3 }, "timestamp(3)", None),
-                Some("CAST(c AS DATETIME(3))"),
+                Some("CAST(UNIX_TIMESTAMP(CAST(c AS DATETIME(3))) AS DECIMAL(17,6))"),
             ),
+            (
+                column(T::Timestamp { fsp: 0 }, "timestamp", None),
+                column(T::Timestamp { fsp: 3 }, "timestamp(3)", None),
+                Some("CAST(UNIX_TIMESTAMP(c) AS DECIMAL(17,6))"),
+            ),
+            (column(T::Timestamp { fsp: 3 }, "timestamp(3)", None), column(T::Timestamp { fsp: 0 }, "timestamp", None), None),
         ];
         for (from, to, want) in cases {
             let got = converted(&from, &to).map(|e| e.replace(COLUMN_OF, "").replace('`', ""));

@@ -24,6 +24,9 @@ pub enum Conversion {
     ThroughInteger,
     /// As a double, so that digits and range of the new type are looked at.
     ThroughDouble,
+    /// TIMESTAMP to TIMESTAMP as an instant, in a session whose clock shifts: by way of the clock, which is the server's own for most
+    /// modes, one of the two hours that look alike would become the other.
+    ThroughInstant,
 }
 
 impl Conversion {
@@ -36,6 +39,11 @@ impl Conversion {
             Conversion::ThroughInteger => format!("CAST({quoted_column} AS SIGNED)"),
             // CAST … AS DOUBLE only came with 8.0.17. A product keeps the sign of zero, a sum does not.
             Conversion::ThroughDouble => format!("({quoted_column} * 1e0)"),
+            // A text with its offset is known since 8.0.19.
+            Conversion::ThroughInstant => format!(
+                "IF(UNIX_TIMESTAMP({quoted_column}) = 0, '0000-00-00 00:00:00', CONCAT(TIMESTAMPADD(MICROSECOND, \
+                 UNIX_TIMESTAMP({quoted_column}) * 1000000, '1970-01-01 00:00:00'), '+00:00'))"
+            ),
         }
     }
 }
@@ -196,6 +204,19 @@ impl ColumnMapping {
             return Err(MappingError::NothingShared);
         }
         Ok(mapping)
+    }
+
+    /// For sessions whose time zone shifts: TIMESTAMP columns that stay so are copied as instants.
+    #[must_use]
+    pub fn by_instants(mut self, original: &TableDefinition, ghost: &TableDefinition) -> ColumnMapping {
+        let stays = |c: &SharedColumn| {
+            let is = |column: Option<&Column>| column.is_some_and(|c| matches!(c.column_type, ColumnType::Timestamp { .. }));
+            is(original.column(&c.original)) && is(ghost.column(&c.ghost))
+        };
+        for column in self.shared.iter_mut().filter(|c| stays(c)) {
+            column.conversion = Conversion::ThroughInstant;
+        }
+        self
     }
 
     /// The columns and expressions to select from the original, quoted; goes with [`ColumnMapping::insert_list`].

@@ -15,6 +15,17 @@ pub fn qualified(db: &str, table: &str) -> String {
     format!("{}.{}", identifier(db), identifier(table))
 }
 
+/// The definition of a column that numbers the rows of a table with these columns, as its primary key: servers may want each table to have one
+/// (`sql_require_primary_key`), temporary ones as well.
+pub fn row_number(columns: &[String]) -> String {
+    let taken = |name: &str| columns.iter().any(|column| column.to_lowercase() == name);
+    let mut name = "_theseus_row".to_owned();
+    while taken(&name) {
+        name.push('_');
+    }
+    format!("{} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY", identifier(&name))
+}
+
 /// A utf8mb4 string as an SQL *expression*.
 ///
 /// Plain printable ASCII stays readable (`'abc'`); everything else, a quote or a backslash included, becomes
@@ -88,6 +99,9 @@ mod tests {
             assert_eq!(string(text), quoted);
         }
         assert_eq!(text_literal("it's \\ \n"), "'it''s \\\\ \\n'");
+        let number = |columns: &[&str]| row_number(&columns.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>());
+        assert_eq!(number(&["a"]), "`_theseus_row` BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY");
+        assert!(number(&["_THESEUS_row"]).starts_with("`_theseus_row_` "));
     }
 
     #[test]

@@ -1,10 +1,29 @@
 //! A tokenizer for MySQL's SQL: enough to find clauses, names and literals without being misled by what is inside strings.
 //!
-//! It follows the lexical rules of the server with its default `sql_mode`
-//! (<https://dev.mysql.com/doc/refman/8.4/en/language-structure.html>): `"…"` is a string and backslashes escape. It never
-//! panics; every byte of the text is in exactly one token of [`tokenize_all`].
+//! It follows the lexical rules of the server (<https://dev.mysql.com/doc/refman/8.4/en/language-structure.html>). With its default
+//! `sql_mode`, `"…"` is a string and backslashes escape; [`Grammar`] says otherwise. It never panics; every byte of the text is in exactly one
+//! token of [`tokenize_all`].
 
 use thiserror::Error;
+
+/// What `sql_mode` says of quotes and backslashes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Grammar {
+    /// `ANSI_QUOTES`: `"…"` is a name.
+    pub ansi_quotes: bool,
+    /// `NO_BACKSLASH_ESCAPES`: a backslash is a character like others.
+    pub no_backslash_escapes: bool,
+}
+
+impl Grammar {
+    /// All there are, the default one first.
+    pub const ALL: [Grammar; 4] = [
+        Grammar { ansi_quotes: false, no_backslash_escapes: false },
+        Grammar { ansi_quotes: true, no_backslash_escapes: false },
+        Grammar { ansi_quotes: false, no_backslash_escapes: true },
+        Grammar { ansi_quotes: true, no_backslash_escapes: true },
+    ];
+}
 
 /// A piece of the source, in bytes; always on character boundaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,7 +46,7 @@ impl Span {
 pub enum TokenKind {
     /// An unquoted name or keyword, a character set introducer (`_utf8mb4`) included.
     Word,
-    /// A name in backticks.
+    /// A name in backticks, or in double quotes where the grammar says so.
     QuotedName,
     /// `'…'`, `"…"` or `N'…'`.
     String,
@@ -56,6 +75,8 @@ pub struct Token {
     pub kind: TokenKind,
     /// Where it is.
     pub span: Span,
+    /// Whether a backslash in it escapes.
+    pub escapes: bool,
 }
 
 impl Token {
@@ -79,7 +100,10 @@ impl Token {
         let text = self.text(source);
         match self.kind {
             TokenKind::Word => Some(text.to_owned()),
-            TokenKind::QuotedName => Some(text.strip_prefix('`')?.strip_suffix('`')?.replace("``", "`")),
+            TokenKind::QuotedName => {
+                let quote = text.chars().next()?;
+                Some(text.strip_prefix(quote)?.strip_suffix(quote)?.replace(&format!("{quote}{quote}"), &quote.to_string()))
+            }
             _ => None,
         }
     }
@@ -99,7 +123,7 @@ impl Token {
             if c == quote {
                 // A doubled quote: the second one is what is meant.
                 out.extend(chars.next());
-            } else if c == '\\' {
+            } else if c == '\\' && self.escapes {
                 match chars.next() {
                     Some('0') => out.push('\0'),
                     Some('b') => out.push('\u{8}'),
@@ -144,16 +168,21 @@ pub enum TokenError {
     },
 }
 
-/// All tokens but blanks and comments.
+/// All tokens but blanks and comments, by the default grammar.
 pub fn tokenize(source: &str) -> Result<Vec<Token>, TokenError> {
-    let mut tokens = tokenize_all(source)?;
+    tokenize_as(source, Grammar::default())
+}
+
+/// All tokens but blanks and comments.
+pub fn tokenize_as(source: &str, grammar: Grammar) -> Result<Vec<Token>, TokenError> {
+    let mut tokens = tokenize_all(source, grammar)?;
     tokens.retain(|t| !matches!(t.kind, TokenKind::Space | TokenKind::Comment));
     Ok(tokens)
 }
 
 /// All tokens; their spans follow each other and cover the text.
-pub fn tokenize_all(source: &str) -> Result<Vec<Token>, TokenError> {
-    let mut lexer = Lexer { source, at: 0, in_executable: false, after_name: false };
+pub fn tokenize_all(source: &str, grammar: Grammar) -> Result<Vec<Token>, TokenError> {
+    let mut lexer = Lexer { source, grammar, at: 0, in_executable: false, after_name: false };
     let mut tokens = Vec::new();
     while lexer.at < source.len() {
         let start = lexer.at;
@@ -163,7 +192,7 @@ pub fn tokenize_all(source: &str) -> Result<Vec<Token>, TokenError> {
             TokenKind::Space | TokenKind::Comment => lexer.after_name,
             _ => false,
         };
-        tokens.push(Token { kind, span: Span { start, end: lexer.at } });
+        tokens.push(Token { kind, span: Span { start, end: lexer.at }, escapes: !grammar.no_backslash_escapes });
     }
     if lexer.in_executable {
         // A `*/` inside a string does not close it.
@@ -180,6 +209,7 @@ pub fn character_position(source: &str, offset: usize) -> usize {
 
 struct Lexer<'a> {
     source: &'a str,
+    grammar: Grammar,
     at: usize,
     in_executable: bool,
     /// Whether a `.` would qualify a name, so that `.5` is not a number.
@@ -236,6 +266,7 @@ impl Lexer<'_> {
                 Ok(TokenKind::ExecutableClose)
             }
             '`' => self.quoted('`', "quoted name").map(|()| TokenKind::QuotedName),
+            '"' if self.grammar.ansi_quotes => self.quoted('"', "quoted name").map(|()| TokenKind::QuotedName),
             '\'' | '"' => self.quoted(first, "string").map(|()| TokenKind::String),
             'n' | 'N' if second == Some('\'') => {
                 self.at += 1;
@@ -290,7 +321,8 @@ impl Lexer<'_> {
 
     /// From the opening quote to behind the closing one.
     fn quoted(&mut self, quote: char, what: &'static str) -> Result<(), TokenError> {
-        let escapes = quote != '`';
+        let name = quote == '`' || quote == '"' && self.grammar.ansi_quotes;
+        let escapes = !name && !self.grammar.no_backslash_escapes;
         let rest = self.rest();
         let mut chars = rest.char_indices().skip(1).peekable();
         while let Some((i, c)) = chars.next() {
@@ -433,10 +465,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_grammar_says_what_quotes_and_backslashes_are() {
+        let [_, ansi, raw, both] = Grammar::ALL;
+        let one = |source: &str, grammar| tokenize_as(source, grammar).map(|t| t[0]);
+        assert_eq!(one(r#""a""b`""#, ansi).unwrap().name(r#""a""b`""#).as_deref(), Some("a\"b`"));
+        assert_eq!(one(r"'C:\temp\'", raw).unwrap().string_value(r"'C:\temp\'").as_deref(), Some(r"C:\temp\"));
+        assert_eq!(one(r"'it''s\'", both).unwrap().string_value(r"'it''s\'").as_deref(), Some(r"it's\"));
+        assert!(one(r"'a\'", ansi).is_err(), "a backslash escapes");
+    }
+
     proptest! {
         #[test]
         fn never_panics_and_covers_the_text(source in "\\PC*|[-a-zA-Z0-9`'\"#/*!+.,;()\\\\ \n\u{0}é😀xXbBnN_$@]*") {
-            if let Ok(tokens) = tokenize_all(&source) {
+            for grammar in Grammar::ALL {
+                let Ok(tokens) = tokenize_all(&source, grammar) else { continue };
                 let mut at = 0;
                 for token in &tokens {
                     prop_assert_eq!(token.span.start, at);

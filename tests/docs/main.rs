@@ -8,6 +8,7 @@ mod fields;
 mod links;
 mod metrics;
 mod reasons;
+mod sessions;
 mod versions;
 mod words;
 

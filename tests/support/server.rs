@@ -30,7 +30,7 @@ impl Server {
         let output = Command::new(program())
             .envs(environment.iter().copied())
             .args(["start", "--fast", "--buffer-pool", "64M", "--"])
-            .args(["--innodb-redo-log-capacity=64M", "--performance-schema-max-table-instances=500"])
+            .args(["--innodb-redo-log-capacity=64M", "--performance-schema-max-table-instances=500", "--innodb-use-native-aio=OFF"])
             .args(options)
             .output()
             .expect("hack/mysql can be run");

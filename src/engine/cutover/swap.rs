@@ -14,7 +14,7 @@ use crate::engine::sight;
 use crate::engine::spec::{Controls, Mode};
 use crate::mysql::error::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{MySqlError, Purpose, Session};
 use crate::sql::create;
 use crate::sql::key::Key;
 use crate::sql::quote;
@@ -212,6 +212,9 @@ async fn locked(
     let reached_at = Instant::now();
     // Everything on the original is committed, visible and received: these are the last dirty keys.
     *taken = applier.take_for_cut_over();
+    if !taken.is_empty() {
+        lock.wear(Purpose::Rows(&m.rows)).await?;
+    }
     // All deletes before all inserts: no value of a stale row is in the way.
     for batch in taken.chunks(500) {
         in_time("the last changes were applied")?;
@@ -231,6 +234,7 @@ async fn locked(
             check_warnings(lock).await.map_err(Stop::Over)?;
         }
     }
+    lock.wear(Purpose::Own).await?;
     if let Some(next) = auto_increment_to_set(m, lock).await.map_err(|e| Stop::GiveUp(e.message))? {
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
     }
@@ -414,6 +418,7 @@ mod tests {
             deferred_indexes: Vec::new(),
             native: false,
             applier_stopped: false,
+            server_values: None,
             key_index: String::new(),
             rows_estimated: 0,
             rows_counted: false,

@@ -132,8 +132,8 @@ impl Run {
             self.swap_announced = true;
         }
         // Both of this attempt only: the settings of the one are those of a lock, and either may be broken off at any point.
-        let mut lock = m.session().await?;
-        let mut second = m.session().await?;
+        let mut lock = m.own_session().await?;
+        let mut second = m.own_session().await?;
         self.question.used();
         self.publisher.update(|s| {
             s.cut_over.attempts += 1;

@@ -13,7 +13,7 @@ use crate::sql::alter::{Alter, Clause, ColumnSpec, ParsedClause, TableElement};
 use crate::sql::key::{KeyCodec, Side};
 use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType, IndexPart};
-use crate::sql::token;
+use crate::sql::token::{self, Grammar};
 use std::time::{Duration, Instant};
 
 /// How long the server may look for one kind of row, in milliseconds (`MAX_EXECUTION_TIME`).
@@ -40,15 +40,16 @@ pub struct NewType {
     pub charset: Option<String>,
 }
 
-/// Reads the definition in a MODIFY or CHANGE clause; `None` when it is not understood. `source` is the text of the ALTER. Pure.
-pub fn new_type(source: &str, clause: &ParsedClause) -> Option<NewType> {
+/// Reads the definition in a MODIFY or CHANGE clause; `None` when it is not understood. `source` is the text of the ALTER, read by this
+/// grammar. Pure.
+pub fn new_type(source: &str, grammar: Grammar, clause: &ParsedClause) -> Option<NewType> {
     let names = match &clause.clause {
         Clause::ModifyColumn(_) => 1,
         Clause::ChangeColumn { .. } => 2,
         _ => return None,
     };
     let text = clause.span.of(source);
-    let tokens = token::tokenize(text).ok()?;
+    let tokens = token::tokenize_as(text, grammar).ok()?;
     // MODIFY [COLUMN] name | CHANGE [COLUMN] old new; a column may itself be called `column`, in quotes.
     let mut at = 1 + usize::from(tokens.get(1)?.is_word(text, "COLUMN")) + names;
     let mut found = NewType { name: tokens.get(at)?.text(text).to_uppercase(), ..NewType::default() };
@@ -239,7 +240,8 @@ pub(super) async fn probe(
             _ => continue,
         };
         let Some(column) = definition.column(name) else { continue };
-        let q = new_type(&source, clause).map_or(Question { incomplete: true, ..Question::default() }, |new| question(column, &new));
+        let q = new_type(&source, alter.grammar(), clause)
+            .map_or(Question { incomplete: true, ..Question::default() }, |new| question(column, &new));
         asked.push((column.name.clone(), q));
     }
     // A new primary key takes no NULL.
@@ -527,7 +529,7 @@ mod tests {
 
     fn read(alter: &str) -> NewType {
         let parsed = Alter::parse(alter).unwrap();
-        new_type(alter, &parsed.clauses()[0]).unwrap()
+        new_type(alter, parsed.grammar(), &parsed.clauses()[0]).unwrap()
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::replica;
 use super::spec::{Algorithm, Controls, MigrationSpec, Mode};
 use crate::mysql::error::UNSUPPORTED_SERVER;
 use crate::mysql::session::SHORT;
-use crate::mysql::{MySqlError, Product, Session, session};
+use crate::mysql::{Class, MySqlError, Product, Session, session};
 use crate::sql::alter::Alter;
 use crate::sql::quote;
 use predict::{Copies, Forecast, Prediction};
@@ -288,26 +288,33 @@ pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
 
 /// A session for reading; `None` when the server is one that does not even know the session's settings, which is then a finding.
 async fn open(spec: &MigrationSpec, report: &mut Report) -> Result<Option<Session>, EngineError> {
-    let mut session = match Session::open_raw(&spec.server).await {
+    match Session::open_raw(&spec.server).await {
         Err(error) if error.code == UNSUPPORTED_SERVER => {
             let advice = "point the migration at a server that docs/reference/versions.md names";
             report.add(Severity::Refuse, Reason::ServerNotSupported, "version", error.message, advice);
             report.product = Some(session::product(&spec.server).await?);
             return Ok(None);
         }
-        opened => opened?,
-    };
-    let version = session.product().text.clone();
-    report.product = Some(session.product().clone());
-    if let Err(error) = session.run("apply the session's settings", SHORT, session::SESSION_SETTINGS).await {
-        if error.is_connection() {
-            return Err(error.into());
+        opened => {
+            let session = opened?;
+            report.product = Some(session.product().clone());
+            session.close().await;
         }
-        let message = format!("the server is {version}, which lacks a setting that the engine needs ({})", error.message);
-        report.add(Severity::Refuse, Reason::ServerNotSupported, "version", message, "MySQL or Percona Server 8.0.13 or later is needed");
-        return Ok(None);
     }
-    Ok(Some(session))
+    match Session::open(&spec.server).await {
+        Ok(session) => Ok(Some(session)),
+        Err(error) if error.class != Class::Terminal => Err(error.into()),
+        Err(error) => {
+            report.add(
+                Severity::Refuse,
+                Reason::ServerNotSupported,
+                "session variables",
+                error.message,
+                "set the variable, or take it out of init_connect",
+            );
+            Ok(None)
+        }
+    }
 }
 
 async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineError> {
@@ -315,11 +322,23 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     server::privileges(look).await?;
     look.session.run("make the session read only", SHORT, "SET SESSION TRANSACTION READ ONLY").await?;
     let facts = server::settings(look).await?;
+    let grammar = server::sessions(look).await?;
     server::connections(look).await?;
     let original = table::original(look).await?;
     table::names(look).await?;
     table::other_tools(look).await?;
     let Some(original) = original else { return Ok(()) };
+    server::primary_key(look, &original);
+    // Once more by the server's grammar, where that is another one than it was read by.
+    let read = alter.filter(|alter| alter.grammar() != grammar).map(|_| prepare::check_alter_as(&look.spec.alter, grammar)).transpose();
+    let read = match read {
+        Ok(read) => read,
+        Err(error) => {
+            look.report.refuse(&error, "spec.alter");
+            return Ok(());
+        }
+    };
+    let alter = read.as_ref().or(alter);
     let prediction = alter.map(|alter| predict::predict(&original.definition, alter));
     if let (Some(alter), Some(prediction)) = (alter, &prediction) {
         algorithm(look, &original, alter, prediction).await?;

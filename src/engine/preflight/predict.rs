@@ -5,6 +5,7 @@ use crate::engine::spec::Algorithm;
 use crate::sql::alter::{Alter, Clause, ColumnSpec, IndexKind, ParsedClause, TableElement};
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use crate::sql::token;
+use crate::sql::token::Grammar;
 
 /// The table after the clauses.
 #[derive(Clone, Debug)]
@@ -166,7 +167,7 @@ pub struct Forecast {
 pub fn forecast(original: &TableDefinition, alter: &Alter, prediction: &Prediction, source: &str) -> Forecast {
     let mut worst =
         Forecast { algorithm: Algorithm::Instant, copies: Copies::No, why: "the clauses change the dictionary only".to_owned() };
-    let all = alter.clauses().iter().flat_map(|parsed| clause(original, parsed, source));
+    let all = alter.clauses().iter().flat_map(|parsed| clause(original, parsed, source, alter.grammar()));
     for next in all.chain(rows_of(original, alter)) {
         if rank(&next) > rank(&worst) {
             worst = next;
@@ -207,11 +208,11 @@ fn rows_of(original: &TableDefinition, alter: &Alter) -> Option<Forecast> {
     Some(forecast_of(Algorithm::Copy, Copies::Perhaps, format!("a column of the index {} is dropped", index.name)))
 }
 
-fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str) -> Vec<Forecast> {
+fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str, grammar: Grammar) -> Vec<Forecast> {
     use Algorithm as A;
     let stored = || {
         let text = parsed.span.of(source);
-        token::tokenize(text).is_ok_and(|tokens| tokens.iter().any(|t| t.is_word(text, "STORED")))
+        token::tokenize_as(text, grammar).is_ok_and(|tokens| tokens.iter().any(|t| t.is_word(text, "STORED")))
     };
     let one = match &parsed.clause {
         Clause::Add { elements } => {
@@ -253,8 +254,8 @@ fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str) -> Ve
         Clause::DropConstraint { .. } | Clause::DropCheck { .. } | Clause::AlterCheck { .. } => {
             forecast_of(A::Inplace, Copies::Perhaps, "a constraint is changed, which the server may do in place")
         }
-        Clause::ModifyColumn(spec) => redefined(original, &spec.name, data::new_type(source, parsed)),
-        Clause::ChangeColumn { old, .. } => redefined(original, old, data::new_type(source, parsed)),
+        Clause::ModifyColumn(spec) => redefined(original, &spec.name, data::new_type(source, grammar, parsed)),
+        Clause::ChangeColumn { old, .. } => redefined(original, old, data::new_type(source, grammar, parsed)),
         Clause::TableOption { name, .. }
             if matches!(name.as_str(), "COMMENT" | "AUTO_INCREMENT" | "STATS_PERSISTENT" | "STATS_AUTO_RECALC" | "STATS_SAMPLE_PAGES") =>
         {

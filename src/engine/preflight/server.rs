@@ -1,6 +1,7 @@
 //! The server and the account.
 use super::{Look, Severity, Topic};
 use crate::engine::error::EngineError;
+use crate::engine::inspector::Inspected;
 use crate::engine::reason::Reason;
 use crate::engine::replica;
 use crate::engine::sight;
@@ -9,8 +10,10 @@ use crate::engine::throttler;
 use crate::mysql::Session;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{SHORT, UNLOGGED};
+use crate::mysql::settings;
 use crate::mysql::versions::REPLICA_STATEMENTS;
 use crate::sql::quote;
+use crate::sql::token::Grammar;
 use std::collections::BTreeSet;
 
 /// How many connections are compared: a load balancer in front of several servers shows itself soon.
@@ -173,6 +176,55 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
     log(look, &facts).await?;
     replica(look, &facts).await?;
     Ok(facts)
+}
+
+/// Sessions: what `init_connect` makes of them, and what is not known of them. Returns how the server's clients write.
+pub async fn sessions(look: &mut Look<'_>) -> Result<Grammar, EngineError> {
+    let values = look.session.server_values().await?;
+    let given = look.session.given().clone();
+    let differing = values.variables.iter().filter_map(|(name, global)| {
+        // Every client asks for its own character set when it connects.
+        let has = given.get(name).filter(|_| !matches!(name.as_str(), "collation_connection" | "character_set_connection"))?;
+        (!settings::same(name, has, global)).then_some((name, has, global))
+    });
+    for (name, has, global) in differing {
+        look.report.add(
+            Severity::Warning,
+            Topic::ServerSetting,
+            name.clone(),
+            format!(
+                "sessions of this account begin with {name}={has} (init_connect), and those of others with the server's {global}: clauses and rows \
+                 are evaluated with {global}, as a native ALTER by another account would be"
+            ),
+            "give the server's value in the clauses where it matters, or set it globally",
+        );
+    }
+    let unknown = look.session.unknown_variables().await?;
+    if !unknown.is_empty() {
+        look.report.add(
+            Severity::Warning,
+            Topic::ServerSetting,
+            unknown.join(", "),
+            "this version does not know these session variables: whether values of rows depend on them is not known either",
+            "look them up in the server's manual, and try the change on a copy if they are not at their defaults",
+        );
+    }
+    Ok(values.grammar())
+}
+
+/// A table without a primary key, where the server wants one.
+pub fn primary_key(look: &mut Look<'_>, original: &Inspected) {
+    let wanted = look.session.given().get("sql_require_primary_key").is_some_and(|v| settings::same("sql_require_primary_key", v, "1"));
+    if wanted && !original.definition.indexes.iter().any(|index| index.name == "PRIMARY") {
+        let table = look.table();
+        look.report.add(
+            Severity::Refuse,
+            Reason::ServerNotSupported,
+            "sql_require_primary_key",
+            format!("{table} has no primary key, and the server lets no such table be made or changed, natively neither"),
+            "SET GLOBAL sql_require_primary_key=OFF, add the primary key, and set it ON again",
+        );
+    }
 }
 
 /// The binary log: whether the account may see its end, and whether the database is in it.

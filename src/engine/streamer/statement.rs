@@ -3,7 +3,7 @@
 //! Errs on the side of looking once more: a name in quotes of any kind counts, in any case.
 
 use crate::engine::inbox::StreamNotice;
-use crate::sql::token::{Token, TokenKind, tokenize};
+use crate::sql::token::{Grammar, Token, TokenKind, tokenize_as};
 
 /// What a statement in the log is.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,13 +66,14 @@ struct Words {
 
 /// `None`: the text is not understood.
 fn words(text: &str) -> Option<Words> {
-    let tokens = tokenize(text).ok()?;
-    // In a session with ANSI_QUOTES a name may look like a string.
+    // Whatever the grammar of the session was: under another one a name may look like a string, or lie inside of one.
+    let readings: Vec<Vec<Token>> = Grammar::ALL.into_iter().filter_map(|grammar| tokenize_as(text, grammar).ok()).collect();
+    let first = readings.first()?;
     let name = |t: &Token| t.name(text).or_else(|| t.string_value(text)).map(|n| n.to_lowercase());
-    Some(Words {
-        names: tokens.iter().filter_map(name).collect(),
-        keywords: tokens.iter().filter(|t| t.kind == TokenKind::Word).map(|t| t.text(text).to_uppercase()).collect(),
-    })
+    let keyword = |t: &&Token| t.kind == TokenKind::Word;
+    let mut keywords: Vec<String> = first.iter().filter(keyword).map(|t| t.text(text).to_uppercase()).collect();
+    keywords.extend(readings.iter().skip(1).flatten().filter(keyword).map(|t| t.text(text).to_uppercase()));
+    Some(Words { names: readings.iter().flatten().filter_map(name).collect(), keywords })
 }
 
 /// Whether rows that a statement changed by text may be the original's.

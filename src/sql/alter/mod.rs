@@ -22,7 +22,7 @@ pub use clause::{AddedIndex, Clause, ColumnAttributes, ColumnSpec, IndexKind, Pa
 pub use refusal::{Refusal, RefusalKind};
 
 use super::quote;
-use super::token::{Span, TokenError};
+use super::token::{Grammar, Span, TokenError};
 
 /// A text that is not a clause list this version understands.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -55,20 +55,42 @@ fn dropped_foreign_key<'a>(clause: &Clause, foreign_keys: &'a [String]) -> Optio
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alter {
     text: String,
+    grammar: Grammar,
     clauses: Vec<ParsedClause>,
     /// Names of CHECK (or unspecified) constraints in clauses, in textual order.
     constraint_names: Vec<(Span, String)>,
 }
 
 impl Alter {
-    /// Parses the clauses that follow `ALTER TABLE t`.
+    /// Parses the clauses that follow `ALTER TABLE t`, by the default grammar: see [`Alter::parse_as`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(text: &str) -> Result<Alter, AlterError> {
+        Self::parse_as(text, Grammar::default())
+    }
+
+    /// Parses as [`Alter::parse_as`] where the server's grammar is not known yet: by the first one that understands the text.
+    ///
+    /// # Errors
+    /// What the default grammar says, if none does.
+    pub fn parse_as_any(text: &str) -> Result<Alter, AlterError> {
+        Self::parse(text).or_else(|error| Grammar::ALL.into_iter().find_map(|grammar| Self::parse_as(text, grammar).ok()).ok_or(error))
+    }
+
+    /// Parses the clauses that follow `ALTER TABLE t`, as the server's clients write them.
     ///
     /// # Errors
     /// [`AlterError`] if the text is empty, holds several statements, names the table, or holds a clause that is not known.
     /// Clauses that are known but not taken are not errors here: see [`Alter::refusals`].
-    pub fn parse(text: &str) -> Result<Alter, AlterError> {
-        let parsed = parser::parse(text)?;
-        Ok(Alter { text: text.to_owned(), clauses: parsed.clauses, constraint_names: parsed.constraint_names })
+    pub fn parse_as(text: &str, grammar: Grammar) -> Result<Alter, AlterError> {
+        let parsed = parser::parse(text, grammar)?;
+        Ok(Alter { text: text.to_owned(), grammar, clauses: parsed.clauses, constraint_names: parsed.constraint_names })
+    }
+
+    /// The grammar it was read by.
+    pub fn grammar(&self) -> Grammar {
+        self.grammar
     }
 
     /// The clauses in their order.
@@ -98,6 +120,17 @@ impl Alter {
             _ => None,
         });
         dropped.collect()
+    }
+
+    /// Columns whose definition or default a clause gives: (before, after), of an added one only after.
+    pub fn defined_columns(&self) -> Vec<(Option<String>, String)> {
+        let mut out: Vec<(Option<String>, String)> = self.added_columns().into_iter().map(|name| (None, name)).collect();
+        out.extend(self.clauses.iter().filter_map(|c| match &c.clause {
+            Clause::ModifyColumn(ColumnSpec { name, .. }) | Clause::AlterColumnDefault { name } => Some((Some(name.clone()), name.clone())),
+            Clause::ChangeColumn { old, new } => Some((Some(old.clone()), new.name.clone())),
+            _ => None,
+        }));
+        out
     }
 
     /// Columns that the ALTER adds; one that is also dropped is a new column of the same name.

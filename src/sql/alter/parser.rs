@@ -5,7 +5,7 @@ mod elements;
 use super::AlterError;
 use super::clause::{Clause, ParsedClause};
 use super::refusal::excerpt;
-use crate::sql::token::{Span, Token, TokenKind, character_position, tokenize};
+use crate::sql::token::{Grammar, Span, Token, TokenKind, character_position, tokenize_as};
 
 pub(super) struct Parsed {
     pub clauses: Vec<ParsedClause>,
@@ -96,8 +96,8 @@ const TABLE_OPTIONS: [&str; 29] = [
     "STORAGE",
 ];
 
-pub(super) fn parse(source: &str) -> Result<Parsed> {
-    let tokens = tokenize(source)?;
+pub(super) fn parse(source: &str, grammar: Grammar) -> Result<Parsed> {
+    let tokens = tokenize_as(source, grammar)?;
     check_statement(source, &tokens)?;
     let mut constraint_names = Vec::new();
     let mut clauses = Vec::new();

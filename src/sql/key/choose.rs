@@ -258,7 +258,7 @@ fn usable_column(column: &Column) -> Result<(), Rejection> {
 }
 
 fn keeps_key(from: &Column, to: &Column, shared: &SharedColumn) -> bool {
-    shared.conversion == Conversion::Direct && conversion_keeps_key(&from.column_type, &to.column_type)
+    matches!(shared.conversion, Conversion::Direct | Conversion::ThroughInstant) && conversion_keeps_key(&from.column_type, &to.column_type)
 }
 
 /// Whether every value stays the same one, comparable by the same literal, under a change of type (or is refused by the

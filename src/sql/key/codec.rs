@@ -10,7 +10,7 @@ use super::super::quote;
 use super::super::table::{Column, ColumnType, TableDefinition};
 use super::choose::MigrationKey;
 use super::value::{Kind, Origin};
-use super::{Key, Side};
+use super::{Key, Side, Zone};
 
 /// Inside a string that is not the last column a zero byte is written as these two …
 const ESCAPED_ZERO: [u8; 2] = [0, 0xff];
@@ -99,6 +99,17 @@ impl KeyCodec {
         Ok(codec)
     }
 
+    /// The same for sessions in another time zone than UTC.
+    #[must_use]
+    pub fn in_zone(mut self, of_sessions: Zone) -> KeyCodec {
+        for column in &mut self.columns {
+            if let Kind::Timestamp { zone, .. } = &mut column.kind {
+                *zone = of_sessions;
+            }
+        }
+        self
+    }
+
     /// Where the key's columns are among the original's columns (all of them, in table order), in the key's order.
     pub fn positions(&self) -> &[usize] {
         &self.positions
@@ -114,7 +125,7 @@ impl KeyCodec {
         expressions.collect::<Vec<_>>().join(", ")
     }
 
-    /// The key from a row of [`KeyCodec::select_list`], by either protocol, in a session with time zone `+00:00`.
+    /// The key from a row of [`KeyCodec::select_list`], by either protocol.
     ///
     /// # Errors
     /// [`KeyError::UnexpectedValue`] if a value is not of its column's type.

@@ -36,6 +36,23 @@ pub enum Side {
     Ghost,
 }
 
+/// The time zone of the sessions that a key is written and read in.
+///
+/// Where it shifts, an hour of the clock comes twice: two instants look alike, and the server compares what they look like. So there a TIMESTAMP
+/// is compared by its seconds, beside a condition on the clock that the index serves and that no row is lost by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zone {
+    /// So many seconds east of UTC, always.
+    Fixed(i32),
+    /// With summer time, or a history of offsets.
+    Shifting,
+}
+
+impl Zone {
+    /// UTC.
+    pub const UTC: Zone = Zone::Fixed(0);
+}
+
 /// One value of the migration key, encoded. Two integers fit without an allocation.
 ///
 /// Where [`KeyCodec::client_comparable`] holds, the order of the bytes is the order of the index.

@@ -49,14 +49,22 @@ impl KeyCodec {
     /// The row of this key.
     pub fn equals(&self, side: Side, key: &Key) -> String {
         let literals = self.literals(key);
-        let pairs = |as_original: bool| {
-            let columns = self.columns.iter().filter(move |c| !as_original || c.differs(side));
-            columns.map(move |c| if as_original { c.ordered(side) } else { c.bare(side) })
-        };
-        let differing = self.columns.iter().zip(&literals).filter(|(c, _)| c.differs(side)).map(|(_, l)| l);
-        let bare = pairs(false).zip(&literals);
-        let exact = pairs(true).zip(differing);
-        conjunction(bare.chain(exact).map(|(c, l)| format!("{c} = {l}")).collect())
+        let bare = self.columns.iter().zip(&literals).map(|(c, l)| match c.kind.is_instant() {
+            true => instant(&c.bare(side), "=", l),
+            false => format!("{} = {l}", c.bare(side)),
+        });
+        let differing = self.columns.iter().zip(&literals).filter(|(c, _)| c.differs(side));
+        let exact = differing.map(|(c, l)| format!("{} = {l}", c.ordered(side)));
+        conjunction(bare.chain(exact).collect())
+    }
+
+    /// The original's row of this key, as `alias.column = value` for each column: for a look at one row, without an index.
+    pub fn is_row(&self, alias: &str, key: &Key) -> String {
+        let terms = self.columns.iter().zip(self.literals(key)).map(|(c, literal)| {
+            let column = format!("{alias}.{}", c.original);
+            if c.kind.is_instant() { instant(&column, "=", &literal) } else { format!("{column} = {literal}") }
+        });
+        conjunction(terms.collect())
     }
 
     /// The rows of these keys: `` `id` IN (1, 2) ``, `` (`a`, `b`) IN ((1, 2), (3, 4)) ``; `FALSE` if there are none.
@@ -68,7 +76,7 @@ impl KeyCodec {
         if keys.is_empty() {
             return "FALSE".to_owned();
         }
-        if self.columns.len() > 1 && self.columns.iter().any(|c| c.kind.is_text_in_rows()) {
+        if self.columns.iter().any(|c| c.kind.is_instant() || self.columns.len() > 1 && c.kind.is_text_in_rows()) {
             return format!("({})", keys.iter().map(|k| self.equals(side, k)).collect::<Vec<_>>().join(" OR "));
         }
         let tuples = keys.iter().map(|k| self.tuple(k)).collect::<Vec<_>>().join(", ");
@@ -84,7 +92,12 @@ impl KeyCodec {
     /// A tuple is compared column by column with the leading column's bound once more on its own: a row constructor
     /// (`(a, b) > (1, 2)`) is no range to the optimizer.
     pub fn range(&self, side: Side, range: &KeyRange) -> String {
-        let comparand = |c: &CodecColumn| Comparand { text: c.ordered(side), descending: c.descending, largest: c.kind.enumerable() };
+        let comparand = |c: &CodecColumn| Comparand {
+            text: c.ordered(side),
+            descending: c.descending,
+            largest: c.kind.enumerable(),
+            instant: c.kind.is_instant(),
+        };
         let columns: Vec<Comparand> = self.columns.iter().map(comparand).collect();
         let bound = |key: &Option<Key>| key.as_ref().map(|k| self.literals(k));
         range_terms(&columns, bound(&range.lo).as_deref(), bound(&range.hi).as_deref())
@@ -104,7 +117,12 @@ impl KeyCodec {
             .iter()
             .enumerate()
             // What the client may compare is compared by its encoding, which is turned round where the index is.
-            .map(|(i, c)| Comparand { text: format!("k{i}"), descending: c.descending && !c.kind.comparable(), largest: None })
+            .map(|(i, c)| Comparand {
+                text: format!("k{i}"),
+                descending: c.descending && !c.kind.comparable(),
+                largest: None,
+                instant: false,
+            })
             .collect();
         let bound = |key: Option<&Key>| key.map(|k| self.comparison_literals(k));
         let mut cases = String::new();
@@ -169,6 +187,44 @@ struct Comparand {
     descending: bool,
     /// Set if a bound is to be written as a list of the numbers from 0 to this one.
     largest: Option<u64>,
+    /// Set if a bound is an instant in a zone that shifts.
+    instant: bool,
+}
+
+/// How much the clock may be put back at once, with a margin.
+const SHIFT: i64 = 10_800;
+/// A day, which is more.
+const DAY: i64 = 86_400;
+/// The last second of TIMESTAMP. Servers before 8.0.28 know no later one.
+const LAST: i64 = i32::MAX as i64;
+
+/// A condition on a TIMESTAMP column for an instant, given as seconds since 1970, in a zone that shifts.
+///
+/// The server compares what the clock shows, and of an hour that comes twice it takes either. So the seconds decide; beside them stands what
+/// the clock shows at most or at least on that side of the instant, for the index: the clock itself, or, where it is put back soon after (or was
+/// shortly before), the clock as if that were done already (or not yet).
+fn instant(column: &str, operator: &str, seconds: &str) -> String {
+    let (whole, fraction) = seconds.split_once('.').map_or((seconds, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
+    let Ok(whole) = whole.parse::<i64>() else { return format!("UNIX_TIMESTAMP({column}) {operator} {seconds}") };
+    let clock = |seconds: i64| format!("FROM_UNIXTIME({seconds}{fraction})");
+    let mut terms = Vec::new();
+    // The zero date counts as 0, and lies before everything. On the first day there is next to nothing to pass over.
+    if operator != "<" && operator != "<=" && whole >= DAY {
+        let least = match whole {
+            _ if whole > LAST - SHIFT => clock(whole - DAY),
+            _ => format!("LEAST({}, {} - INTERVAL {SHIFT} SECOND)", clock(whole), clock(whole + SHIFT)),
+        };
+        terms.push(format!("{column} >= {least}"));
+    }
+    if operator != ">" && operator != ">=" {
+        let most = match whole {
+            _ if whole < DAY => clock(whole + 2 * DAY),
+            _ => format!("GREATEST({}, {} + INTERVAL {SHIFT} SECOND)", clock(whole), clock(whole - SHIFT)),
+        };
+        terms.push(format!("{column} <= {most}"));
+    }
+    terms.push(format!("UNIX_TIMESTAMP({column}) {operator} {seconds}"));
+    conjunction(terms)
 }
 
 #[derive(Clone, Copy)]
@@ -188,8 +244,16 @@ impl Comparand {
         }
     }
 
+    /// `column = literal`
+    fn equal(&self, literal: &str) -> String {
+        if self.instant { instant(&self.text, "=", literal) } else { format!("{} = {literal}", self.text) }
+    }
+
     /// `column operator literal`
     fn compare(&self, operator: &str, literal: &str) -> String {
+        if self.instant {
+            return instant(&self.text, operator, literal);
+        }
         let (Some(largest), Ok(number)) = (self.largest, literal.parse::<u64>()) else {
             return format!("{} {operator} {literal}", self.text);
         };
@@ -218,7 +282,7 @@ fn range_terms(columns: &[Comparand], lo: Option<&[String]>, hi: Option<&[String
         return "FALSE".to_owned();
     }
     let (fixed, open) = columns.split_at(shared.min(columns.len()));
-    let mut terms: Vec<String> = fixed.iter().zip(lo.unwrap_or_default()).map(|(c, l)| format!("{} = {l}", c.text)).collect();
+    let mut terms: Vec<String> = fixed.iter().zip(lo.unwrap_or_default()).map(|(c, l)| c.equal(l)).collect();
     for (bound, literals) in [(Bound::Lower, lo), (Bound::Upper, hi)] {
         if let Some(literals) = literals {
             bound_terms(open, literals.get(shared..).unwrap_or_default(), bound, &mut terms);
@@ -242,7 +306,7 @@ fn bound_terms(columns: &[Comparand], literals: &[String], bound: Bound, terms: 
     let mut alternatives = Vec::new();
     for (i, (column, literal)) in pairs.iter().enumerate() {
         let operator = if i + 1 == pairs.len() { last_operator(column) } else { column.strict(bound) };
-        let equal = pairs.iter().take(i).map(|(c, l)| format!("{} = {l}", c.text));
+        let equal = pairs.iter().take(i).map(|(c, l)| c.equal(l));
         alternatives.push(conjunction(equal.chain([column.compare(operator, literal)]).collect()));
     }
     terms.push(first.0.compare(first.0.inclusive(bound), first.1));

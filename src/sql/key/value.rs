@@ -8,6 +8,7 @@ use mysql_async::Value;
 
 use super::super::quote;
 use super::super::table::{Column, ColumnType};
+use super::Zone;
 
 /// A DECIMAL of up to this many digits fits an i64 scaled to an integer.
 const SMALL_DECIMAL: u8 = 18;
@@ -65,6 +66,8 @@ pub enum Kind {
     Timestamp {
         /// Fractional digits.
         fsp: u8,
+        /// Of the sessions that it is written in.
+        zone: Zone,
     },
     /// CHAR and VARCHAR.
     Text {
@@ -106,7 +109,7 @@ impl Kind {
             ColumnType::Date => Kind::Date,
             ColumnType::Time { fsp } => Kind::Time { fsp: *fsp },
             ColumnType::DateTime { fsp } => Kind::DateTime { fsp: *fsp },
-            ColumnType::Timestamp { fsp } => Kind::Timestamp { fsp: *fsp },
+            ColumnType::Timestamp { fsp } => Kind::Timestamp { fsp: *fsp, zone: Zone::UTC },
             ColumnType::Char { .. } | ColumnType::VarChar { .. } => {
                 let (charset, collation) = (column.charset.clone()?, column.collation.clone()?);
                 let pad = matches!(column.column_type, ColumnType::Char { .. }).then(|| blank(&charset).to_vec());
@@ -125,6 +128,11 @@ impl Kind {
             Kind::Text { collation, .. } => collation == "utf8mb4_0900_bin",
             _ => true,
         }
+    }
+
+    /// Whether its literal is a number of seconds, which the column itself is not to be compared with.
+    pub fn is_instant(&self) -> bool {
+        matches!(self, Kind::Timestamp { zone: Zone::Shifting, .. })
     }
 
     /// Whether the server compares the column as text inside a row constructor, where a number then matches nothing:
@@ -160,6 +168,8 @@ impl Kind {
             // Adding zero would go through DOUBLE, which has 53 bits and a SET 64.
             Kind::Enum { .. } | Kind::Set { .. } | Kind::Bit => format!("CAST({quoted_column} AS UNSIGNED)"),
             Kind::Text { .. } => format!("CAST({quoted_column} AS BINARY)"),
+            // The instant, whatever the session's zone calls it.
+            Kind::Timestamp { .. } => format!("UNIX_TIMESTAMP({quoted_column})"),
             _ => quoted_column.to_owned(),
         }
     }
@@ -185,10 +195,7 @@ impl Kind {
             }
             Kind::Date => Some(Civil { hour: 0, minute: 0, second: 0, micro: 0, ..Civil::read(value)? }.pack().to_be_bytes().to_vec()),
             Kind::DateTime { .. } => Some(Civil::read(value)?.pack().to_be_bytes().to_vec()),
-            Kind::Timestamp { .. } => {
-                let civil = if origin == Origin::Log { Civil::from_epoch(value)? } else { Civil::read(value)? };
-                Some(civil.pack().to_be_bytes().to_vec())
-            }
+            Kind::Timestamp { .. } => Some(Civil::from_epoch(value)?.pack().to_be_bytes().to_vec()),
             Kind::Time { .. } => Some(flip_sign(read_time(value)?).to_be_bytes().to_vec()),
             Kind::Text { pad, .. } => {
                 let mut bytes = bytes(value)?;
@@ -229,7 +236,14 @@ impl Kind {
                 format!("'{year:04}'")
             }
             Kind::Date => format!("'{}'", Civil::unpack(number()?).date()),
-            Kind::DateTime { fsp } | Kind::Timestamp { fsp } => format!("'{}'", Civil::unpack(number()?).date_time(*fsp)),
+            Kind::DateTime { fsp } => format!("'{}'", Civil::unpack(number()?).date_time(*fsp)),
+            Kind::Timestamp { fsp, zone } => {
+                let civil = Civil::unpack(number()?);
+                match zone {
+                    Zone::Fixed(offset) => format!("'{}'", civil.moved(*offset)?.date_time(*fsp)),
+                    Zone::Shifting => format!("{}{}", civil.epoch()?, fraction(civil.micro, *fsp)),
+                }
+            }
             Kind::Time { fsp } => format!("'{}'", write_time(unflip_sign(number()?), *fsp)?),
             Kind::Text { charset, .. } => format!("_{charset} X'{}'", quote::hex(encoded)),
             Kind::Binary { length } => {
@@ -424,6 +438,10 @@ impl Civil {
         }
         // Stored without a sign; the decoder reads 32 bits with one.
         let seconds = if seconds < 0 { seconds.checked_add(1 << 32)? } else { seconds };
+        Civil::from_seconds(seconds, micro)
+    }
+
+    fn from_seconds(seconds: i64, micro: u32) -> Option<Civil> {
         let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         // Days to a date: Howard Hinnant's civil_from_days, for days since 0000-03-01.
         let z = days.checked_add(719_468)?;
@@ -443,6 +461,31 @@ impl Civil {
             second: u8::try_from(rest % 60).ok()?,
             micro,
         })
+    }
+
+    /// Seconds since 1970; 0 for the zero date. `None` for what TIMESTAMP cannot be: a date with zeros in it.
+    fn epoch(self) -> Option<i64> {
+        if self == Civil::ZERO {
+            return Some(0);
+        }
+        if self.month == 0 || self.day == 0 {
+            return None;
+        }
+        // Howard Hinnant's days_from_civil.
+        let year = i64::from(self.year) - i64::from(self.month <= 2);
+        let (era, month) = (year.div_euclid(400), (i64::from(self.month) + 9) % 12);
+        let year_of_era = year.rem_euclid(400);
+        let day_of_year = (153 * month + 2) / 5 + i64::from(self.day) - 1;
+        let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+        Some(days * 86_400 + i64::from(self.hour) * 3600 + i64::from(self.minute) * 60 + i64::from(self.second))
+    }
+
+    /// The same instant so many seconds east.
+    fn moved(self, offset: i32) -> Option<Civil> {
+        if offset == 0 || self == Civil::ZERO {
+            return Some(self);
+        }
+        Civil::from_seconds(self.epoch()?.checked_add(i64::from(offset))?, self.micro)
     }
 
     fn pack(self) -> u64 {
@@ -552,6 +595,7 @@ mod tests {
     fn literals_and_both_origins() {
         let int = |bits, unsigned| Kind::Integer { bits, unsigned };
         let decimal = |precision, scale| Kind::Decimal { precision, scale };
+        let timestamp = |fsp, zone| Kind::Timestamp { fsp, zone };
         for (kind, row, log, literal) in [
             (int(32, false), Value::Int(-5), Value::Int(-5), "-5"),
             (int(64, false), t("-9223372036854775808"), Value::Int(i64::MIN), "-9223372036854775808"),
@@ -584,10 +628,15 @@ mod tests {
                 Value::Date(9999, 12, 31, 23, 59, 59, 999_000),
                 "'9999-12-31 23:59:59.999'",
             ),
-            (Kind::Timestamp { fsp: 0 }, t("2038-01-19 03:14:07"), t("2147483647"), "'2038-01-19 03:14:07'"),
-            (Kind::Timestamp { fsp: 6 }, Value::Date(1970, 1, 1, 0, 0, 1, 5), t("1.000005"), "'1970-01-01 00:00:01.000005'"),
-            (Kind::Timestamp { fsp: 0 }, t("0000-00-00 00:00:00"), t("0"), "'0000-00-00 00:00:00'"),
-            (Kind::Timestamp { fsp: 0 }, t("2024-02-29 12:00:00"), Value::Int(1_709_208_000), "'2024-02-29 12:00:00'"),
+            (timestamp(0, Zone::UTC), Value::Int(2_147_483_647), t("2147483647"), "'2038-01-19 03:14:07'"),
+            (timestamp(6, Zone::UTC), t("1.000005"), t("1.000005"), "'1970-01-01 00:00:01.000005'"),
+            (timestamp(0, Zone::UTC), Value::Int(0), t("0"), "'0000-00-00 00:00:00'"),
+            (timestamp(0, Zone::Fixed(8 * 3600)), t("0"), t("0"), "'0000-00-00 00:00:00'"),
+            (timestamp(3, Zone::UTC), t("1709208000.000"), Value::Int(1_709_208_000), "'2024-02-29 12:00:00.000'"),
+            (timestamp(0, Zone::Fixed(13 * 3600)), t("1709208000"), Value::Int(1_709_208_000), "'2024-03-01 01:00:00'"),
+            (timestamp(0, Zone::Fixed(-5 * 3600)), t("1704067200"), Value::Int(1_704_067_200), "'2023-12-31 19:00:00'"),
+            (timestamp(6, Zone::Shifting), t("1709208000.123456"), t("1709208000.123456"), "1709208000.123456"),
+            (timestamp(0, Zone::Shifting), t("0"), t("0"), "0"),
             (Kind::Time { fsp: 1 }, t("-838:59:59.0"), Value::Time(true, 34, 22, 59, 59, 0), "'-838:59:59.0'"),
             (Kind::Time { fsp: 0 }, Value::Time(false, 1, 1, 0, 0, 0), t("25:00:00"), "'25:00:00'"),
             (text_kind("latin1", "latin1_swedish_ci", false), b(b"\xe9 "), b(b"\xe9 "), "_latin1 X'E920'"),
@@ -636,7 +685,9 @@ mod tests {
             Just(Kind::Date),
             (0_u8..=6).prop_map(|fsp| Kind::Time { fsp }),
             (0_u8..=6).prop_map(|fsp| Kind::DateTime { fsp }),
-            (0_u8..=6).prop_map(|fsp| Kind::Timestamp { fsp }),
+            (0_u8..=6).prop_map(|fsp| Kind::Timestamp { fsp, zone: Zone::UTC }),
+            (0_u8..=6).prop_map(|fsp| Kind::Timestamp { fsp, zone: Zone::Fixed(-12_345) }),
+            (0_u8..=6).prop_map(|fsp| Kind::Timestamp { fsp, zone: Zone::Shifting }),
             Just(Kind::Binary { length: 5 }),
             Just(Kind::VarBinary),
         ]
@@ -694,11 +745,12 @@ mod tests {
 
         #[test]
         fn timestamps_keep_their_order(a in 1_i64..(1 << 32), b in 1_i64..(1 << 32)) {
-            let kind = Kind::Timestamp { fsp: 0 };
+            let kind = Kind::Timestamp { fsp: 0, zone: Zone::Shifting };
             let encode = |n: i64| kind.encode(&t(&n.to_string()), Log).unwrap();
             prop_assert_eq!(encode(a).cmp(&encode(b)), a.cmp(&b));
-            let text = kind.literal(&encode(a)).unwrap();
-            prop_assert_eq!(kind.encode(&t(text.trim_matches('\'')), Row).unwrap(), encode(a));
+            prop_assert_eq!(kind.literal(&encode(a)).unwrap(), a.to_string());
+            let civil = Civil::from_seconds(a, 0).unwrap();
+            prop_assert_eq!(civil.epoch(), Some(a));
         }
     }
 }
