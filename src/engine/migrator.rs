@@ -359,16 +359,15 @@ impl Migrator {
                         Ok(_) => {}
                     }
                 }
+                let fresh = !begun && self.publisher.progress().chunks == 0;
                 if let Err(error) = &result
-                    && matches!(error.reason, Reason::MissingPrivilege | Reason::ReplicaFiltered)
-                    && !begun
-                    && self.publisher.progress().chunks == 0
+                    && (error.reason == Reason::MissingPrivilege && fresh || error.reason == Reason::ReplicaFiltered)
                 {
-                    // Nothing was copied: it is a refusal, and nothing stays behind.
+                    // Nothing was copied: it is a refusal, and nothing stays behind. What a replica did not get is of no use there.
                     self.owned = None;
                     let mut control = Session::open(&self.spec.server).await?;
                     prepare::drop_ours(&mut control, &self.spec, &self.spec.names()).await?;
-                    *touched = false;
+                    *touched = !fresh;
                 }
                 result
             }

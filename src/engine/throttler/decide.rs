@@ -183,7 +183,7 @@ impl Readings {
     fn under_way(&self, now: Option<Instant>) -> bool {
         self.replicas.iter().any(|(name, signal)| {
             let waits = now.is_none_or(|now| now.saturating_duration_since(signal.since) < GRACE);
-            waits && signal.value().is_some() && !self.arrived.contains(name)
+            waits && (signal.value().is_some() || signal.error.is_none()) && !self.arrived.contains(name)
         })
     }
 }
