@@ -386,23 +386,25 @@ async fn a_replica_that_lags_or_is_gone_holds() {
 /// A replica that leaves the migration's tables out: the migration is refused by name, and nothing is left behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
-    let primary = PrivateServer::start(&[]).await;
     let user = "theseus_filters";
-    let mut admin = Db::on(&primary.url, "filters").await;
-    let documented = admin.documented(user, "secret").await;
     for (option, variable) in [
         ("--replicate-wild-ignore-table=filter\\_%.\\_%", "replicate-wild-ignore-table"),
         ("--replicate-ignore-db=filter_1", "replicate-ignore-db"),
     ] {
+        // Servers of its own: a replica begins with all that its primary has logged.
+        let primary = PrivateServer::start(&[]).await;
+        let mut admin = Db::on(&primary.url, "filters").await;
+        let documented = admin.documented(user, "secret").await;
         let replica = PrivateServer::replica_with(&primary, &[option]).await;
         let place = format!("127.0.0.1:{}", address(&replica.url).port);
         let limits =
             || Limits { max_replica_lag: Some(Duration::from_secs(60)), replicas: Replicas::Hosts(vec![place.clone()]), ..unlimited() };
-        // With the database as the default one: replicate-ignore-db goes by that for what is no row.
-        admin.run("CREATE DATABASE filter_1; USE filter_1; CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20)); INSERT INTO t VALUES (1, 1, 'x')").await;
+        admin.run("CREATE DATABASE filter_1").await;
         for grant in support::documented_grants(user, "filter_1") {
             admin.run(&grant).await;
         }
+        // With the database as the default one: replicate-ignore-db goes by that for what is no row.
+        admin.run("USE filter_1; CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20)); INSERT INTO t VALUES (1, 1, 'x')").await;
         let mut there = support::connect(&replica.url).await;
         there
             .query_drop("SET GLOBAL super_read_only=OFF; SET sql_log_bin=0; CREATE DATABASE IF NOT EXISTS filter_1")
@@ -439,11 +441,11 @@ async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
         if variable == "replicate-wild-ignore-table" {
             assert_eq!(join(start(spec, without)).await, Outcome::Succeeded);
         }
-        admin.run("DROP DATABASE filter_1").await;
-        drop(replica);
+        drop((replica, primary));
     }
 
     // One that has not applied anything yet lags, and no more; a filter that comes later is found before the swap.
+    let primary = PrivateServer::start(&[]).await;
     let replica = PrivateServer::replica_of(&primary).await;
     let place = format!("127.0.0.1:{}", address(&replica.url).port);
     let mut there = support::connect(&replica.url).await;
@@ -471,6 +473,4 @@ async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
     }
     assert!(db.definition("t").await.contains("`a` int"), "not swapped");
     db.drop().await;
-    admin.run(&format!("DROP USER '{user}'@'%'")).await;
-    admin.drop().await;
 }
