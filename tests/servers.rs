@@ -13,6 +13,8 @@ use support::{Db, connect, controls, join, migrate, until};
 use theseus::engine::reason::Reason;
 use theseus::engine::snapshot::{Outcome, Phase};
 use theseus::engine::spec::{Controls, CutOverPolicy, Tls, TlsMode};
+use theseus::mysql::Session;
+use theseus::mysql::session::SHORT;
 
 const CREATE: &str = "CREATE TABLE {t} (id BIGINT AUTO_INCREMENT, kind CHAR(3) NOT NULL DEFAULT 'def', n INT, j JSON, k JSON, b BLOB, x LONGTEXT, \
      at TIMESTAMP(3) NULL, d DATE, PRIMARY KEY (id, kind), KEY (n))";
@@ -340,4 +342,31 @@ async fn odd_dates() {
         )
         .await;
     mirror.drop().await;
+}
+
+/// A statement that was given up, by its limit or by whoever dropped it, leaves its answer on the way. The connection says so from then on,
+/// and never gives that answer to another question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_broken_off_answers_no_more() {
+    let address = support::address(&support::mysql_url());
+    let moment = Duration::from_millis(100);
+    let mut by_limit = Session::open(&address).await.expect("connect");
+    by_limit.run("wait", moment, "DO SLEEP(0.4)").await.expect_err("the limit is passed");
+    let mut dropped = Session::open(&address).await.expect("connect");
+    let question = dropped.rows::<u64>("ask", SHORT, "SELECT 1 + SLEEP(0.4)");
+    tokio::time::timeout(moment, question).await.expect_err("nobody waits for it");
+    let mut between = Session::open(&address).await.expect("connect");
+    let question = between.last_set::<u64>("ask", SHORT, "SELECT 1; SELECT 2 + SLEEP(0.4); SELECT 3");
+    tokio::time::timeout(moment, question).await.expect_err("nobody waits for it");
+    for mut session in [by_limit, dropped, between] {
+        for _ in 0..2 {
+            let answer = session.first::<u64>("ask again", SHORT, "SELECT 42").await;
+            assert!(answer.as_ref().is_err_and(theseus::mysql::MySqlError::is_connection), "{answer:?}");
+        }
+        session.run("end somebody", SHORT, "DO 1").await.expect_err("nothing is sent any more");
+    }
+    // A refusal is a whole answer.
+    let mut refused = Session::open(&address).await.expect("connect");
+    refused.run("ask for nothing", SHORT, "SELECT nothing").await.expect_err("there is no such column");
+    assert_eq!(refused.first::<u64>("ask", SHORT, "SELECT 42").await.expect("an answer"), Some(42));
 }

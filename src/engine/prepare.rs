@@ -595,7 +595,7 @@ async fn make(
     let server_values = values;
     let values = &clause_values(spec, alter, server_values, control).await?;
     let clauses = make_clone(spec, alter, values, names, original, control).await?;
-    let replicas = !spec.server.unlogged && has_replicas(facts, control).await;
+    let replicas = !spec.server.unlogged && has_replicas(facts, control).await?;
     let question = chooser::Question {
         spec,
         alter,
@@ -841,13 +841,16 @@ fn choose_key(
     Ok(key)
 }
 
-async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> bool {
+async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> Result<bool, EngineError> {
     let sql = if crate::mysql::versions::REPLICA_STATEMENTS.of(facts.version) { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" };
     match control.rows::<mysql_async::Row>("look for replicas", SHORT, sql).await {
         // Streams of other engines register too, with ids in the upper half (see the streamer).
-        Ok(rows) => rows.iter().any(|row| row.get::<Option<u64>, _>(0).flatten().is_none_or(|id| id < super::streamer::FIRST_SERVER_ID)),
+        Ok(rows) => {
+            Ok(rows.iter().any(|row| row.get::<Option<u64>, _>(0).flatten().is_none_or(|id| id < super::streamer::FIRST_SERVER_ID)))
+        }
+        Err(error) if error.is_connection() => Err(error.into()),
         // Not allowed to look: be careful.
-        Err(_) => true,
+        Err(_) => Ok(true),
     }
 }
 

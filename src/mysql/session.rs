@@ -86,6 +86,8 @@ pub struct Session {
     conn: Conn,
     registered: Registered,
     run: ServerRun,
+    /// A statement is under way, or was broken off: its answer may still come, and would be taken for that of the next one.
+    broken: bool,
     product: Product,
     /// Its variables, as far as [`variables`] knows them, by name.
     variables: BTreeMap<String, String>,
@@ -324,7 +326,7 @@ impl Session {
         }
         let run = server_run(&mut conn).await?;
         let registered = Connections::of(address, &run).register(conn.id());
-        Ok(Self { conn, registered, run, product, variables: BTreeMap::new(), given: BTreeMap::new() })
+        Ok(Self { conn, registered, run, product, variables: BTreeMap::new(), given: BTreeMap::new(), broken: false })
     }
 
     /// The connection's id, as in the process list.
@@ -353,7 +355,7 @@ impl Session {
     /// The server's refusal, a lost connection, or the limit.
     pub async fn run(&mut self, what: &str, limit: Duration, sql: &str) -> Result<(), MySqlError> {
         tracing::trace!(what, sql);
-        within(what, limit, self.conn.query_drop(sql)).await
+        whole(&mut self.broken, what, limit, self.conn.query_drop(sql)).await
     }
 
     /// Runs a statement and tells the rows it changed and the number of warnings.
@@ -371,7 +373,7 @@ impl Session {
     /// As [`Session::run`].
     pub async fn rows<T: FromRow + Send + 'static>(&mut self, what: &str, limit: Duration, sql: &str) -> Result<Vec<T>, MySqlError> {
         tracing::trace!(what, sql);
-        let rows: Vec<Row> = within(what, limit, self.conn.query(sql)).await?;
+        let rows: Vec<Row> = whole(&mut self.broken, what, limit, self.conn.query(sql)).await?;
         rows.into_iter()
             .map(|row| mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has another type")))
             .collect()
@@ -392,7 +394,7 @@ impl Session {
     pub async fn last_set<T: FromRow + Send + 'static>(&mut self, what: &str, limit: Duration, sql: &str) -> Result<Option<T>, MySqlError> {
         tracing::trace!(what, sql);
         let conn = &mut self.conn;
-        let row: Option<Row> = within(what, limit, async move {
+        let row: Option<Row> = whole(&mut self.broken, what, limit, async move {
             let mut result = conn.query_iter(sql).await?;
             let mut last = None;
             // One round for each statement; one without rows has an empty set.
@@ -424,7 +426,7 @@ impl Session {
     ) -> Result<Written, MySqlError> {
         tracing::trace!(what, sql);
         let params = if params.is_empty() { mysql_async::Params::Empty } else { mysql_async::Params::Positional(params) };
-        within(what, limit, self.conn.exec_drop(sql, params)).await?;
+        whole(&mut self.broken, what, limit, self.conn.exec_drop(sql, params)).await?;
         Ok(Written { rows: self.conn.affected_rows(), warnings: self.conn.get_warnings() })
     }
 
@@ -440,7 +442,7 @@ impl Session {
     ) -> Result<Vec<T>, MySqlError> {
         tracing::trace!(what, sql);
         let params = if params.is_empty() { mysql_async::Params::Empty } else { mysql_async::Params::Positional(params) };
-        let rows: Vec<Row> = within(what, SHORT, self.conn.exec(sql, params)).await?;
+        let rows: Vec<Row> = whole(&mut self.broken, what, SHORT, self.conn.exec(sql, params)).await?;
         rows.into_iter()
             .map(|row| mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has another type")))
             .collect()
@@ -495,7 +497,25 @@ pub struct Written {
 }
 
 async fn within<T>(what: &str, limit: Duration, work: impl Future<Output = Result<T, mysql_async::Error>>) -> Result<T, MySqlError> {
-    match tokio::time::timeout(limit, work).await {
+    whole(&mut false, what, limit, work).await
+}
+
+/// Lets a statement come to its end, or never again uses the connection: whoever gives up waiting (the limit here, or a caller who drops the
+/// future) leaves an answer on its way.
+async fn whole<T>(
+    broken: &mut bool,
+    what: &str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, mysql_async::Error>>,
+) -> Result<T, MySqlError> {
+    if *broken {
+        return Err(MySqlError::connection(what, "an earlier statement on this connection was broken off"));
+    }
+    *broken = true;
+    let result = tokio::time::timeout(limit, work).await;
+    // The server's refusal is a whole answer, too.
+    *broken = !matches!(result, Ok(Ok(_) | Err(mysql_async::Error::Server(_))));
+    match result {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(MySqlError::new(what, &error)),
         Err(_) => Err(MySqlError::timeout(what, limit)),

@@ -1,7 +1,7 @@
 //! One attempt at the swap, `method: LockAndRename`, and the recovery of its outcome. Promises and what they rest on: see [`super`].
 
 use super::gate::{Clock, Gate, gate};
-use super::watchdog::{self, Force};
+use super::watchdog::{self, Force, Second};
 use crate::engine::applier::Applier;
 use crate::engine::checkpoint::{Record, fenced};
 use crate::engine::copier::check_warnings;
@@ -96,6 +96,7 @@ pub async fn attempt(
     clock: &Clock,
 ) -> Result<Attempt, EngineError> {
     let Parties { lock, second, control, force } = parties;
+    let mut second = Second { session: second, server: &m.spec.server };
     let budget = controls.borrow().lock_timeout;
     raise_auto_increment(m, control).await?;
     lock.run("prepare the cut-over", SHORT, &watchdog::server_bounds(budget)).await?;
@@ -111,9 +112,9 @@ pub async fn attempt(
             let unlocked = lock.run("unlock the tables", SHORT, "UNLOCK TABLES").await;
             (result, unlocked)
         };
-        let watch = watchdog::watch_over(second, id, began, budget, seen, force);
+        let watch = watchdog::watch_over(&mut second, id, began, budget, seen, force);
         tokio::select! {
-            // Neither is used again when it is broken off: both sessions are this attempt's own.
+            // A session that is broken off in the middle of a statement knows it, and takes no other.
             done = work => Some(done),
             () = watch => None,
         }
@@ -126,7 +127,7 @@ pub async fn attempt(
     };
     if !unlocked {
         // A lost connection unlocks as well, once the server has noticed that it is lost.
-        watchdog::kill(second, id).await;
+        watchdog::kill(&mut second, id).await;
     }
     let step = *step.borrow();
     if step == Step::Renamed {

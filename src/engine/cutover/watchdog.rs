@@ -10,7 +10,7 @@
 use super::blockers::{self, Blockers, Place};
 use super::swap::Step;
 use crate::engine::progress::Publisher;
-use crate::mysql::Session;
+use crate::mysql::{MySqlError, ServerAddress, Session};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -38,10 +38,38 @@ pub struct Force<'a> {
     pub publisher: &'a Publisher,
 }
 
+/// The watchdog's connection.
+pub struct Second<'a> {
+    /// Opened before the tables are locked.
+    pub session: &'a mut Session,
+    /// Where to open another one, if a statement on that one had to be broken off.
+    pub server: &'a ServerAddress,
+}
+
+impl Second<'_> {
+    /// Says the last word to the locking session: on the connection that is there, or on a new one to the same run of the server.
+    async fn say(&mut self, what: &str, sql: &str) -> Result<(), MySqlError> {
+        match self.session.run(what, KILL_LIMIT, sql).await {
+            Err(error) if error.is_connection() => {
+                let connecting = tokio::time::timeout(KILL_LIMIT, Session::open_on(self.server, self.session.server_uuid()));
+                let mut fresh = connecting.await.map_err(|_| MySqlError::timeout(what, KILL_LIMIT))??;
+                if fresh.server_run() != self.session.server_run() {
+                    // Started again: the session ended with the former run, and its number is somebody else's.
+                    return Ok(());
+                }
+                let said = fresh.run(what, KILL_LIMIT, sql).await;
+                *self.session = fresh;
+                said
+            }
+            said => said,
+        }
+    }
+}
+
 /// Watches over the session `lock_id` from `began` for `budget`. Returns only after it has tried to kill it; to be dropped when the tables
 /// are unlocked. `step` tells that the lock is granted.
 pub async fn watch_over(
-    second: &mut Session,
+    second: &mut Second<'_>,
     lock_id: u32,
     began: Instant,
     budget: Duration,
@@ -56,8 +84,8 @@ pub async fn watch_over(
         if let Some(Force { place, blockers, publisher }) = force {
             // Who holds the lock now has held it since before the request: later ones queue behind it.
             let killed = async {
-                let holders = blockers::find(second, place, Duration::ZERO).await?;
-                blockers.kill(second, &holders, publisher).await
+                let holders = blockers::find(second.session, place, Duration::ZERO).await?;
+                blockers.kill(second.session, &holders, publisher).await
             };
             if matches!(tokio::time::timeout_at(end.into(), killed).await, Ok(Ok(true))) {
                 let rest = began + budget * 3 / 4;
@@ -66,7 +94,7 @@ pub async fn watch_over(
         }
         if !granted && *step.borrow() == Step::Waiting {
             // Dropping the connection would leave the request in the server's queue, with every client behind it.
-            let _ = second.run("take back the lock request", KILL_LIMIT, &format!("KILL QUERY {lock_id}")).await;
+            let _ = second.say("take back the lock request", &format!("KILL QUERY {lock_id}")).await;
         }
     }
     tokio::time::sleep_until(end.into()).await;
@@ -74,8 +102,8 @@ pub async fn watch_over(
 }
 
 /// Ends a session, as far as that can be done.
-pub async fn kill(second: &mut Session, id: u32) {
-    if let Err(error) = second.run("end the locking session", KILL_LIMIT, &format!("KILL {id}")).await {
+pub async fn kill(second: &mut Second<'_>, id: u32) {
+    if let Err(error) = second.say("end the locking session", &format!("KILL {id}")).await {
         tracing::warn!("the locking session could not be killed; the server closes it by itself: {error}");
     }
 }
