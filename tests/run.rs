@@ -352,7 +352,7 @@ async fn bad_files_are_refused_by_the_path_of_the_field() {
         (good().with("  copy: {workers: many}\n"), "spec.copy.workers must be an integer"),
         (good().with("  mode: Try\n"), "spec.mode"),
         (good().with("  cutOver: {lockTimeout: 100ms}\n"), "spec.cutOver.lockTimeout must be between 1s and 1m"),
-        (good().with("  cutOver: {killBlockersAfter: 10ms}\n"), "spec.cutOver.killBlockersAfter must be between 1s and 24h"),
+        (good().with("  cutOver: {killBlockersAfter: 10ms}\n"), "spec.cutOver.killBlockersAfter must be 0s, or between 1s and 24h"),
         (good().with("  cutOver: {windows: [{schedule: 0 2 * * *}]}\n"), "spec.cutOver.windows[0].duration is missing"),
         (
             good().with("  cutOver: {windows: [{schedule: 0 2 30 2 *, duration: 1h}]}\n"),
