@@ -472,7 +472,7 @@ async fn init_connect_is_told_and_does_not_count() {
     let mut bench = Bench::new(&["--default-time-zone=+02:00"]).await;
     for sql in [
         "CREATE USER u@'%' IDENTIFIED BY 'secret'",
-        "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO u@'%'",
+        "GRANT REPLICATION SLAVE, REPLICATION CLIENT, PROCESS ON *.* TO u@'%'",
         "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, DROP, ALTER, LOCK TABLES, TRIGGER ON d.* TO u@'%'",
         "SET GLOBAL init_connect = \"SET autocommit=0, time_zone='-11:00', sql_select_limit=2, default_week_format=3\"",
         "CREATE TABLE t (id INT PRIMARY KEY, v INT, ts TIMESTAMP NULL, d DATETIME AS (ts) STORED, w INT AS (WEEK(d)) STORED)",
