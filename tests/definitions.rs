@@ -51,6 +51,21 @@ const CASES: &[Case] = &[
         "MODIFY id INT NOT NULL AUTO_INCREMENT",
     ),
     case(
+        "an auto increment column is added",
+        "CREATE TABLE t (id INT PRIMARY KEY, a INT); INSERT INTO t VALUES (30, 3), (10, 1), (20, 2), (-5, 0), (7, 7)",
+        "ADD COLUMN n INT NOT NULL AUTO_INCREMENT UNIQUE",
+    ),
+    case(
+        "an auto increment column is added, from a number on",
+        "CREATE TABLE t (id VARCHAR(10) PRIMARY KEY, a INT); INSERT INTO t VALUES ('b', 3), ('B2', 1), ('a', 2), ('z', 0)",
+        "ADD COLUMN n TINYINT NOT NULL AUTO_INCREMENT FIRST, ADD KEY (n), AUTO_INCREMENT=50",
+    ),
+    case(
+        "an auto increment column becomes the primary key",
+        "CREATE TABLE t (id INT, b INT, PRIMARY KEY (id DESC, b)); INSERT INTO t VALUES (30, 3), (10, 1), (20, 2), (20, 1)",
+        "DROP PRIMARY KEY, ADD COLUMN n BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, ADD UNIQUE KEY was (id, b)",
+    ),
+    case(
         "auto increment is not the first column of the key",
         "CREATE TABLE t (a INT, id INT NOT NULL AUTO_INCREMENT, PRIMARY KEY (a, id), KEY i (id), KEY x (a)); INSERT INTO t (a) VALUES (1), (1); DELETE FROM t WHERE id = 2",
         "ADD COLUMN b INT, ADD KEY y (a, b)",

@@ -5,6 +5,7 @@ mod support;
 
 use mirror::{Mirror, Statements};
 use mysql_async::prelude::Queryable;
+use std::time::Duration;
 use support::{Db, controls, join, mysql_url, until};
 use theseus::engine::reason::Reason;
 use theseus::engine::snapshot::{Outcome, Phase};
@@ -461,7 +462,7 @@ async fn values_that_move_under_unique_keys_of_each_kind() {
         .collect();
     let alter = "MODIFY d INT, ADD COLUMN c INT NOT NULL DEFAULT 4, ADD UNIQUE KEY again (d, c)";
     let controls = Controls {
-        target_chunk_time: std::time::Duration::from_micros(10),
+        target_chunk_time: Duration::from_micros(10),
         nice_ratio_percent: 200,
         cut_over_policy: CutOverPolicy::Manual,
         verify: theseus::engine::spec::VerifyPolicy::Always,
@@ -469,7 +470,7 @@ async fn values_that_move_under_unique_keys_of_each_kind() {
     };
     let handle = theseus::engine::start(db.spec("t", alter), controls.clone());
     until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     handle.control(Controls { approved: true, ..controls });
     let snapshots = handle.watch();
     assert_eq!(join(handle).await, Outcome::Succeeded);
@@ -573,7 +574,7 @@ async fn a_flush_that_waits_for_a_lock_is_broken_off() {
     // It waits.
     let waits = "SELECT COUNT(*) FROM performance_schema.data_lock_waits w JOIN performance_schema.data_locks l \
                  ON l.ENGINE_LOCK_ID = w.REQUESTING_ENGINE_LOCK_ID WHERE l.OBJECT_NAME = '_t_gho' AND l.OBJECT_SCHEMA = DATABASE()";
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let end = std::time::Instant::now() + Duration::from_secs(60);
     while db.value::<u64>(waits).await == 0 {
         assert!(std::time::Instant::now() < end, "the flush waits for the lock");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -585,5 +586,65 @@ async fn a_flush_that_waits_for_a_lock_is_broken_off() {
     handle.control(Controls { approved: true, ..held });
     assert_eq!(join(handle).await, Outcome::Succeeded);
     assert_eq!(db.value::<String>("SELECT GROUP_CONCAT(id, ':', v ORDER BY id) FROM t").await, "1:11,2:12,3:13");
+/// The log has the signs of numbers in a row of their own, and of a YEAR too: each must be held against its own column.
+#[tokio::test(flavor = "multi_thread")]
+async fn signs_of_numbers_between_columns_of_other_types() {
+    prove(&[Case {
+        name: "signs",
+        make: &[
+            "CREATE TABLE {t} (id INT PRIMARY KEY, b BIT(5), u1 INT UNSIGNED, y YEAR NOT NULL, s1 SMALLINT, e ENUM('a'), u2 TINYINT UNSIGNED ZEROFILL, st SET('a'), s2 BIGINT, ts TIMESTAMP NULL, u3 DECIMAL(5,2) UNSIGNED, d DATE, s3 DOUBLE, ti TIME(3), u4 FLOAT UNSIGNED, dt DATETIME(6) NOT NULL, u5 MEDIUMINT UNSIGNED, g INT UNSIGNED AS (u1 + 1) VIRTUAL, c CHAR(255), v VARBINARY(300), t TINYTEXT, l LONGBLOB, j JSON, p POINT, n INT)",
+            "INSERT INTO {t} (id, y, dt) VALUES (1, 2024, '2020-01-01'), (2, 1999, '2021-01-01 01:02:03.000004')",
+        ],
+        alter: "MODIFY n BIGINT",
+        ahead: &["UPDATE {t} SET u1 = 4000000000, s1 = -1 WHERE id = 1", "INSERT INTO {t} (id, y, dt, n) VALUES (3, 0, '2024-01-01', 3)"],
+        behind: &["UPDATE {t} SET n = id, u5 = 9 WHERE id > 1", "DELETE FROM {t} WHERE id = 1"],
+    }])
+    .await;
+}
+
+/// An AUTO_INCREMENT column that the change adds: rows are numbered as by a native ALTER, keep their numbers however often they change, and no
+/// number is left out; a type that has just enough numbers is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_the_change_gives_are_kept_and_not_wasted() {
+    let mut db = Db::new("numbers").await;
+    db.run("CREATE TABLE t (k VARCHAR(20) COLLATE utf8mb4_0900_ai_ci PRIMARY KEY, a INT, u INT, UNIQUE KEY u (u))").await;
+    db.run("INSERT INTO t WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 200) SELECT CONCAT('k', 1000 + i), i, i FROM i").await;
+    let alter = "ADD COLUMN n TINYINT UNSIGNED NOT NULL AUTO_INCREMENT UNIQUE";
+    let manual = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+    let slow = Controls { target_chunk_time: Duration::from_millis(1), nice_ratio_percent: 900, workers: 2, ..manual.clone() };
+    let handle = theseus::engine::start(db.spec("t", alter), slow);
+    until(&handle, "rows are copied", |s| s.progress.rows_copied > 0).await;
+    // Each row is changed many times, values of the unique key are exchanged, and rows come and go.
+    let churn = async |db: &mut Db, round: u32| {
+        db.run("UPDATE t SET a = a + 1").await;
+        db.run("UPDATE t SET u = -u WHERE a % 2 = 0").await;
+        db.run("START TRANSACTION; UPDATE t SET u = 5000 WHERE k = 'k1003'; UPDATE t SET u = 3 WHERE k = 'k1004'; UPDATE t SET u = 4 WHERE k = 'k1003'; ROLLBACK").await;
+        db.run(&format!("INSERT INTO t VALUES ('new{round}', 0, {})", 10_000 + round)).await;
+    };
+    for round in 0..5 {
+        churn(&mut db, round).await;
+    }
+    handle.control(manual);
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    for round in 5..15 {
+        churn(&mut db, round).await;
+        until(&handle, "they are applied", |s| s.progress.backlog == 0).await;
+    }
+    db.run("DELETE FROM t WHERE k = 'k1100'").await;
+    let wanted = db.rows("SELECT k, a, u FROM t ORDER BY k").await;
+    handle.control(controls());
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert_eq!(db.rows("SELECT k, a, u FROM t ORDER BY k").await, wanted);
+    let numbers: (u64, u64, u64) = {
+        let row: Option<(u64, u64, u64)> = db.conn.query_first("SELECT COUNT(*), COUNT(DISTINCT n), MAX(n) FROM t").await.expect("rows");
+        row.expect("a row")
+    };
+    assert_eq!((numbers.0, numbers.1), (214, 214));
+    assert!(numbers.2 <= 216, "no number is left out but that of the deleted row: {numbers:?}");
+    let next = format!("AUTO_INCREMENT={}", numbers.2 + 1);
+    assert!(db.definition("t").await.contains(&next), "{next}");
+    // Those that were there first have their numbers in the order of the key.
+    let disorder = "SELECT COUNT(*) FROM t x JOIN t y ON x.k < y.k AND x.n > y.n WHERE x.k LIKE 'k1%' AND y.k LIKE 'k1%'";
+    assert_eq!(db.value::<u64>(disorder).await, 0);
     db.drop().await;
 }

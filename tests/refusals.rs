@@ -321,3 +321,21 @@ async fn a_database_that_is_not_logged_is_refused() {
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }
+
+/// NULLs in a column that becomes AUTO_INCREMENT, which a native ALTER numbers: refused before a row is copied, with the column; without
+/// any the change is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn nulls_that_would_be_numbered_are_refused_before_the_copy() {
+    let mut db = Db::new("numbered").await;
+    db.run("CREATE TABLE t (k INT PRIMARY KEY, `id no` INT, UNIQUE KEY u (`id no`))").await;
+    db.run("INSERT INTO t VALUES (1, NULL), (2, 5), (3, 0), (4, NULL)").await;
+    for alter in ["MODIFY `id no` INT NOT NULL AUTO_INCREMENT", "CHANGE `id no` id BIGINT AUTO_INCREMENT"] {
+        refused(db.spec("t", alter), Reason::DataDoesNotFit, &["`id no`", "AUTO_INCREMENT", "UPDATE"]).await;
+        assert_eq!(db.tables().await, ["t"]);
+    }
+    db.run("UPDATE t SET `id no` = 100 + k WHERE `id no` IS NULL").await;
+    assert_eq!(migrate(db.spec("t", "MODIFY `id no` INT NOT NULL AUTO_INCREMENT"), controls()).await, Outcome::Succeeded);
+    assert_eq!(db.rows("SELECT k, `id no` FROM t ORDER BY k").await, [["'1'", "'101'"], ["'2'", "'5'"], ["'3'", "'0'"], ["'4'", "'104'"]]);
+    assert!(db.definition("t").await.contains("AUTO_INCREMENT=105"));
+    db.drop().await;
+}

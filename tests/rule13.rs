@@ -262,9 +262,10 @@ async fn ddl_by_others_is_never_swapped_away() {
     let plain = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(100))";
     let parts = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(100)) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (5000), PARTITION p1 VALUES LESS THAN (10000), PARTITION p2 VALUES LESS THAN MAXVALUE)";
     let cases = [
-        (plain, "TRUNCATE TABLE t"),
         (plain, "ALTER TABLE t ADD INDEX other (b)"),
         (plain, "ALTER TABLE t DROP COLUMN b"),
+        (plain, "ALTER TABLE t DROP COLUMN b, ALGORITHM=INSTANT; ALTER TABLE t ADD COLUMN b VARCHAR(100), ALGORITHM=INSTANT"),
+        (plain, "ALTER TABLE t ORDER BY a"),
         (plain, "RENAME TABLE t TO away; UPDATE away SET a = -1; RENAME TABLE away TO t"),
         (plain, "DROP TABLE t"),
         (plain, "CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW SET NEW.b = 'trigger'"),
@@ -276,7 +277,6 @@ async fn ddl_by_others_is_never_swapped_away() {
             "ALTER TABLE t REORGANIZE PARTITION p2 INTO (PARTITION p2 VALUES LESS THAN (20000), PARTITION p3 VALUES LESS THAN MAXVALUE)",
         ),
         (parts, "CREATE TABLE x (id INT PRIMARY KEY, a INT, b VARCHAR(100)); ALTER TABLE t EXCHANGE PARTITION p0 WITH TABLE x"),
-        (parts, "TRUNCATE TABLE t"),
     ];
     for (create, ddl) in cases {
         for moment in ["copying", "gate"] {
@@ -311,6 +311,134 @@ async fn ddl_by_others_is_never_swapped_away() {
             }
             db.drop().await;
         }
+    }
+}
+
+/// What makes the table anew, or only looks at it, is no reason to stop: the rows are the same, and the engine knows the new id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_made_anew_is_followed_on() {
+    let others =
+        ["OPTIMIZE TABLE t", "ALTER TABLE t FORCE", "ALTER TABLE t ENGINE=InnoDB, ALGORITHM=COPY", "ANALYZE TABLE t", "REPAIR TABLE t"];
+    for moment in ["copying", "gate"] {
+        let mut mirror = ten_rows("anew", &mysql_url()).await;
+        mirror
+            .change(&[
+                "INSERT INTO {t} WITH RECURSIVE i (i) AS (SELECT 11 UNION ALL SELECT i + 1 FROM i WHERE i < 900) SELECT i, i, 'x' FROM i",
+            ])
+            .await;
+        let slow = Controls { target_chunk_time: Duration::from_millis(5), nice_ratio_percent: 900, workers: 1, ..manual() };
+        let handle = theseus::engine::start(mirror.db.spec("t", ALTER), if moment == "gate" { manual() } else { slow });
+        if moment == "gate" {
+            gate(&handle).await;
+        } else {
+            until(&handle, "rows are copied", |s| s.progress.rows_copied > 0).await;
+        }
+        for (n, sql) in others.iter().enumerate() {
+            mirror
+                .change(&[&format!("UPDATE {{t}} SET a = a + 1 WHERE id % 7 = {n}"), &format!("DELETE FROM {{t}} WHERE id = {}", 100 + n)])
+                .await;
+            mirror.db.run(sql).await;
+            mirror.change(&[&format!("INSERT INTO {{t}} VALUES ({}, {n}, 'new')", 2000 + n)]).await;
+        }
+        handle.control(manual());
+        gate(&handle).await;
+        mirror.change(&["UPDATE {t} SET b = 'after'"]).await;
+        // The stored id is the present one: a successor takes the work up.
+        handle.stop();
+        assert_eq!(join(handle).await, Outcome::Stopped);
+        let handle = theseus::engine::start(mirror.db.spec("t", ALTER), manual());
+        until(&handle, "the work is taken up", |s| s.resumed_count == 1).await;
+        finish(mirror, handle).await;
+    }
+}
+
+/// TRUNCATE TABLE changes nothing but the rows: the copy begins again by itself, and says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_table_is_copied_anew() {
+    for moment in ["copying", "gate"] {
+        let mut mirror = ten_rows("emptied", &mysql_url()).await;
+        let handle = theseus::engine::start(mirror.db.spec("t", ALTER), if moment == "gate" { manual() } else { throttled() });
+        if moment == "gate" {
+            gate(&handle).await;
+        } else {
+            until(&handle, "it follows the log", |s| s.phase == Phase::Copying).await;
+        }
+        mirror.db.run("TRUNCATE TABLE t; TRUNCATE TABLE m").await;
+        mirror.change(&["INSERT INTO {t} VALUES (1, 2, 'three'), (500, 1, 'z')"]).await;
+        let s = until(&handle, "it says so", |s| s.retrying.is_some()).await;
+        let retrying = s.retrying.expect("just seen");
+        assert_eq!(retrying.reason, Reason::TableTruncated, "{}", retrying.message);
+        assert!(retrying.message.contains("TRUNCATE") && retrying.message.contains("starts anew"), "{}", retrying.message);
+        finish(mirror, handle).await;
+    }
+}
+
+/// Rows in the log that have other columns than those that were read are never looked at, however the table came to have them: here by
+/// DDL that is not in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_other_columns_stop_the_stream() {
+    let alters = [
+        ("ALTER TABLE t ADD COLUMN x INT FIRST", "ALTER TABLE t DROP COLUMN x", "have 4 columns"),
+        ("ALTER TABLE t MODIFY a BIGINT UNSIGNED", "ALTER TABLE t MODIFY a INT", "another column 2"),
+        ("ALTER TABLE t MODIFY a INT AFTER b", "ALTER TABLE t MODIFY a INT AFTER id", "another column 2"),
+    ];
+    for (there, back, words) in alters {
+        let mut mirror = ten_rows("columns", &mysql_url()).await;
+        let handle = theseus::engine::start(mirror.db.spec("t", ALTER), manual());
+        gate(&handle).await;
+        mirror.change(&["UPDATE {t} SET b = 'before' WHERE id = 1"]).await;
+        let mut other = mirror.db.connect().await;
+        run(&mut other, &format!("SET SESSION sql_log_bin = 0; {there}; SET SESSION sql_log_bin = 1")).await;
+        run(&mut other, "UPDATE t SET b = 'between' WHERE id = 2").await;
+        run(&mut other, &format!("SET SESSION sql_log_bin = 0; {back}; SET SESSION sql_log_bin = 1")).await;
+        match join(handle).await {
+            Outcome::Failed { reason: Reason::DefinitionChanged, message } => assert!(message.contains(words), "{message}"),
+            outcome => panic!("{there}: {outcome:?}"),
+        }
+        assert!(mirror.db.definition("t").await.contains("`a` int"), "not swapped");
+        mirror.drop().await;
+    }
+}
+
+/// A server that hides generated invisible primary keys: the table is migrated rightly all the same, or refused with what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_primary_key_costs_no_row() {
+    let server = Server::start(&["--show-gipk-in-create-table-and-information-schema=OFF", "--sql-generate-invisible-primary-key=ON"]);
+    for (create, writes) in [
+        ("CREATE TABLE t (a INT NOT NULL, b INT); ALTER TABLE t ADD UNIQUE KEY a (a)", true),
+        ("CREATE TABLE t (a INT NOT NULL, b INT); ALTER TABLE t ADD UNIQUE KEY a (a)", false),
+        ("CREATE TABLE t (a INT, b INT)", true),
+    ] {
+        let mut db = Db::on(&server.url, "hidden").await;
+        db.run(create).await;
+        db.run(
+            "INSERT INTO t (a, b) WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 900) SELECT i * 3, i FROM i",
+        )
+        .await;
+        db.run("DELETE FROM t WHERE a % 2 = 0").await;
+        let handle = theseus::engine::start(db.spec("t", "MODIFY b BIGINT"), manual());
+        let mut watch = handle.watch();
+        let reached =
+            tokio::time::timeout(Duration::from_secs(30), watch.wait_for(|s| matches!(s.phase, Phase::AwaitingCutOver | Phase::Finished)));
+        reached.await.expect("in time").expect("a snapshot");
+        if writes {
+            db.run("UPDATE t SET b = -b WHERE a % 5 = 0; DELETE FROM t WHERE a % 7 = 0; INSERT INTO t (a, b) VALUES (10000, 1)").await;
+        }
+        let wanted = db.rows("SELECT my_row_id, a, b FROM t ORDER BY my_row_id").await;
+        handle.control(controls());
+        match join(handle).await {
+            Outcome::Succeeded => assert!(db.definition("t").await.contains("`b` bigint")),
+            Outcome::Refused { reason: Reason::ServerNotSupported, message } => {
+                assert!(
+                    message.contains("my_row_id") && message.contains("show_gipk_in_create_table_and_information_schema=ON"),
+                    "{message}"
+                );
+                assert_eq!(db.tables().await, ["t"]);
+            }
+            outcome => panic!("{create}: {outcome:?}"),
+        }
+        assert_eq!(db.rows("SELECT my_row_id, a, b FROM t ORDER BY my_row_id").await, wanted, "{create}");
+        db.drop().await;
     }
 }
 
@@ -350,14 +478,15 @@ async fn ddl_that_waits_beside_the_cut_over() {
         }
         run(&mut blocker, "COMMIT").await;
         let _ = task.await.expect("the task ends");
-        match join(handle).await {
-            Outcome::Failed { reason: Reason::DefinitionChanged, .. } => {
+        match (join(handle).await, ddl.starts_with("TRUNCATE")) {
+            (Outcome::Failed { reason: Reason::DefinitionChanged, .. }, false) => {
                 assert!(db.definition("t").await.contains("`a` int"), "not swapped");
             }
-            outcome => panic!("{ahead} {ddl}: {outcome:?}"),
-        }
-        if ddl.starts_with("TRUNCATE") {
-            assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, 0, "what was emptied stays empty");
+            (Outcome::Succeeded, true) => {
+                assert!(db.definition("t").await.contains("`a` bigint"), "copied anew, and swapped");
+                assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, 0, "what was emptied stays empty");
+            }
+            (outcome, _) => panic!("{ahead} {ddl}: {outcome:?}"),
         }
         mirror.drop().await;
     }

@@ -111,3 +111,137 @@ async fn without_the_unreadable_tables_it_starts_anew() {
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }
+
+/// What others may do to a migration's tables while it runs, and what it says to that.
+struct Loss {
+    /// Done at the gate, behind which a row is changed.
+    done: &'static str,
+    reason: Reason,
+    words: &'static [&'static str],
+    /// Tables that the end leaves.
+    left: &'static [&'static str],
+    /// What has to be done before a rerun; empty: nothing.
+    advice: &'static str,
+}
+
+const LOSSES: &[Loss] = &[
+    Loss {
+        done: "DROP TABLE _t_ghc",
+        reason: Reason::StateNotReadable,
+        words: &["dropped or renamed the state table", "`_t_ghc`", "was removed", "retry to start anew"],
+        left: &["t"],
+        advice: "",
+    },
+    Loss {
+        done: "RENAME TABLE _t_ghc TO away",
+        reason: Reason::StateNotReadable,
+        words: &["dropped or renamed the state table", "`_t_ghc`"],
+        left: &["away", "t"],
+        advice: "",
+    },
+    Loss {
+        done: "TRUNCATE TABLE _t_ghc",
+        reason: Reason::StateNotReadable,
+        words: &["emptied the state table", "`_t_ghc`", "retry to start anew"],
+        left: &["_t_ghc", "_t_gho", "t"],
+        advice: "",
+    },
+    Loss {
+        done: "ALTER TABLE _t_ghc DROP COLUMN value",
+        reason: Reason::StateNotReadable,
+        words: &["`_t_ghc`", "columns are other ones", "drop the ghost and state tables"],
+        left: &["_t_ghc", "_t_gho", "t"],
+        advice: "DROP TABLE _t_gho, _t_ghc",
+    },
+    Loss {
+        done: "DROP TABLE _t_gho",
+        reason: Reason::GhostWritten,
+        words: &["dropped", "`_t_gho`", "untouched"],
+        left: &["_t_ghc", "t"],
+        advice: "",
+    },
+    Loss {
+        done: "RENAME TABLE _t_gho TO away",
+        reason: Reason::GhostWritten,
+        words: &["renamed", "`_t_gho`", "untouched"],
+        left: &["_t_ghc", "away", "t"],
+        advice: "",
+    },
+    Loss {
+        done: "ALTER TABLE _t_gho ADD COLUMN more INT",
+        reason: Reason::GhostWritten,
+        words: &["`_t_gho`", "untouched"],
+        left: &["_t_ghc", "_t_gho", "t"],
+        advice: "",
+    },
+    // Past the log: the lock finds it.
+    Loss {
+        done: "SET SESSION sql_log_bin = 0; ALTER TABLE _t_gho ADD COLUMN more INT; SET SESSION sql_log_bin = 1",
+        reason: Reason::GhostWritten,
+        words: &["definition of the ghost table", "`_t_gho`", "untouched"],
+        left: &["_t_ghc", "_t_gho", "t"],
+        advice: "",
+    },
+    Loss {
+        done: "SET SESSION sql_log_bin = 0; RENAME TABLE _t_gho TO away; SET SESSION sql_log_bin = 1",
+        reason: Reason::GhostWritten,
+        words: &["dropped or renamed the ghost", "called", "`away` now"],
+        left: &["_t_ghc", "away", "t"],
+        advice: "",
+    },
+    Loss { done: "DROP TABLE _t_gho, _t_ghc", reason: Reason::GhostWritten, words: &["`_t_gho`"], left: &["t"], advice: "" },
+];
+
+/// Each has a reason and a sentence that are true, leaves what it says, and the rerun works once the advice is followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_others_take_away_are_told_by_name() {
+    for loss in LOSSES {
+        let (mut db, spec) = stopped("lost").await;
+        let manual = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+        let handle = theseus::engine::start(spec.clone(), manual);
+        until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+        db.run(loss.done).await;
+        db.run("UPDATE t SET a = -2 WHERE id = 9").await;
+        handle.control(controls());
+        match join(handle).await {
+            Outcome::Failed { reason, message } => {
+                // Both are gone: whichever is missed first is the one that is told.
+                let either = loss.done == "DROP TABLE _t_gho, _t_ghc" && reason == Reason::Fenced;
+                assert!(reason == loss.reason || either, "{}: {reason}: {message}", loss.done);
+                assert!(either || loss.words.iter().all(|word| message.contains(word)), "{}: {message}", loss.done);
+            }
+            outcome => panic!("{}: {outcome:?}", loss.done),
+        }
+        assert_eq!(db.tables().await, loss.left, "{}", loss.done);
+        assert!(db.definition("t").await.contains("`a` int"), "{}: not swapped", loss.done);
+        if !loss.advice.is_empty() {
+            db.run(loss.advice).await;
+        }
+        assert_eq!(migrate(spec, controls()).await, Outcome::Succeeded, "{}: a rerun", loss.done);
+        assert_eq!(db.value::<i64>("SELECT a FROM t WHERE id = 9").await, -2, "{}", loss.done);
+        db.run("DROP TABLE IF EXISTS away").await;
+        assert_eq!(db.tables().await, ["t"], "{}", loss.done);
+        db.drop().await;
+    }
+}
+
+/// While no engine runs, the state table is all that says whose the ghost is: without it neither a rerun nor a cancellation touches the
+/// ghost, and both say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_state_table_a_ghost_is_nobodys() {
+    let (mut db, spec) = stopped("orphan").await;
+    db.run("DROP TABLE _t_ghc").await;
+    let cancel = Controls { cancel: true, ..controls() };
+    for (controls, words) in [(controls(), "says that this migration made it"), (cancel, "was not dropped")] {
+        match migrate(spec.clone(), controls).await {
+            Outcome::Refused { reason: Reason::NameTaken, message } => {
+                assert!(message.contains(words) && message.contains("DROP TABLE") && message.contains("_t_gho"), "{message}");
+            }
+            outcome => panic!("{words}: {outcome:?}"),
+        }
+        assert_eq!(db.tables().await, ["_t_gho", "t"]);
+    }
+    db.run("DROP TABLE _t_gho").await;
+    assert_eq!(migrate(spec, controls()).await, Outcome::Succeeded);
+    db.drop().await;
+}

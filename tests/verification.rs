@@ -165,3 +165,98 @@ async fn comparing_goes_on_at_the_gate_and_rests_while_a_person_throttles() {
     assert_eq!(join(handle).await, Outcome::Succeeded);
     db.drop().await;
 }
+
+/// The same damage in two rows, or in many, is as visible as in one: what adds the rows up must not take one for the other's remedy.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_damage_in_an_even_number_of_rows_is_found() {
+    let mut db = table("even").await;
+    let handle = theseus::engine::start(db.spec("t", ALTERS[0]), manual());
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    db.run("SET SESSION sql_log_bin = 0").await;
+    let mut found = 0;
+    for rows in [2_u64, 2, 2, 1000] {
+        let first = 1 + found;
+        db.run(&format!("UPDATE _t_gho SET e = 'y', d = d + INTERVAL 1 DAY WHERE id >= {first} AND id < {}", first + rows)).await;
+        found += rows;
+        until(&handle, "all of them are found", |s| s.verification.as_ref().is_some_and(|v| v.rows_repaired >= found)).await;
+    }
+    handle.control(controls());
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t WHERE e = 'x' AND d = '2024-05-06 07:08:09.123456'").await, 3000);
+    db.drop().await;
+}
+
+/// A table with a stored generated column whose value depends on the session that wrote it: 22:00 UTC is the next day in +08:00.
+async fn dated(prefix: &str, zone: &str) -> Db {
+    let mut db = Db::new(prefix).await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL, ts TIMESTAMP NULL, d DATE AS (DATE(ts)) STORED, v INT AS (a + 1) VIRTUAL, KEY v (v))").await;
+    db.run(&format!("SET SESSION cte_max_recursion_depth = 1000000, time_zone = '{zone}'")).await;
+    db.run("INSERT INTO t (id, a, ts) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT i, i, FROM_UNIXTIME(1717279200) FROM n").await;
+    db.run("SET SESSION time_zone = '+00:00'").await;
+    db
+}
+
+/// Nobody writes to a generated column, and it may be wrong all the same: it is compared as it is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_a_stored_generated_column_is_found() {
+    let mut db = dated("computed", "+00:00").await;
+    let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), manual());
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    let wanted = db.rows("SELECT id, a, ts, d, v FROM t ORDER BY id").await;
+    db.run("SET SESSION sql_log_bin = 0, time_zone = '+08:00'").await;
+    for sql in [
+        "UPDATE _t_gho SET ts = ts + INTERVAL 1 SECOND WHERE id IN (5, 1999)",
+        "UPDATE _t_gho SET ts = ts - INTERVAL 1 SECOND WHERE id IN (5, 1999)",
+    ] {
+        db.run(sql).await;
+    }
+    db.run("SET SESSION sql_log_bin = 1, time_zone = '+00:00'").await;
+    assert_eq!(
+        db.value::<u64>("SELECT COUNT(*) FROM t JOIN _t_gho g USING (id) WHERE t.ts = g.ts AND t.d <> g.d").await,
+        2,
+        "only d differs"
+    );
+    let s = until(&handle, "both are found", |s| s.verification.as_ref().is_some_and(|v| v.rows_repaired >= 2)).await;
+    let verification = s.verification.expect("just seen");
+    assert_eq!((verification.rows_repaired, verification.rows_different), (2, 2));
+    assert_eq!(verification.scope, "3 columns as stored, 1 after the change of type (1 of them also by samples of what the server shows)");
+    handle.control(controls());
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    assert_eq!(db.rows("SELECT id, a, ts, d, v FROM t ORDER BY id").await, wanted);
+    db.drop().await;
+}
+
+/// Values that other sessions computed, with another time zone, are computed anew by a native ALTER too: no damage, and told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_native_alter_computes_anew_is_no_damage() {
+    let mut db = dated("anew", "+08:00").await;
+    db.run("CREATE TABLE m LIKE t").await;
+    db.run("SET SESSION time_zone = '+08:00'").await;
+    db.run("INSERT INTO m (id, a, ts) SELECT id, a, ts FROM t").await;
+    db.run("SET SESSION time_zone = '+00:00'").await;
+    db.run("ALTER TABLE m MODIFY a BIGINT NOT NULL, ALGORITHM=COPY").await;
+    let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), controls());
+    let watch = handle.watch();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    let verification = watch.borrow().verification.clone().expect("it was compared");
+    assert!(verification.scope.ends_with("computed anew: d"), "{verification:?}");
+    assert_eq!((verification.rows_repaired, verification.rows_different), (0, 0));
+    assert_eq!(db.rows("SELECT id, a, ts, d FROM t ORDER BY id").await, db.rows("SELECT id, a, ts, d FROM m ORDER BY id").await);
+    db.drop().await;
+}
+
+/// What cannot be compared is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_compared_is_told() {
+    let mut db = dated("scope", "+00:00").await;
+    db.run("ALTER TABLE t ADD s BIGINT AS (a * 2) STORED, ADD w VARCHAR(20), ADD x INT").await;
+    let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL, MODIFY w INT, ADD n INT, DROP x"), controls());
+    let watch = handle.watch();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    let verification = watch.borrow().verification.clone().expect("it was compared");
+    assert_eq!(
+        verification.scope,
+        "3 columns as stored, 2 after the change of type (1 of them also by samples of what the server shows), not comparable: s"
+    );
+    db.drop().await;
+}

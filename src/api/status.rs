@@ -142,7 +142,8 @@ pub struct VerificationStatus {
     pub chunks_checked: i64,
     /// Rows found different once and repaired.
     pub rows_repaired: i64,
-    /// `Running`, or `Same` once a whole pass found no difference that came back.
+    /// `Running`, or `Same` once a whole pass found no difference that came back; then how many columns were compared as they are stored, how
+    /// many after the change of type, and the names of those that cannot be compared.
     pub result: String,
 }
 

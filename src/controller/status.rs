@@ -85,7 +85,11 @@ pub fn status(facts: &Facts<'_>) -> SchemaMigrationStatus {
             Some(verification) => Some(VerificationStatus {
                 chunks_checked: number(verification.chunks_checked),
                 rows_repaired: number(verification.rows_repaired),
-                result: if verification.complete { "Same" } else { "Running" }.to_owned(),
+                result: match (verification.complete, verification.scope.as_str()) {
+                    (false, _) => "Running".to_owned(),
+                    (true, "") => "Same".to_owned(),
+                    (true, scope) => shorten(format!("Same: {scope}"), 1024),
+                },
             }),
             None => previous.verification.clone(),
         },

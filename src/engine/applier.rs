@@ -58,6 +58,8 @@ pub struct Cycle {
     pub deferred: bool,
     /// It was broken off. What was taken is gone; the safe position lies before it.
     pub halted: bool,
+    /// Someone else may have made the original's table anew.
+    pub rebuilt: bool,
     /// Something to look at in the stream.
     pub notice: Option<StreamNotice>,
 }
@@ -194,7 +196,7 @@ impl Applier {
         // Sorting gives the batches locality in the ghost's index; for keys that only the server compares it is harmless.
         keys.sort_unstable();
         keys.dedup();
-        let mut cycle = Cycle { taken: keys.len(), notice: taken.notice, ..Cycle::default() };
+        let mut cycle = Cycle { taken: keys.len(), rebuilt: taken.rebuilt, notice: taken.notice, ..Cycle::default() };
         let mut keep = Vec::new();
         if !keys.is_empty() {
             if !self.barrier(&taken, halt).await? {

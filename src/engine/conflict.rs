@@ -305,6 +305,7 @@ pub async fn prove(m: &Migration, session: &mut Session, error: &MySqlError, con
 
 /// Whether these two rows of the original collide with each other under a unique key of the ghost. Always rolled back.
 async fn collide(m: &Migration, session: &mut Session, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, EngineError> {
+    let _turn = m.turn().await;
     let outcome = try_collision(m, session, lookup, pair).await;
     let undone = rollback(session).await;
     let collided = outcome?;

@@ -344,6 +344,7 @@ impl Copier {
 
     async fn try_chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange) -> Result<u64, Failure> {
         let m = &self.migration;
+        let _turn = m.turn().await;
         if !m.state.begin(session, m.epoch).await? {
             return Err(Failure::Over(fenced()));
         }

@@ -22,13 +22,18 @@ pub struct StreamPoint {
 /// Something in the stream that a person or the inspector must look at; the gravest one is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StreamNotice {
+    /// A statement of someone else that may have made the original's table anew and changed neither its definition nor its rows: OPTIMIZE,
+    /// REPAIR, ALTER TABLE … FORCE.
+    Rebuilt,
     /// A statement of someone else that names the original and may have changed its definition.
     Ddl,
     /// Someone else wrote rows of the ghost, or changed its definition.
     GhostWritten,
     /// A statement in text form that may have changed rows of the original.
     StatementDml,
-    /// A statement that surely changed the original without rows in the log: TRUNCATE, RENAME, DROP, partition maintenance.
+    /// The original was emptied by TRUNCATE TABLE: nothing else is changed.
+    Truncated,
+    /// A statement that surely changed the original without rows in the log: RENAME, DROP, DROP COLUMN, partition maintenance.
     Replaced,
 }
 
@@ -49,6 +54,8 @@ struct State {
     executed: GtidSet,
     /// Prepared XA transactions on the original hold the safe position back: (xid, point before it, its keys).
     prepared: Vec<(String, StreamPoint, Vec<Key>)>,
+    /// Beside a graver one.
+    rebuilt: bool,
     notice: Option<StreamNotice>,
     seen: u64,
     /// Keys that the verifier observes, and whether an event has named them since.
@@ -89,7 +96,9 @@ pub struct Taken {
     pub held_at: Option<StreamPoint>,
     /// GTIDs received since the last take: what the barrier has to wait for.
     pub fresh: GtidSet,
-    /// The gravest one since the last take.
+    /// Whether there was a [`StreamNotice::Rebuilt`] since the last take.
+    pub rebuilt: bool,
+    /// The gravest other one since the last take.
     pub notice: Option<StreamNotice>,
     /// Those of the keys that were added without an event: no stream brings them once more.
     pub added: HashSet<Key>,
@@ -109,6 +118,7 @@ impl Inbox {
                 fresh: GtidSet::default(),
                 executed: start.executed,
                 prepared: Vec::new(),
+                rebuilt: false,
                 notice: None,
                 seen: 0,
                 observed: HashMap::new(),
@@ -194,12 +204,17 @@ impl Inbox {
     /// Remembers something to look at.
     pub fn notice(&self, notice: StreamNotice) {
         let mut state = self.lock();
-        state.notice = state.notice.max(Some(notice));
+        match notice {
+            // What made the table anew explains its new id to whoever looks at another notice.
+            StreamNotice::Rebuilt => state.rebuilt = true,
+            _ => state.notice = state.notice.max(Some(notice)),
+        }
     }
 
     /// Whether there is something to look at.
     pub fn noticed(&self) -> bool {
-        self.lock().notice.is_some()
+        let state = self.lock();
+        state.rebuilt || state.notice.is_some()
     }
 
     /// Takes the whole set.
@@ -211,6 +226,7 @@ impl Inbox {
             point: StreamPoint { position: self.position.borrow().clone(), executed: state.executed.clone() },
             held_at: state.prepared.iter().map(|(_, at, _)| at).min_by(|a, b| a.position.cmp(&b.position)).cloned(),
             fresh: std::mem::take(&mut state.fresh),
+            rebuilt: std::mem::take(&mut state.rebuilt),
             notice: state.notice.take(),
             added: std::mem::take(&mut state.added),
         };

@@ -93,22 +93,74 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
             &format!("{} uses the engine {engine}; only InnoDB tables can be migrated", quote::qualified(database, table)),
         ));
     }
-    let columns = columns(session, database, table).await?;
-    let indexes = indexes(session, database, table).await?;
-    let show_create = show_create(session, database, table).await?;
+    let (definition, show_create) = read_definition(session, database, table, &name).await?;
+    check_hidden_key(session, database, table, &definition).await?;
     let partitioned = options.is_some_and(|o| o.contains("partitioned"));
     let table_id = if partitioned { None } else { table_id(session, database, &name).await? };
     let foreign_keys = create::foreign_keys(&show_create)
         .map_err(|error| EngineError::terminal(Reason::TableNotSupported, &format!("the table's definition is not understood: {error}")))?;
     Ok(Some(Inspected {
         foreign_keys,
-        definition: TableDefinition { name, columns, indexes },
+        definition,
         show_create,
         rows_estimated: rows.unwrap_or(0),
         bytes_estimated: data.unwrap_or(0) + index.unwrap_or(0),
         table_id,
         partitioned,
     }))
+}
+
+/// How often a definition is read before its two halves count as different ones: another session's DDL may come in between.
+const READS: u32 = 3;
+
+/// The definition, from `information_schema` and by SHOW CREATE TABLE, which must agree.
+async fn read_definition(session: &mut Session, database: &str, table: &str, name: &str) -> Result<(TableDefinition, String), EngineError> {
+    let mut reads = 0;
+    loop {
+        reads += 1;
+        let columns = columns(session, database, table).await?;
+        let indexes = indexes(session, database, table).await?;
+        let definition = TableDefinition { name: name.to_owned(), columns, indexes };
+        let show_create = show_create(session, database, table).await?;
+        match create::disagreement(&definition, &show_create).map_err(super::prepare::not_readable)? {
+            None => return Ok((definition, show_create)),
+            Some(_) if reads < READS => {}
+            Some(why) => {
+                return Err(EngineError::terminal(
+                    Reason::ServerNotSupported,
+                    &format!(
+                        "information_schema and SHOW CREATE TABLE do not show the same definition of {}: {why}. Nothing was touched; a column that is not seen would be lost, so a migration needs both to be right",
+                        quote::qualified(database, table)
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+/// The generated invisible primary key, which a server may hide from every definition while the rows have it.
+const HIDDEN_KEY: &str = "my_row_id";
+/// ER_BAD_FIELD_ERROR
+const UNKNOWN_COLUMN: u16 = 1054;
+
+/// Refuses a table whose generated primary key is hidden (`show_gipk_in_create_table_and_information_schema=OFF`): it can be selected all
+/// the same.
+async fn check_hidden_key(session: &mut Session, database: &str, table: &str, definition: &TableDefinition) -> Result<(), EngineError> {
+    if definition.indexes.iter().any(|index| index.name == "PRIMARY") || definition.column(HIDDEN_KEY).is_some() {
+        return Ok(());
+    }
+    let name = quote::qualified(database, table);
+    let sql = format!("SELECT {HIDDEN_KEY} FROM {name} LIMIT 0");
+    match session.run("look for a hidden primary key", SHORT, &sql).await {
+        Err(error) if error.code == UNKNOWN_COLUMN => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(EngineError::terminal(
+            Reason::ServerNotSupported,
+            &format!(
+                "the server hides the generated invisible primary key ({HIDDEN_KEY}) of {name} from its definition, so rows would be found by the wrong column. Nothing was touched; set show_gipk_in_create_table_and_information_schema=ON on the server, then retry"
+            ),
+        )),
+    }
 }
 
 /// `SHOW CREATE TABLE`.
@@ -174,6 +226,23 @@ pub async fn row_versions(session: &mut Session, database: &str, table: &str) ->
         .await
     {
         Ok(found) => Ok(found.into_iter().next().flatten()),
+        Err(error) if error.is_connection() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The name that the table of this id has now, quoted; `None` where it cannot be read, or holds what InnoDB keeps in another form.
+///
+/// # Errors
+/// A lost connection.
+pub async fn name_of(session: &mut Session, id: u64) -> Result<Option<String>, EngineError> {
+    let sql = "SELECT NAME FROM information_schema.INNODB_TABLES WHERE TABLE_ID = ?";
+    match session.select::<String>("read a table's name", sql, vec![Value::from(id)]).await {
+        Ok(names) => Ok(names.first().and_then(|name| {
+            let (database, table) = name.split_once('/')?;
+            let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            (plain(database) && plain(table)).then(|| quote::qualified(database, table))
+        })),
         Err(error) if error.is_connection() => Err(error.into()),
         Err(_) => Ok(None),
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::checkpoint::StateTable;
 use super::inspector::Inspected;
+use super::numbers::{self, Numbering};
 
 /// Seconds that one statement waits for received transactions: between two of them, somebody may stop the engine.
 const BARRIER_STEP: u32 = 1;
@@ -65,6 +66,8 @@ pub struct Migration {
     pub key: MigrationKey,
     /// Its values.
     pub codec: Arc<KeyCodec>,
+    /// The AUTO_INCREMENT column that the change adds, if it adds one.
+    pub numbering: Option<Numbering>,
     /// Whether the ALTER sets AUTO_INCREMENT itself.
     pub alter_sets_auto_increment: bool,
     /// The state table.
@@ -104,16 +107,38 @@ impl Migration {
 
     /// `INSERT INTO G (…) SELECT … FROM O` for the rows that `condition` (over the original's columns) names. Without locks on O, except
     /// where the server can give no other barrier ([`Visibility::RowLocks`]).
-    fn insert_select(&self, condition: &str) -> String {
+    /// `keys`: they are rows that the ghost may have had.
+    fn insert_select(&self, condition: &str, keys: bool) -> String {
+        let (original, ghost) = (self.original_name(), self.ghost_name());
+        let (mut into, mut values) = (self.mapping.insert_list(), self.mapping.select_list());
+        let (mut before, mut join) = (String::new(), String::new());
+        if let Some(numbering) = &self.numbering {
+            let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
+            before = numbering.begin(tables, keys);
+            if keys {
+                join = numbering.join(tables, &self.key);
+            }
+            into = format!("{into}, {}", numbering.column());
+            values = format!("{values}, {}", numbering.number(&self.codec, keys));
+        }
         format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition}{}",
-            self.ghost_name(),
-            self.mapping.insert_list(),
-            self.mapping.select_list(),
-            self.original_name(),
+            "{before}INSERT INTO {ghost} ({into}) SELECT {values} FROM {original} FORCE INDEX ({}){join} WHERE {condition}{}",
             quote::identifier(&self.key.index),
             if self.visibility == Visibility::RowLocks { " FOR SHARE" } else { "" }
         )
+    }
+
+    /// Held by a transaction that writes to the ghost, where only one may at a time.
+    pub async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match &self.numbering {
+            Some(numbering) => Some(numbering.turn().await),
+            None => None,
+        }
+    }
+
+    /// Ends a transaction that has written rows of keys.
+    pub fn commit_keys(&self) -> String {
+        format!("{}COMMIT", self.numbering.as_ref().map(|n| n.forget(&self.spec.database)).unwrap_or_default())
     }
 
     /// Finds the key of the `rows`-th row of the original beyond `lo`; no row when fewer are left.
@@ -155,17 +180,21 @@ impl Migration {
 
     /// Copies a range.
     pub fn copy_range(&self, range: &KeyRange) -> String {
-        self.insert_select(&self.codec.range(Side::Original, range))
+        self.insert_select(&self.codec.range(Side::Original, range), false)
     }
 
     /// Copies the rows of these keys that exist.
     pub fn copy_keys(&self, keys: &[Key]) -> String {
-        self.insert_select(&self.codec.in_list(Side::Original, keys.iter()))
+        self.insert_select(&self.codec.in_list(Side::Original, keys.iter()), true)
     }
 
     /// Removes the ghost's rows of these keys.
     pub fn delete_keys(&self, keys: &[Key]) -> String {
-        format!("DELETE FROM {} WHERE {}", self.ghost_name(), self.codec.in_list(Side::Ghost, keys.iter()))
+        let (original, ghost) = (self.original_name(), self.ghost_name());
+        let condition = self.codec.in_list(Side::Ghost, keys.iter());
+        let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
+        let before = self.numbering.as_ref().map(|n| n.keep(tables, &self.key, &condition)).unwrap_or_default();
+        format!("{before}DELETE FROM {ghost} WHERE {condition}")
     }
 
     /// The barrier (DESIGN 1.1): when it returns true, every read that starts sees all transactions whose events had been received when

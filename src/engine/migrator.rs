@@ -9,12 +9,13 @@ use super::checkpoint::{Record, Stage, StateTable};
 use super::chooser::Refused;
 use super::copier::Copier;
 use super::cutover::blockers::Blockers;
-use super::cutover::{self, Clock, Gate, back_off, definition_changed, gate};
+use super::cutover::{self, Clock, Gate, back_off, definition_changed, gate, replaced, truncated};
 use super::error::EngineError;
 use super::hooks;
 use super::inbox::{Inbox, StreamNotice};
 use super::index_build::{self, Built, Changes};
 use super::inspector;
+use super::lost;
 use super::migration::Migration;
 use super::native;
 use super::notice;
@@ -246,6 +247,12 @@ impl Migrator {
                 Ok(Still::Ours) => self.owned = Some(owned),
                 Err(error) => {
                     *touched = true;
+                    let error = match error.reason {
+                        Reason::Fenced => {
+                            lost::explain(&owned, &self.spec, &state_table(&self.spec), &mut control).await.err().unwrap_or(error)
+                        }
+                        _ => error,
+                    };
                     self.owned = Some(owned);
                     return Err(error);
                 }
@@ -342,20 +349,26 @@ impl Migrator {
                 });
                 let cancel = CancellationToken::new();
                 let mut tasks = JoinSet::new();
-                self.owned = Some(Owned { epoch: ready.migration.epoch, server_uuid: ready.migration.facts.uuid.clone(), swapped: None });
+                self.owned = Some(Owned {
+                    epoch: ready.migration.epoch,
+                    server_uuid: ready.migration.facts.uuid.clone(),
+                    ghost_id: ready.record.ghost_id,
+                    swapped: None,
+                });
                 let begun = ready.record.resumed_count > 0;
                 let Some(guard) = guard.take() else { return Err(EngineError::internal("an attempt has no guard")) };
                 let mut result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
                 cancel.cancel();
                 stop_all(&mut tasks).await;
                 if let (Err(error), Some(owned)) = (&result, &self.owned)
-                    && error.reason == Reason::TableNotFound
+                    && matches!(error.reason, Reason::TableNotFound | Reason::Fenced | Reason::ServerError)
+                    && !error.is_transient()
                 {
                     // Did somebody drop a table, or has another engine finished the work? Then that is what is to be told.
                     let mut control = Session::open(&self.spec.server).await?;
-                    match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
-                        Ok(Still::Done) => result = Ok(End::Over(done(&self.spec))),
-                        Err(fenced) => result = Err(fenced),
+                    match lost::explain(owned, &self.spec, &state_table(&self.spec), &mut control).await {
+                        Ok(Some(Still::Done)) => result = Ok(End::Over(done(&self.spec))),
+                        Err(lost) => result = Err(lost),
                         Ok(_) => {}
                     }
                 }
@@ -561,6 +574,7 @@ fn restart_needed(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::DefinitionChanged
+            | Reason::TableTruncated
             | Reason::BinlogPurged
             | Reason::StatementLogged
             | Reason::GhostWritten
@@ -613,6 +627,7 @@ pub fn watched(m: &Migration, server_id: u32) -> Result<Watched, EngineError> {
     Ok(Watched {
         database: m.spec.database.clone(),
         table: m.original.definition.name.clone(),
+        columns: m.original.definition.columns.clone(),
         key,
         codec: Arc::clone(&m.codec),
         key_defaults: Vec::new(),
@@ -765,6 +780,9 @@ impl Run {
             last_deferred = cycle.deferred;
             last_taken = cycle.taken;
             self.flushed.send_replace(self.applier.total());
+            if cycle.rebuilt {
+                self.rebuilt().await?;
+            }
             if let Some(notice) = cycle.notice {
                 self.look_at(notice).await?;
             }
@@ -865,6 +883,7 @@ impl Run {
                 quiet: Arc::clone(&self.quiet),
                 readers,
                 verified,
+                computed_anew: Mutex::default(),
             };
             spawn(tasks, VERIFICATION, verifier.run(cancel.clone()));
             done
@@ -941,6 +960,8 @@ impl Run {
         let asked = self.controls.borrow().workers;
         let width = self.pace.as_ref().map(Pace::width);
         let allowed = match (asked, width) {
+            // Rows are numbered in the order of the key.
+            _ if self.migration.numbering.is_some() => 1,
             (0, Some(width)) => width.copy,
             (0, None) => 1,
             (asked, _) => asked,
@@ -998,6 +1019,22 @@ impl Run {
         }
     }
 
+    /// Someone else made the original's table anew, as OPTIMIZE TABLE does: the rows are the same, and those that are changed meanwhile are in
+    /// the log as ever. It has another id from now on, by which the outcome of the swap and a successor know it.
+    async fn rebuilt(&mut self) -> Result<(), EngineError> {
+        let m = Arc::clone(&self.migration);
+        let now = inspector::table(&mut self.control, &m.spec.database, &m.spec.table).await?.ok_or_else(|| definition_changed(&m))?;
+        if prepare::normalise(&now.show_create)? != self.record.original_definition {
+            return Err(definition_changed(&m));
+        }
+        if now.table_id.is_some() && self.record.original_id.is_some() && now.table_id != self.record.original_id {
+            tracing::info!(before = self.record.original_id, now = now.table_id, "the original was made anew by someone else");
+            self.record.original_id = now.table_id;
+            m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
+        }
+        Ok(())
+    }
+
     async fn look_at(&mut self, notice: StreamNotice) -> Result<(), EngineError> {
         let m = &self.migration;
         match notice {
@@ -1011,19 +1048,22 @@ impl Run {
             StreamNotice::GhostWritten => Err(EngineError::terminal(
                 Reason::GhostWritten,
                 &format!(
-                    "someone else wrote to the ghost table {}, so it is not what the original is. The original is untouched and was not swapped; find the writer, then retry to start anew, or delete the migration",
+                    "someone else wrote to the ghost table {}, or changed, renamed or dropped it, so it is not what the original is. The original is untouched and was not swapped; find who did it, then retry to start anew, or delete the migration",
                     m.ghost_name()
                 ),
             )),
-            StreamNotice::Replaced => Err(definition_changed(m)),
+            StreamNotice::Replaced => Err(replaced(m)),
+            StreamNotice::Truncated => Err(truncated(m)),
+            StreamNotice::Rebuilt => self.rebuilt().await,
             StreamNotice::Ddl => {
                 let now = inspector::table(&mut self.control, &m.spec.database, &m.spec.table).await?;
-                let same = now.is_some_and(|now| {
-                    prepare::normalise(&now.show_create).ok().as_ref() == Some(&self.record.original_definition)
-                        && !sight::replaced(self.record.original_id, now.table_id)
-                });
-                if !same {
+                let Some(now) = now else { return Err(definition_changed(m)) };
+                if prepare::normalise(&now.show_create).ok().as_ref() != Some(&self.record.original_definition) {
                     return Err(definition_changed(m));
+                }
+                // The same definition again, of another table, or after an ALTER that made all rows anew.
+                if sight::replaced(self.record.original_id, now.table_id) {
+                    return Err(replaced(m));
                 }
                 // Triggers and foreign keys of others follow the old table, and its definition does not show them.
                 sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map_err(cutover::came_meanwhile)

@@ -12,6 +12,7 @@ use super::evaluation;
 use super::inspector::{self, Inspected};
 use super::migration::{Migration, Visibility};
 use super::notice;
+use super::numbers::{self, Numbering};
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::replica;
@@ -96,7 +97,7 @@ pub struct Leftovers {
 impl Leftovers {
     /// As an engine remembers them while the change is not made.
     pub fn owned(&self) -> Owned {
-        Owned { epoch: self.epoch, server_uuid: self.record.server_uuid.clone(), swapped: None }
+        Owned { epoch: self.epoch, server_uuid: self.record.server_uuid.clone(), ghost_id: self.record.ghost_id, swapped: None }
     }
 
     /// As an engine remembers them once the change is made.
@@ -387,8 +388,9 @@ async fn fresh(
         return Err(EngineError::terminal(
             Reason::NameTaken,
             &format!(
-                "the table {} exists and this migration did not make it. Nothing was touched; if it is a left-over of a finished migration, drop it, then retry",
-                quote::qualified(&spec.database, &names.ghost)
+                "the table {name} exists, and no state table {} says that this migration made it. Nothing was touched. If it is a left-over of a migration (a finished one, or one whose state table was dropped), DROP TABLE {name}, then retry",
+                quote::identifier(&names.state),
+                name = quote::qualified(&spec.database, &names.ghost)
             ),
         ));
     }
@@ -456,7 +458,7 @@ async fn fresh(
             Ok(Prepared::Native(Box::new(NativeReady { native, leftovers, clauses: alter.to_sql(), values })))
         }
         Ok(Made::Ghost(made)) => {
-            let Ghost { definition: ghost, mapping, key, rows } = *made;
+            let Ghost { definition: ghost, mapping, key, rows, numbering } = *made;
             if spec.mode == Mode::DryRun {
                 drop_ours(control, spec, &names).await?;
                 *touched = false;
@@ -486,6 +488,7 @@ async fn fresh(
                 mapping,
                 key,
                 codec,
+                numbering,
                 alter_sets_auto_increment: alter.sets_auto_increment(),
                 state,
                 epoch,
@@ -534,6 +537,7 @@ struct Ghost {
     mapping: ColumnMapping,
     key: key::MigrationKey,
     rows: RowSettings,
+    numbering: Option<Numbering>,
 }
 
 /// Makes an empty clone of the original, and returns the clauses as they apply to it.
@@ -612,9 +616,9 @@ async fn make(
         Choice::Native(native) => {
             check_defaults(spec, alter, server_values, names, control).await?;
             if spec.mode == Mode::ExecuteOnReplica {
-                let clone = ghost(spec, names, control).await?.definition;
+                let clone = ghost(spec, names, control).await?;
                 let mapping = mapping(original, &clone, alter)?;
-                replica::check_columns(control, &original.definition, &clone, &mapping).await?;
+                replica::check_columns(control, &original.definition, &clone.definition, &mapping).await?;
             }
             return Ok(Made::Native(native));
         }
@@ -661,12 +665,13 @@ async fn make(
     check_defaults(spec, alter, server_values, names, control).await?;
     let values = server_values;
     let full = ghost(spec, names, control).await?;
-    let mapping = mapping(original, &full.definition, alter)?;
+    let mapping = mapping(original, &full, alter)?;
     let (mapping, rows) = evaluated(spec, values, facts, original, &full, mapping, control).await?;
     check_filled_dates(spec, values, &mapping, control).await?;
     if spec.mode == Mode::ExecuteOnReplica {
         replica::check_columns(control, &original.definition, &full.definition, &mapping).await?;
     }
+    numbers::check_nulls(control, spec, &original.definition, &full.definition, &mapping).await?;
     let key = choose_key(spec, facts, original, &full, &mapping)?;
     record.key_index.clone_from(&key.index);
     record.ghost_definition = normalise(&full.show_create)?;
@@ -681,7 +686,8 @@ async fn make(
     }
     probe_privileges(spec, names, control).await?;
     record.ghost_id = inspector::table_id(control, &spec.database, &names.ghost).await?;
-    Ok(Made::Ghost(Box::new(Ghost { definition: full.definition, mapping, key, rows })))
+    let numbering = Numbering::new(&full.definition, &mapping, &full.show_create)?;
+    Ok(Made::Ghost(Box::new(Ghost { definition: full.definition, mapping, key, rows, numbering })))
 }
 
 /// What the clauses are run in: the server's values. A column that no clause names may have a default that the server's modes refuse now; then the
@@ -783,9 +789,14 @@ async fn evaluated(
     Ok((mapping, rows))
 }
 
-fn mapping(original: &Inspected, new: &TableDefinition, alter: &Alter) -> Result<ColumnMapping, EngineError> {
-    ColumnMapping::new(&original.definition, new, alter)
-        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("{error}. Nothing is left behind")))
+fn mapping(original: &Inspected, new: &Inspected, alter: &Alter) -> Result<ColumnMapping, EngineError> {
+    let mapping = ColumnMapping::new(&original.definition, &new.definition, alter)
+        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("{error}. Nothing is left behind")))?;
+    let shown = |inspected: &Inspected| create::columns(&inspected.show_create).map_err(not_readable);
+    match mapping.unaccounted(&shown(original)?, &shown(new)?) {
+        None => Ok(mapping),
+        Some(why) => Err(EngineError::internal(&format!("{why}; nothing is left behind"))),
+    }
 }
 
 /// Does to the empty ghost what the cut-over will do: a privilege that is missing then is missed now, not after hours of copying.
@@ -964,7 +975,7 @@ async fn resume(
         publisher.notice(
             notice::STARTED_ANEW,
             true,
-            format!("the definition of {} was changed while no engine was running: the copy starts anew", spec.table),
+            format!("{} was changed or made anew by someone else while no engine was running: the copy starts anew", spec.table),
         );
         return Ok(None);
     }
@@ -1014,6 +1025,7 @@ async fn resume(
     // The new epoch is committed: everything that was logged before it is visible now.
     state.store(control, epoch, &record, Some(&safe)).await?;
     let rows: u64 = chunks.iter().map(|(_, c)| c.rows).sum();
+    let numbering = Numbering::new(&ghost.definition, &mapping, &ghost.show_create)?;
     let deferred = std::mem::take(&mut ghost.show_create);
     tracing::debug!(definition = deferred, "ghost as found");
     publisher.update(|s| {
@@ -1039,6 +1051,7 @@ async fn resume(
         mapping,
         key,
         codec,
+        numbering,
         alter_sets_auto_increment: alter.sets_auto_increment(),
         state: state.clone(),
         epoch,
@@ -1067,7 +1080,8 @@ pub fn normalise(show_create: &str) -> Result<String, EngineError> {
     create::normalise_definition(show_create).map_err(not_readable)
 }
 
-fn not_readable(error: create::CreateError) -> EngineError {
+/// The server's text is not understood, or rules a migration out.
+pub(super) fn not_readable(error: create::CreateError) -> EngineError {
     match error {
         create::CreateError::CheckName { .. } => EngineError::terminal(Reason::TableNotSupported, &error.to_string()),
         _ => EngineError::terminal(Reason::TableNotSupported, &format!("the table's definition is not understood: {error}")),

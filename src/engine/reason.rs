@@ -55,6 +55,8 @@ pub enum Reason {
     DuplicateKey,
     /// Somebody changed the table's definition while we ran.
     DefinitionChanged,
+    /// Somebody emptied the table while we ran: the copy starts anew.
+    TableTruncated,
     /// Somebody else wrote to the ghost table.
     GhostWritten,
     /// Statement-format DML on the table: its rows are unknown.
@@ -112,6 +114,7 @@ impl Reason {
         Reason::DataDoesNotFit,
         Reason::DuplicateKey,
         Reason::DefinitionChanged,
+        Reason::TableTruncated,
         Reason::GhostWritten,
         Reason::StatementLogged,
         Reason::BinlogPurged,
@@ -156,6 +159,7 @@ impl Reason {
             Reason::DataDoesNotFit => "DataDoesNotFit",
             Reason::DuplicateKey => "DuplicateKey",
             Reason::DefinitionChanged => "DefinitionChanged",
+            Reason::TableTruncated => "TableTruncated",
             Reason::GhostWritten => "GhostWritten",
             Reason::StatementLogged => "StatementLogged",
             Reason::BinlogPurged => "BinlogPurged",

@@ -190,6 +190,7 @@ impl<T: Into<Failure>> From<T> for Undone {
 /// # Errors
 /// The transaction is to be rolled back.
 pub async fn plainly(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
+    let _turn = m.turn().await;
     begin(m, session).await?;
     session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await?;
     insert_and_commit(m, session, keys).await
@@ -204,7 +205,7 @@ async fn insert_and_commit(m: &Migration, session: &mut Session, keys: &[Key]) -
     if written.warnings > 0 {
         check_warnings(session).await.map_err(Failure::Over)?;
     }
-    Ok(session.run("commit changed rows", LONG, "COMMIT").await?)
+    Ok(session.run("commit changed rows", LONG, &m.commit_keys()).await?)
 }
 
 /// As [`plainly`], with whoever is in the way: rows that hold a value which is about to be inserted are removed first. Those that are
@@ -217,6 +218,7 @@ async fn with_holders(
     pending: &Pending<'_>,
     room: usize,
 ) -> Result<(), Undone> {
+    let _turn = m.turn().await;
     begin(m, session).await?;
     session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await?;
     let mut looked = 0;
@@ -243,7 +245,7 @@ async fn with_holders(
 /// The transaction is to be rolled back.
 pub async fn remove(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
     begin(m, session).await?;
-    let sql = format!("{}; COMMIT", m.delete_keys(keys));
+    let sql = format!("{}; {}", m.delete_keys(keys), m.commit_keys());
     Ok(session.run("remove changed rows from the ghost", LONG, &sql).await?)
 }
 

@@ -183,6 +183,8 @@ pub struct Verification {
     pub rows_repaired: u64,
     /// Whether one whole pass is done.
     pub complete: bool,
+    /// What is compared how, and what cannot be, in words.
+    pub scope: String,
 }
 
 /// Names of the tables of a migration.

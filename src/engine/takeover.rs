@@ -23,6 +23,8 @@ pub struct Owned {
     pub epoch: u64,
     /// `server_uuid` of the server.
     pub server_uuid: String,
+    /// InnoDB's id of the ghost, where it can be read.
+    pub ghost_id: Option<u64>,
     /// The definition that the table has since this engine knows that it is changed.
     pub swapped: Option<String>,
 }
@@ -191,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_engine_knows_what_became_of_its_work() {
-        let owned = |swapped: Option<&str>| Owned { epoch: 7, server_uuid: "a".into(), swapped: swapped.map(Into::into) };
+        let owned = |swapped: Option<&str>| Owned { epoch: 7, server_uuid: "a".into(), ghost_id: None, swapped: swapped.map(Into::into) };
         let fenced = |got: Result<Still, EngineError>| got.is_err_and(|e| e.reason == Reason::Fenced && !e.is_transient());
         // A server that lost our last epoch, and one that has it.
         for there in [6, 7] {

@@ -5,12 +5,19 @@
 //! flushed, a key that differs although *no event touched it* differs silently. It is repaired, and fails the migration when it differs
 //! again. So a busy row is never blamed, and a silent difference is never excused.
 //!
+//! It does not see by the copy's eyes alone: that each column has its counterpart is proven from SHOW CREATE TABLE, what the change does not
+//! touch is compared as it is stored, stored generated columns too, and of what is converted samples are compared by the values that the
+//! server shows. What cannot be compared is told in the status.
+//!
 //! Reads hold a metadata lock for their own duration: the cut-over keeps them out by [`Verifier::quiet`].
 
 use super::applier::Flushed;
 use super::error::EngineError;
 use super::inbox::Inbox;
+use super::inspector;
 use super::migration::Migration;
+use super::numbers;
+use super::prepare::not_readable;
 use super::progress::Publisher;
 use super::reason::Reason;
 use super::snapshot::Verification;
@@ -18,12 +25,15 @@ use super::throttler;
 use super::throttler::decide::Decision;
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
-use crate::sql::digest;
-use crate::sql::key::{Key, KeyRange, Side};
+use crate::sql::create::{self, CreatedColumn};
+use crate::sql::digest::{self, Compared, How, Plan};
+use crate::sql::key::{Key, KeyColumn, KeyRange, Side};
 use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType};
-use std::collections::HashSet;
-use std::sync::Arc;
+use crate::sql::values::{self, Rule};
+use mysql_async::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +58,12 @@ const BACKGROUND_PAUSE: Duration = Duration::from_secs(2);
 const JUDGE_LIMIT: Duration = Duration::from_secs(60);
 /// The temporary table for conversions that have no expression; private to its session.
 const SCRATCH: &str = "_theseus_verify";
+/// As above, for rows whose generated columns are computed once more.
+const RECOMPUTED: &str = "_theseus_computed";
+/// Of each range as many rows, its first ones, are compared by the values that the server shows: about a millisecond.
+const VALUED_ROWS: usize = 100;
+/// As many characters of a value are looked at then.
+const SHOWN_LENGTH: u32 = 200;
 
 /// Compares the tables of one attempt.
 pub struct Verifier {
@@ -67,6 +83,8 @@ pub struct Verifier {
     pub readers: u16,
     /// True from the end of the first whole pass on.
     pub verified: watch::Sender<bool>,
+    /// Stored generated columns that are found to be computed anew by the change.
+    pub computed_anew: Mutex<HashSet<String>>,
 }
 
 /// One connection that compares.
@@ -92,12 +110,52 @@ struct Suspects {
 
 /// How rows are compared.
 struct Comparison {
-    /// Over the left side's columns.
-    left: Vec<String>,
-    /// Over the ghost's.
-    right: Vec<String>,
-    /// Rows of the original are first converted into [`SCRATCH`], which then is the left side.
-    through_table: bool,
+    plan: Plan,
+    /// All columns are first converted into [`SCRATCH`], the key's among them: the two tables have no key in common to be joined by.
+    all_through_table: bool,
+}
+
+impl Comparison {
+    fn new(mut plan: Plan, key: &[KeyColumn]) -> Self {
+        let through = |column: &Compared| column.how == How::ThroughTable;
+        let all_through_table = plan.compared.iter().any(|c| through(c) && key.iter().any(|part| part.ghost == c.ghost));
+        if all_through_table {
+            // There is no row of the original to hold them against.
+            let computed = plan.compared.extract_if(.., |c| c.how == How::Computed);
+            plan.not_comparable.extend(computed.map(|c| c.ghost));
+        }
+        Self { plan, all_through_table }
+    }
+
+    /// Columns that are compared with the original's own, but for those that were found to be computed anew.
+    fn direct<'a>(&'a self, computed_anew: &'a HashSet<String>) -> Vec<&'a Compared> {
+        let direct = |c: &&Compared| match c.how {
+            How::Stored | How::Converted => !self.all_through_table,
+            How::Computed => !self.all_through_table && !computed_anew.contains(&c.ghost),
+            How::ThroughTable => false,
+        };
+        self.plan.compared.iter().filter(direct).collect()
+    }
+
+    /// Columns that are compared with what the server makes of the original's in a temporary table.
+    fn through_table(&self) -> Vec<&Compared> {
+        let through = |c: &&Compared| c.how == How::ThroughTable || self.all_through_table && c.how != How::Computed;
+        self.plan.compared.iter().filter(through).collect()
+    }
+
+    /// Columns of which samples are compared by what the server shows.
+    fn valued(&self) -> Vec<(&Compared, Rule)> {
+        self.plan.compared.iter().filter_map(|c| Some((c, c.rule?))).collect()
+    }
+}
+
+/// One number of the columns, over the original or over the ghost.
+fn left(columns: &[&Compared], alias: &str) -> String {
+    digest::row(&columns.iter().map(|c| c.left.as_str()).collect::<Vec<_>>(), alias)
+}
+
+fn right(columns: &[&Compared], alias: &str) -> String {
+    digest::row(&columns.iter().map(|c| c.right.as_str()).collect::<Vec<_>>(), alias)
 }
 
 impl Verifier {
@@ -111,6 +169,8 @@ impl Verifier {
         for _ in 0..count {
             let mut session = self.migration.session().await?;
             let comparison = self.comparison(&mut session).await?;
+            let scope = comparison.plan.scope();
+            self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).scope = scope);
             readers.push(Reader { session, comparison });
         }
         let mut first = true;
@@ -137,22 +197,47 @@ impl Verifier {
 
     async fn comparison(&self, session: &mut Session) -> Result<Comparison, EngineError> {
         let m = &self.migration;
-        if let Some(expressions) = digest::expressions(&m.original.definition, &m.ghost, &m.mapping) {
-            return Ok(Comparison { left: expressions.original, right: expressions.ghost, through_table: false });
+        // Read apart from what the copy was planned by, and compared with it.
+        let original = columns_shown(session, &m.spec.database, &m.spec.table).await?;
+        let ghost = columns_shown(session, &m.spec.database, &m.names.ghost).await?;
+        if let Some(why) = m.mapping.unaccounted(&original, &ghost) {
+            return Err(EngineError::terminal(
+                Reason::VerificationFailed,
+                &format!(
+                    "{why} ({} and its ghost {}). The tables were not swapped and the original is untouched; retry to start anew",
+                    m.original_name(),
+                    m.ghost_name()
+                ),
+            ));
         }
-        let right = digest::ghost_expressions(&m.ghost, &m.mapping);
-        let names: Vec<String> = m.mapping.shared.iter().map(|c| c.ghost.clone()).collect();
-        let columns: Vec<String> = names.iter().map(|c| quote::identifier(c)).collect();
-        let sql = format!(
-            "CREATE TEMPORARY TABLE {} ({}, INDEX ({})) ENGINE=InnoDB SELECT {} FROM {} LIMIT 0",
-            self.scratch(),
-            quote::row_number(&names),
-            m.codec.columns(Side::Ghost),
-            columns.join(", "),
-            m.ghost_name()
-        );
-        session.run("make a temporary table for the comparison (CREATE TEMPORARY TABLES)", SHORT, &sql).await?;
-        Ok(Comparison { left: right.clone(), right, through_table: true })
+        let plan = digest::plan(&m.original.definition, &m.ghost, &m.mapping, (&original, &ghost));
+        let comparison = Comparison::new(plan, &m.key.columns);
+        let through = comparison.through_table();
+        if !through.is_empty() {
+            let names = self.scratch_columns(&through);
+            let sql = format!(
+                "CREATE TEMPORARY TABLE {} ({}, INDEX ({})) ENGINE=InnoDB SELECT {} FROM {} LIMIT 0",
+                self.scratch(),
+                quote::row_number(&names),
+                m.codec.columns(Side::Ghost),
+                names.iter().map(|c| quote::identifier(c)).collect::<Vec<_>>().join(", "),
+                m.ghost_name()
+            );
+            session.run("make a temporary table for the comparison (CREATE TEMPORARY TABLES)", SHORT, &sql).await?;
+        }
+        Ok(comparison)
+    }
+
+    /// Of the ghost's columns those that the temporary table has: the key's, and those that are compared through it.
+    fn scratch_columns(&self, through: &[&Compared]) -> Vec<String> {
+        let mut columns: Vec<String> = self.migration.key.columns.iter().map(|part| part.ghost.clone()).collect();
+        columns.extend(through.iter().map(|c| c.ghost.clone()).filter(|name| !self.migration.key.columns.iter().any(|p| p.ghost == *name)));
+        columns
+    }
+
+    /// Columns whose values were found to be computed anew by the change, as a native ALTER computes them.
+    fn computed_anew(&self) -> HashSet<String> {
+        self.computed_anew.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn scratch(&self) -> String {
@@ -226,38 +311,44 @@ impl Verifier {
     async fn range(&self, session: &mut Session, comparison: &Comparison, range: &KeyRange) -> Result<Vec<Key>, EngineError> {
         let m = &self.migration;
         let (on_original, on_ghost) = (m.codec.range(Side::Original, range), m.codec.range(Side::Ghost, range));
-        if comparison.through_table {
-            self.fill(session, &on_original).await?;
+        let anew = self.computed_anew();
+        let (direct, through) = (comparison.direct(&anew), comparison.through_table());
+        if !through.is_empty() {
+            self.fill(session, &through, &on_original).await?;
         }
+        let mut keys = self.shown_differently(session, comparison, &on_original, VALUED_ROWS).await?;
         // Where the two sides order keys differently, a range of one is no range of the other, so there is nothing to add up.
         if m.codec.same_order() {
-            let digest = |table: String, row: String, condition: &str| {
-                format!("(SELECT CONCAT(COUNT(*), '/', IFNULL(BIT_XOR({row}), 0)) FROM {table} WHERE {condition})")
-            };
-            let left = if comparison.through_table {
-                digest(self.scratch(), digest::row(&comparison.left, ""), "TRUE")
-            } else {
+            let sums = |rows: &[String]| rows.iter().map(|row| digest::sum(row)).collect::<Vec<_>>().join(", ");
+            let mut lefts = Vec::new();
+            let mut rows = Vec::new();
+            if !comparison.all_through_table {
                 let table = format!("{} FORCE INDEX ({})", m.original_name(), quote::identifier(&m.key.index));
-                digest(table, digest::row(&comparison.left, ""), &on_original)
-            };
-            let right = digest(m.ghost_name(), digest::row(&comparison.right, ""), &on_ghost);
-            let both: Option<(String, String)> = session.first("compare a range", LONG, &format!("SELECT {left}, {right}")).await?;
+                lefts.push(format!("(SELECT {} FROM {table} WHERE {on_original})", sums(&[left(&direct, "")])));
+                rows.push(right(&direct, ""));
+            }
+            if !through.is_empty() {
+                lefts.push(format!("(SELECT {} FROM {})", sums(&[right(&through, "")]), self.scratch()));
+                rows.push(right(&through, ""));
+            }
+            let right = format!("(SELECT CONCAT_WS(' ', {}) FROM {} WHERE {on_ghost})", sums(&rows), m.ghost_name());
+            let sql = format!("SELECT CONCAT_WS(' ', {}), {right}", lefts.join(", "));
+            let both: Option<(String, String)> = session.first("compare a range", LONG, &sql).await?;
             if both.is_some_and(|(left, right)| left == right) {
-                return Ok(Vec::new());
+                return Ok(keys);
             }
         }
-        self.different(session, comparison, &on_original, &on_ghost).await
+        keys.extend(self.different(session, comparison, &on_original, &on_ghost).await?);
+        Ok(keys)
     }
 
     /// Converts rows of the original as the server stores them in the ghost.
-    async fn fill(&self, session: &mut Session, condition: &str) -> Result<(), EngineError> {
-        let m = &self.migration;
-        let columns: Vec<String> = m.mapping.shared.iter().map(|c| c.ghost.clone()).collect();
-        let sql = m.convert_into(&self.scratch(), &columns, condition);
+    async fn fill(&self, session: &mut Session, through: &[&Compared], condition: &str) -> Result<(), EngineError> {
+        let sql = self.migration.convert_into(&self.scratch(), &self.scratch_columns(through), condition);
         Ok(session.run("convert a range", LONG, &sql).await?)
     }
 
-    /// Keys of rows that one side lacks or that differ, in one statement for each direction.
+    /// Keys of rows that one side lacks or that differ. [`SCRATCH`] holds the rows that `on_original` names, if it is needed.
     async fn different(
         &self,
         session: &mut Session,
@@ -267,28 +358,126 @@ impl Verifier {
     ) -> Result<Vec<Key>, EngineError> {
         let m = &self.migration;
         let ghost = m.ghost_name();
-        let same_row = format!("{} = {}", digest::row(&comparison.left, "o"), digest::row(&comparison.right, "g"));
-        let (table, condition, side) = if comparison.through_table {
-            (format!("{} o", self.scratch()), "TRUE", Side::Ghost)
-        } else {
-            (format!("{} o FORCE INDEX ({})", m.original_name(), quote::identifier(&m.key.index)), on_original, Side::Original)
-        };
-        let sql = format!(
-            "SELECT {} FROM {table} WHERE ({condition}) AND NOT EXISTS (SELECT 1 FROM {ghost} g WHERE {} AND {same_row})",
-            m.codec.select_list(side),
-            self.same_key(true, comparison.through_table)
-        );
-        let mut keys = self.keys(session, "narrow a difference to keys", &sql).await?;
+        let anew = self.computed_anew();
+        let (direct, through) = (comparison.direct(&anew), comparison.through_table());
+        let what = "narrow a difference to keys";
+        let mut keys = Vec::new();
+        if !comparison.all_through_table {
+            let sql = format!(
+                "SELECT {} FROM {} o FORCE INDEX ({}) WHERE ({on_original}) AND NOT EXISTS (SELECT 1 FROM {ghost} g WHERE {} AND {} = {})",
+                m.codec.select_list(Side::Original),
+                m.original_name(),
+                quote::identifier(&m.key.index),
+                self.same_key(true, false),
+                left(&direct, "o"),
+                right(&direct, "g"),
+            );
+            keys.extend(self.keys(session, what, &sql).await?);
+        }
+        if !through.is_empty() {
+            let sql = format!(
+                "SELECT {} FROM {} o WHERE NOT EXISTS (SELECT 1 FROM {ghost} g WHERE {} AND {} = {})",
+                m.codec.select_list(Side::Ghost),
+                self.scratch(),
+                self.same_key(true, true),
+                right(&through, "o"),
+                right(&through, "g"),
+            );
+            keys.extend(self.keys(session, what, &sql).await?);
+        }
         let sql = format!(
             "SELECT {} FROM {ghost} g WHERE ({on_ghost}) AND NOT EXISTS (SELECT 1 FROM {} o WHERE {})",
             m.codec.select_list(Side::Ghost),
             m.original_name(),
             self.same_key(false, false)
         );
-        keys.extend(self.keys(session, "narrow a difference to keys", &sql).await?);
+        keys.extend(self.keys(session, what, &sql).await?);
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)
+    }
+
+    /// Keys of rows, of the first `limit` that `on_original` names, whose values the server shows as two different ones. Nothing that copies
+    /// rows or computes digests has a part in it. A row that one side lacks is the digests' business.
+    async fn shown_differently(
+        &self,
+        session: &mut Session,
+        comparison: &Comparison,
+        on_original: &str,
+        limit: usize,
+    ) -> Result<Vec<Key>, EngineError> {
+        Ok(self.values_of(session, comparison, on_original, limit).await?.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// As above, with the names of the columns on the ghost.
+    async fn values_of(
+        &self,
+        session: &mut Session,
+        comparison: &Comparison,
+        on_original: &str,
+        limit: usize,
+    ) -> Result<Vec<(Key, Vec<String>)>, EngineError> {
+        let m = &self.migration;
+        let valued = comparison.valued();
+        if valued.is_empty() {
+            return Ok(Vec::new());
+        }
+        let what = "read values to compare them as they are shown";
+        let list = |side, name: fn(&Compared) -> &str| {
+            let mut list = m.codec.select_list(side);
+            for (column, _) in &valued {
+                // Of a long value the beginning.
+                list.push_str(&format!(", LEFT({}, {SHOWN_LENGTH})", quote::identifier(name(column))));
+            }
+            list
+        };
+        let sql = format!(
+            "SELECT {} FROM {} FORCE INDEX ({}) WHERE {on_original} ORDER BY {} LIMIT {limit}",
+            list(Side::Original, |c| &c.original),
+            m.original_name(),
+            quote::identifier(&m.key.index),
+            m.codec.order_by(Side::Original),
+        );
+        let original = self.values(session, what, &sql).await?;
+        if original.is_empty() {
+            return Ok(Vec::new());
+        }
+        let on_ghost = m.codec.in_list(Side::Ghost, original.iter().map(|(key, _)| key));
+        let sql = format!("SELECT {} FROM {} WHERE {on_ghost}", list(Side::Ghost, |c| &c.ghost), m.ghost_name());
+        let ghost: HashMap<Key, Vec<Value>> = self.values(session, what, &sql).await?.into_iter().collect();
+        let text = |value: Option<&Value>| match value {
+            Some(Value::Bytes(bytes)) => Some(bytes.clone()),
+            _ => None,
+        };
+        let mut found = Vec::new();
+        for (key, from) in original {
+            let Some(to) = ghost.get(&key) else { continue };
+            let mut columns = Vec::new();
+            for (at, (column, rule)) in valued.iter().enumerate() {
+                let (a, b) = (text(from.get(at)), text(to.get(at)));
+                if !values::agree(*rule, a.as_deref(), b.as_deref()) {
+                    columns.push(column.ghost.clone());
+                }
+            }
+            if !columns.is_empty() {
+                found.push((key, columns));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Rows of a statement whose first columns are the key.
+    async fn values(&self, session: &mut Session, what: &str, sql: &str) -> Result<Vec<(Key, Vec<Value>)>, EngineError> {
+        let m = &self.migration;
+        let rows: Vec<mysql_async::Row> = session.rows(what, LONG, sql).await?;
+        rows.into_iter()
+            .map(|row| {
+                let mut values = row.unwrap();
+                let rest = values.split_off(m.key.columns.len().min(values.len()));
+                let key = m.codec.encode_row(&values).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}")))?;
+                Ok((key, rest))
+            })
+            .collect()
     }
 
     /// `o`'s key equals `g`'s. Converted on the side that is read first, so that the other side's index serves.
@@ -324,7 +513,10 @@ impl Verifier {
     /// touched it meanwhile, differs silently. It is repaired, and fails the migration if it differs again without an event. Suspects that
     /// events do touch are busy: their next reconciliation writes them anyway, and they are left to the next pass.
     async fn judge(&self, session: &mut Session, comparison: &Comparison, suspects: &[Key]) -> Result<(), EngineError> {
-        let silent = self.untouched_differences(session, comparison, suspects, false).await?;
+        let mut silent = self.untouched_differences(session, comparison, suspects, false).await?;
+        if !silent.is_empty() && self.is_computed_anew(session, comparison, &silent).await? {
+            silent = self.untouched_differences(session, comparison, &silent, false).await?;
+        }
         if silent.is_empty() {
             return Ok(());
         }
@@ -366,11 +558,15 @@ impl Verifier {
         for part in suspects.chunks(SUSPECTS) {
             let condition = |side| m.codec.in_list(side, part.iter());
             let _quiet = self.quiet.read().await;
-            if comparison.through_table {
-                self.fill(session, &condition(Side::Original)).await?;
+            let through = comparison.through_table();
+            if !through.is_empty() {
+                self.fill(session, &through, &condition(Side::Original)).await?;
             }
             different.extend(self.different(session, comparison, &condition(Side::Original), &condition(Side::Ghost)).await?);
+            different.extend(self.shown_differently(session, comparison, &condition(Side::Original), SUSPECTS).await?);
         }
+        different.sort_unstable();
+        different.dedup();
         if different.is_empty() {
             return Ok(different);
         }
@@ -381,6 +577,86 @@ impl Verifier {
         // A key that was not observed is another spelling under the collation: a later pass finds it by itself.
         let suspects: HashSet<&Key> = suspects.iter().collect();
         Ok(different.into_iter().filter(|key| suspects.contains(key) && !touched.contains(key)).collect())
+    }
+
+    /// Whether what differs is only what the server computes and stores, and is computed anew by the change, as by a native ALTER: the old value
+    /// came from a session with another time zone or another sql_mode, or from an older server. The new one is then right, and the
+    /// column is not compared from now on.
+    async fn is_computed_anew(&self, session: &mut Session, comparison: &Comparison, keys: &[Key]) -> Result<bool, EngineError> {
+        let m = &self.migration;
+        let before = self.computed_anew();
+        let computed: Vec<&Compared> = comparison.direct(&before).into_iter().filter(|c| c.how == How::Computed).collect();
+        if computed.is_empty() {
+            return Ok(false);
+        }
+        let scratch = quote::qualified(&m.spec.database, RECOMPUTED);
+        let made = format!("CREATE TEMPORARY TABLE IF NOT EXISTS {scratch} LIKE {}", m.ghost_name());
+        match session.run("make a temporary table like the ghost (CREATE TEMPORARY TABLES)", SHORT, &made).await {
+            Ok(()) => {}
+            Err(error) if error.is_connection() => return Err(error.into()),
+            // A partitioned table has none that is like it. The difference stands.
+            Err(_) => return Ok(false),
+        }
+        let written: Vec<String> = m.mapping.shared.iter().map(|c| c.ghost.clone()).collect();
+        let part = keys.get(..keys.len().min(SUSPECTS)).unwrap_or_default();
+        let condition = m.codec.in_list(Side::Original, part.iter());
+        session.run("compute rows anew", LONG, &m.convert_into(&scratch, &written, &condition)).await?;
+        let mut anew = Vec::new();
+        for column in &computed {
+            let one = std::slice::from_ref(column);
+            // Wrong is what differs from the value computed anew.
+            let wrong = format!(
+                "SELECT COUNT(*) FROM {scratch} o JOIN {} g ON {} WHERE {} <> {}",
+                m.ghost_name(),
+                self.same_key(true, true),
+                right(one, "o"),
+                right(one, "g"),
+            );
+            if session.first::<u64>("compare what is computed", LONG, &wrong).await? == Some(0) {
+                anew.push(column.ghost.clone());
+            }
+        }
+        if anew.is_empty() {
+            return Ok(false);
+        }
+        // Of those only the ones that differ: the rest goes on being compared.
+        let mut now = before.clone();
+        for name in anew {
+            let only: Vec<&Compared> = computed.iter().copied().filter(|c| c.ghost == name).collect();
+            if self.differs_in(session, &only, part).await? {
+                now.insert(name);
+            }
+        }
+        let grown = now.len() > self.computed_anew().len();
+        if grown {
+            let names = {
+                let mut names: Vec<&str> = now.iter().map(String::as_str).collect();
+                names.sort_unstable();
+                names.join(", ")
+            };
+            tracing::info!(columns = names, "stored generated columns are computed anew by the change");
+            let scope = format!("{}, computed anew: {names}", comparison.plan.scope());
+            self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).scope = scope);
+            *self.computed_anew.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
+        Ok(grown)
+    }
+
+    /// Whether rows of these keys differ in these columns.
+    async fn differs_in(&self, session: &mut Session, columns: &[&Compared], keys: &[Key]) -> Result<bool, EngineError> {
+        let m = &self.migration;
+        let sql = format!(
+            "SELECT {} FROM {} o FORCE INDEX ({}) WHERE ({}) AND NOT EXISTS (SELECT 1 FROM {} g WHERE {} AND {} = {}) LIMIT 1",
+            m.codec.select_list(Side::Original),
+            m.original_name(),
+            quote::identifier(&m.key.index),
+            m.codec.in_list(Side::Original, keys.iter()),
+            m.ghost_name(),
+            self.same_key(true, false),
+            left(columns, "o"),
+            right(columns, "g"),
+        );
+        Ok(!self.keys(session, "look which columns differ", &sql).await?.is_empty())
     }
 
     async fn reach(&self, end: &crate::mysql::BinlogPosition) -> Result<(), EngineError> {
@@ -400,28 +676,43 @@ impl Verifier {
     /// The error, with the key and the columns that differ.
     async fn failed(&self, session: &mut Session, comparison: &Comparison, key: &Key) -> EngineError {
         let m = &self.migration;
-        let mut columns = Vec::new();
-        if !comparison.through_table {
-            for (shared, (left, right)) in m.mapping.shared.iter().zip(comparison.left.iter().zip(&comparison.right)) {
+        let mut columns: Vec<String> = Vec::new();
+        let anew = self.computed_anew();
+        let key_only = std::slice::from_ref(key);
+        for column in comparison.direct(&anew) {
+            if let Ok(true) = self.differs_in(session, &[column], key_only).await {
+                columns.push(column.ghost.clone());
+            }
+        }
+        let condition = m.codec.in_list(Side::Original, key_only.iter());
+        if let Ok(found) = self.values_of(session, comparison, &condition, 1).await {
+            columns.extend(found.into_iter().flat_map(|(_, names)| names));
+        }
+        let through = comparison.through_table();
+        if !through.is_empty() && self.fill(session, &through, &condition).await.is_ok() {
+            for column in through {
+                let one = [column];
                 let sql = format!(
                     "SELECT COUNT(*) FROM {} o JOIN {} g ON {} WHERE {} <> {}",
-                    m.original_name(),
+                    self.scratch(),
                     m.ghost_name(),
-                    self.same_key(true, false),
-                    digest::row(std::slice::from_ref(left), "o"),
-                    digest::row(std::slice::from_ref(right), "g"),
+                    self.same_key(true, true),
+                    right(&one, "o"),
+                    right(&one, "g"),
                 );
-                let sql = format!("{sql} AND {}", m.codec.is_row("o", key));
                 if let Ok(Some(1)) = session.first::<u64>("name the columns that differ", LONG, &sql).await {
-                    columns.push(quote::identifier(&shared.ghost));
+                    columns.push(column.ghost.clone());
                 }
             }
         }
-        let columns = if columns.is_empty() {
-            "the row is missing on one side, or differs after its conversion".to_owned()
-        } else {
-            format!("columns {}", columns.join(", "))
-        };
+        columns.sort_unstable();
+        columns.dedup();
+        if let Some(null) = self.null_that_is_numbered(session, &columns, &condition).await {
+            return null;
+        }
+        let columns: Vec<String> = columns.iter().map(|c| quote::identifier(c)).collect();
+        let columns =
+            if columns.is_empty() { "the row is missing on one side".to_owned() } else { format!("columns {}", columns.join(", ")) };
         EngineError::terminal(
             Reason::VerificationFailed,
             &format!(
@@ -432,4 +723,24 @@ impl Verifier {
             ),
         )
     }
+
+    /// A row that came meanwhile with a NULL where the change makes AUTO_INCREMENT: the ghost has a number there.
+    async fn null_that_is_numbered(&self, session: &mut Session, columns: &[String], condition: &str) -> Option<EngineError> {
+        let m = &self.migration;
+        for name in numbers::numbered_nulls(&m.original.definition, &m.ghost, &m.mapping) {
+            let ghost = m.mapping.from_original(name).map(|c| c.ghost.clone())?;
+            let quoted = quote::identifier(name);
+            let sql = format!("SELECT COUNT(*) FROM {} WHERE ({condition}) AND {quoted} IS NULL", m.original_name());
+            if columns.contains(&ghost) && session.first::<u64>("look for a NULL", LONG, &sql).await.is_ok_and(|n| n > Some(0)) {
+                return Some(numbers::null_found(&m.original_name(), &quoted));
+            }
+        }
+        None
+    }
+}
+
+/// The columns of a table by SHOW CREATE TABLE.
+async fn columns_shown(session: &mut Session, database: &str, table: &str) -> Result<Vec<CreatedColumn>, EngineError> {
+    let text = inspector::show_create(session, database, table).await?;
+    create::columns(&text).map_err(not_readable)
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::names::{MAX_IDENTIFIER, shortened};
 use super::quote;
-use super::table::IndexPart;
+use super::table::{Generated, IndexPart, TableDefinition};
 use super::token::{Span, Token, TokenError, TokenKind, tokenize};
 
 /// A definition that cannot be used.
@@ -230,6 +230,81 @@ pub fn normalise_definition(show_create: &str) -> Result<String, CreateError> {
         }
     }
     Ok(with_foreign_keys(&replace(show_create, &replaced), &foreign))
+}
+
+/// A column as SHOW CREATE TABLE has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedColumn {
+    /// Its name.
+    pub name: String,
+    /// Whether the server computes it.
+    pub generated: Generated,
+    /// From what: the text in the parentheses of `AS (…)`.
+    pub expression: Option<String>,
+    /// The columns that the expression names.
+    pub made_of: Vec<String>,
+}
+
+/// The columns, in the order of the table.
+///
+/// # Errors
+/// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
+pub fn columns(show_create: &str) -> Result<Vec<CreatedColumn>, CreateError> {
+    let definition = Definition::parse(show_create)?;
+    let mut out = Vec::new();
+    for element in definition.elements.iter().filter(|e| e.first().is_some_and(|t| t.kind == TokenKind::QuotedName)) {
+        let name = element.first().and_then(|t| t.name(show_create)).ok_or(CreateError::Malformed("a column without a name"))?;
+        let mut column = CreatedColumn { name, generated: Generated::No, expression: None, made_of: Vec::new() };
+        let is = |at: usize, word: &str| element.get(at).is_some_and(|t| t.is_word(show_create, word));
+        if let Some(open) = (0..element.len()).find(|at| is(*at, "GENERATED") && is(at + 1, "ALWAYS") && is(at + 2, "AS")).map(|at| at + 3)
+        {
+            let close = matching(show_create, element, open).ok_or(CreateError::Malformed("the expression of a generated column"))?;
+            let inner = element.get(open + 1..close).unwrap_or_default();
+            if let (Some(first), Some(last)) = (inner.first(), inner.last()) {
+                column.expression = Some(Span { start: first.span.start, end: last.span.end }.of(show_create).to_owned());
+            }
+            column.made_of = inner.iter().filter(|t| t.kind == TokenKind::QuotedName).filter_map(|t| t.name(show_create)).collect();
+            column.generated = if is(close + 1, "STORED") { Generated::Stored } else { Generated::Virtual };
+        }
+        out.push(column);
+    }
+    Ok(out)
+}
+
+/// In what a definition that was read from `information_schema` is another one than SHOW CREATE TABLE's; `None`: in nothing. The two are
+/// read apart and must say the same: a column or an index that one of them leaves out would be lost.
+///
+/// # Errors
+/// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
+pub fn disagreement(read: &TableDefinition, show_create: &str) -> Result<Option<String>, CreateError> {
+    let shown = columns(show_create)?;
+    let names = |names: &[&str]| names.iter().map(|n| quote::identifier(n)).collect::<Vec<_>>().join(", ");
+    let columns_read: Vec<&str> = read.columns.iter().map(|c| c.name.as_str()).collect();
+    let columns_shown: Vec<&str> = shown.iter().map(|c| c.name.as_str()).collect();
+    if columns_read != columns_shown {
+        return Ok(Some(format!("the columns {} there, and {} here", names(&columns_read), names(&columns_shown))));
+    }
+    if let Some((column, _)) = read.columns.iter().zip(&shown).find(|(read, shown)| read.generated != shown.generated) {
+        return Ok(Some(format!("the column {} is generated in another way", quote::identifier(&column.name))));
+    }
+    let definition = Definition::parse(show_create)?;
+    let mut indexes_shown: Vec<(String, usize)> =
+        split_secondary_indexes(show_create, &[])?.into_iter().map(|index| (index.name, index.parts.len())).collect();
+    for element in &definition.elements {
+        if element.first().is_some_and(|t| t.is_word(show_create, "PRIMARY")) {
+            indexes_shown.push(("PRIMARY".to_owned(), definition.parts(element)?.len()));
+        }
+    }
+    let mut indexes_read: Vec<(String, usize)> = read.indexes.iter().map(|index| (index.name.clone(), index.parts.len())).collect();
+    indexes_shown.sort();
+    indexes_read.sort();
+    if indexes_read != indexes_shown {
+        let names = |indexes: &[(String, usize)]| {
+            indexes.iter().map(|(name, parts)| format!("{} ({parts} columns)", quote::identifier(name))).collect::<Vec<_>>().join(", ")
+        };
+        return Ok(Some(format!("the indexes {} there, and {} here", names(&indexes_read), names(&indexes_shown))));
+    }
+    Ok(None)
 }
 
 /// The secondary indexes, and which must stay on the ghost during the copy: those named in `needed` (the migration key's),
@@ -481,6 +556,49 @@ mod tests {
   CONSTRAINT `mine` CHECK ((`b` <> _utf8mb4')')) /*!80016 NOT ENFORCED */
 ) ENGINE=InnoDB AUTO_INCREMENT=42 DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_0900_ai_ci COMMENT='AUTO_INCREMENT=1'
 /*!50100 PARTITION BY KEY (id) PARTITIONS 2 */";
+
+    #[test]
+    fn columns_as_they_are_shown() {
+        let shown = columns(ORDERS).expect("a definition");
+        let names: Vec<_> = shown.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["id", "a", "b", "c"]);
+        assert_eq!((shown[3].generated, shown[3].expression.as_deref()), (Generated::Virtual, Some("(`a` + 1)")));
+        assert_eq!(shown[3].made_of, ["a"]);
+        assert_eq!(shown[1].expression, None);
+    }
+
+    /// What a session saw that a limit on rows had cut short (`sql_select_limit`): three of five columns.
+    #[test]
+    fn a_definition_that_was_cut_short_is_noticed() {
+        use super::super::mapping::tests::{INT, column};
+        use super::super::table::Index;
+        let text = "CREATE TABLE `t` (\n  `id` int NOT NULL,\n  `a` int,\n  `b` int,\n  `c` int GENERATED ALWAYS AS (`a`) STORED,\n  PRIMARY KEY (`id`),\n  UNIQUE KEY `u` (`a`,`b`)\n) ENGINE=InnoDB";
+        let part = |name: &str| IndexPart { column: Some(name.into()), prefix: None, descending: false };
+        let index = |name: &str, parts: &[&str]| Index {
+            name: name.into(),
+            unique: true,
+            visible: true,
+            kind: "BTREE".into(),
+            parts: parts.iter().map(|p| part(p)).collect(),
+        };
+        let mut whole = TableDefinition {
+            name: "t".into(),
+            columns: ["id", "a", "b", "c"].iter().map(|n| column(n, INT)).collect(),
+            indexes: vec![index("PRIMARY", &["id"]), index("u", &["a", "b"])],
+        };
+        whole.columns[3].generated = Generated::Stored;
+        assert_eq!(disagreement(&whole, text), Ok(None));
+        let told = |change: fn(&mut TableDefinition)| {
+            let mut cut = whole.clone();
+            change(&mut cut);
+            disagreement(&cut, text).expect("a definition").expect("something is wrong")
+        };
+        assert!(told(|t| t.columns.truncate(3)).contains("`id`, `a`, `b` there, and `id`, `a`, `b`, `c` here"));
+        assert!(told(|t| t.columns[2].name = "x".into()).contains("`x`"));
+        assert!(told(|t| t.columns[3].generated = Generated::No).contains("`c`"));
+        assert!(told(|t| t.indexes.truncate(1)).contains("`u` (2 columns)"));
+        assert!(told(|t| t.indexes[1].parts.truncate(1)).contains("`u` (1 columns)"));
+    }
 
     #[test]
     fn checks() {

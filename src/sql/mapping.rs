@@ -8,6 +8,7 @@
 use thiserror::Error;
 
 use super::alter::Alter;
+use super::create::CreatedColumn;
 use super::quote;
 use super::table::{Column, ColumnType, Generated, TableDefinition};
 
@@ -129,8 +130,19 @@ pub struct ColumnMapping {
     pub filled: Vec<FilledColumn>,
     /// Columns of the ghost that the original does not have (generated and filled ones included), in the ghost's order.
     pub added: Vec<String>,
+    /// Columns that the ghost computes itself and the original has too, in the ghost's order.
+    pub computed: Vec<ComputedColumn>,
     /// Columns of the original that the ghost does not have, in the original's order.
     pub dropped: Vec<String>,
+}
+
+/// A column that the server computes on the ghost, and the one of the original that it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComputedColumn {
+    /// Its name on the original.
+    pub original: String,
+    /// Its name on the ghost.
+    pub ghost: String,
 }
 
 /// Columns that do not fit together.
@@ -166,7 +178,7 @@ impl ColumnMapping {
     /// [`MappingError`] if the ghost is not the original after this ALTER.
     pub fn new(original: &TableDefinition, ghost: &TableDefinition, alter: &Alter) -> Result<ColumnMapping, MappingError> {
         let (renames, dropped, new) = (alter.renames(), alter.dropped_columns(), alter.added_columns());
-        let mut mapping = ColumnMapping { shared: vec![], filled: vec![], added: vec![], dropped: vec![] };
+        let mut mapping = ColumnMapping { shared: vec![], filled: vec![], added: vec![], computed: vec![], dropped: vec![] };
         let mut origins = Vec::new();
         for column in &ghost.columns {
             match origin(original, &column.name, &renames, &dropped, &new) {
@@ -175,6 +187,8 @@ impl ColumnMapping {
                     if column.generated == Generated::No {
                         let conversion = conversion(from, column);
                         mapping.shared.push(SharedColumn { original: from.name.clone(), ghost: column.name.clone(), conversion });
+                    } else {
+                        mapping.computed.push(ComputedColumn { original: from.name.clone(), ghost: column.name.clone() });
                     }
                 }
                 None if new.iter().any(|n| same(n, &column.name)) => {
@@ -219,6 +233,24 @@ impl ColumnMapping {
         self
     }
 
+    /// A column of either table that this mapping says nothing of, by the names that the tables themselves show (SHOW CREATE TABLE), which are
+    /// read apart from the definitions that the mapping was made of. `None`: every column has its counterpart, or the ALTER adds or drops it.
+    pub fn unaccounted(&self, original: &[CreatedColumn], ghost: &[CreatedColumn]) -> Option<String> {
+        let shared =
+            |name: &str| self.shared.iter().any(|c| same(&c.original, name)) || self.computed.iter().any(|c| same(&c.original, name));
+        let lost = original.iter().find(|c| !shared(&c.name) && !self.dropped.iter().any(|d| same(d, &c.name)));
+        if let Some(column) = lost {
+            return Some(format!("the column {} of the original has no counterpart in the copy", quote::identifier(&column.name)));
+        }
+        let made = |name: &str| {
+            self.shared.iter().any(|c| same(&c.ghost, name))
+                || self.computed.iter().any(|c| same(&c.ghost, name))
+                || self.added.iter().any(|a| same(a, name))
+        };
+        let strange = ghost.iter().find(|c| !made(&c.name));
+        strange.map(|column| format!("the column {} of the ghost comes from nowhere", quote::identifier(&column.name)))
+    }
+
     /// The columns and expressions to select from the original, quoted; goes with [`ColumnMapping::insert_list`].
     pub fn select_list(&self) -> String {
         let shared = self.shared.iter().map(|c| c.conversion.expression(&quote::identifier(&c.original)));
@@ -238,6 +270,7 @@ impl ColumnMapping {
             shared: self.shared.iter().filter(|c| wanted(&c.ghost)).cloned().collect(),
             filled: self.filled.iter().filter(|c| wanted(&c.ghost)).cloned().collect(),
             added: Vec::new(),
+            computed: Vec::new(),
             dropped: Vec::new(),
         };
         (part.insert_list(), part.select_list())
@@ -364,6 +397,37 @@ pub(crate) mod tests {
         assert_eq!(mapping.insert_list(), "`id`, `j`, `n`");
         assert_eq!(mapping.added, ["n", "d"]);
         assert_eq!(mapping.dropped, Vec::<String>::new());
+    }
+
+    /// What the engine believed to see, and what is there: a column that is left out must not be lost.
+    #[test]
+    fn a_column_that_a_mapping_omits_is_told() {
+        let shown = |names: &[&str]| {
+            names
+                .iter()
+                .map(|n| CreatedColumn { name: (*n).into(), generated: Generated::No, expression: None, made_of: vec![] })
+                .collect::<Vec<_>>()
+        };
+        let alter = Alter::parse("CHANGE a z BIGINT, DROP c, ADD n INT").unwrap();
+        let whole = ColumnMapping::new(&ints(&["id", "a", "b", "c"]), &ints(&["id", "z", "b", "n"]), &alter).unwrap();
+        let (original, ghost) = (shown(&["id", "a", "b", "c"]), shown(&["id", "z", "b", "n"]));
+        assert_eq!(whole.unaccounted(&original, &ghost), None);
+        let told =
+            |mapping: &ColumnMapping, original: &[CreatedColumn], ghost: &[CreatedColumn]| mapping.unaccounted(original, ghost).unwrap();
+        let mut cut = whole.clone();
+        cut.shared.retain(|c| c.original != "b");
+        assert!(told(&cut, &original, &ghost).contains("`b` of the original"));
+        // Cut on both sides alike, as the two are when one session reads both.
+        let blind =
+            ColumnMapping::new(&ints(&["id", "a"]), &ints(&["id", "z", "n"]), &Alter::parse("CHANGE a z BIGINT, ADD n INT").unwrap())
+                .unwrap();
+        assert!(told(&blind, &original, &ghost).contains("`b` of the original"));
+        assert!(told(&whole, &original, &shown(&["id", "z", "b", "n", "my_row_id"])).contains("`my_row_id` of the ghost"));
+        // The server computes it on both sides.
+        let mut ghost_with = ints(&["id", "a"]);
+        ghost_with.columns[1].generated = Generated::Stored;
+        let computed = ColumnMapping::new(&ints(&["id", "a"]), &ghost_with, &Alter::parse("FORCE").unwrap()).unwrap();
+        assert_eq!(computed.unaccounted(&shown(&["id", "a"]), &shown(&["id", "a"])), None);
     }
 
     #[test]

@@ -28,3 +28,4 @@ pub mod names;
 pub mod quote;
 pub mod table;
 pub mod token;
+pub mod values;

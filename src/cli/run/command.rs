@@ -296,7 +296,7 @@ fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running:
             },
             "lockedMilliseconds": s.cut_over.locked.map(millis),
         },
-        "verification": s.verification.as_ref().map(|v| json!({"chunksChecked": v.chunks_checked, "rowsRepaired": v.rows_repaired, "complete": v.complete})),
+        "verification": s.verification.as_ref().map(|v| json!({"chunksChecked": v.chunks_checked, "rowsRepaired": v.rows_repaired, "complete": v.complete, "scope": v.scope})),
         "retrying": s.retrying.as_ref().map(|r| json!({"reason": r.reason.as_str(), "message": r.message})),
         "tables": {"ghost": s.tables.ghost, "state": s.tables.state, "old": s.tables.old},
         "controls": {

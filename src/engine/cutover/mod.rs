@@ -16,4 +16,4 @@ pub mod watchdog;
 pub mod windows;
 
 pub use gate::{Clock, Gate, back_off, gate, system_clock};
-pub use swap::{Attempt, Swap, attempt, came_meanwhile, definition_changed, judge, outcome, wait_gone};
+pub use swap::{Attempt, Swap, attempt, came_meanwhile, definition_changed, outcome, replaced, truncated, wait_gone};

@@ -239,6 +239,10 @@ async fn locked(
     if let Some(next) = auto_increment_to_set(m, lock).await.map_err(|e| Stop::GiveUp(e.message))? {
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
     }
+    let definition = inspector::show_create(lock, &m.spec.database, &m.names.ghost).await.map_err(|e| Stop::GiveUp(e.message))?;
+    if crate::engine::prepare::normalise(&definition).ok().as_ref() != Some(&record.ghost_definition) {
+        return Err(Stop::Over(ghost_changed(m)));
+    }
     in_time("the last changes were applied")?;
     let applied_at = Instant::now();
     let old = quote::qualified(&m.spec.database, &m.names.old);
@@ -271,6 +275,25 @@ async fn locked(
     }
 }
 
+/// Somebody put the original's rows, or the table itself, out of the way without a row in the log (rule 12).
+pub fn replaced(m: &Migration) -> EngineError {
+    EngineError::terminal(
+        Reason::DefinitionChanged,
+        &format!(
+            "someone else renamed or dropped {} or one of its columns, or dropped, emptied or exchanged a partition of it, while it was being migrated: the binary log does not say which rows that changed. The tables were not swapped, and the original is as they left it; the ghost is of no use any more: retry to start anew, or delete the migration",
+            m.original_name()
+        ),
+    )
+}
+
+/// Somebody emptied the original: what was copied is gone, and nothing else is changed, so the copy begins again.
+pub fn truncated(m: &Migration) -> EngineError {
+    EngineError::transient(
+        Reason::TableTruncated,
+        &format!("{} was emptied by someone else (TRUNCATE TABLE) while it was being migrated: the copy starts anew", m.original_name()),
+    )
+}
+
 /// Somebody changed the original's definition (rule 12).
 pub fn definition_changed(m: &Migration) -> EngineError {
     EngineError::terminal(
@@ -294,6 +317,17 @@ pub fn came_meanwhile(error: EngineError) -> EngineError {
         ),
         _ => error,
     }
+}
+
+/// Somebody changed the ghost's definition, past the log.
+fn ghost_changed(m: &Migration) -> EngineError {
+    EngineError::terminal(
+        Reason::GhostWritten,
+        &format!(
+            "the definition of the ghost table {} was changed by someone else; the tables were not swapped and the original is untouched: retry to start anew, or delete the migration",
+            m.ghost_name()
+        ),
+    )
 }
 
 /// The value that the ghost's AUTO_INCREMENT lacks (rule 14), if any: the original's may be ahead of its highest row.
@@ -336,22 +370,43 @@ pub enum Swap {
     Unknown,
 }
 
+/// What is found under the three names: whether there is a table, and its id where it can be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The table's own name.
+    pub table_id: Option<u64>,
+    /// The ghost's.
+    pub ghost: bool,
+    /// As above.
+    pub ghost_id: Option<u64>,
+    /// The old table's.
+    pub old: bool,
+    /// As above.
+    pub old_id: Option<u64>,
+}
+
 /// Tells whether a swap happened, from what is there (pure). Table ids are the proof (a table keeps its id through a rename); without
 /// them, atomic DDL leaves only two pictures of the three names.
-pub fn judge(record: &Record, table_id: Option<u64>, ghost_exists: bool, old_exists: bool) -> Swap {
-    match (table_id, record.original_id, record.ghost_id) {
+pub fn judge(record: &Record, found: Found) -> Swap {
+    match (found.table_id, record.original_id, record.ghost_id) {
         (Some(now), Some(original), Some(ghost)) if original != ghost => {
             return if now == ghost {
                 Swap::Happened
             } else if now == original {
                 Swap::DidNot
+            } else if found.ghost_id == Some(ghost) {
+                // The original was made anew meanwhile (OPTIMIZE TABLE); the one RENAME would have taken the ghost along.
+                Swap::DidNot
+            } else if found.old_id == Some(original) {
+                // The new one was.
+                Swap::Happened
             } else {
                 Swap::Unknown
             };
         }
         _ => {}
     }
-    match (ghost_exists, old_exists) {
+    match (found.ghost, found.old) {
         (false, true) => Swap::Happened,
         (true, false) => Swap::DidNot,
         _ => Swap::Unknown,
@@ -369,10 +424,14 @@ pub async fn outcome(
     names: &crate::sql::names::TableNames,
     record: &Record,
 ) -> Result<Swap, EngineError> {
-    let id = inspector::table_id(session, database, table).await?;
-    let ghost = inspector::exists(session, database, &names.ghost).await?;
-    let old = inspector::exists(session, database, &names.old).await?;
-    Ok(judge(record, id, ghost, old))
+    let found = Found {
+        table_id: inspector::table_id(session, database, table).await?,
+        ghost: inspector::exists(session, database, &names.ghost).await?,
+        ghost_id: inspector::table_id(session, database, &names.ghost).await?,
+        old: inspector::exists(session, database, &names.old).await?,
+        old_id: inspector::table_id(session, database, &names.old).await?,
+    };
+    Ok(judge(record, found))
 }
 
 /// Waits until a session is gone from the server, so that what it was doing is decided.
@@ -427,14 +486,25 @@ mod tests {
             resumed_count: 0,
             old: String::new(),
         };
+        let found = |table_id, ghost: (bool, Option<u64>), old: (bool, Option<u64>)| Found {
+            table_id,
+            ghost: ghost.0,
+            ghost_id: ghost.1,
+            old: old.0,
+            old_id: old.1,
+        };
+        let none = (false, None);
         let ids = record(Some(1), Some(2));
-        assert_eq!(judge(&ids, Some(2), false, true), Swap::Happened);
-        assert_eq!(judge(&ids, Some(1), true, false), Swap::DidNot);
-        assert_eq!(judge(&ids, Some(3), false, true), Swap::Unknown, "a third table under the name");
-        assert_eq!(judge(&ids, None, false, true), Swap::Happened, "atomic DDL leaves no other way to this picture");
-        let none = record(None, None);
-        assert_eq!(judge(&none, None, true, false), Swap::DidNot);
-        assert_eq!(judge(&none, None, true, true), Swap::Unknown);
-        assert_eq!(judge(&none, None, false, false), Swap::Unknown);
+        assert_eq!(judge(&ids, found(Some(2), none, (true, Some(1)))), Swap::Happened);
+        assert_eq!(judge(&ids, found(Some(1), (true, Some(2)), none)), Swap::DidNot);
+        assert_eq!(judge(&ids, found(Some(3), none, (true, Some(4)))), Swap::Unknown, "a third table under the name");
+        assert_eq!(judge(&ids, found(Some(3), (true, Some(4)), none)), Swap::Unknown, "and another ghost");
+        assert_eq!(judge(&ids, found(Some(3), (true, Some(2)), none)), Swap::DidNot, "the original was made anew");
+        assert_eq!(judge(&ids, found(Some(3), none, (true, Some(1)))), Swap::Happened, "the new table was made anew");
+        assert_eq!(judge(&ids, found(None, none, (true, None))), Swap::Happened, "atomic DDL leaves no other way to this picture");
+        let unread = record(None, None);
+        assert_eq!(judge(&unread, found(None, (true, None), none)), Swap::DidNot);
+        assert_eq!(judge(&unread, found(None, (true, None), (true, None))), Swap::Unknown);
+        assert_eq!(judge(&unread, found(None, none, none)), Swap::Unknown);
     }
 }

@@ -189,10 +189,23 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
         }
         found => found?,
     };
+    let absent = found.is_none();
     let ours = |stored: &Stored| stored.record.id.is_empty() || stored.record.id == spec.id;
     let Some(mut stored) = found.filter(ours) else {
         // A later migration of the table may have moved ours out of its way; that one is at work, and this needs nothing of it.
         let Some((state, mut stored)) = StateTable::kept(&mut control, spec).await? else {
+            if absent && inspector::exists(&mut control, &spec.database, &names.ghost).await? {
+                // Never dropped on suspicion, and never passed over in silence.
+                let ghost = quote::qualified(&spec.database, &names.ghost);
+                return Err(EngineError::terminal(
+                    Reason::NameTaken,
+                    &format!(
+                        "the table {ghost} exists, and no state table {} says that this migration made it, so it was not dropped: if no other migration of {} works with it, DROP TABLE {ghost}",
+                        quote::identifier(&names.state),
+                        quote::qualified(&spec.database, &spec.table)
+                    ),
+                ));
+            }
             // Nothing of ours is there.
             return Ok(None);
         };

@@ -34,7 +34,7 @@ pub struct NewType {
     pub labels: Vec<String>,
     /// `UNSIGNED` or `ZEROFILL`.
     pub unsigned: bool,
-    /// `NOT NULL`, or a primary key.
+    /// `NOT NULL`, a primary key, or AUTO_INCREMENT.
     pub not_null: bool,
     /// `CHARACTER SET x`
     pub charset: Option<String>,
@@ -73,7 +73,9 @@ pub fn new_type(source: &str, grammar: Grammar, clause: &ParsedClause) -> Option
             () if token.is_symbol(text, ")") => depth -= 1,
             () if depth > 0 => {}
             () if token.is_word(text, "UNSIGNED") || token.is_word(text, "ZEROFILL") => found.unsigned = true,
-            () if token.is_word(text, "NOT") && next("NULL") || token.is_word(text, "PRIMARY") => found.not_null = true,
+            () if token.is_word(text, "NOT") && next("NULL") || token.is_word(text, "PRIMARY") || token.is_word(text, "AUTO_INCREMENT") => {
+                found.not_null = true;
+            }
             () if token.is_word(text, "CHARSET")
                 || token.is_word(text, "SET") && i > 0 && (rest[i - 1].is_word(text, "CHARACTER") || rest[i - 1].is_word(text, "CHAR")) =>
             {

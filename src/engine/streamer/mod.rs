@@ -5,6 +5,7 @@
 //! Relies on: the server sends a transaction's events together and in commit order (MySQL manual, "The Binary Log"); row events name
 //! their table by the table map in front of them. The task ends with an error when the stream does; its owner (the migrator) starts anew
 //! from the safe position.
+pub mod columns;
 pub mod rows;
 pub mod statement;
 
@@ -14,6 +15,8 @@ use super::reason::Reason;
 use crate::mysql::own::{Connections, Registered};
 use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
 use crate::sql::key::{Key, KeyCodec};
+use crate::sql::quote;
+use crate::sql::table::Column;
 use futures::StreamExt;
 use mysql_async::binlog::EventType;
 use mysql_async::binlog::events::{EventData, TransactionPayloadEvent};
@@ -31,6 +34,8 @@ pub struct Watched {
     pub database: String,
     /// The original.
     pub table: String,
+    /// Its columns as they were read: those that its rows in the log must have.
+    pub columns: Vec<Column>,
     /// Key columns, in the key's order.
     pub key: Vec<KeyColumn>,
     /// Turns their values into keys.
@@ -98,6 +103,9 @@ pub struct Streamer {
     before: StreamPoint,
     /// Inside a compressed transaction events carry no position of their own: the enclosing event's counts.
     inside_payload: bool,
+    /// The table id of the log whose columns are known to be the original's. The server gives a table another id whenever it may have
+    /// changed; ids begin again when the server does, with a new file.
+    known: Option<u64>,
     /// Length of the name of a file of this log.
     name_length: usize,
     /// Whose connection ids the log names, as far as it is from now on.
@@ -166,6 +174,7 @@ impl Streamer {
             gtid: None,
             before,
             inside_payload: false,
+            known: None,
             name_length: log_end.file.len(),
             connections,
             _registered: registered,
@@ -258,6 +267,7 @@ impl Streamer {
             EventType::ROTATE_EVENT => {
                 if let Some(EventData::RotateEvent(rotate)) = event.read_data().map_err(malformed)? {
                     self.position = BinlogPosition { file: file_name(rotate.name_raw(), self.name_length), offset: rotate.position() };
+                    self.known = None;
                     self.at_rest(0);
                 }
             }
@@ -347,6 +357,13 @@ impl Streamer {
         if !self.watched.same(&table.table_name(), &self.watched.table) {
             return Ok(());
         }
+        if self.known != Some(rows.table_id()) {
+            // A key is taken out of a row by its place: not one row of other columns may be looked at.
+            if let Some(why) = columns::difference(&self.watched.columns, &columns::seen(table)) {
+                return Err(other_columns(&self.watched, &why));
+            }
+            self.known = Some(rows.table_id());
+        }
         let (keys, codec, defaults) = (&mut self.keys, &self.watched.codec, &self.watched.key_defaults);
         let mut bad = None;
         self.images += rows::keys_of(&rows, table, &self.watched.key, |values| match codec.encode_binlog_or(values, defaults) {
@@ -409,6 +426,17 @@ impl Streamer {
         }
         self.commit().await;
     }
+}
+
+/// The rows of the original in the log have other columns than those that were read.
+fn other_columns(watched: &Watched, why: &str) -> EngineError {
+    EngineError::terminal(
+        Reason::DefinitionChanged,
+        &format!(
+            "the rows of {} in the binary log {why}. The table was changed meanwhile, or the server does not show all of its columns (a generated invisible primary key, where show_gipk_in_create_table_and_information_schema is OFF). The tables were not swapped and the original is as it is; the ghost is of no use any more: retry to start anew, or delete the migration",
+            quote::qualified(&watched.database, &watched.table)
+        ),
+    )
 }
 
 /// As the server writes it into the log: `X'gtrid',X'bqual',format`.

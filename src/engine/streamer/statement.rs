@@ -102,12 +102,54 @@ pub fn ddl(text: &str, schema: &str, database: &str, table: &str, ghost: &str) -
     }
     let changes = matches!(first, "ALTER" | "DROP" | "TRUNCATE" | "RENAME") || first == "CREATE" && says("INDEX");
     if named(table) {
+        if keeps_rows(text) {
+            return Some(StreamNotice::Rebuilt);
+        }
+        if first == "TRUNCATE" {
+            return Some(StreamNotice::Truncated);
+        }
         // These change rows or give the name to another table; the definition and, of a partitioned table, the id do not tell.
-        // RENAME away and back hides what was written in between.
-        let certain = changes && ["TRUNCATE", "DROP", "RENAME", "EXCHANGE", "DISCARD", "IMPORT"].iter().any(|w| says(w));
-        return Some(if certain { StreamNotice::Replaced } else { StreamNotice::Ddl });
+        // RENAME away and back hides what was written in between, and a column that is dropped and added again has lost its values.
+        let certain = changes && ["TRUNCATE", "RENAME", "EXCHANGE", "DISCARD", "IMPORT"].iter().any(|w| says(w));
+        return Some(if certain || first == "DROP" && !says("INDEX") && !says("TRIGGER") || first == "ALTER" && drops_values(text) {
+            StreamNotice::Replaced
+        } else {
+            StreamNotice::Ddl
+        });
     }
     (named(ghost) && changes).then_some(StreamNotice::GhostWritten)
+}
+
+/// Whether a statement can do no more than make a table anew, or look at it: its definition and its rows stay.
+fn keeps_rows(text: &str) -> bool {
+    let Ok(tokens) = tokenize(text) else { return false };
+    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|t| t.is_word(text, word));
+    if ["OPTIMIZE", "ANALYZE", "REPAIR", "CHECK", "FLUSH"].iter().any(|word| is(0, word)) {
+        return true;
+    }
+    if !is(0, "ALTER") || !is(1, "TABLE") {
+        return false;
+    }
+    let qualified = tokens.get(3).is_some_and(|t| t.is_symbol(text, "."));
+    let clauses = tokens.get(if qualified { 5 } else { 3 }..).unwrap_or_default();
+    let word = |at: usize, words: &[&str]| clauses.get(at).is_some_and(|t| words.iter().any(|w| t.is_word(text, w)));
+    if word(0, &["ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR"]) && word(1, &["PARTITION"]) {
+        return true;
+    }
+    // FORCE and ENGINE=InnoDB, with how they are to be done.
+    const HARMLESS: &[&str] =
+        &["FORCE", "ENGINE", "INNODB", "ALGORITHM", "LOCK", "INPLACE", "INSTANT", "COPY", "DEFAULT", "NONE", "SHARED", "EXCLUSIVE"];
+    let sign = |t: &Token| t.is_symbol(text, "=") || t.is_symbol(text, ",");
+    !clauses.is_empty() && clauses.iter().all(|t| sign(t) || HARMLESS.iter().any(|w| t.is_word(text, w)))
+}
+
+/// Whether an ALTER drops something that holds values: a column or a partition, and not an index or a constraint.
+fn drops_values(text: &str) -> bool {
+    let Ok(tokens) = tokenize(text) else { return true };
+    let holds_none = ["INDEX", "KEY", "PRIMARY", "FOREIGN", "CONSTRAINT", "CHECK", "DEFAULT"];
+    tokens.iter().enumerate().any(|(at, token)| {
+        token.is_word(text, "DROP") && !tokens.get(at + 1).is_some_and(|next| holds_none.iter().any(|word| next.is_word(text, word)))
+    })
 }
 
 /// `CREATE TABLE … START TRANSACTION`: how CREATE TABLE … SELECT is logged since 8.0.21, with its rows behind it.
@@ -152,7 +194,20 @@ mod tests {
             ("ALTER TABLE t2 ADD t3 INT", "d", None),
             ("ALTER TABLE \"t\" ADD b INT", "d", Some(StreamNotice::Ddl)),
             ("CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW SET @a = 1", "d", Some(StreamNotice::Ddl)),
-            ("TRUNCATE TABLE t", "d", Some(StreamNotice::Replaced)),
+            ("TRUNCATE TABLE t", "d", Some(StreamNotice::Truncated)),
+            ("TRUNCATE `t`", "d", Some(StreamNotice::Truncated)),
+            ("OPTIMIZE TABLE t", "d", Some(StreamNotice::Rebuilt)),
+            ("OPTIMIZE TABLE other, `t`", "d", Some(StreamNotice::Rebuilt)),
+            ("analyze table d.t", "d", Some(StreamNotice::Rebuilt)),
+            ("ALTER TABLE t FORCE", "d", Some(StreamNotice::Rebuilt)),
+            ("ALTER TABLE `d`.`t` ENGINE=InnoDB, ALGORITHM=INPLACE, LOCK=NONE", "d", Some(StreamNotice::Rebuilt)),
+            ("ALTER TABLE t ENGINE=MyISAM", "d", Some(StreamNotice::Ddl)),
+            ("ALTER TABLE t FORCE, MODIFY a INT", "d", Some(StreamNotice::Ddl)),
+            ("ALTER TABLE t", "d", Some(StreamNotice::Ddl)),
+            ("ALTER TABLE t DROP INDEX i, DROP CHECK c, ALTER a DROP DEFAULT", "d", Some(StreamNotice::Ddl)),
+            ("ALTER TABLE t DROP COLUMN a, ADD COLUMN a INT", "d", Some(StreamNotice::Replaced)),
+            ("ALTER TABLE t DROP `index`", "d", Some(StreamNotice::Replaced)),
+            ("DROP INDEX i ON t", "d", Some(StreamNotice::Ddl)),
             ("RENAME TABLE t TO away", "d", Some(StreamNotice::Replaced)),
             ("RENAME TABLE away TO t", "d", Some(StreamNotice::Replaced)),
             ("DROP TABLE IF EXISTS `t`", "d", Some(StreamNotice::Replaced)),
@@ -160,7 +215,8 @@ mod tests {
             ("DROP DATABASE e", "", None),
             ("ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE t", "d", Some(StreamNotice::Replaced)),
             ("ALTER TABLE t TRUNCATE PARTITION p0", "d", Some(StreamNotice::Replaced)),
-            ("ALTER TABLE t ANALYZE PARTITION p0", "d", Some(StreamNotice::Ddl)),
+            ("ALTER TABLE t ANALYZE PARTITION p0", "d", Some(StreamNotice::Rebuilt)),
+            ("ALTER TABLE t DROP PARTITION p0", "d", Some(StreamNotice::Replaced)),
             ("CREATE TABLE x LIKE t", "d", Some(StreamNotice::Ddl)),
             ("TRUNCATE _t_gho", "d", Some(StreamNotice::GhostWritten)),
             ("CREATE TABLE x LIKE _t_gho", "d", None),
