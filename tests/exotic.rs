@@ -577,7 +577,7 @@ async fn a_flush_that_waits_for_a_lock_is_broken_off() {
     let end = std::time::Instant::now() + Duration::from_secs(60);
     while db.value::<u64>(waits).await == 0 {
         assert!(std::time::Instant::now() < end, "the flush waits for the lock");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // The lock is held still: twenty waits of five seconds, as it was once, are longer than anybody is waited for here.
     handle.control(Controls { paused: true, ..held.clone() });
@@ -586,6 +586,9 @@ async fn a_flush_that_waits_for_a_lock_is_broken_off() {
     handle.control(Controls { approved: true, ..held });
     assert_eq!(join(handle).await, Outcome::Succeeded);
     assert_eq!(db.value::<String>("SELECT GROUP_CONCAT(id, ':', v ORDER BY id) FROM t").await, "1:11,2:12,3:13");
+    db.drop().await;
+}
+
 /// The log has the signs of numbers in a row of their own, and of a YEAR too: each must be held against its own column.
 #[tokio::test(flavor = "multi_thread")]
 async fn signs_of_numbers_between_columns_of_other_types() {
