@@ -122,7 +122,11 @@ pub fn ddl(text: &str, schema: &str, database: &str, table: &str, ghost: &str) -
 
 /// Whether a statement can do no more than make a table anew, or look at it: its definition and its rows stay.
 fn keeps_rows(text: &str) -> bool {
-    let Ok(tokens) = tokenize(text) else { return false };
+    // In whatever grammar it is read.
+    Grammar::ALL.into_iter().all(|grammar| tokenize_as(text, grammar).is_ok_and(|tokens| are_harmless(text, &tokens)))
+}
+
+fn are_harmless(text: &str, tokens: &[Token]) -> bool {
     let is = |at: usize, word: &str| tokens.get(at).is_some_and(|t| t.is_word(text, word));
     if ["OPTIMIZE", "ANALYZE", "REPAIR", "CHECK", "FLUSH"].iter().any(|word| is(0, word)) {
         return true;
@@ -145,10 +149,11 @@ fn keeps_rows(text: &str) -> bool {
 
 /// Whether an ALTER drops something that holds values: a column or a partition, and not an index or a constraint.
 fn drops_values(text: &str) -> bool {
-    let Ok(tokens) = tokenize(text) else { return true };
     let holds_none = ["INDEX", "KEY", "PRIMARY", "FOREIGN", "CONSTRAINT", "CHECK", "DEFAULT"];
-    tokens.iter().enumerate().any(|(at, token)| {
-        token.is_word(text, "DROP") && !tokens.get(at + 1).is_some_and(|next| holds_none.iter().any(|word| next.is_word(text, word)))
+    Grammar::ALL.into_iter().filter_map(|grammar| tokenize_as(text, grammar).ok()).any(|tokens| {
+        tokens.iter().enumerate().any(|(at, token)| {
+            token.is_word(text, "DROP") && !tokens.get(at + 1).is_some_and(|next| holds_none.iter().any(|word| next.is_word(text, word)))
+        })
     })
 }
 
