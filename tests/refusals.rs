@@ -63,6 +63,7 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
         ("good", "ENGINE=MyISAM", Reason::AlterNotSupported, &["InnoDB"]),
         ("good", "ADD FOREIGN KEY (a) REFERENCES parent (id)", Reason::ForeignKeys, &["against every row"]),
         ("child", "DROP FOREIGN KEY to_parent", Reason::ForeignKeys, &["to_parent"]),
+        ("good", "ADD v VECTOR(4) NOT NULL", Reason::AlterNotSupported, &["column v is VECTOR NOT NULL", "Instant"]),
         ("good", "DROP PRIMARY KEY", Reason::NoUsableKey, &["good"]),
         ("good", "DROP COLUMN id, ADD COLUMN id2 INT PRIMARY KEY", Reason::NoUsableKey, &[]),
         ("good", "", Reason::AlterNotSupported, &[]),
@@ -163,6 +164,21 @@ async fn data_that_does_not_fit_fails_without_showing_it() {
         theseus::engine::clean_up(&db.spec("t", alter), true).await.expect("clean up");
         assert_eq!(db.tables().await, ["t"], "{alter}");
     }
+    // A vector without a dimension, which only an ALTER of the server's own makes.
+    db.run("CREATE TABLE e (id INT PRIMARY KEY); INSERT INTO e VALUES (1), (2); ALTER TABLE e ADD w VECTOR(4) NOT NULL").await;
+    db.run("UPDATE e SET w = TO_VECTOR('[1,2.5,-3e-30,3.3e38]') WHERE id = 1").await;
+    match migrate(db.spec("e", "ADD c INT"), controls()).await {
+        Outcome::Failed { reason: Reason::DataDoesNotFit, message } => assert!(message.contains("`id` = 2"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    theseus::engine::clean_up(&db.spec("e", "ADD c INT"), true).await.expect("clean up");
+    assert_eq!(db.tables().await, ["e", "t"]);
+    // All others are copied to the bit.
+    db.run("DELETE FROM e WHERE id = 2; INSERT INTO e VALUES (3, 0x0000008000008000)").await;
+    let all = "SELECT GROUP_CONCAT(HEX(w) ORDER BY id) FROM e";
+    let before = db.value::<String>(all).await;
+    assert_eq!(migrate(db.spec("e", "ADD c INT"), controls()).await, Outcome::Succeeded);
+    assert_eq!(db.value::<String>(all).await, before);
     db.drop().await;
 }
 
