@@ -520,7 +520,7 @@ impl World {
                 && let Flush::Work(batches) = &mut engine.flush
             {
                 batches.iter_mut().enumerate().filter(|(i, _)| i + CHUNKS != slot).for_each(|(_, batch)| {
-                    *batch = batch.and_then(|b| (b.keys & !removed != 0).then(|| Tx { keys: b.keys & !removed, ..b }));
+                    *batch = batch.and_then(|b| (b.keys & !removed != 0).then_some(Tx { keys: b.keys & !removed, ..b }));
                 });
             }
         }

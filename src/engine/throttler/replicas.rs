@@ -358,7 +358,7 @@ impl Suspicion {
         if self.awaited.as_ref().is_some_and(|(awaited, _)| value.is_some_and(|value| value >= *awaited)) {
             self.awaited = None;
         }
-        if !beat.lag(value).is_some_and(|lag| lag > SUSPECT_AFTER) {
+        if beat.lag(value).is_none_or(|lag| lag <= SUSPECT_AFTER) {
             return;
         }
         match &self.awaited {
