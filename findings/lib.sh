@@ -110,19 +110,25 @@ unpack() {
     rm -rf "$tmp"
 }
 
-# in_tree NAME PROGRAM ARGUMENTS… : runs a program of an unpacked tree with that tree's own loader and libraries.
-in_tree() {
-    local tree=$PARTS/$1 program=$2
-    shift 2
-    local loader libraries
+# tree_command NAME PROGRAM : sets TREE to the command that runs it with that tree's own loader and libraries.
+TREE=()
+tree_command() {
+    local tree=$PARTS/$1 loader libraries
     for loader in "$tree"/usr/lib64/ld-linux* "$tree"/lib64/ld-linux* "$tree"/lib/ld-linux* "$tree"/usr/lib/ld-linux*; do
         [[ ! -e $loader ]] || break
     done
     libraries=$(printf '%s:' "$tree"/usr/lib/*-linux-gnu "$tree"/lib/*-linux-gnu)
-    "$loader" --library-path "${libraries%:}" "$tree/$program" "$@"
+    TREE=("$loader" --library-path "${libraries%:}" "$tree/$2")
 }
 
-# --- MySQL and MariaDB ------------------------------------------------------------------------------------
+# in_tree NAME PROGRAM ARGUMENTS… : runs it. Not for the background: its process would be a shell's child, and stay when the shell is ended.
+in_tree() {
+    tree_command "$1" "$2"
+    shift 2
+    "${TREE[@]}" "$@"
+}
+
+# --- MySQL ------------------------------------------------------------------------------------
 
 
 # mysql_server NAME [MYSQLD-OPTIONS] : a MySQL 9.7.4 of its own, with a row-based log and GTIDs.
@@ -139,7 +145,8 @@ mysql_server() {
     say "starts MySQL 9.7.4 on port ${PORT[$name]} $*"
     in_tree mysql-9.7.4 usr/sbin/mysqld --no-defaults "${places[@]}" --initialize-insecure --skip-log-bin \
         --datadir="$WORK/$name/data" >"$WORK/$name/log" 2>&1 || die "mysqld made no data folder: $(grep -m 1 ERROR "$WORK/$name/log")"
-    in_tree mysql-9.7.4 usr/sbin/mysqld --no-defaults "${places[@]}" --datadir="$WORK/$name/data" --port="${PORT[$name]}" \
+    tree_command mysql-9.7.4 usr/sbin/mysqld
+    "${TREE[@]}" --no-defaults "${places[@]}" --datadir="$WORK/$name/data" --port="${PORT[$name]}" \
         --bind-address=127.0.0.1 --socket="$WORK/$name/s" --pid-file="$WORK/$name/pid" --tmpdir="$WORK/$name" \
         --server-id="${PORT[$name]}" --log-bin=binlog --gtid-mode=ON --enforce-gtid-consistency=ON --sync-binlog=0 \
         --innodb-flush-log-at-trx-commit=2 --innodb-buffer-pool-size=64M --innodb-redo-log-capacity=16M "$@" \
@@ -163,7 +170,8 @@ declare -A ASK=()
 session() {
     local name=$1 server=$2 tree=$PARTS/mysql-9.7.4 fd
     mkfifo "$WORK/in-$name"
-    in_tree mysql-9.7.4 usr/bin/mysql --no-defaults --socket="$WORK/$server/s" --user=root --batch --skip-column-names --raw \
+    tree_command mysql-9.7.4 usr/bin/mysql
+    "${TREE[@]}" --no-defaults --socket="$WORK/$server/s" --user=root --batch --skip-column-names --raw \
         --force --unbuffered "--character-sets-dir=$tree/usr/share/mysql/charsets" "--plugin-dir=$tree/usr/lib/mysql/plugin" \
         <"$WORK/in-$name" >"$WORK/out-$name" 2>&1 &
     STARTED+=($!)
