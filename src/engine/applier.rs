@@ -118,7 +118,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 async fn session(m: &Migration) -> Result<Session, MySqlError> {
     let mut session = m.session().await?;
     // An invisible unique key still holds values; the look-ahead must find them by it.
-    let sql = "SET SESSION innodb_lock_wait_timeout = 1, optimizer_switch = 'use_invisible_indexes=on'";
+    let sql = "SET SESSION innodb_lock_wait_timeout = 1, optimizer_switch = _utf8mb4'use_invisible_indexes=on'";
     session.run("apply the settings for flushing", SHORT, sql).await?;
     Ok(session)
 }

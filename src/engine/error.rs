@@ -77,8 +77,8 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         1040 | 1053 | 1203 | 1226 | 3032 | 3169 => Reason::ConnectionFailed,
         1062 | 1586 => Reason::DuplicateKey,
         // Data too long, out of range, incorrect value, NULL in NOT NULL, invalid JSON/GIS, CHECK violated, no partition, invalid default.
-        1048 | 1138 | 1264 | 1265 | 1292 | 1364 | 1366 | 1367 | 1406 | 1411 | 1416 | 1441 | 1525 | 1526 | 1690 | 1748 | 3140 | 3141
-        | 3144 | 3155 | 3156 | 3819 | 3854 | 6136 => Reason::DataDoesNotFit,
+        1048 | 1138 | 1264 | 1265 | 1292 | 1364 | 1365 | 1366 | 1367 | 1406 | 1411 | 1416 | 1441 | 1525 | 1526 | 1690 | 1748 | 3140
+        | 3141 | 3144 | 3155 | 3156 | 3819 | 3854 | 6136 => Reason::DataDoesNotFit,
         // Unknown system variable, wrong value or type for one, one that has no value for a session.
         1193 | 1231 | 1232 | 1238 => Reason::ServerNotSupported,
         // Disk full, the table is full.

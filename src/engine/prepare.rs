@@ -614,7 +614,7 @@ async fn make(
     match chooser::choose(&question, control).await? {
         Choice::Nothing => return Ok(Made::Nothing),
         Choice::Native(native) => {
-            check_defaults(spec, alter, server_values, names, control).await?;
+            check_defaults(spec, alter, server_values, values, names, control).await?;
             if spec.mode == Mode::ExecuteOnReplica {
                 let clone = ghost(spec, names, control).await?;
                 let mapping = mapping(original, &clone, alter)?;
@@ -662,7 +662,7 @@ async fn make(
             ));
         }
     }
-    check_defaults(spec, alter, server_values, names, control).await?;
+    check_defaults(spec, alter, server_values, values, names, control).await?;
     let values = server_values;
     let full = ghost(spec, names, control).await?;
     let mapping = mapping(original, &full, alter)?;
@@ -704,15 +704,17 @@ async fn clause_values(
     Ok(if old.iter().all(named) { values.clone() } else { values.with_any_date() })
 }
 
-/// Refuses what the server's modes would have refused of the columns that the clauses name.
+/// Refuses what the server's modes would have refused of the columns that the clauses name, where the clauses were run without them. Where they
+/// were run in them, the server has had its say: one of the two modes takes what the other refuses.
 async fn check_defaults(
     spec: &MigrationSpec,
     alter: &Alter,
     values: &ServerValues,
+    run_in: &ServerValues,
     names: &TableNames,
     control: &mut Session,
 ) -> Result<(), EngineError> {
-    if !values.has_mode("NO_ZERO_DATE") && !values.has_mode("NO_ZERO_IN_DATE") {
+    if values == run_in || (!values.has_mode("NO_ZERO_DATE") && !values.has_mode("NO_ZERO_IN_DATE")) {
         return Ok(());
     }
     let defined = alter.defined_columns();

@@ -23,8 +23,8 @@ use super::reason::Reason;
 use super::snapshot::Verification;
 use super::throttler;
 use super::throttler::decide::Decision;
-use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::{Purpose, Session};
 use crate::sql::create::{self, CreatedColumn};
 use crate::sql::digest::{self, Compared, How, Plan};
 use crate::sql::key::{Key, KeyColumn, KeyRange, Side};
@@ -223,7 +223,10 @@ impl Verifier {
                 names.iter().map(|c| quote::identifier(c)).collect::<Vec<_>>().join(", "),
                 m.ghost_name()
             );
+            // The ghost's columns as they are: a definition that is read, with whatever defaults the server's clauses have left in it.
+            session.wear(Purpose::Definition(&m.rows.values)).await?;
             session.run("make a temporary table for the comparison (CREATE TEMPORARY TABLES)", SHORT, &sql).await?;
+            session.wear(Purpose::Rows(&m.rows)).await?;
         }
         Ok(comparison)
     }

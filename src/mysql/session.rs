@@ -536,20 +536,27 @@ pub async fn product(address: &ServerAddress) -> Result<Product, MySqlError> {
 }
 
 async fn product_of(conn: &mut Conn) -> Result<Product, MySqlError> {
-    let row: Option<(String, String)> = within(WHICH_SERVER, SHORT, conn.query_first("SELECT @@version, @@version_comment")).await?;
+    let row: Option<(String, String)> =
+        within(WHICH_SERVER, SHORT, conn.query_first("SELECT @@version, @@version_comment LIMIT 1")).await?;
     let (version, comment) = row.ok_or_else(|| MySqlError::unexpected(WHICH_SERVER, "no answer"))?;
     Ok(Product::new(&version, &comment))
 }
 
 async fn server_run(conn: &mut Conn) -> Result<ServerRun, MySqlError> {
     let what = WHICH_SERVER;
-    // Both terms have the statement's own second, so the difference is exact. The table may be read by everybody.
+    // Both terms have the statement's own second, so the difference is exact. The table may be read by everybody. A limit of its own
+    // stands above sql_select_limit, which is the server's still: a look without a row would be one at another server.
     let sql = "SELECT @@server_uuid, (SELECT UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS UNSIGNED) FROM performance_schema.global_status \
-               WHERE VARIABLE_NAME = 'Uptime')";
+               WHERE VARIABLE_NAME = 'Uptime') LIMIT 1";
     let row: Option<Row> = match within(what, SHORT, conn.query_first(sql)).await {
         Err(error) if error.is_connection() => return Err(error),
-        // Somebody has taken the right to read the performance schema away.
-        Err(_) => None,
+        // Somebody has taken the right to read the performance schema away; or init_connect has stopped the session's clock, with which Uptime
+        // is counted, and it is beyond its type.
+        Err(_) => match within(what, SHORT, conn.query_first("SELECT @@server_uuid, NULL LIMIT 1")).await {
+            Err(error) if error.is_connection() => return Err(error),
+            Err(_) => None,
+            Ok(row) => row,
+        },
         Ok(row) => row,
     };
     Ok(row.map_or_else(ServerRun::default, |row| ServerRun {

@@ -19,6 +19,9 @@ const OWN_MODES: [&str; 3] = ["STRICT_ALL_TABLES", "STRICT_TRANS_TABLES", "NO_AU
 /// Names of tables and columns that are bound to statements must survive the connection's character set.
 const OWN_COLLATION: &str = "utf8mb4_0900_ai_ci";
 
+/// Off, the first TIMESTAMP column of a definition without DEFAULT gets one.
+const IMPLICIT_TIMESTAMPS: &str = "explicit_defaults_for_timestamp";
+
 /// Modes that say how a text is read. Combinations (`ANSI`, `TRADITIONAL`) are shown by the server beside what they stand for.
 const GRAMMAR: [&str; 8] = [
     "ANSI_QUOTES",
@@ -130,9 +133,15 @@ impl Purpose<'_> {
             Purpose::Definition(values) | Purpose::Clauses(values) => (*values, false),
             Purpose::Rows(rows) => (&rows.values, true),
         };
+        // A definition that is read says what a TIMESTAMP column is; the clauses may not, and then it is the server's to say.
+        let definition = matches!(self, Purpose::Definition(_));
+        if definition {
+            wanted.push((IMPLICIT_TIMESTAMPS.to_owned(), "ON".to_owned()));
+        }
         for (name, value) in &values.variables {
             // The character set goes with the collation.
-            let done = matches!(name.as_str(), "time_zone" | "sql_mode" | "character_set_connection");
+            let done =
+                matches!(name.as_str(), "time_zone" | "sql_mode" | "character_set_connection") || definition && name == IMPLICIT_TIMESTAMPS;
             if !done && (!rows_only || variables::counts_for_rows(name)) {
                 wanted.push((name.clone(), value.clone()));
             }
@@ -175,7 +184,8 @@ pub fn literal(value: &str) -> String {
     match value {
         number_text if number => number_text.to_owned(),
         "" | "NULL" => "DEFAULT".to_owned(),
-        text => format!("'{}'", text.replace('\'', "''")),
+        // With an introducer: a plain text would have the connection's character set, and nobody finds a time zone by its name in UTF-16.
+        text => format!("_utf8mb4'{}'", text.replace('\'', "''")),
     }
 }
 
