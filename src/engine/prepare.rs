@@ -227,6 +227,12 @@ pub async fn prepare(
         }
         checked => checked?,
     }
+    if ServerFacts::server_id(control).await? == 0 {
+        return Err(EngineError::terminal(
+            Reason::ServerNotSupported,
+            "server_id is 0, and such a server gives its binary log to nobody; SET GLOBAL server_id to a number of its own. Nothing was touched",
+        ));
+    }
     if !facts.logs_database(control, &spec.database).await? {
         return Err(EngineError::terminal(
             Reason::ServerNotSupported,

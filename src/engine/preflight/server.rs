@@ -119,9 +119,19 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
 /// Settings, all of them.
 pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
     let facts = ServerFacts::read(&mut look.session).await?;
+    let server_id = ServerFacts::server_id(&mut look.session).await?;
     let report = &mut look.report;
     let refuse = Severity::Refuse;
     let unsupported = Reason::ServerNotSupported;
+    if server_id == 0 {
+        report.add(
+            refuse,
+            unsupported,
+            "server_id",
+            "server_id is 0, and such a server gives its binary log to nobody",
+            "SET GLOBAL server_id to a number of its own",
+        );
+    }
     if !facts.log_bin {
         report.add(
             refuse,
