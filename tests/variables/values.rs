@@ -209,6 +209,7 @@ const NOT: &[(&str, &str)] = &[
     ("innodb_buffer_pool_load_now", "a command"),
     ("innodb_monitor_*", "a command to switch counters on or off; it has no value to go back to"),
     ("offline_mode", "the server turns all clients away, for the native ALTER as well"),
+    ("innodb_redo_log_archive_dirs", "wants labelled directories; where a backup puts the redo log"),
     ("super_read_only", "stops the test's own administrator too; read_only stops the account, and is tried"),
     ("gtid_purged", "a statement about the history of transactions, not a setting"),
     ("insert_id", "counts for the session's next statement only"),
