@@ -1020,6 +1020,9 @@ async fn resume(
     if inspector::exists(control, &spec.database, &names.old).await? {
         // Somebody has made a table of that name since.
         names.old = free_name(control, spec, Stamp::old).await?;
+        // It is longer than the first one: a CHECK constraint that takes the table's name along must still fit.
+        let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
+        create::ghost_check_names(&spec.table, &names.ghost, &names.old, &checks).map_err(not_readable)?;
         publish(publisher, &names);
     }
     record.old.clone_from(&names.old);
