@@ -218,7 +218,7 @@ async fn a_rebuild_is_told_of_partitions_and_without_process() {
     let mut db = Db::new("rebuilt").await;
     let user = format!("x{}", std::process::id());
     db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
-    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await;
+    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT, REFERENCES ON *.* TO '{user}'@'%'")).await;
     db.run(&format!("GRANT ALL ON `{}`.* TO '{user}'@'%'", db.name)).await;
     for process in [true, false] {
         for partitions in [
@@ -259,7 +259,7 @@ async fn used_up_row_versions_are_seen_beforehand() {
     let mut db = Db::new("versions").await;
     let user = format!("y{}", std::process::id());
     db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
-    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await;
+    db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT, REFERENCES ON *.* TO '{user}'@'%'")).await;
     db.run(&format!("GRANT ALL ON `{}`.* TO '{user}'@'%'", db.name)).await;
     let limit = theseus::engine::chooser::row_versions_limit((9, 7, 0));
     db.run("CREATE TABLE t (id INT PRIMARY KEY, CONSTRAINT low CHECK (id < 9000))").await;

@@ -480,6 +480,10 @@ async fn fresh(
             publisher.update(|s| {
                 s.started_at = Some(SystemTime::now());
                 s.progress.rows_estimated = original.rows_estimated;
+                // Where it starts anew, what was copied before does not count.
+                s.progress.rows_copied = 0;
+                s.progress.chunks = 0;
+                s.progress.copy_complete = false;
             });
             let codec = codec(&original, &ghost, &key, &rows)?;
             let start = start_of(&facts, &safe, true);

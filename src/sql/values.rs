@@ -32,7 +32,7 @@ pub fn rule(from: &Column, to: &Column) -> Option<Rule> {
         (T::Integer { .. } | T::Decimal { .. } | T::Year, to) if text(to) && !zerofill => Some(Rule::Same),
         (T::Char { .. }, to) if text(to) => Some(Rule::Unpadded),
         (from, T::Char { .. }) if text(from) => Some(Rule::Unpadded),
-        (from, to) if text(from) && text(to) => Some(Rule::Same),
+        (a, b) if text(a) && text(b) => Some(if keeps_blanks(a, b) { Rule::Same } else { Rule::Unpadded }),
         (T::VarBinary { .. } | T::Blob, T::VarBinary { .. } | T::Blob) => Some(Rule::Same),
         (T::Enum { .. }, T::Enum { .. }) | (T::Set { .. }, T::Set { .. }) => Some(Rule::Same),
         (T::Enum { .. } | T::Set { .. } | T::Date | T::Time { .. }, to) if text(to) => Some(Rule::Same),
@@ -41,6 +41,16 @@ pub fn rule(from: &Column, to: &Column) -> Option<Rule> {
         (T::Time { fsp: a }, T::Time { fsp: b }) if b >= a => Some(Rule::MoreDigits),
         (T::Date, to) if moment(to).is_some() => Some(Rule::DayBegins),
         _ => None,
+    }
+}
+
+/// Whether blanks at the end stay whatever the text is: what is beyond the new length is cut without a word if it is blanks.
+fn keeps_blanks(from: &T, to: &T) -> bool {
+    match (from, to) {
+        (T::VarChar { length: from }, T::VarChar { length: to }) => from <= to,
+        // The shortest of them takes 255 bytes.
+        (T::VarChar { length }, T::Text) => *length <= 60,
+        _ => false,
     }
 }
 
@@ -100,6 +110,9 @@ mod tests {
             (decimal(4), decimal(2), None),
             (T::VarChar { length: 20 }, T::Text, Some(Rule::Same)),
             (T::VarChar { length: 20 }, T::Char { length: 20 }, Some(Rule::Unpadded)),
+            (T::VarChar { length: 20 }, T::VarChar { length: 20 }, Some(Rule::Same)),
+            (T::VarChar { length: 20 }, T::VarChar { length: 2 }, Some(Rule::Unpadded)),
+            (T::Text, T::VarChar { length: 20 }, Some(Rule::Unpadded)),
             (T::VarChar { length: 20 }, INT, None),
             (T::VarChar { length: 20 }, T::Json, None),
             (T::Enum { labels: labels() }, T::VarChar { length: 20 }, Some(Rule::Same)),
