@@ -95,7 +95,7 @@ async fn promotion(moment: Moment, engine: Engine) {
     let watcher = Watcher::start(&primary.url, &name);
     let spec = plain(db.spec("t", ALTER), &proxy);
     // Holds the engine's connection until the primary is gone.
-    let mut held = (moment == Moment::Verifying).then(|| proxy.trap("BIT_XOR", Hold::Request));
+    let mut held = (moment == Moment::Verifying).then(|| proxy.trap("IFNULL(BIT_XOR", Hold::Request));
     let mut handle = theseus::engine::start(spec.clone(), if moment == Moment::Copying { slow() } else { manual(false) });
     if let Some(caught) = &mut held {
         caught.sprung().await;

@@ -364,7 +364,7 @@ async fn while_it_rests(strike: Strike) {
             let (critical_load_action, hibernation) = (CriticalLoadAction::Hibernate, Duration::from_secs(1));
             let limits = Limits { critical_load, critical_load_action, hibernation, ..controls().limits };
             // The comparison takes its time.
-            let mut comparing = proxy.trap("BIT_XOR", Hold::Request);
+            let mut comparing = proxy.trap("IFNULL(BIT_XOR", Hold::Request);
             handle.control(Controls { limits, ..manual(true) });
             stopped.release();
             comparing.sprung().await;
@@ -450,7 +450,7 @@ async fn hooks_are_asked_before_the_applier_is_stopped() {
     let mut stopped = proxy.trap("STOP REPLICA SQL_THREAD", Hold::Answer);
     handle.control(Controls { hooks, ..manual(true) });
     stopped.sprung().await;
-    let mut comparing = proxy.trap("BIT_XOR", Hold::Request);
+    let mut comparing = proxy.trap("IFNULL(BIT_XOR", Hold::Request);
     stopped.release();
     comparing.sprung().await;
     tokio::time::sleep(ASK_AGAIN + Duration::from_secs(1)).await;
