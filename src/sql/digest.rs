@@ -198,12 +198,13 @@ fn converted(from: &Column, to: &Column) -> Option<String> {
         (a, b) if text(a) && text(b) => {
             let charset = to.charset.as_deref()?;
             let value = if same_text { column } else { format!("CONVERT({column} USING {charset})") };
-            // A CHAR loses its trailing spaces when it is read.
-            Some(match (a, b) {
-                (T::Char { .. }, _) => value,
-                (_, T::Char { .. }) => format!("TRIM(TRAILING ' ' FROM {value})"),
-                _ => value,
-            })
+            match (a, b) {
+                // A CHAR loses its trailing spaces when it is read.
+                (T::Char { .. }, _) => Some(value),
+                (_, T::Char { .. }) => Some(format!("TRIM(TRAILING ' ' FROM {value})")),
+                // Blanks that are too many for the new length are cut, which no expression does alike.
+                _ => values::keeps_blanks(from, to).then_some(value),
+            }
         }
         (T::VarBinary { .. } | T::Blob | T::Binary { .. }, T::VarBinary { .. } | T::Blob) => Some(column),
         (T::Binary { length: a }, T::Binary { length: b }) if a == b => Some(column),
@@ -252,6 +253,9 @@ mod tests {
             (int(), column(T::Integer { bits: 64, unsigned: true }, "bigint unsigned", None), Some("c")),
             (latin(), utf8(), Some("CONVERT(c USING utf8mb4)")),
             (utf8(), column(T::Char { length: 5 }, "char(5)", Some("utf8mb4")), Some("TRIM(TRAILING ' ' FROM c)")),
+            (column(T::VarChar { length: 40 }, "varchar(40)", Some("ascii")), utf8(), None),
+            (column(T::Text, "text", Some("utf8mb4")), column(T::Text, "mediumtext", Some("utf8mb4")), Some("c")),
+            (column(T::Text, "text", Some("utf8mb4")), utf8(), None),
             (utf8(), int(), None),
             (int(), utf8(), None),
             (labels(&["a"]), labels(&["a", "b"]), Some("(c + 0)")),

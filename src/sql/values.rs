@@ -32,7 +32,7 @@ pub fn rule(from: &Column, to: &Column) -> Option<Rule> {
         (T::Integer { .. } | T::Decimal { .. } | T::Year, to) if text(to) && !zerofill => Some(Rule::Same),
         (T::Char { .. }, to) if text(to) => Some(Rule::Unpadded),
         (from, T::Char { .. }) if text(from) => Some(Rule::Unpadded),
-        (a, b) if text(a) && text(b) => Some(if keeps_blanks(a, b) { Rule::Same } else { Rule::Unpadded }),
+        (a, b) if text(a) && text(b) => Some(if keeps_blanks(from, to) { Rule::Same } else { Rule::Unpadded }),
         (T::VarBinary { .. } | T::Blob, T::VarBinary { .. } | T::Blob) => Some(Rule::Same),
         (T::Enum { .. }, T::Enum { .. }) | (T::Set { .. }, T::Set { .. }) => Some(Rule::Same),
         (T::Enum { .. } | T::Set { .. } | T::Date | T::Time { .. }, to) if text(to) => Some(Rule::Same),
@@ -44,12 +44,21 @@ pub fn rule(from: &Column, to: &Column) -> Option<Rule> {
     }
 }
 
-/// Whether blanks at the end stay whatever the text is: what is beyond the new length is cut without a word if it is blanks.
-fn keeps_blanks(from: &T, to: &T) -> bool {
-    match (from, to) {
+/// Whether blanks at the end stay whatever the text is: what is beyond the new length is cut without a word if it is blanks. Not for CHAR,
+/// which has none.
+pub(super) fn keeps_blanks(from: &Column, to: &Column) -> bool {
+    // Bytes that the TEXT types take.
+    let room = |column: &Column| match column.type_text.to_lowercase().split_whitespace().next() {
+        Some("tinytext") => 255_u64,
+        Some("mediumtext") => 16_777_215,
+        Some("longtext") => u64::from(u32::MAX),
+        _ => 65_535,
+    };
+    match (&from.column_type, &to.column_type) {
         (T::VarChar { length: from }, T::VarChar { length: to }) => from <= to,
-        // The shortest of them takes 255 bytes.
-        (T::VarChar { length }, T::Text) => *length <= 60,
+        // Four bytes a character at the most.
+        (T::VarChar { length }, T::Text) => u64::from(*length) * 4 <= room(to),
+        (T::Text, T::Text) => room(from) <= room(to),
         _ => false,
     }
 }
