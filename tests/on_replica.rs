@@ -498,7 +498,7 @@ async fn what_is_no_fit_replica_is_refused() {
     // What the account may not do is said before the first row is copied.
     admin
         .query_drop(format!(
-            "SET sql_log_bin = 0; CREATE USER few@'%' IDENTIFIED BY 'secret'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO few@'%'; \
+            "SET sql_log_bin = 0; CREATE USER few@'%' IDENTIFIED BY 'secret'; GRANT REPLICATION SLAVE, REPLICATION CLIENT, PROCESS ON *.* TO few@'%'; \
              GRANT ALL ON `{}`.* TO few@'%'",
             pair.db.name.replace('_', "\\_")
         ))

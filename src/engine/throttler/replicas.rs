@@ -219,6 +219,8 @@ pub async fn watch_itself(signals: &Signals) {
         let now = Instant::now();
         signals.update(|readings| {
             readings.replicas_known = true;
+            // The migration's tables are made there, and need not arrive.
+            readings.arrived.insert(name.clone());
             let signal = readings.replicas.entry(name.clone()).or_insert_with(|| Signal::new(now));
             match reading {
                 // A replica that does not replicate now does not tell: nothing of ours makes it late.
