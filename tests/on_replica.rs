@@ -194,6 +194,11 @@ async fn the_replicas_own_lag_holds_the_copy() {
     assert_eq!(pair.there().await.value::<u64>("SELECT COUNT(*) FROM t WHERE v = 1").await, 9);
 }
 
+/// A definition without the counter, which the rows of the meantime have moved.
+fn uncounted(definition: &str) -> String {
+    definition.split(' ').filter(|word| !word.starts_with("AUTO_INCREMENT=")).collect::<Vec<_>>().join(" ")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_compares_at_rest_and_leaves_both_tables() {
     let mut pair = Pair::new().await;
@@ -216,7 +221,7 @@ async fn a_test_compares_at_rest_and_leaves_both_tables() {
     assert!(pair.applying().await, "the replica applies changes again");
     let mut there = pair.there().await;
     assert_eq!(there.tables().await, ["_t_rghc", "_t_rgho", "t"]);
-    assert_eq!(there.definition("t").await, before);
+    assert_eq!(uncounted(&there.definition("t").await), uncounted(&before));
     assert!(there.definition("_t_rgho").await.contains("`c` int NOT NULL DEFAULT '7'"));
     let different = "SELECT COUNT(*) FROM t LEFT JOIN _t_rgho g USING (id, v, pad) WHERE g.id IS NULL";
     assert_eq!(there.value::<u64>(different).await, 0);
@@ -260,7 +265,7 @@ async fn a_test_that_fails_starts_replication_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_is_not_in_the_way_of_the_real_change() {
     let mut pair = Pair::new().await;
-    pair.db.run("ALTER TABLE t ADD CHECK (id > 0), ADD CONSTRAINT sane CHECK (v >= 0)").await;
+    pair.db.run("ALTER TABLE t ADD CHECK (v < 18446744073709551615), ADD CONSTRAINT sane CHECK (v >= 0)").await;
     pair.caught_up().await;
     assert_eq!(migrate(pair.spec(Mode::TestOnReplica), Controls { old_table: OldTable::Keep, ..manual(true) }).await, Outcome::Tested);
     let real = MigrationSpec { server: address(&pair.primary.url), ..pair.spec(Mode::Execute) };

@@ -544,14 +544,16 @@ async fn product_of(conn: &mut Conn) -> Result<Product, MySqlError> {
 
 async fn server_run(conn: &mut Conn) -> Result<ServerRun, MySqlError> {
     let what = WHICH_SERVER;
+    // The answer must not depend on chance: a session that was cut off would be one at another run of the server, and its transactions somebody
+    // else's. Nor on a clock that init_connect has stopped.
+    within(what, SHORT, conn.query_drop("SET SESSION max_execution_time=0, timestamp=DEFAULT")).await?;
     // Both terms have the statement's own second, so the difference is exact. The table may be read by everybody. A limit of its own
     // stands above sql_select_limit, which is the server's still: a look without a row would be one at another server.
     let sql = "SELECT @@server_uuid, (SELECT UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS UNSIGNED) FROM performance_schema.global_status \
                WHERE VARIABLE_NAME = 'Uptime') LIMIT 1";
     let row: Option<Row> = match within(what, SHORT, conn.query_first(sql)).await {
-        Err(error) if error.is_connection() => return Err(error),
-        // Somebody has taken the right to read the performance schema away; or init_connect has stopped the session's clock, with which Uptime
-        // is counted, and it is beyond its type.
+        Err(error) if error.class != super::Class::Terminal => return Err(error),
+        // Somebody has taken the right to read the performance schema away.
         Err(_) => match within(what, SHORT, conn.query_first("SELECT @@server_uuid, NULL LIMIT 1")).await {
             Err(error) if error.is_connection() => return Err(error),
             Err(_) => None,
