@@ -349,9 +349,9 @@ async fn a_table_that_is_made_anew_is_followed_on() {
         // The stored id becomes the present one, and then a successor takes the work up.
         let stored = "SELECT COUNT(*) FROM _t_ghc JOIN information_schema.INNODB_TABLES ON NAME = CONCAT(DATABASE(), '/t') \
                       WHERE kind = 'migration' AND JSON_EXTRACT(value, '$.original_id') = TABLE_ID";
-        let end = std::time::Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(60);
         while mirror.db.value::<u64>(stored).await == 0 {
-            assert!(std::time::Instant::now() < end, "the new id is not stored");
+            assert!(Instant::now() < end, "the new id is not stored");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         handle.stop();
