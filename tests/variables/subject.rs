@@ -235,5 +235,5 @@ pub fn subjects(variable: &str, value: &str) -> Vec<&'static Subject> {
             || *word == variable
             || (variable == "sql_mode" && (value.contains(*word) || (value == "''" && word.chars().all(|c| c.is_uppercase() || c == '_'))))
     };
-    EVERYTHING.iter().chain(RULES.iter().filter(|rule| rule.with.iter().any(|word| about(word)))).collect()
+    EVERYTHING.iter().chain(RULES.iter().filter(|rule| rule.with.iter().any(&about))).collect()
 }
