@@ -5,11 +5,12 @@ use mysql_async::{Conn, prelude::Queryable};
 use std::time::Duration;
 use support::{Db, controls, mysql_url};
 use theseus::engine::{
-    Handle, notice, preflight,
-    reason::Reason,
-    snapshot::{Outcome, Phase, Snapshot},
-    spec::{Algorithm, Controls, CutOverPolicy, Limits, MigrationSpec, ServerAddress},
-    start,
+    Handle,
+    contract::notice,
+    contract::reason::Reason,
+    contract::snapshot::{Outcome, Phase, Snapshot},
+    contract::spec::{Algorithm, Controls, CutOverPolicy, Limits, MigrationSpec, ServerAddress},
+    preflight, start,
 };
 use tokio::time::timeout;
 
@@ -449,15 +450,15 @@ async fn foreign_keys_are_seen_whatever_the_names_are() {
     // One whose encoded name is another's plain one has no child.
     admin.query_drop(format!("CREATE TABLE `{odd}`.`x-y` (id INT PRIMARY KEY)")).await.expect("a table");
     for (i, name) in names.into_iter().enumerate() {
-        let found = theseus::engine::sight::foreign_keys(&mut session, &odd, name).await.expect(name);
+        let found = theseus::engine::table::sight::foreign_keys(&mut session, &odd, name).await.expect(name);
         let found: Vec<_> =
             found.iter().map(|key| (key.schema.as_str(), key.child.as_str(), key.name.clone(), key.parent.as_str())).collect();
         assert_eq!(found, [(other.as_str(), name, format!("f-{i}"), name)]);
         // And the id, or nothing, but never another table's.
-        let id = theseus::engine::inspector::table_id(&mut session, &odd, name).await.expect(name);
+        let id = theseus::engine::table::inspector::table_id(&mut session, &odd, name).await.expect(name);
         assert!(id.is_some() || !name.is_ascii() || !odd.is_ascii(), "{name}");
     }
-    assert_eq!(theseus::engine::sight::foreign_keys(&mut session, &odd, "x-y").await.expect("x-y"), []);
+    assert_eq!(theseus::engine::table::sight::foreign_keys(&mut session, &odd, "x-y").await.expect("x-y"), []);
     session.close().await;
     for name in [&other, &odd] {
         admin.query_drop(format!("DROP DATABASE `{name}`")).await.expect("drop a schema");

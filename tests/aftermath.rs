@@ -10,8 +10,8 @@ use proxy::{Hold, Proxy, plain};
 use scribe::fill;
 use std::time::{Duration, Instant};
 use support::{Db, PrivateServer, address, connect, controls, join, until};
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy};
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy};
 
 const ROWS: u64 = 4000;
 /// Made twice, it fails.
@@ -71,7 +71,7 @@ async fn a_restart_gives_our_connection_ids_to_others() {
         others.push(connect(&server.url).await);
     }
     let proxy = Proxy::start(address(&server.url).port).await;
-    let never = Controls { verify: theseus::engine::spec::VerifyPolicy::Never, ..manual(false) };
+    let never = Controls { verify: theseus::engine::contract::spec::VerifyPolicy::Never, ..manual(false) };
     let handle = theseus::engine::start(plain(db.spec("t", ALTER), &proxy), never);
     until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
     let ports: Vec<u16> = proxy.links().into_iter().map(|(port, _)| port).collect();
@@ -92,7 +92,7 @@ async fn a_restart_gives_our_connection_ids_to_others() {
         taken.push(conn);
     };
     stranger.query_drop(format!("TRUNCATE TABLE `{}`.t", db.name)).await.expect("truncate");
-    let truncated = theseus::engine::reason::Reason::TableTruncated;
+    let truncated = theseus::engine::contract::reason::Reason::TableTruncated;
     until(&handle, "the TRUNCATE is seen as somebody else's", |s| s.retrying.as_ref().is_some_and(|r| r.reason == truncated)).await;
     assert_eq!(stranger.query_first::<u64, _>(format!("SELECT COUNT(*) FROM `{}`.t", db.name)).await.expect("count"), Some(0));
 }
@@ -105,7 +105,7 @@ async fn an_index_build_that_outlives_its_engine_is_no_failure() {
     let mut db = Db::on(&server.url, "build").await;
     fill(&mut db, ROWS).await;
     let spec = plain(db.spec("t", ALTER), &proxy);
-    let controls = Controls { defer_indexes: theseus::engine::spec::DeferIndexes::Always, ..manual(true) };
+    let controls = Controls { defer_indexes: theseus::engine::contract::spec::DeferIndexes::Always, ..manual(true) };
     let words = format!("ALTER TABLE `{}`.`_t_gho` ADD KEY", db.name);
     let mut first = proxy.trap(&words, Hold::Request);
     let handle = theseus::engine::start(spec.clone(), controls.clone());
@@ -128,7 +128,7 @@ async fn an_index_build_that_outlives_its_engine_is_no_failure() {
 }
 
 fn kept() -> Controls {
-    Controls { old_table: theseus::engine::spec::OldTable::Keep, ..controls() }
+    Controls { old_table: theseus::engine::contract::spec::OldTable::Keep, ..controls() }
 }
 
 async fn small(prefix: &str) -> Db {
@@ -138,8 +138,8 @@ async fn small(prefix: &str) -> Db {
     db
 }
 
-fn spec(db: &Db, id: &str, alter: &str) -> theseus::engine::spec::MigrationSpec {
-    theseus::engine::spec::MigrationSpec { id: id.into(), ..db.spec("t", alter) }
+fn spec(db: &Db, id: &str, alter: &str) -> theseus::engine::contract::spec::MigrationSpec {
+    theseus::engine::contract::spec::MigrationSpec { id: id.into(), ..db.spec("t", alter) }
 }
 
 /// The old table's name is no lock: each migration's old table has its own name, stays for its own time, and is dropped by its own clean-up.
@@ -150,7 +150,7 @@ async fn each_migration_of_a_day_keeps_its_own_old_table() {
     for (id, alter) in [("first", "MODIFY a BIGINT NOT NULL"), ("second", "ADD b INT"), ("third", "ADD c INT"), ("fourth", "ADD d INT")] {
         let mut spec = spec(&db, id, alter);
         if id == "fourth" {
-            spec.algorithm = theseus::engine::spec::Algorithm::Instant;
+            spec.algorithm = theseus::engine::contract::spec::Algorithm::Instant;
         }
         let handle = theseus::engine::start(spec, kept());
         let watch = handle.watch();
@@ -168,7 +168,7 @@ async fn each_migration_of_a_day_keeps_its_own_old_table() {
     let handle = theseus::engine::start(spec(&db, "third", "ADD c INT"), kept());
     let watch = handle.watch();
     assert!(
-        matches!(join(handle).await, Outcome::Refused { reason: theseus::engine::reason::Reason::AlterRejected, .. }),
+        matches!(join(handle).await, Outcome::Refused { reason: theseus::engine::contract::reason::Reason::AlterRejected, .. }),
         "it was changed since"
     );
     db.run("ALTER TABLE t DROP COLUMN d").await;
@@ -218,7 +218,7 @@ async fn a_table_of_somebody_else_under_the_old_name_is_left_alone() {
 
     db.run(&format!("DROP TABLE `{0}`; CREATE TABLE `{0}` (mine INT)", s.tables.old)).await;
     let error = theseus::engine::clean_up(&spec(&db, "second", "ADD c INT"), true).await.expect_err("not ours");
-    assert_eq!(error.reason, theseus::engine::reason::Reason::NameTaken);
+    assert_eq!(error.reason, theseus::engine::contract::reason::Reason::NameTaken);
     assert!(db.tables().await.contains(&s.tables.old), "what is not ours is not dropped");
     db.drop().await;
 }

@@ -4,9 +4,9 @@ mod support;
 use mysql_async::prelude::Queryable;
 use std::time::Duration;
 use support::{Db, controls, join, until};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Algorithm, Controls, CutOverPolicy, OldTable};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, OldTable};
 
 async fn table(prefix: &str) -> Db {
     let mut db = Db::new(prefix).await;
@@ -157,7 +157,7 @@ async fn what_needs_no_swap_is_made_whatever_rules_out_a_copy() {
         ("child", "DROP CONSTRAINT to_parent, DROP INDEX to_parent", Algorithm::Auto, Algorithm::Inplace),
     ];
     for (table, alter, asked, want) in cases {
-        let spec = theseus::engine::spec::MigrationSpec { algorithm: asked, ..db.spec(table, alter) };
+        let spec = theseus::engine::contract::spec::MigrationSpec { algorithm: asked, ..db.spec(table, alter) };
         let before = db.definition(table).await;
         let handle = theseus::engine::start(spec.clone(), controls());
         let watch = handle.watch();
@@ -198,7 +198,7 @@ async fn what_a_foreign_key_rules_out_is_refused_and_nothing_is_left() {
     ];
     for (table, alter, reason, words) in cases {
         let before = db.definition(table).await;
-        let spec = theseus::engine::spec::MigrationSpec { algorithm: Algorithm::Auto, ..db.spec(table, alter) };
+        let spec = theseus::engine::contract::spec::MigrationSpec { algorithm: Algorithm::Auto, ..db.spec(table, alter) };
         match support::migrate(spec, controls()).await {
             Outcome::Refused { reason: got, message } => {
                 assert_eq!(got, reason, "{table}: {alter}: {message}");
@@ -261,7 +261,7 @@ async fn used_up_row_versions_are_seen_beforehand() {
     db.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secretword'")).await;
     db.run(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT, REFERENCES ON *.* TO '{user}'@'%'")).await;
     db.run(&format!("GRANT ALL ON `{}`.* TO '{user}'@'%'", db.name)).await;
-    let limit = theseus::engine::chooser::row_versions_limit((9, 7, 0));
+    let limit = theseus::engine::table::chooser::row_versions_limit((9, 7, 0));
     db.run("CREATE TABLE t (id INT PRIMARY KEY, CONSTRAINT low CHECK (id < 9000))").await;
     db.run("INSERT INTO t VALUES (1), (2)").await;
     for i in 0..limit {
@@ -269,7 +269,7 @@ async fn used_up_row_versions_are_seen_beforehand() {
         db.run(&format!("ALTER TABLE t {change}, ALGORITHM=INSTANT")).await;
     }
     let before = db.definition("t").await;
-    for mode in [theseus::engine::spec::Mode::DryRun, theseus::engine::spec::Mode::Execute] {
+    for mode in [theseus::engine::contract::spec::Mode::DryRun, theseus::engine::contract::spec::Mode::Execute] {
         let mut spec = db.spec("t", "ADD COLUMN c INT");
         spec.algorithm = Algorithm::Instant;
         spec.mode = mode;

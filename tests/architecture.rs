@@ -56,6 +56,30 @@ const ROOMS: &[Room] = &[
     },
 ];
 
+/// The rooms inside a room, from top to bottom: each may use those below it and nothing of the folder's own `mod.rs`, so there is no circle.
+const INNER: &[(&str, &[&str])] =
+    &[("engine", &["lifecycle", "preflight", "cutover", "rows", "throttle", "state", "table", "outside", "contract"])];
+
+/// What a file in an inner room breaks by using `name` of the room around it.
+fn inner_violation(file: &str, name: &str) -> Option<String> {
+    let mut parts = file.split('/');
+    let (outer, inner) = (parts.next()?, parts.next()?);
+    let order = INNER.iter().find(|(room, _)| *room == outer)?.1;
+    if inner == "mod.rs" {
+        return None;
+    }
+    let Some(here) = order.iter().position(|room| *room == inner) else {
+        return Some(format!(
+            "{file}: {outer}/{inner} is no room of {outer}; put it into one, or say in tests/architecture.rs where it stands"
+        ));
+    };
+    match order.iter().position(|room| *room == name) {
+        Some(there) if there >= here => None,
+        Some(_) => Some(format!("{file}: {outer}/{inner} must not use {outer}/{name}, which stands above it")),
+        None => Some(format!("{file}: {outer}/{inner} must not use {outer}::{name}, which is not in a room below it")),
+    }
+}
+
 /// Parts of the crate `kube` that reach a cluster. Everybody else who may use `kube` uses its derives and traits.
 const KUBE_CLIENT: [&str; 10] = ["Client", "Api", "client", "api", "runtime", "Config", "config", "Discovery", "discovery", "Error"];
 
@@ -210,6 +234,33 @@ fn names_after(tokens: &[Token], mut i: usize) -> Vec<&str> {
     }
 }
 
+/// The names one step further: `b` of `::a::b` and of `::a::{b}`, where the first name is `room`.
+fn names_inside(tokens: &[Token], i: usize, room: &str) -> Vec<String> {
+    match (tokens.get(i), tokens.get(i + 1)) {
+        (Some(Token::Path), Some(Token::Word(word))) if word == room => names_after(tokens, i + 2).into_iter().map(str::to_owned).collect(),
+        // `crate::{engine::{a, b::c}, mysql}`
+        (Some(Token::Path), Some(Token::Open)) => {
+            let mut names = Vec::new();
+            let mut depth = 0;
+            for (k, token) in tokens.iter().enumerate().skip(i + 1) {
+                match token {
+                    Token::Open => depth += 1,
+                    Token::Close => depth -= 1,
+                    Token::Word(word) if depth == 1 && word == room && matches!(tokens[k - 1], Token::Open | Token::Comma) => {
+                        names.extend(names_after(tokens, k + 1).into_iter().map(str::to_owned));
+                    }
+                    _ => {}
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+            names
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Whether the word at `i` is the first of its path; a path may also begin with `::`.
 fn path_begins(tokens: &[Token], i: usize) -> bool {
     match tokens[..i] {
@@ -242,12 +293,16 @@ fn violations(file: &str, source: &str) -> Vec<String> {
         }
     };
     let mut libraries: BTreeSet<(String, Option<String>)> = BTreeSet::new();
+    let mut inside = BTreeSet::new();
     let mut i = 0;
     while i < tokens.len() {
         let begins = path_begins(&tokens, i);
         if let (Token::Word(word), true) = (&tokens[i], begins) {
             match word.as_str() {
-                "crate" | "theseus" => names_after(&tokens, i + 1).into_iter().for_each(&mut use_room),
+                "crate" | "theseus" => {
+                    names_after(&tokens, i + 1).into_iter().for_each(&mut use_room);
+                    inside.extend(names_inside(&tokens, i + 1, here));
+                }
                 "super" => {
                     let mut supers = 1;
                     while matches!((tokens.get(i + 1), tokens.get(i + 2)), (Some(Token::Path), Some(Token::Word(word))) if word == "super")
@@ -257,6 +312,9 @@ fn violations(file: &str, source: &str) -> Vec<String> {
                     }
                     if supers >= depth {
                         names_after(&tokens, i + 1).into_iter().for_each(&mut use_room);
+                        inside.extend(names_inside(&tokens, i + 1, here));
+                    } else if supers + 1 == depth {
+                        inside.extend(names_after(&tokens, i + 1).into_iter().map(str::to_owned));
                     }
                 }
                 library => {
@@ -271,6 +329,7 @@ fn violations(file: &str, source: &str) -> Vec<String> {
         }
         i += 1;
     }
+    found.extend(inside.iter().filter_map(|name| inner_violation(file, name)));
     for (library, part) in libraries {
         if this.without.contains(&library.as_str()) {
             found.insert(format!("{file}: {here} must not use the library {library}"));
@@ -322,6 +381,16 @@ fn the_rooms_have_no_cycle() {
             assert!(below > i, "{} may use {used}, which does not stand below it", this.name);
         }
     }
+    for (outer, order) in INNER {
+        assert!(room(outer).is_some(), "{outer} is no room");
+        assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), order.len(), "a room of {outer} twice");
+        let there: BTreeSet<String> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(outer))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "mod.rs")
+            .collect();
+        assert_eq!(there, order.iter().map(|room| (*room).to_owned()).collect(), "the rooms of {outer}");
+    }
     for library in KUBERNETES {
         for pure in ["engine", "mysql", "sql", "telemetry", "http"] {
             let without = room(pure).unwrap().without;
@@ -344,14 +413,14 @@ fn it_finds_what_must_not_be() {
         ("sql/key/mod.rs", "use super::super::engine::Handle;", "sql must not use engine"),
         ("sql/mod.rs", "use super::engine::Handle;", "sql must not use engine"),
         ("sql/mod.rs", "mod tests { use super::super::engine::Handle; }", "sql must not use engine"),
-        ("engine/migrator.rs", "use crate::api::SchemaMigration;", "engine must not use api"),
-        ("engine/migrator.rs", "use theseus::controller::Registry;", "engine must not use controller"),
-        ("engine/migrator.rs", "use kube::ResourceExt;", "must not use the library kube"),
-        ("engine/migrator.rs", "let t = k8s_openapi::jiff::Timestamp::now();", "must not use the library k8s_openapi"),
-        ("engine/migrator.rs", "use ::kube::ResourceExt;", "must not use the library kube"),
-        ("engine/migrator.rs", "extern crate kube;", "must not use the library kube"),
-        ("mysql/session.rs", "use crate::engine::spec::Tls;", "mysql must not use engine"),
-        ("api/status.rs", "use crate::engine::snapshot::Snapshot;", "api must not use engine"),
+        ("engine/lifecycle/migrator.rs", "use crate::api::SchemaMigration;", "engine must not use api"),
+        ("engine/lifecycle/migrator.rs", "use theseus::controller::Registry;", "engine must not use controller"),
+        ("engine/lifecycle/migrator.rs", "use kube::ResourceExt;", "must not use the library kube"),
+        ("engine/lifecycle/migrator.rs", "let t = k8s_openapi::jiff::Timestamp::now();", "must not use the library k8s_openapi"),
+        ("engine/lifecycle/migrator.rs", "use ::kube::ResourceExt;", "must not use the library kube"),
+        ("engine/lifecycle/migrator.rs", "extern crate kube;", "must not use the library kube"),
+        ("mysql/session.rs", "use crate::engine::contract::spec::Tls;", "mysql must not use engine"),
+        ("api/status.rs", "use crate::engine::contract::snapshot::Snapshot;", "api must not use engine"),
         ("api/status.rs", "use mysql_async::Value;", "must not use the library mysql_async"),
         ("api/status.rs", "use kube::{CustomResource, Client};", "only the controller and cli/operator.rs reach a cluster"),
         ("api/status.rs", "use kube;", "only the controller and cli/operator.rs reach a cluster"),
@@ -362,6 +431,14 @@ fn it_finds_what_must_not_be() {
         ("http/mod.rs", "use crate::engine;", "http must not use engine"),
         ("main.rs", "use theseus::engine;", "main must not use engine"),
         ("bin/kubectl-theseus.rs", "use theseus::engine;", "main must not use engine"),
+        ("engine/rows/copier.rs", "use crate::engine::cutover::gate;", "engine/rows must not use engine/cutover"),
+        ("engine/rows/copier.rs", "use crate::{mysql::Session, engine::{contract::spec, lifecycle}};", "must not use engine/lifecycle"),
+        ("engine/rows/copier.rs", "use theseus::engine::{table, preflight::Look};", "engine/rows must not use engine/preflight"),
+        ("engine/rows/copier.rs", "fn f() { super::super::cutover::attempt(); }", "engine/rows must not use engine/cutover"),
+        ("engine/rows/streamer/rows.rs", "use super::super::super::lifecycle::run;", "must not use engine/lifecycle"),
+        ("engine/rows/mod.rs", "use super::cutover;", "engine/rows must not use engine/cutover"),
+        ("engine/contract/spec.rs", "use crate::engine::Handle;", "must not use engine::Handle"),
+        ("engine/applier.rs", "use crate::engine::contract::spec;", "is no room of engine"),
         ("util/mod.rs", "", "is a new room"),
         ("util.rs", "", "is in no room"),
         // The next two hide it behind what looks like the beginning of a string or a comment.
@@ -385,8 +462,17 @@ fn it_leaves_alone_what_may_be() {
         ("sql/alter.rs", "use super::engine_names; use crate::sql::engine; mod tests { use super::*; use super::super::names; }"),
         ("sql/key/codec.rs", "use super::super::table; use super::engine;"),
         ("sql/alter.rs", "let tokio = 1; let x = self.engine::<u8>(); foo::tokio::bar();"),
-        ("engine/migrator.rs", "use crate::{mysql::Session, sql::{key, names}, telemetry}; use tokio::sync::watch;"),
-        ("engine/streamer/mod.rs", "use super::super::mysql::Session; use super::reason::Reason;"),
+        ("engine/lifecycle/migrator.rs", "use crate::{mysql::Session, sql::{key, names}, telemetry}; use tokio::sync::watch;"),
+        (
+            "engine/rows/streamer/mod.rs",
+            "use super::super::super::mysql::Session; use super::super::contract::reason::Reason; use super::inbox::Inbox;",
+        ),
+        ("engine/lifecycle/migrator/swapping.rs", "use super::Run; use super::super::super::cutover::swap; use super::super::prepare;"),
+        (
+            "engine/rows/copier.rs",
+            "use super::board::Board; use crate::engine::{contract::{spec, cutover}, table::definition}; mod tests { use super::*; }",
+        ),
+        ("engine/mod.rs", "use contract::spec; pub use cutover::Clock; use self::lifecycle::migrator;"),
         ("api/status.rs", "use kube::{CustomResource, KubeSchema, CustomResourceExt}; use k8s_openapi::jiff::Timestamp;"),
         ("controller/mod.rs", "use kube::{Api, Client, runtime::watcher}; use crate::{api, engine, telemetry::Metrics};"),
         ("cli/operator.rs", "use kube::Client; use crate::{controller, http, telemetry};"),

@@ -218,7 +218,7 @@ async fn what_needs_no_swap_is_not_refused() {
 async fn used_up_row_versions_are_told() {
     let mut db = Db::new("check_versions").await;
     db.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
-    for i in 0..theseus::engine::chooser::row_versions_limit((9, 7, 0)) {
+    for i in 0..theseus::engine::table::chooser::row_versions_limit((9, 7, 0)) {
         db.run(&format!("ALTER TABLE t {}, ALGORITHM=INSTANT", if i % 2 == 0 { "ADD COLUMN z INT" } else { "DROP COLUMN z" })).await;
     }
     let (code, report) = check(&db, None, "t", "ADD c INT").await;

@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use support::{Db, address, controls, join, until};
 use theseus::engine::Handle;
+use theseus::engine::contract::notice;
+use theseus::engine::contract::snapshot::{Outcome, Phase, Snapshot, Waits};
+use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, TlsMode, Window};
 use theseus::engine::cutover::Clock;
-use theseus::engine::notice;
-use theseus::engine::snapshot::{Outcome, Phase, Snapshot, Waits};
-use theseus::engine::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, TlsMode, Window};
 
 const ROWS: u64 = 2000;
 const WIDEN: &str = "MODIFY a BIGINT NOT NULL";
@@ -532,11 +532,14 @@ async fn partitions_are_emptied_one_by_one() {
         db.run("ANALYZE TABLE _t_del").await;
         let mut session = theseus::mysql::Session::open(&address(&db.url)).await.expect("a session");
         // As if the server were one that walks through its buffer pool.
-        let emptied = theseus::engine::old_table::drop_in_steps(&mut session, (8, 0, 22), &db.name, "_t_del").await.expect("dropped");
+        let emptied =
+            theseus::engine::lifecycle::old_table::drop_in_steps(&mut session, (8, 0, 22), &db.name, "_t_del").await.expect("dropped");
         assert_eq!(emptied, steps, "{kind}");
         assert_eq!(db.tables().await, [""; 0], "{kind}");
         // It may have been dropped by a former attempt.
-        let again = theseus::engine::old_table::drop_in_steps(&mut session, (8, 0, 22), &db.name, "_t_del").await.expect("nothing to drop");
+        let again = theseus::engine::lifecycle::old_table::drop_in_steps(&mut session, (8, 0, 22), &db.name, "_t_del")
+            .await
+            .expect("nothing to drop");
         assert_eq!(again, 0);
         session.close().await;
     }

@@ -6,8 +6,8 @@ mod support;
 use futures::StreamExt;
 use mysql_async::prelude::Queryable;
 use support::{Db, controls, migrate};
-use theseus::engine::snapshot::Outcome;
-use theseus::engine::spec::{Controls, DeferIndexes};
+use theseus::engine::contract::snapshot::Outcome;
+use theseus::engine::contract::spec::{Controls, DeferIndexes};
 
 struct Case {
     name: &'static str,

@@ -6,9 +6,9 @@ mod support;
 use proxy::{Hold, Proxy, plain};
 use std::time::{Duration, Instant};
 use support::{Db, address, controls, join, migrate, until};
-use theseus::engine::notice::ROWS_NOT_COUNTED;
-use theseus::engine::snapshot::Outcome;
-use theseus::engine::spec::{Controls, VerifyPolicy};
+use theseus::engine::contract::notice::ROWS_NOT_COUNTED;
+use theseus::engine::contract::snapshot::Outcome;
+use theseus::engine::contract::spec::{Controls, VerifyPolicy};
 
 /// The plainest case: rows arrive, the definition is the new one, nothing is left.
 #[tokio::test(flavor = "multi_thread")]

@@ -7,9 +7,9 @@ use mirror::{Mirror, Statements};
 use mysql_async::prelude::Queryable;
 use std::time::Duration;
 use support::{Db, controls, join, mysql_url, until};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy};
 
 /// One table: how it is made, filled, altered, and changed before the copy and behind it.
 struct Case<'a> {
@@ -465,7 +465,7 @@ async fn values_that_move_under_unique_keys_of_each_kind() {
         target_chunk_time: Duration::from_micros(10),
         nice_ratio_percent: 200,
         cut_over_policy: CutOverPolicy::Manual,
-        verify: theseus::engine::spec::VerifyPolicy::Always,
+        verify: theseus::engine::contract::spec::VerifyPolicy::Always,
         ..controls()
     };
     let handle = theseus::engine::start(db.spec("t", alter), controls.clone());
@@ -520,8 +520,11 @@ async fn a_backlog_of_colliding_keys_is_flushed_in_work_that_grows_with_it() {
             .await;
             db.run(&format!("UPDATE {name} SET {column} = {of_n}")).await;
         }
-        let controls =
-            Controls { cut_over_policy: CutOverPolicy::Manual, verify: theseus::engine::spec::VerifyPolicy::Always, ..controls() };
+        let controls = Controls {
+            cut_over_policy: CutOverPolicy::Manual,
+            verify: theseus::engine::contract::spec::VerifyPolicy::Always,
+            ..controls()
+        };
         let handle = theseus::engine::start(db.spec(table, alter), controls.clone());
         until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
         let mut first = 1;

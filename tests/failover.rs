@@ -15,9 +15,9 @@ use scribe::{ALTER, Scribe, Watcher, assert_account, fill};
 use std::time::{Duration, Instant};
 use support::{Db, PrivateServer, address, connect, controls, join, migrate, until};
 use theseus::engine::Handle;
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy};
 
 const ROWS: u64 = 4000;
 
@@ -301,7 +301,7 @@ async fn without_gtids_a_promotion_is_a_new_start() {
 }
 
 /// The work of an engine that stopped at the gate.
-async fn stopped_at_the_gate(db: &Db) -> theseus::engine::spec::MigrationSpec {
+async fn stopped_at_the_gate(db: &Db) -> theseus::engine::contract::spec::MigrationSpec {
     let spec = db.spec("t", ALTER);
     let handle: Handle = theseus::engine::start(spec.clone(), manual(false));
     until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
@@ -311,7 +311,7 @@ async fn stopped_at_the_gate(db: &Db) -> theseus::engine::spec::MigrationSpec {
 }
 
 /// Logs that are needed are gone: said so, the original untouched, and a retry starts anew.
-async fn purged(server: &PrivateServer, db: &mut Db, spec: &theseus::engine::spec::MigrationSpec, gone: &str) {
+async fn purged(server: &PrivateServer, db: &mut Db, spec: &theseus::engine::contract::spec::MigrationSpec, gone: &str) {
     match migrate(spec.clone(), controls()).await {
         Outcome::Failed { reason: Reason::BinlogPurged, message } => {
             assert!(message.contains("original table is untouched") && message.contains("retry"), "{message}");

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::{Db, PrivateServer, address, connect, controls, join, until};
 use theseus::engine::Handle;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy, MigrationSpec};
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, MigrationSpec};
 use tokio::sync::Semaphore;
 
 const ROWS: u64 = 4000;
@@ -397,7 +397,7 @@ async fn a_native_change_in_doubt_is_made_once() {
             let mut db = Db::on(&server.url, "native").await;
             fill(&mut db, ROWS).await;
             let mut spec = plain(db.spec("t", "ADD INDEX (v)"), &proxy);
-            spec.algorithm = theseus::engine::spec::Algorithm::Inplace;
+            spec.algorithm = theseus::engine::contract::spec::Algorithm::Inplace;
             let mut caught = proxy.trap(&format!("ALTER TABLE `{}`.`t` ", db.name), hold);
             let handle = theseus::engine::start(spec.clone(), manual(true));
             let port = caught.sprung().await;

@@ -261,9 +261,10 @@ async fn an_engine_frozen_at_its_clean_up_drops_nothing_of_a_later_migration() {
     let (code, said) = Process::start(&db, proxy.port, rest).end("the second").await;
     assert_eq!(code, 0, "{said}");
     assert_eq!(db.tables().await, ["t"]);
-    let keep = theseus::engine::spec::Controls { old_table: theseus::engine::spec::OldTable::Keep, ..support::controls() };
+    let keep =
+        theseus::engine::contract::spec::Controls { old_table: theseus::engine::contract::spec::OldTable::Keep, ..support::controls() };
     let outcome = support::migrate(db.spec("t", "ADD d INT"), keep).await;
-    assert_eq!(outcome, theseus::engine::snapshot::Outcome::Succeeded);
+    assert_eq!(outcome, theseus::engine::contract::snapshot::Outcome::Succeeded);
     let tables = db.tables().await;
     assert_eq!(tables, ["_t_del", "_t_ghc", "t"]);
     first.signal("-CONT");

@@ -7,10 +7,11 @@ use sha2::Sha256;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::{Db, controls, dead, join, script, until};
-use theseus::engine::hooks::{FailurePolicy, Hook, Moment, SIGNATURE, Target};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase, Waits};
-use theseus::engine::spec::{Algorithm, Controls};
+use theseus::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase, Waits};
+use theseus::engine::contract::spec::{Algorithm, Controls};
+use theseus::engine::outside::hooks::SIGNATURE;
 
 const KEY: &[u8] = b"a key";
 

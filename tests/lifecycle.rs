@@ -3,9 +3,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 use support::{Db, controls, join, migrate, until};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy, OldTable};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, OldTable};
 
 const ROWS: u64 = 20_000;
 
@@ -120,7 +120,7 @@ async fn pausing_releases_connections_and_resuming_repeats_little() {
 async fn cancelling_at_each_phase_leaves_nothing_and_the_original_untouched() {
     let mut db = table("cancel").await;
     let definition = db.definition("t").await;
-    let phases: [(&str, fn(&theseus::engine::snapshot::Snapshot) -> bool); 4] = [
+    let phases: [(&str, fn(&theseus::engine::contract::snapshot::Snapshot) -> bool); 4] = [
         ("at once", |_| true),
         ("validated", |s| s.validated),
         ("copying", |s| s.progress.rows_copied > 0),

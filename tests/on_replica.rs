@@ -11,12 +11,13 @@ use scribe::{Scribe, Watcher, assert_account, fill};
 use std::time::Duration;
 use support::{Db, PrivateServer, address, connect, controls, join, migrate, until};
 use theseus::engine::Handle;
-use theseus::engine::hooks::{ASK_AGAIN, FailurePolicy, Hook, Moment, Target};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase, Snapshot};
-use theseus::engine::spec::{
+use theseus::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase, Snapshot};
+use theseus::engine::contract::spec::{
     Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable,
 };
+use theseus::engine::outside::hooks::ASK_AGAIN;
 
 const ROWS: u64 = 4000;
 /// Rows of the primary can still be applied afterwards.
@@ -510,7 +511,7 @@ async fn what_is_no_fit_replica_is_refused() {
         .await
         .expect("an account");
     let few = |mode| MigrationSpec {
-        server: theseus::engine::spec::ServerAddress { username: "few".into(), password: "secret".into(), ..there.clone() },
+        server: theseus::engine::contract::spec::ServerAddress { username: "few".into(), password: "secret".into(), ..there.clone() },
         ..pair.spec(mode)
     };
     refused(few(Mode::ExecuteOnReplica), Reason::MissingPrivilege, "SESSION_VARIABLES_ADMIN").await;

@@ -7,8 +7,8 @@ mod workload;
 
 use std::time::{Duration, Instant};
 use support::{Db, PrivateServer, controls, migrate};
-use theseus::engine::snapshot::{Outcome, Phase, Snapshot};
-use theseus::engine::spec::{Controls, CutOverPolicy, DeferIndexes};
+use theseus::engine::contract::snapshot::{Outcome, Phase, Snapshot};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, DeferIndexes};
 use workload::{Plan, Workload};
 
 /// Pairs of changes, there and back: the writers' statements are valid on all sides.

@@ -25,8 +25,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use support::{Db, join};
 use theseus::engine::Handle;
-use theseus::engine::snapshot::{Outcome, Phase, Snapshot};
-use theseus::engine::spec::{Controls, CutOverPolicy, DeferIndexes, OldTable, VerifyPolicy};
+use theseus::engine::contract::snapshot::{Outcome, Phase, Snapshot};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, DeferIndexes, OldTable, VerifyPolicy};
 use theseus::sql::create::normalise_definition;
 use writers::Writers;
 
@@ -218,7 +218,7 @@ async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, St
         (Outcome::Succeeded, Ok(())) => {}
         (Outcome::Succeeded, Err(error)) => return Err(format!("the migration succeeded, the native ALTER fails: {error}")),
         (Outcome::Refused { reason, message }, native) => {
-            let key = reason == theseus::engine::reason::Reason::NoUsableKey;
+            let key = reason == theseus::engine::contract::reason::Reason::NoUsableKey;
             let both = empty.is_err() && native.is_err();
             return if key || both { Ok(Verdict::Refused) } else { Err(format!("refused: {reason}: {message}; native: {native:?}")) };
         }

@@ -3,9 +3,9 @@ mod support;
 
 use std::time::Duration;
 use support::{Db, PrivateServer, controls, join, migrate, until};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy, MigrationSpec};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, MigrationSpec};
 
 async fn refused(spec: MigrationSpec, reason: Reason, words: &[&str]) {
     let password = spec.server.password.clone();
@@ -127,7 +127,7 @@ async fn a_dry_run_proves_and_leaves_nothing() {
     db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
     let definition = db.definition("t").await;
     let mut spec = db.spec("t", "ADD b INT");
-    spec.mode = theseus::engine::spec::Mode::DryRun;
+    spec.mode = theseus::engine::contract::spec::Mode::DryRun;
     assert_eq!(migrate(spec.clone(), controls()).await, Outcome::Proven);
     spec.alter = "ADD a INT".into();
     refused(spec, Reason::AlterRejected, &["Duplicate column"]).await;

@@ -12,9 +12,9 @@ use server::Server;
 use std::time::{Duration, Instant};
 use support::{Db, controls, join, migrate, mysql_url, until};
 use theseus::engine::Handle;
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy};
 
 const ALTER: &str = "MODIFY a BIGINT";
 
@@ -578,7 +578,7 @@ async fn our_own_statements_are_no_reason() {
     db.run("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT, KEY (a)); SET SESSION cte_max_recursion_depth = 100000").await;
     db.run("INSERT INTO t (a) WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 12000) SELECT i FROM i").await;
     db.run("INSERT INTO t VALUES (500000, 1); DELETE FROM t WHERE id = 500000").await;
-    let controls = Controls { defer_indexes: theseus::engine::spec::DeferIndexes::Always, ..controls() };
+    let controls = Controls { defer_indexes: theseus::engine::contract::spec::DeferIndexes::Always, ..controls() };
     assert_eq!(migrate(db.spec("t", "MODIFY a BIGINT, ADD KEY k (a, id)"), controls).await, Outcome::Succeeded);
     db.drop().await;
 }

@@ -10,9 +10,9 @@ use mysql_async::prelude::Queryable;
 use server::Server;
 use std::time::Duration;
 use support::{Db, connect, controls, join, migrate, until};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy, Tls, TlsMode};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, Tls, TlsMode};
 use theseus::mysql::Session;
 use theseus::mysql::session::SHORT;
 

@@ -9,9 +9,9 @@ use mysql_async::{Conn, Opts, Row, prelude::Queryable};
 use server::Server;
 use std::time::Duration;
 use support::{address, controls, join, until};
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Algorithm, CutOverPolicy, MigrationSpec};
 use theseus::engine::preflight::check;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Algorithm, CutOverPolicy, MigrationSpec};
 use theseus::engine::start;
 use theseus::mysql::{Session, variables};
 
@@ -93,9 +93,9 @@ impl Bench {
             database: self.database.clone(),
             table: table.to_owned(),
             alter: alter.to_owned(),
-            mode: theseus::engine::spec::Mode::Execute,
+            mode: theseus::engine::contract::spec::Mode::Execute,
             algorithm,
-            deletion_policy: theseus::engine::spec::DeletionPolicy::Cleanup,
+            deletion_policy: theseus::engine::contract::spec::DeletionPolicy::Cleanup,
         }
     }
 

@@ -3,9 +3,9 @@
 mod support;
 
 use support::{Db, controls, join, migrate, until};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy, MigrationSpec};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, MigrationSpec};
 
 const ROWS: u64 = 2000;
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use support::{Db, PrivateServer, address, controls, join, until};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase, Snapshot};
-use theseus::engine::spec::{Controls, CriticalLoadAction, CutOverPolicy, Limits, Replicas};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase, Snapshot};
+use theseus::engine::contract::spec::{Controls, CriticalLoadAction, CutOverPolicy, Limits, Replicas};
 use theseus::engine::{Handle, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -414,7 +414,7 @@ async fn a_replica_that_filters_is_refused_and_one_that_lags_is_not() {
             .query_drop("SET GLOBAL super_read_only=OFF; SET sql_log_bin=0; CREATE DATABASE IF NOT EXISTS filter_1; CREATE TABLE IF NOT EXISTS filter_1.t (id INT PRIMARY KEY, a INT, b VARCHAR(20))")
             .await
             .expect("a database");
-        let spec = theseus::engine::spec::MigrationSpec {
+        let spec = theseus::engine::contract::spec::MigrationSpec {
             server: address(&documented),
             database: "filter_1".into(),
             ..admin.spec("t", "MODIFY a BIGINT")

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::{Db, controls, join, until};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy};
 
 async fn table(prefix: &str) -> Db {
     let mut db = Db::new(prefix).await;
@@ -150,7 +150,7 @@ async fn a_busy_table_is_never_blamed() {
 async fn comparing_goes_on_at_the_gate_and_rests_while_a_person_throttles() {
     let db = table("rests").await;
     let handle = theseus::engine::start(db.spec("t", ALTERS[0]), manual());
-    let checked = |s: &theseus::engine::snapshot::Snapshot| s.verification.as_ref().map_or(0, |v| v.chunks_checked);
+    let checked = |s: &theseus::engine::contract::snapshot::Snapshot| s.verification.as_ref().map_or(0, |v| v.chunks_checked);
     let first = checked(&until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await);
     until(&handle, "passes go on", |s| checked(s) >= first + 2).await;
     handle.control(Controls { throttled_by_user: true, ..manual() });

@@ -3,8 +3,8 @@ use crate::support::{Db, address};
 use serde::{Deserialize, Serialize};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Algorithm, Controls, MigrationSpec, OldTable, VerifyPolicy};
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Algorithm, Controls, MigrationSpec, OldTable, VerifyPolicy};
 
 /// Makes this program an engine.
 pub const FLAG: &str = "--engine";
@@ -70,9 +70,9 @@ pub async fn main(arguments: &[String]) {
         database: database.clone(),
         table: table.clone(),
         alter: alter.clone(),
-        mode: theseus::engine::spec::Mode::Execute,
+        mode: theseus::engine::contract::spec::Mode::Execute,
         algorithm: Algorithm::Copy,
-        deletion_policy: theseus::engine::spec::DeletionPolicy::Cleanup,
+        deletion_policy: theseus::engine::contract::spec::DeletionPolicy::Cleanup,
     };
     let mut controls = Controls { old_table: OldTable::DropNow, ..Controls::default() };
     controls.workers = crate::setting("WORKERS", controls.workers);

@@ -9,8 +9,8 @@ use crate::workload::{self, Plan, Workload};
 use crate::{child, progress, setting};
 use mysql_async::prelude::Queryable;
 use std::time::{Duration, Instant};
-use theseus::engine::snapshot::Phase;
-use theseus::engine::spec::{Controls, CutOverPolicy, OldTable, VerifyPolicy};
+use theseus::engine::contract::snapshot::Phase;
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, OldTable, VerifyPolicy};
 
 const TABLE: &str = "orders";
 

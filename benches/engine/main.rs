@@ -19,7 +19,7 @@ use mysql_async::prelude::Queryable;
 use report::{Report, median, worst};
 use std::time::{Duration, Instant};
 use support::Db;
-use theseus::engine::spec::{Controls, Limits};
+use theseus::engine::contract::spec::{Controls, Limits};
 
 /// The engine's account, with the grants of the README and no more.
 pub const ACCOUNT: &str = "theseus_bench";
@@ -274,7 +274,7 @@ async fn throttling(db: &mut Db, count: usize, report: &mut Report) {
         ..Controls::default()
     };
     let server = support::address(&child::account(db));
-    let spec = theseus::engine::spec::MigrationSpec { server, ..db.spec("sbtest4", "MODIFY k BIGINT NOT NULL") };
+    let spec = theseus::engine::contract::spec::MigrationSpec { server, ..db.spec("sbtest4", "MODIFY k BIGINT NOT NULL") };
     let handle = theseus::engine::start(spec, controls);
     let mut held = Vec::new();
     support::until(&handle, "rows are copied", |s| s.progress.rows_copied > 0).await;

@@ -2,9 +2,9 @@
 use super::OutputFormat;
 use super::run::document::{Refused, Source};
 use super::run::{DONE, REFUSED};
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::MigrationSpec;
 use crate::engine::preflight::{self, Report, Severity};
-use crate::engine::reason::Reason;
-use crate::engine::spec::MigrationSpec;
 use crate::sql::quote;
 use crate::telemetry::{LogFormat, logging};
 use serde_json::json;

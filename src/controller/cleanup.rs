@@ -3,13 +3,12 @@
 //! Before the swap it cancels the migration and drops what it made (or leaves it, `deletionPolicy: Orphan`); afterwards it only removes the
 //! record: an old table is never dropped by a deletion. It is bounded: what cannot be dropped within [`BOUND`] is named in an Event and left,
 //! because an object that cannot be deleted while a database is away makes people strip finalizers by hand.
-use super::apply;
-use super::drive;
 use super::entry::Entry;
 use super::events::Note;
 use super::plan::Target;
 use super::reconcile::{Error, REFRESH, Visit};
 use super::state::{Consequence, End, State, Success, consequence};
+use super::{apply, drive};
 use crate::engine::{Class, EngineError};
 use kube::runtime::controller::Action;
 use std::time::{Duration, Instant};
@@ -179,7 +178,7 @@ async fn release(visit: &Visit<'_>, entry: &mut Entry, left_behind: Option<Strin
 }
 
 /// What a shutdown has to write down: an engine that finished while it was being stopped.
-pub fn is_worth_writing(outcome: &crate::engine::snapshot::Outcome) -> bool {
+pub fn is_worth_writing(outcome: &crate::engine::contract::snapshot::Outcome) -> bool {
     matches!(consequence(outcome.clone(), true), Consequence::Ends(_))
 }
 

@@ -6,7 +6,7 @@ use crate::api::annotations::Nonsense;
 use crate::api::conditions::{
     ACCEPTED, CUT_OVER_READY, PAUSED, READY, RECONCILING, STALLED, SUCCEEDED, THROTTLED, Truth, VALIDATED, Wanted,
 };
-use crate::engine::snapshot::{Phase, Snapshot};
+use crate::engine::contract::snapshot::{Phase, Snapshot};
 
 /// What the table is about.
 #[derive(Debug)]
@@ -149,8 +149,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::controller::state::{Success, Trouble};
-    use crate::engine::reason::Reason;
-    use crate::engine::snapshot::{Retrying, Throttle};
+    use crate::engine::contract::reason::Reason;
+    use crate::engine::contract::snapshot::{Retrying, Throttle};
     use k8s_openapi::jiff::Timestamp;
     use std::time::SystemTime;
 

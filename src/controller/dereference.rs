@@ -5,8 +5,8 @@
 use crate::api::connection::{DEFAULT_PORT, TlsMode as ApiTlsMode, TlsSpec};
 use crate::api::mysql_server::{DEFAULT_MAX_CONCURRENT_MIGRATIONS, MySQLServer, MySQLServerSpec};
 use crate::api::schema_migration::{HOOK_KEY, HookSpec, ReplicasSpec, Target};
-use crate::engine::reason::Reason;
-use crate::engine::spec::{ServerAddress, Tls, TlsMode};
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::{ServerAddress, Tls, TlsMode};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use std::collections::BTreeMap;

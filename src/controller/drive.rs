@@ -7,9 +7,9 @@ use super::queue::{Holding, Place};
 use super::reconcile::{Error, Visit};
 use super::state::{End, State, Success};
 use crate::api::duration::Retention;
-use crate::engine::reason::Reason;
-use crate::engine::snapshot::Phase;
-use crate::engine::spec::{Controls, MigrationSpec};
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::snapshot::Phase;
+use crate::engine::contract::spec::{Controls, MigrationSpec};
 use crate::engine::{self, Class, EngineError};
 use std::time::Duration;
 

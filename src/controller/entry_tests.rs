@@ -3,7 +3,7 @@ use super::*;
 use crate::api::SchemaMigrationSpec;
 use crate::api::conditions::settle;
 use crate::controller::conditions::{Scene, table};
-use crate::engine::snapshot::Tables;
+use crate::engine::contract::snapshot::Tables;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 fn object(status: SchemaMigrationStatus) -> SchemaMigration {
@@ -94,7 +94,7 @@ fn numbers_are_no_news_and_a_phase_is() {
 /// What an engine says of its chunks and attempts is counted once each.
 #[test]
 fn chunks_and_attempts_are_counted_once() {
-    use crate::engine::snapshot::{CutOver, Notice, Progress};
+    use crate::engine::contract::snapshot::{CutOver, Notice, Progress};
     let metrics = Metrics::new();
     let mut meter =
         Meter { namespace: "shop".to_owned(), name: "orders".to_owned(), metrics: metrics.clone(), sampled: None, notice: 0, chunks: 0 };
@@ -132,7 +132,7 @@ fn chunks_and_attempts_are_counted_once() {
 #[test]
 fn the_force_token_is_remembered() {
     use crate::api::status::HandledTokens;
-    use crate::engine::snapshot::CutOver;
+    use crate::engine::contract::snapshot::CutOver;
     let forced =
         |token: &str| Snapshot { cut_over: CutOver { handled_force: Some(token.to_owned()), ..CutOver::default() }, ..Snapshot::default() };
     let tokens = HandledTokens { force_cut_over: "a".to_owned(), ..HandledTokens::default() };

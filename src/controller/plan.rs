@@ -2,7 +2,7 @@
 use super::queue::Place;
 use super::state::{End, State};
 use super::validate::Invalid;
-use crate::engine::reason::Reason;
+use crate::engine::contract::reason::Reason;
 
 /// What is known at this visit.
 #[derive(Debug)]

@@ -2,26 +2,22 @@
 //!
 //! A visit never runs migration work: it starts, steers and observes engines, writes down what it sees, and says when to come back.
 //! It is level-triggered: why it was called is not known and does not matter.
-use super::apply;
 use super::conditions::Scene;
 use super::dereference::{self, HookKeys};
-use super::drive;
 use super::entry::{Entry, ticket};
 use super::events::{Note, transitions};
 use super::plan::{self, Directive, Target};
 use super::registry::Identity;
 use super::state::State;
 use super::status::{self, Urgency};
-use super::validate;
-use super::{Context, Guarded, cleanup};
+use super::{Context, Guarded, apply, cleanup, drive, validate};
 use crate::api::annotations::Intents;
 use crate::api::conditions::{ACCEPTED, READY, RECONCILING, STALLED, SUCCEEDED, Truth, Wanted, settle};
 use crate::api::schema_migration::{DeletionPolicy, SchemaMigration};
 use crate::api::status::SchemaMigrationStatus;
-use crate::engine::prepare;
-use crate::engine::reason::Reason;
-use crate::engine::snapshot::Phase;
-use crate::engine::spec::{Controls, MigrationSpec};
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::snapshot::Phase;
+use crate::engine::contract::spec::{Controls, MigrationSpec};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -228,7 +224,7 @@ impl Visit<'_> {
         let target = if plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up()) {
             match (self.resolve(entry).await?, invalid) {
                 (Ok(_), Some(invalid)) => Target::Invalid(invalid.clone()),
-                (Ok(spec), None) => match prepare::check_alter(&spec.alter) {
+                (Ok(spec), None) => match crate::engine::table::definition::check_alter(&spec.alter) {
                     // Who may have to wait for a place is told of clauses that no place would help. Tables that are there already are the
                     // engine's business.
                     Err(error) if !entry.begun => Target::Invalid(validate::Invalid { reason: error.reason, message: error.message }),

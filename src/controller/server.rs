@@ -1,14 +1,13 @@
 //! `MySQLServer`: asked once a minute what it is and whether migrations can run there.
 //!
 //! `judge` is pure. The probe reads settings only; it writes nothing and needs no privilege but to connect.
-use super::Context;
-use super::apply;
 use super::dereference::{self, dereference_server};
 use super::reconcile::Error;
 use super::scope::api;
+use super::{Context, apply};
 use crate::api::conditions::{READY, RECONCILING, STALLED, Truth, Wanted, find, settle};
 use crate::api::{MySQLServer, MySQLServerStatus};
-use crate::engine::reason::Reason;
+use crate::engine::contract::reason::Reason;
 use crate::mysql::error::UNSUPPORTED_SERVER;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::{MySqlError, Product, Session};
@@ -119,7 +118,7 @@ async fn ask(object: &GuardedServer, ctx: &Context) -> Result<Action, Error> {
             message: product.refusal().unwrap_or_else(|| format!("{} {}", product.flavour, product.text)),
         },
         Found::Unreachable(error) => {
-            Verdict { ready: false, reason: crate::engine::error::reason_of(error).to_string(), message: error.to_string() }
+            Verdict { ready: false, reason: crate::engine::contract::error::reason_of(error).to_string(), message: error.to_string() }
         }
         Found::Missing(error) => Verdict { ready: false, reason: error.reason().to_string(), message: error.to_string() },
     };

@@ -1,6 +1,6 @@
 //! What the operator knows of one migration, as values: the words that plan, drive, conditions and status share.
-use crate::engine::reason::Reason;
-use crate::engine::snapshot::Outcome;
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::snapshot::Outcome;
 use k8s_openapi::jiff::Timestamp;
 
 /// Where a migration is, as the operator sees it.

@@ -10,7 +10,7 @@ use crate::api::status::{
     AlgorithmStatus, CutOverStatus, EngineStatus, HandledTokens, ProgressStatus, SchemaMigrationStatus, TablesStatus, ThrottleStatus,
     VerificationStatus,
 };
-use crate::engine::snapshot::{Phase, Progress, Waits};
+use crate::engine::contract::snapshot::{Phase, Progress, Waits};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use std::time::{Duration, SystemTime};
@@ -286,7 +286,7 @@ fn working(scene: &Scene<'_>) -> String {
     }
 }
 
-fn waits(cut_over: &crate::engine::snapshot::CutOver) -> String {
+fn waits(cut_over: &crate::engine::contract::snapshot::CutOver) -> String {
     match cut_over.waits {
         Some(Waits::Hook) => format!("waits for a hook's consent: {}", cut_over.vetoed_by.as_deref().unwrap_or("asked again soon")),
         Some(Waits::Throttle) => "waits for the end of the throttle".to_owned(),
@@ -298,7 +298,7 @@ fn waits(cut_over: &crate::engine::snapshot::CutOver) -> String {
     }
 }
 
-fn throttle_words(throttle: &crate::engine::snapshot::Throttle) -> String {
+fn throttle_words(throttle: &crate::engine::contract::snapshot::Throttle) -> String {
     if throttle.detail.is_empty() { throttle.reason.to_owned() } else { format!("{} ({})", throttle.reason, throttle.detail) }
 }
 

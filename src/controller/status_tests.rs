@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::api::conditions::{READY, SUCCEEDED, Truth, find, is};
-use crate::engine::snapshot::{ChosenAlgorithm, CutOver, Snapshot, Throttle};
-use crate::engine::spec::Algorithm;
+use crate::engine::contract::snapshot::{ChosenAlgorithm, CutOver, Snapshot, Throttle};
+use crate::engine::contract::spec::Algorithm;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -170,7 +170,7 @@ fn every_phase_is_in_the_list_for_metrics() {
 fn an_error_that_becomes_another_one_is_urgent_and_its_next_attempt_is_not() {
     let retrying = |message: &str, at_second| Given {
         state: State::Retrying(crate::controller::state::Trouble {
-            reason: crate::engine::reason::Reason::SecretNotFound,
+            reason: crate::engine::contract::reason::Reason::SecretNotFound,
             message: message.to_owned(),
             next_attempt: at(at_second),
         }),

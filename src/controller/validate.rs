@@ -9,9 +9,9 @@ use crate::api::schema_migration::{
     MAX_WINDOWS, Mode as ApiMode, ReplicaDiscovery, ReplicasSpec, SchemaMigrationSpec, ThrottleSpec, VerifyPolicy as ApiVerifyPolicy,
     WindowSpec,
 };
-use crate::engine::hooks::{FailurePolicy, Hook, Moment, Target};
-use crate::engine::reason::Reason;
-use crate::engine::spec::{
+use crate::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::{
     Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, Replicas,
     VerifyPolicy, Window,
 };
@@ -286,12 +286,12 @@ mod tests {
 
     fn server() -> Server {
         Server {
-            address: crate::engine::spec::ServerAddress {
+            address: crate::engine::contract::spec::ServerAddress {
                 host: "db".to_owned(),
                 port: 3306,
                 username: "u".to_owned(),
                 password: "p".to_owned(),
-                tls: crate::engine::spec::Tls::default(),
+                tls: crate::engine::contract::spec::Tls::default(),
                 unlogged: false,
             },
             max_concurrent_migrations: 2,

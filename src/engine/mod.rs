@@ -1,51 +1,24 @@
 //! The migration engine: rebuilds a table beside the live one and swaps it in. No Kubernetes in it.
 //!
 //! # Front ends
-//! A front end builds a [`spec::MigrationSpec`], calls [`start`], steers by sending whole [`spec::Controls`] values and watches
-//! [`snapshot::Snapshot`]s. The engine's task is owned by the returned [`Handle`]: dropping it stops the engine at once (the work is kept
-//! in MySQL), [`Handle::join`] waits for its [`snapshot::Outcome`].
-pub mod applier;
-pub mod board;
-pub mod checkpoint;
-pub mod chooser;
-pub mod conflict;
-pub mod copier;
+//! A front end builds a [`contract::spec::MigrationSpec`], calls [`start`], steers by sending whole [`contract::spec::Controls`] values and watches
+//! [`contract::snapshot::Snapshot`]s. The engine's task is owned by the returned [`Handle`]: dropping it stops the engine at once (the work is kept
+//! in MySQL), [`Handle::join`] waits for its [`contract::snapshot::Outcome`].
+
+pub mod contract;
 pub mod cutover;
-pub mod error;
-pub mod evaluation;
-pub mod hooks;
-pub mod inbox;
-pub mod index_build;
-pub mod inspector;
-pub mod lost;
-pub mod migration;
-pub mod migrator;
-pub mod native;
-pub mod notice;
-pub mod numbers;
-pub mod old_table;
-pub mod pace;
+pub mod lifecycle;
+pub mod outside;
 pub mod preflight;
-pub mod prepare;
-pub mod program;
-pub mod progress;
-pub mod reason;
-pub mod reconcile;
-pub mod replica;
-pub mod row_count;
-pub mod sight;
-pub mod snapshot;
-pub mod spec;
-pub mod streamer;
-pub mod takeover;
-pub mod throttler;
-pub mod verifier;
-pub mod web;
+pub mod rows;
+pub mod state;
+pub mod table;
+pub mod throttle;
 
 pub use crate::mysql::Class;
-pub use error::EngineError;
-use snapshot::{Outcome, Snapshot};
-use spec::{Controls, MigrationSpec};
+pub use contract::error::EngineError;
+use contract::snapshot::{Outcome, Snapshot};
+use contract::spec::{Controls, MigrationSpec};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +63,7 @@ impl Handle {
         match task.await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed {
-                reason: reason::Reason::Internal,
+                reason: contract::reason::Reason::Internal,
                 message: format!("the engine's task ended without an outcome: {error}"),
             },
         }
@@ -114,9 +87,9 @@ pub fn start(spec: MigrationSpec, controls: Controls) -> Handle {
 /// As [`start`], with a clock of the caller's for the cut-over windows.
 pub fn start_by(spec: MigrationSpec, controls: Controls, clock: cutover::Clock) -> Handle {
     let (controls, controls_rx) = watch::channel(controls);
-    let (publisher, snapshot) = progress::Publisher::new(format!("{:016x}", fastrand::u64(..)));
+    let (publisher, snapshot) = contract::progress::Publisher::new(format!("{:016x}", fastrand::u64(..)));
     let stop = CancellationToken::new();
-    let migrator = migrator::Migrator::new(spec.settled(), controls_rx, publisher, stop.clone(), clock);
+    let migrator = lifecycle::migrator::Migrator::new(spec.settled(), controls_rx, publisher, stop.clone(), clock);
     let task = tokio::spawn(migrator.run());
     Handle { controls, snapshot, stop, task: Some(task) }
 }
@@ -126,7 +99,7 @@ pub fn start_by(spec: MigrationSpec, controls: Controls, clock: cutover::Clock) 
 /// proves whose it was, goes. Dropping nothing because nothing is there is success.
 ///
 /// # Errors
-/// The server cannot be reached, or a table of that name is not ours ([`reason::Reason::NameTaken`]).
+/// The server cannot be reached, or a table of that name is not ours ([`contract::reason::Reason::NameTaken`]).
 pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
-    migrator::clean_up(&spec.clone().settled(), old_too).await
+    lifecycle::migrator::clean_up(&spec.clone().settled(), old_too).await
 }

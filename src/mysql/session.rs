@@ -621,3 +621,9 @@ fn options(address: &ServerAddress, ssl: Option<SslOpts>) -> OptsBuilder {
         .tcp_nodelay(true)
         .connect_attribute("program_name", "theseus")
 }
+
+/// A connection that a quiet table leaves idle must not run into `wait_timeout` (600 s, see the session's settings).
+pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Streams register with a random server id from here upwards, so that they meet neither a real server's id nor each other's.
+pub const FIRST_SERVER_ID: u64 = 1 << 31;

@@ -2,7 +2,7 @@
 
 use crate::{headings, page, section};
 use std::collections::BTreeSet;
-use theseus::engine::reason::Reason;
+use theseus::engine::contract::reason::Reason;
 
 #[test]
 fn every_reason_has_its_section_and_the_reverse() {
@@ -14,7 +14,7 @@ fn every_reason_has_its_section_and_the_reverse() {
 /// `ALL` is written by hand: a variant that is missing there would be missing on the page too.
 #[test]
 fn all_reasons_are_all() {
-    let source = page("src/engine/reason.rs");
+    let source = page("src/engine/contract/reason.rs");
     let body = source.split_once("pub enum Reason {").unwrap().1.split_once("\n}").unwrap().0;
     let variants: BTreeSet<String> = body
         .lines()

@@ -45,8 +45,8 @@ fn the_page_has_every_event_and_no_other() {
         }
     }
     // The engine's own have one place.
-    assert!(texts.iter().all(|text| !text.contains(".notice(\"")), "a notice whose word is not in engine::notice");
-    used.extend(theseus::engine::notice::ALL.iter().map(|word| (*word).to_owned()));
+    assert!(texts.iter().all(|text| !text.contains(".notice(\"")), "a notice whose word is not in engine::contract::notice");
+    used.extend(theseus::engine::contract::notice::ALL.iter().map(|word| (*word).to_owned()));
     assert!(used.contains("Swapped") && used.contains("Queued"), "{used:?}");
     let page = page("docs/reference/schemamigration.md");
     let table: String = section_of(&page, "## Events")
@@ -61,7 +61,7 @@ fn the_page_has_every_event_and_no_other() {
 /// What follows where an account is not shown something, as the program knows it.
 #[test]
 fn the_server_page_tells_what_is_not_seen() {
-    use theseus::engine::sight::{Fact, Without};
+    use theseus::engine::table::sight::{Fact, Without};
     let mut table = String::from("| what | what shows it | without it |\n|---|---|---|\n");
     for fact in Fact::ALL {
         let then = match fact.without() {

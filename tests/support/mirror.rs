@@ -4,8 +4,8 @@
 
 use super::{Db, controls, join, until};
 use std::time::Duration;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Controls, CutOverPolicy};
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy};
 
 /// The table `t` and its mirror `m` in a database of its own. Statements name it `{t}`.
 pub struct Mirror {

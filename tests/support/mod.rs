@@ -10,8 +10,8 @@ use mysql_async::{Conn, Opts};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use theseus::engine::Handle;
-use theseus::engine::snapshot::{Outcome, Snapshot};
-use theseus::engine::spec::{Controls, MigrationSpec, OldTable, ServerAddress, Tls};
+use theseus::engine::contract::snapshot::{Outcome, Snapshot};
+use theseus::engine::contract::spec::{Controls, MigrationSpec, OldTable, ServerAddress, Tls};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -106,9 +106,9 @@ impl Db {
             database: self.name.clone(),
             table: table.to_owned(),
             alter: alter.to_owned(),
-            mode: theseus::engine::spec::Mode::Execute,
-            algorithm: theseus::engine::spec::Algorithm::Copy,
-            deletion_policy: theseus::engine::spec::DeletionPolicy::Cleanup,
+            mode: theseus::engine::contract::spec::Mode::Execute,
+            algorithm: theseus::engine::contract::spec::Algorithm::Copy,
+            deletion_policy: theseus::engine::contract::spec::DeletionPolicy::Cleanup,
         }
     }
 

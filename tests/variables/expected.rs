@@ -3,7 +3,7 @@
 use crate::trial::Ended;
 use crate::values::Scope;
 use crate::{Not, Tried};
-use theseus::engine::reason::Reason;
+use theseus::engine::contract::reason::Reason;
 
 /// What may be.
 #[derive(Clone, Copy, PartialEq, Eq)]

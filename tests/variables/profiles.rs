@@ -8,7 +8,7 @@ use crate::trial::{Bench, Ended};
 use futures::StreamExt;
 use std::fmt::Write as _;
 use std::process::Stdio;
-use theseus::engine::reason::Reason;
+use theseus::engine::contract::reason::Reason;
 use tokio::io::AsyncWriteExt;
 
 const PATH: &str = "docs/reference/managed-servers.md";

@@ -10,9 +10,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use theseus::engine::reason::Reason;
-use theseus::engine::snapshot::{Outcome, Phase};
-use theseus::engine::spec::{Algorithm, Controls, CutOverPolicy, DeletionPolicy, MigrationSpec, Mode, OldTable};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, DeletionPolicy, MigrationSpec, Mode, OldTable};
 
 /// How both ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 use super::lines;
 use crate::api::bounds::{self, NumberBounds};
 use crate::api::duration::KubeDuration;
-use crate::engine::snapshot::{Snapshot, Waits};
-use crate::engine::spec::{Controls, MigrationSpec};
+use crate::engine::contract::snapshot::{Snapshot, Waits};
+use crate::engine::contract::spec::{Controls, MigrationSpec};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -157,12 +157,14 @@ impl Change {
                 let windows = !controls.windows.is_empty();
                 match (on, controls.cut_over_policy) {
                     (true, _) if windows => "approved: the tables are swapped as soon as everything is ready, whatever the windows".into(),
-                    (false, crate::engine::spec::CutOverPolicy::Automatic) if windows => {
+                    (false, crate::engine::contract::spec::CutOverPolicy::Automatic) if windows => {
                         "the approval is taken back: the windows count again".into()
                     }
-                    (true, crate::engine::spec::CutOverPolicy::Automatic) => "approved, though the policy Automatic does not ask".into(),
+                    (true, crate::engine::contract::spec::CutOverPolicy::Automatic) => {
+                        "approved, though the policy Automatic does not ask".into()
+                    }
                     (true, _) => "approved: the tables are swapped as soon as everything is ready".into(),
-                    (false, crate::engine::spec::CutOverPolicy::Automatic) => {
+                    (false, crate::engine::contract::spec::CutOverPolicy::Automatic) => {
                         "the policy Automatic does not ask for an approval; use throttle or pause to hold the swap".into()
                     }
                     (false, _) => "the approval is taken back, unless the tables are being swapped already".into(),
@@ -283,7 +285,7 @@ fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running:
         "throttle": s.throttle.as_ref().map(|t| json!({"reason": t.reason, "detail": t.detail})),
         "throttledMilliseconds": millis(s.throttled_total),
         "cutOver": {
-            "manual": controls.cut_over_policy == crate::engine::spec::CutOverPolicy::Manual,
+            "manual": controls.cut_over_policy == crate::engine::contract::spec::CutOverPolicy::Manual,
             "approved": controls.approved,
             "attempts": s.cut_over.attempts,
             "lastFailure": s.cut_over.last_failure,

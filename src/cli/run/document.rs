@@ -9,9 +9,9 @@ use crate::api::{GROUP, MySQLServer, SchemaMigration, VERSION, custom_resource_d
 use crate::controller::dereference::{self, HookKeys, SecretData};
 use crate::controller::validate;
 // The command line would show a password to everybody on the machine.
-use crate::engine::program::PASSWORD_VARIABLE;
-use crate::engine::reason::Reason;
-use crate::engine::spec::{Controls, MigrationSpec, Mode, OldTable};
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::{Controls, MigrationSpec, Mode, OldTable};
+use crate::engine::outside::program::PASSWORD_VARIABLE;
 use k8s_openapi::ByteString;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
 use serde_json::{Map, Value};

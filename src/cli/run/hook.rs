@@ -1,7 +1,7 @@
 //! `--hook`: programs as hooks. A flag and not a field of the document, so that a file for `theseus run` is one that a cluster takes, where
 //! no program of the user's is run. Pure.
 use crate::api::schema_migration::default_hook_timeout;
-use crate::engine::hooks::{FailurePolicy, Hook, Moment, Target};
+use crate::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
 
 /// Reads `BeforeCutOver,Failed=/path/to/program`.
 ///

@@ -1,6 +1,6 @@
 //! What a run says, as text: the status line, its rhythm, and the summary. Pure.
-use crate::engine::snapshot::{Outcome, Phase, Snapshot, Waits};
-use crate::engine::spec::{Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
+use crate::engine::contract::snapshot::{Outcome, Phase, Snapshot, Waits};
+use crate::engine::contract::spec::{Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
 use crate::sql::names::TableNames;
 use crate::sql::quote;
 use std::fmt::Write;
@@ -192,7 +192,7 @@ pub fn summary(
         Outcome::Proven => Ok(format!(
             "Proven: the server accepts the ALTER on an empty copy of {table}, and a key is there. Nothing was changed, nothing is left."
         )),
-        Outcome::Cancelled if spec.deletion_policy == crate::engine::spec::DeletionPolicy::Orphan => Err(format!(
+        Outcome::Cancelled if spec.deletion_policy == crate::engine::contract::spec::DeletionPolicy::Orphan => Err(format!(
             "Cancelled: {table} is as it was; {} and {} are left, as spec.deletionPolicy Orphan asks",
             names.ghost, names.state
         )),
@@ -218,7 +218,7 @@ fn succeeded(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: D
         _ => format!("Succeeded: {} has its new definition.\n", table(spec)),
     };
     let algorithm = s.algorithm.as_ref();
-    let copied = algorithm.is_some_and(|a| a.chosen == crate::engine::spec::Algorithm::Copy);
+    let copied = algorithm.is_some_and(|a| a.chosen == crate::engine::contract::spec::Algorithm::Copy);
     match algorithm {
         None if test => text.push_str("  An earlier run had done it already; this one only finished it.\n"),
         None => text.push_str("  An earlier run had swapped the tables already; this one only finished it.\n"),
@@ -270,7 +270,7 @@ fn succeeded(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::snapshot::{Progress, Throttle};
+    use crate::engine::contract::snapshot::{Progress, Throttle};
 
     #[test]
     fn the_rhythm_is_often_first_then_seldom_and_often_at_the_end() {

@@ -10,10 +10,10 @@ pub mod hook;
 pub mod lines;
 pub mod socket;
 
-use crate::engine::hooks::Hook;
-use crate::engine::reason::Reason;
-use crate::engine::snapshot::{Outcome, Phase, Snapshot, Waits};
-use crate::engine::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
+use crate::engine::contract::hook::Hook;
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::snapshot::{Outcome, Phase, Snapshot, Waits};
+use crate::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, Mode, OldTable};
 use crate::engine::{self, Handle};
 use crate::telemetry::{LogFormat, logging};
 use document::{Job, Refused, Source};

@@ -4,10 +4,10 @@
 //! What is never killed: replication, the server's own threads, binary log readers, sessions of this process, and who holds a lock on the
 //! whole server (a backup). Relies on `performance_schema.metadata_locks` (instrumented by default since 8.0).
 
-use crate::engine::error::EngineError;
-use crate::engine::notice;
-use crate::engine::progress::Publisher;
-use crate::engine::spec::ServerAddress;
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::notice;
+use crate::engine::contract::progress::Publisher;
+use crate::engine::contract::spec::ServerAddress;
 use crate::mysql::Session;
 use crate::mysql::own::own_connections;
 use crate::mysql::session::SHORT;

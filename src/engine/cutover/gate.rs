@@ -1,11 +1,10 @@
 //! The gate: whether an attempt may be made now. Pure.
 
-use super::windows::{self, Verdict};
-use crate::engine::snapshot::Waits;
-use crate::engine::spec::{Controls, CutOverPolicy};
+use crate::engine::contract::snapshot::Waits;
+use crate::engine::contract::spec::{Controls, CutOverPolicy};
+use crate::engine::contract::window::{self, Verdict};
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Tells the time of day; passed in, so that a test need not wait for it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -51,21 +50,17 @@ pub fn gate(controls: &Controls, now: Timestamp) -> Gate {
     if controls.throttled_by_user {
         return Gate::Throttled;
     }
-    match windows::look(&controls.windows, now) {
+    match window::look(&controls.windows, now) {
         Verdict::Closed { opens } if !controls.approved => Gate::OutsideWindows { opens },
         _ => Gate::Open,
     }
 }
 
-/// The pause after the `failures`-th failed attempt (from 1), before jitter: doubling from 1 s to 1 min.
-pub fn back_off(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::windows::Window;
     use super::*;
+    use crate::engine::contract::window::Window;
+    use std::time::Duration;
 
     #[test]
     fn all_of_it_must_be_open() {
@@ -103,12 +98,5 @@ mod tests {
                 policy.cut_over_policy
             );
         }
-    }
-
-    #[test]
-    fn attempts_back_off_to_a_minute() {
-        let seconds: Vec<u64> = (1..=9).map(|n| back_off(n).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(back_off(u32::MAX).as_secs(), 60);
     }
 }

@@ -1,4 +1,4 @@
-//! The cut-over (DESIGN 1.3): when an attempt may be made ([`mod@gate`], [`windows`]), who is in its way ([`blockers`]), the attempt itself
+//! The cut-over: when an attempt may be made ([`mod@gate`], [`crate::engine::contract::window`]), who is in its way ([`blockers`]), the attempt itself
 //! ([`swap`]), and what ends it when nothing else does ([`watchdog`]).
 //!
 //! Promises: a failed attempt leaves the original in place, unlocked, and the engine alive and current; clients wait no longer than the
@@ -10,10 +10,10 @@
 //! after a transaction is visible, so that the position read under the lock is behind every transaction on the original.
 pub mod blockers;
 pub mod gate;
+pub mod native;
 pub mod statistics;
 pub mod swap;
 pub mod watchdog;
-pub mod windows;
 
-pub use gate::{Clock, Gate, back_off, gate, system_clock};
-pub use swap::{Attempt, Swap, attempt, came_meanwhile, definition_changed, outcome, replaced, truncated, wait_gone};
+pub use gate::{Clock, Gate, gate, system_clock};
+pub use swap::{Attempt, attempt, came_meanwhile, definition_changed, replaced, truncated, wait_gone};

@@ -6,7 +6,7 @@
 //! Histograms go by the table, not by the name: those of the original would go with it. They are made anew with as many buckets.
 //! <https://dev.mysql.com/doc/refman/8.4/en/analyze-table.html>
 
-use crate::engine::migration::Migration;
+use crate::engine::rows::migration::Migration;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::quote;

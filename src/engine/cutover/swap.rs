@@ -2,22 +2,21 @@
 
 use super::gate::{Clock, Gate, gate};
 use super::watchdog::{self, Force, Second};
-use crate::engine::applier::Applier;
-use crate::engine::checkpoint::{Record, fenced};
-use crate::engine::copier::check_warnings;
-use crate::engine::error::{EngineError, reason_of};
-use crate::engine::inbox::Inbox;
-use crate::engine::inspector;
-use crate::engine::migration::Migration;
-use crate::engine::reason::Reason;
-use crate::engine::sight;
-use crate::engine::spec::{Controls, Mode};
+use crate::engine::contract::error::{EngineError, reason_of};
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::{Controls, Mode};
+use crate::engine::rows::applier::Applier;
+use crate::engine::rows::copier::check_warnings;
+use crate::engine::rows::inbox::Inbox;
+use crate::engine::rows::migration::Migration;
+use crate::engine::state::record::Record;
+use crate::engine::state::store::fenced;
+use crate::engine::table::{inspector, sight};
 use crate::mysql::error::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Purpose, Session};
-use crate::sql::create;
 use crate::sql::key::Key;
-use crate::sql::quote;
+use crate::sql::{create, quote};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -34,7 +33,7 @@ pub enum Attempt {
         /// How long clients waited.
         locked: Duration,
     },
-    /// The connection died at the rename: [`outcome`] tells.
+    /// The connection died at the rename: [`crate::engine::state::outcome`] tells.
     Ambiguous,
 }
 
@@ -181,7 +180,7 @@ async fn locked(
         return Err(Stop::Over(fenced()));
     }
     let definition = inspector::show_create(lock, &m.spec.database, &m.spec.table).await.map_err(|e| Stop::GiveUp(e.message))?;
-    if crate::engine::prepare::normalise(&definition).ok().as_ref() != Some(&record.original_definition) {
+    if crate::engine::table::definition::normalise(&definition).ok().as_ref() != Some(&record.original_definition) {
         return Err(Stop::Over(definition_changed(m)));
     }
     // Neither can come as long as the tables are locked.
@@ -240,7 +239,7 @@ async fn locked(
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
     }
     let definition = inspector::show_create(lock, &m.spec.database, &m.names.ghost).await.map_err(|e| Stop::GiveUp(e.message))?;
-    if crate::engine::prepare::normalise(&definition).ok().as_ref() != Some(&record.ghost_definition) {
+    if crate::engine::table::definition::normalise(&definition).ok().as_ref() != Some(&record.ghost_definition) {
         return Err(Stop::Over(ghost_changed(m)));
     }
     in_time("the last changes were applied")?;
@@ -359,81 +358,6 @@ async fn raise_auto_increment(m: &Migration, session: &mut Session) -> Result<()
     Ok(())
 }
 
-/// Whether the swap happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Swap {
-    /// The original's name belongs to the new table.
-    Happened,
-    /// It belongs to the old one.
-    DidNot,
-    /// It cannot be told; nobody guesses.
-    Unknown,
-}
-
-/// What is found under the three names: whether there is a table, and its id where it can be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Found {
-    /// The table's own name.
-    pub table_id: Option<u64>,
-    /// The ghost's.
-    pub ghost: bool,
-    /// As above.
-    pub ghost_id: Option<u64>,
-    /// The old table's.
-    pub old: bool,
-    /// As above.
-    pub old_id: Option<u64>,
-}
-
-/// Tells whether a swap happened, from what is there (pure). Table ids are the proof (a table keeps its id through a rename); without
-/// them, atomic DDL leaves only two pictures of the three names.
-pub fn judge(record: &Record, found: Found) -> Swap {
-    match (found.table_id, record.original_id, record.ghost_id) {
-        (Some(now), Some(original), Some(ghost)) if original != ghost => {
-            return if now == ghost {
-                Swap::Happened
-            } else if now == original {
-                Swap::DidNot
-            } else if found.ghost_id == Some(ghost) {
-                // The original was made anew meanwhile (OPTIMIZE TABLE); the one RENAME would have taken the ghost along.
-                Swap::DidNot
-            } else if found.old_id == Some(original) {
-                // The new one was.
-                Swap::Happened
-            } else {
-                Swap::Unknown
-            };
-        }
-        _ => {}
-    }
-    match (found.ghost, found.old) {
-        (false, true) => Swap::Happened,
-        (true, false) => Swap::DidNot,
-        _ => Swap::Unknown,
-    }
-}
-
-/// Reads what [`judge`] needs.
-///
-/// # Errors
-/// The server's.
-pub async fn outcome(
-    session: &mut Session,
-    database: &str,
-    table: &str,
-    names: &crate::sql::names::TableNames,
-    record: &Record,
-) -> Result<Swap, EngineError> {
-    let found = Found {
-        table_id: inspector::table_id(session, database, table).await?,
-        ghost: inspector::exists(session, database, &names.ghost).await?,
-        ghost_id: inspector::table_id(session, database, &names.ghost).await?,
-        old: inspector::exists(session, database, &names.old).await?,
-        old_id: inspector::table_id(session, database, &names.old).await?,
-    };
-    Ok(judge(record, found))
-}
-
 /// Waits until a session is gone from the server, so that what it was doing is decided.
 ///
 /// # Errors
@@ -454,57 +378,5 @@ pub async fn wait_gone(control: &mut Session, id: u32, limit: Duration) -> Resul
             ));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::checkpoint::Stage;
-
-    #[test]
-    fn the_outcome_is_told_by_ids_and_never_guessed() {
-        let record = |original_id, ghost_id| Record {
-            version: 1,
-            id: String::new(),
-            display_name: String::new(),
-            spec_digest: String::new(),
-            stage: Stage::Swapping,
-            server_uuid: String::new(),
-            original_definition: String::new(),
-            ghost_definition: String::new(),
-            original_id,
-            ghost_id,
-            deferred_indexes: Vec::new(),
-            native: false,
-            applier_stopped: false,
-            server_values: None,
-            key_index: String::new(),
-            rows_estimated: 0,
-            rows_counted: false,
-            started_at: 0,
-            resumed_count: 0,
-            old: String::new(),
-        };
-        let found = |table_id, ghost: (bool, Option<u64>), old: (bool, Option<u64>)| Found {
-            table_id,
-            ghost: ghost.0,
-            ghost_id: ghost.1,
-            old: old.0,
-            old_id: old.1,
-        };
-        let none = (false, None);
-        let ids = record(Some(1), Some(2));
-        assert_eq!(judge(&ids, found(Some(2), none, (true, Some(1)))), Swap::Happened);
-        assert_eq!(judge(&ids, found(Some(1), (true, Some(2)), none)), Swap::DidNot);
-        assert_eq!(judge(&ids, found(Some(3), none, (true, Some(4)))), Swap::Unknown, "a third table under the name");
-        assert_eq!(judge(&ids, found(Some(3), (true, Some(4)), none)), Swap::Unknown, "and another ghost");
-        assert_eq!(judge(&ids, found(Some(3), (true, Some(2)), none)), Swap::DidNot, "the original was made anew");
-        assert_eq!(judge(&ids, found(Some(3), none, (true, Some(1)))), Swap::Happened, "the new table was made anew");
-        assert_eq!(judge(&ids, found(None, none, (true, None))), Swap::Happened, "atomic DDL leaves no other way to this picture");
-        let unread = record(None, None);
-        assert_eq!(judge(&unread, found(None, (true, None), none)), Swap::DidNot);
-        assert_eq!(judge(&unread, found(None, (true, None), (true, None))), Swap::Unknown);
-        assert_eq!(judge(&unread, found(None, none, none)), Swap::Unknown);
     }
 }

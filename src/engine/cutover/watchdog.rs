@@ -9,7 +9,7 @@
 
 use super::blockers::{self, Blockers, Place};
 use super::swap::Step;
-use crate::engine::progress::Publisher;
+use crate::engine::contract::progress::Publisher;
 use crate::mysql::{MySqlError, ServerAddress, Session};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;

@@ -5,9 +5,9 @@
 //! definition's own words ([`NewType`]); where no condition is known, the report says that only the copy tells.
 use super::predict::Prediction;
 use super::{Look, Severity, Topic};
-use crate::engine::error::{EngineError, reason_of};
-use crate::engine::inspector::Inspected;
-use crate::engine::reason::Reason;
+use crate::engine::contract::error::{EngineError, reason_of};
+use crate::engine::contract::reason::Reason;
+use crate::engine::table::inspector::Inspected;
 use crate::mysql::session::SHORT;
 use crate::sql::alter::{Alter, Clause, ColumnSpec, ParsedClause, TableElement};
 use crate::sql::key::{KeyCodec, Side};

@@ -14,13 +14,12 @@ pub mod predict;
 mod server;
 mod table;
 
-use super::chooser;
-use super::error::EngineError;
-use super::inspector::{self, Inspected};
-use super::prepare;
-use super::reason::Reason;
-use super::replica;
-use super::spec::{Algorithm, Controls, MigrationSpec, Mode};
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::{Algorithm, Controls, MigrationSpec, Mode};
+use crate::engine::contract::text::bytes;
+use crate::engine::table::inspector::{self, Inspected};
+use crate::engine::table::{chooser, replica};
 use crate::mysql::error::UNSUPPORTED_SERVER;
 use crate::mysql::session::SHORT;
 use crate::mysql::{Class, MySqlError, Product, Session, session};
@@ -259,7 +258,7 @@ impl Look<'_> {
 /// Looks at everything. What goes wrong is a finding, too: there is always a report.
 pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
     let mut report = Report::default();
-    let alter = match prepare::check_alter(&spec.alter) {
+    let alter = match crate::engine::table::definition::check_alter(&spec.alter) {
         Ok(alter) => Some(alter),
         Err(error) => {
             report.refuse(&error, "spec.alter");
@@ -330,7 +329,10 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     let Some(original) = original else { return Ok(()) };
     server::primary_key(look, &original);
     // Once more by the server's grammar, where that is another one than it was read by.
-    let read = alter.filter(|alter| alter.grammar() != grammar).map(|_| prepare::check_alter_as(&look.spec.alter, grammar)).transpose();
+    let read = alter
+        .filter(|alter| alter.grammar() != grammar)
+        .map(|_| crate::engine::table::definition::check_alter_as(&look.spec.alter, grammar))
+        .transpose();
     let read = match read {
         Ok(read) => read,
         Err(error) => {
@@ -362,19 +364,6 @@ const BYTES_PER_SECOND: u64 = 10 << 20;
 /// How long a copy may take (pure).
 pub fn estimate(rows: u64, bytes: u64) -> Duration {
     Duration::from_secs((rows / ROWS_PER_SECOND).max(bytes / BYTES_PER_SECOND).max(1))
-}
-
-/// Bytes for people.
-pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineError> {

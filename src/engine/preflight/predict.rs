@@ -1,7 +1,7 @@
 //! What the clauses leave of a table, as far as the clauses themselves tell: the ghost's definition is the server's word, and it is not
 //! asked here. Pure.
 use super::data;
-use crate::engine::spec::Algorithm;
+use crate::engine::contract::spec::Algorithm;
 use crate::sql::alter::{Alter, Clause, ColumnSpec, IndexKind, ParsedClause, TableElement};
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use crate::sql::token;

@@ -1,17 +1,15 @@
 //! The server and the account.
 use super::{Look, Severity, Topic};
-use crate::engine::error::EngineError;
-use crate::engine::inspector::Inspected;
-use crate::engine::reason::Reason;
-use crate::engine::replica;
-use crate::engine::sight;
-use crate::engine::spec::Mode;
-use crate::engine::throttler;
-use crate::mysql::Session;
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::Mode;
+use crate::engine::table::inspector::Inspected;
+use crate::engine::table::{replica, sight};
+use crate::engine::throttle;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::{SHORT, UNLOGGED};
-use crate::mysql::settings;
 use crate::mysql::versions::REPLICA_STATEMENTS;
+use crate::mysql::{Session, settings};
 use crate::sql::quote;
 use crate::sql::token::Grammar;
 use std::collections::BTreeSet;
@@ -49,7 +47,7 @@ pub async fn privileges(look: &mut Look<'_>) -> Result<(), EngineError> {
         match look.session.rows::<mysql_async::Row>("try a privilege", SHORT, &sql).await {
             Ok(_) => {}
             Err(error) if error.is_connection() => return Err(error.into()),
-            Err(error) if crate::engine::error::reason_of(&error) == Reason::MissingPrivilege => {
+            Err(error) if crate::engine::contract::error::reason_of(&error) == Reason::MissingPrivilege => {
                 look.report.add(Severity::Refuse, Reason::MissingPrivilege, privilege, error.message, advice);
             }
             // The privilege is there; what is wrong is another check's business (no such table, another number of columns).
@@ -315,7 +313,7 @@ async fn replica(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineE
 
 /// Replicas that would not get the migration's tables.
 pub async fn filters(look: &mut Look<'_>) -> Result<(), EngineError> {
-    match throttler::filters::check(&mut look.session, look.spec, &look.controls.limits).await {
+    match throttle::filters::check(&mut look.session, look.spec, &look.controls.limits).await {
         Err(error) if error.reason == Reason::ReplicaFiltered => {
             look.rules_out_a_copy(error.reason, "replicas", error.message, "take the filter away, or leave the replica out");
         }

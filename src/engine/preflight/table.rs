@@ -1,10 +1,10 @@
 //! The table and what is around it.
 use super::{Look, Severity, Topic};
-use crate::engine::checkpoint::StateTable;
-use crate::engine::error::EngineError;
-use crate::engine::inspector::{self, Inspected};
-use crate::engine::reason::Reason;
-use crate::engine::sight::{self, Fact};
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::reason::Reason;
+use crate::engine::state::store::StateTable;
+use crate::engine::table::inspector::{self, Inspected};
+use crate::engine::table::sight::{self, Fact};
 use crate::mysql::session::SHORT;
 use crate::sql::alter::Alter;
 use crate::sql::quote;

@@ -1,0 +1,936 @@
+//! From a spec to a [`Migration`] that can run: inspects, takes the lock and the epoch, makes the ghost or takes up a former engine's work.
+//!
+//! Promises: what is refused is refused before anything is touched, or with everything removed again; nothing that this migration did not
+//! make is ever written or dropped.
+
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::notice;
+use crate::engine::contract::progress::Publisher;
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::snapshot::{ChosenAlgorithm, Tables};
+use crate::engine::contract::spec::{Algorithm, DeferIndexes, MigrationSpec, Mode};
+use crate::engine::cutover::native::NativeReady;
+use crate::engine::rows::board::Board;
+use crate::engine::rows::migration::{Migration, Visibility};
+use crate::engine::rows::numbers::{self, Numbering};
+use crate::engine::rows::streamer::Start;
+use crate::engine::state::fence::{Leftovers, drop_ours};
+use crate::engine::state::outcome::{Swap, outcome};
+use crate::engine::state::record::{ChunkId, Record, SafePosition, Stage, Stored, VERSION};
+use crate::engine::state::store::StateTable;
+use crate::engine::state::takeover;
+use crate::engine::table::chooser::{self, Choice, Native, Refused};
+use crate::engine::table::definition::{check_alter_as, make_clone, normalise, not_readable};
+use crate::engine::table::inspector::{self, Inspected};
+use crate::engine::table::{evaluation, replica, sight};
+use crate::mysql::error::{CANNOT_CONVERT, SETTING};
+use crate::mysql::server::ServerFacts;
+use crate::mysql::session::SHORT;
+use crate::mysql::versions::OFFSET_LITERALS;
+use crate::mysql::{BinlogPosition, GtidSet, Purpose, RowSettings, ServerValues, Session};
+use crate::sql::alter::Alter;
+use crate::sql::key::{self, KeyCodec, KeyRange};
+use crate::sql::mapping::ColumnMapping;
+use crate::sql::names::{Stamp, TableNames};
+use crate::sql::table::{ColumnType, TableDefinition};
+use crate::sql::{create, quote};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What the preparation comes to.
+pub enum Prepared {
+    /// Copy and follow.
+    Run(Box<Ready>),
+    /// Mode DryRun: the ALTER works and a key is there; nothing is left.
+    Proven,
+    /// The server can make the change itself; nothing but the state table is there.
+    Native(Box<NativeReady>),
+    /// The table is as asked for; nothing is left.
+    Nothing,
+    /// A former engine had swapped the tables already, or, in mode TestOnReplica, had swapped them back.
+    Swapped(Box<Leftovers>),
+    /// A former engine died at the swap, and nothing tells whether it happened.
+    Unknown,
+}
+
+/// A migration ready to run.
+pub struct Ready {
+    /// Everything decided.
+    pub migration: Arc<Migration>,
+    /// As stored.
+    pub record: Record,
+    /// Which ranges are copied.
+    pub board: Board,
+    /// Their records.
+    pub chunks: Vec<(ChunkId, crate::engine::state::record::ChunkRecord)>,
+    /// Where the stream starts.
+    pub start: Start,
+    /// The same as a point.
+    pub safe: SafePosition,
+    /// Changes applied by former engines.
+    pub applied: u64,
+}
+
+/// Names that are tried for a table that is kept.
+const TRIES: i64 = 20;
+
+/// Rows under which building indexes later gains nothing.
+const DEFER_FROM_ROWS: u64 = 10_000;
+
+/// Digest of what a migration is, to tell whether the tables found were made for it.
+pub fn spec_digest(spec: &MigrationSpec) -> String {
+    let mut hash = Sha256::new();
+    for part in [&spec.database, &spec.table, &spec.alter] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What a front end, or a former attempt, has to say to the preparation.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes<'a> {
+    /// When secondary indexes are built.
+    pub defer: DeferIndexes,
+    /// Ways that the server refused on the table itself.
+    pub refused: &'a Refused,
+}
+
+/// Inspects and prepares. The caller holds the migration's named lock ([`crate::engine::state::fence::take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
+///
+/// # Errors
+/// Every reason of refusal; the server's.
+pub async fn prepare(
+    spec: &MigrationSpec,
+    wishes: Wishes<'_>,
+    control: &mut Session,
+    publisher: &Publisher,
+    touched: &mut bool,
+) -> Result<Prepared, EngineError> {
+    let mut facts = ServerFacts::read(control).await?;
+    if spec.server.unlogged {
+        // A commit that is not logged waits for no earlier one.
+        facts.order_commits = false;
+    }
+    let names = spec.names();
+    let state = StateTable::new(&spec.database, &names.state);
+    state.free(control).await?;
+    match inspector::check_server(&facts, spec.mode) {
+        // In the middle of a failover the address may lead to a replica that is about to be promoted, or to the primary that was.
+        Err(error)
+            if error.reason == Reason::ReadOnly
+                && state.load(control, &spec.database).await?.is_some_and(|stored| stored.record.id == spec.id) =>
+        {
+            *touched = true;
+            return Err(EngineError::transient(
+                Reason::ReadOnly,
+                &format!("{error}; the work done so far is kept, and goes on when the server takes writes"),
+            ));
+        }
+        checked => checked?,
+    }
+    if ServerFacts::server_id(control).await? == 0 {
+        return Err(EngineError::terminal(
+            Reason::ServerNotSupported,
+            "server_id is 0, and such a server gives its binary log to nobody; SET GLOBAL server_id to a number of its own. Nothing was touched",
+        ));
+    }
+    if !facts.logs_database(control, &spec.database).await? {
+        return Err(EngineError::terminal(
+            Reason::ServerNotSupported,
+            &format!(
+                "the server leaves {} out of its binary log (binlog-do-db or binlog-ignore-db), so changes made while rows are copied could not be seen. Nothing was touched",
+                quote::identifier(&spec.database)
+            ),
+        ));
+    }
+    publish(publisher, &names);
+
+    let values = control.server_values().await?;
+    let mut found = state.load(control, &spec.database).await?;
+    if found.as_ref().is_none_or(|stored| !stored.record.id.is_empty() && stored.record.id != spec.id)
+        && let Some((kept, stored)) = StateTable::kept(control, spec).await?
+    {
+        // This migration was finished, and a later one has come since. `run` knows a change by what it is: asked for once more after it was
+        // undone, it is another one.
+        let now = inspector::table(control, &spec.database, &spec.table).await?;
+        let left = create::as_renamed(&stored.record.ghost_definition, &names.ghost, &spec.table);
+        if now.is_some_and(|now| normalise(&now.show_create).is_ok_and(|now| now == left)) {
+            return Ok(over(&facts, kept, stored, publisher, &names));
+        }
+    }
+    if let Some(stored) = &found
+        && !stored.record.id.is_empty()
+        && stored.record.id != spec.id
+        && stored.record.is_over()
+    {
+        // Its old table stays, and this goes on saying whose that is.
+        let kept = free_name(control, spec, Stamp::kept_state).await?;
+        state.keep_as(control, &kept).await?;
+        found = None;
+    }
+    if let Some(stored) = found {
+        if !stored.record.id.is_empty() && stored.record.id != spec.id {
+            return Err(EngineError::terminal(
+                Reason::NameTaken,
+                &format!(
+                    "the tables {} and {} belong to another migration ({}). Nothing was touched; finish or delete that one first",
+                    names.ghost, names.state, stored.record.display_name
+                ),
+            ));
+        }
+        *touched = true;
+        replica::still(control, spec).await?;
+        if let Some(prepared) = resume(spec, &values, &facts, &names, &state, stored, control, publisher).await? {
+            return Ok(prepared);
+        }
+        // What was there describes no work that can be taken up: it is ours, so it goes.
+        drop_ours(control, spec, &names).await?;
+        *touched = false;
+    }
+    let alter = check_alter_as(&spec.alter, values.grammar())?;
+    fresh(spec, &alter, values, facts, names, state, wishes, control, publisher, touched).await
+}
+
+fn publish(publisher: &Publisher, names: &TableNames) {
+    publisher.update(|s| s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() });
+}
+
+/// A migration that is finished but for what it left.
+fn over(facts: &ServerFacts, state: StateTable, stored: Stored, publisher: &Publisher, names: &TableNames) -> Prepared {
+    let Stored { mut record, epoch, .. } = stored;
+    if record.server_uuid != facts.uuid {
+        record.forget_ids();
+        record.server_uuid.clone_from(&facts.uuid);
+    }
+    publish(publisher, &TableNames { state: state.name().to_owned(), ..record.names(names) });
+    Prepared::Swapped(Box::new(Leftovers { state, record, epoch }))
+}
+
+/// A name with the present time in it that no table has.
+async fn free_name(control: &mut Session, spec: &MigrationSpec, name: fn(Stamp, &str, bool) -> String) -> Result<String, EngineError> {
+    let now = jiff::Timestamp::now();
+    let mut last = String::new();
+    for second in 0..TRIES {
+        let at = now.saturating_add(jiff::SignedDuration::from_secs(second)).unwrap_or(now);
+        let digits = at.strftime("%Y%m%d%H%M%S").to_string();
+        last = name(Stamp::new(digits.parse().unwrap_or_default()), &spec.table, spec.mode.on_replica());
+        if !inspector::exists(control, &spec.database, &last).await? {
+            return Ok(last);
+        }
+    }
+    Err(EngineError::terminal(
+        Reason::NameTaken,
+        &format!(
+            "the table {} exists, and so do those with the next times in their names. Nothing was touched; drop what nobody needs",
+            quote::qualified(&spec.database, &last)
+        ),
+    ))
+}
+
+/// What the old table is to be called: `_T_del`, or, where a table of any kind has that name, one with the time in it. What is there is an
+/// earlier migration's old table, which stays for its retention, or somebody else's: it is never touched.
+async fn name_old(control: &mut Session, spec: &MigrationSpec) -> Result<String, EngineError> {
+    let plain = spec.names().old;
+    if inspector::exists(control, &spec.database, &plain).await? { free_name(control, spec, Stamp::old).await } else { Ok(plain) }
+}
+
+/// The original, or why it cannot be migrated.
+async fn original(spec: &MigrationSpec, control: &mut Session) -> Result<Inspected, EngineError> {
+    inspector::table(control, &spec.database, &spec.table).await?.ok_or_else(|| {
+        EngineError::terminal(
+            Reason::TableNotFound,
+            &format!(
+                "{} does not exist, or the account may not see it. Nothing was touched",
+                quote::qualified(&spec.database, &spec.table)
+            ),
+        )
+    })
+}
+
+#[allow(clippy::too_many_arguments, reason = "the second half of `prepare`")]
+async fn fresh(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    values: ServerValues,
+    facts: ServerFacts,
+    mut names: TableNames,
+    state: StateTable,
+    wishes: Wishes<'_>,
+    control: &mut Session,
+    publisher: &Publisher,
+    touched: &mut bool,
+) -> Result<Prepared, EngineError> {
+    if spec.mode.on_replica() {
+        replica::check(control, spec.mode, &facts).await?;
+    }
+    let original = original(spec, control).await?;
+    if spec.copies() {
+        inspector::check_relations(control, &spec.database, &spec.table).await?;
+    }
+    if let Some(name) = alter.unknown_foreign_keys(&original.foreign_keys).first() {
+        return Err(EngineError::terminal(
+            Reason::AlterRejected,
+            &format!(
+                "{} has no foreign key {} to drop. Nothing was touched",
+                quote::qualified(&spec.database, &spec.table),
+                quote::identifier(name)
+            ),
+        ));
+    }
+    inspector::check_prepared(control, &spec.database, &spec.table).await?;
+    if inspector::exists(control, &spec.database, &names.ghost).await? {
+        return Err(EngineError::terminal(
+            Reason::NameTaken,
+            &format!(
+                "the table {name} exists, and no state table {} says that this migration made it. Nothing was touched. If it is a left-over of a migration (a finished one, or one whose state table was dropped), DROP TABLE {name}, then retry",
+                quote::identifier(&names.state),
+                name = quote::qualified(&spec.database, &names.ghost)
+            ),
+        ));
+    }
+    names.old = name_old(control, spec).await?;
+    publish(publisher, &names);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let mut record = Record {
+        version: VERSION,
+        id: spec.id.clone(),
+        display_name: spec.display_name.clone(),
+        spec_digest: spec_digest(spec),
+        stage: Stage::Preparing,
+        server_uuid: facts.uuid.clone(),
+        original_definition: normalise(&original.show_create)?,
+        ghost_definition: String::new(),
+        original_id: original.table_id,
+        ghost_id: None,
+        deferred_indexes: Vec::new(),
+        native: false,
+        applier_stopped: false,
+        server_values: Some(values.clone()),
+        key_index: String::new(),
+        rows_estimated: original.rows_estimated,
+        rows_counted: false,
+        started_at: now,
+        resumed_count: 0,
+        old: names.old.clone(),
+    };
+    *touched = true;
+    let epoch = match state.create(control, &record).await {
+        Ok(epoch) => epoch,
+        Err(error) => {
+            let error = if spec.mode.on_replica() { replica::may_not_write(error) } else { error };
+            // Refused before it existed: there is nothing to remove, and the account may not even be allowed to try.
+            if !error.is_transient() && !inspector::exists(control, &spec.database, &names.state).await? {
+                *touched = false;
+                return Err(error);
+            }
+            return Err(undo(control, spec, &names, touched, error).await);
+        }
+    };
+    match make(spec, alter, &values, &facts, &names, &original, wishes, control, &mut record, publisher).await {
+        Ok(Made::Nothing) => {
+            drop_ours(control, spec, &names).await?;
+            *touched = false;
+            Ok(Prepared::Nothing)
+        }
+        Ok(Made::Native(native)) => {
+            // The clone has told what there was to tell.
+            control
+                .run("drop the clone", SHORT, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, &names.ghost)))
+                .await?;
+            if spec.mode == Mode::DryRun {
+                drop_ours(control, spec, &names).await?;
+                *touched = false;
+                return Ok(Prepared::Proven);
+            }
+            record.stage = Stage::Native;
+            record.native = true;
+            record.ghost_definition.clone_from(&native.expected);
+            state.store(control, epoch, &record, None).await?;
+            publisher.update(|s| s.started_at = Some(SystemTime::now()));
+            let leftovers = Leftovers { state, record, epoch };
+            let values = clause_values(spec, alter, &values, control).await?;
+            Ok(Prepared::Native(Box::new(NativeReady { native, leftovers, clauses: alter.to_sql(), values })))
+        }
+        Ok(Made::Ghost(made)) => {
+            let Ghost { definition: ghost, mapping, key, rows, numbering } = *made;
+            if spec.mode == Mode::DryRun {
+                drop_ours(control, spec, &names).await?;
+                *touched = false;
+                return Ok(Prepared::Proven);
+            }
+            let (position, executed) = facts.log_end(control).await?;
+            // One that was prepared meanwhile: what is prepared from here on is in the stream.
+            inspector::check_prepared(control, &spec.database, &spec.table).await?;
+            let safe = SafePosition { position, executed: executed.to_string(), applied: 0 };
+            record.stage = Stage::Copying;
+            // This commit is the first barrier too: with binlog_order_commits it returns after everything before `position` is visible.
+            state.store(control, epoch, &record, Some(&safe)).await?;
+            publisher.update(|s| {
+                s.started_at = Some(SystemTime::now());
+                s.progress.rows_estimated = original.rows_estimated;
+                // Where it starts anew, what was copied before does not count.
+                s.progress.rows_copied = 0;
+                s.progress.chunks = 0;
+                s.progress.copy_complete = false;
+            });
+            let codec = codec(&original, &ghost, &key, &rows)?;
+            let start = start_of(&facts, &safe, true);
+            let migration = Migration {
+                spec: spec.clone(),
+                visibility: Visibility::on(&facts),
+                facts,
+                names,
+                original,
+                ghost,
+                rows,
+                mapping,
+                key,
+                codec,
+                numbering,
+                alter_sets_auto_increment: alter.sets_auto_increment(),
+                state,
+                epoch,
+            };
+            Ok(Prepared::Run(Box::new(Ready {
+                migration: Arc::new(migration),
+                record,
+                board: Board::default(),
+                chunks: Vec::new(),
+                start,
+                safe,
+                applied: 0,
+            })))
+        }
+        Err(error) => Err(undo(control, spec, &names, touched, error).await),
+    }
+}
+
+/// Removes what was made for a migration that is then refused, so that nothing is left behind.
+async fn undo(control: &mut Session, spec: &MigrationSpec, names: &TableNames, touched: &mut bool, error: EngineError) -> EngineError {
+    if error.is_transient() {
+        // The next attempt finds the state table and removes it.
+        return error;
+    }
+    match drop_ours(control, spec, names).await {
+        Ok(()) => {
+            *touched = false;
+            error
+        }
+        Err(left) => EngineError {
+            message: format!("{}; and the tables {} and {} could not be removed ({left})", error.message, names.ghost, names.state),
+            ..error
+        },
+    }
+}
+
+/// What became of the clone.
+enum Made {
+    Ghost(Box<Ghost>),
+    Native(Native),
+    Nothing,
+}
+
+struct Ghost {
+    definition: TableDefinition,
+    mapping: ColumnMapping,
+    key: key::MigrationKey,
+    rows: RowSettings,
+    numbering: Option<Numbering>,
+}
+
+#[allow(clippy::too_many_arguments, reason = "the middle of `fresh`, split off so that its errors pass `undo`")]
+async fn make(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    values: &ServerValues,
+    facts: &ServerFacts,
+    names: &TableNames,
+    original: &Inspected,
+    wishes: Wishes<'_>,
+    control: &mut Session,
+    record: &mut Record,
+    publisher: &Publisher,
+) -> Result<Made, EngineError> {
+    let ghost_name = quote::qualified(&spec.database, &names.ghost);
+    let server_values = values;
+    let values = &clause_values(spec, alter, server_values, control).await?;
+    let clauses = make_clone(spec, alter, values, names, original, control).await?;
+    let replicas = !spec.server.unlogged && has_replicas(facts, control).await?;
+    let question = chooser::Question {
+        spec,
+        alter,
+        clone_clauses: &clauses,
+        names,
+        original,
+        replicas,
+        values,
+        refused: wishes.refused,
+        foreign_keys_after: &alter.foreign_keys_after(&original.foreign_keys),
+    };
+    match chooser::choose(&question, control).await? {
+        Choice::Nothing => return Ok(Made::Nothing),
+        Choice::Native(native) => {
+            check_defaults(spec, alter, server_values, values, names, control).await?;
+            if spec.mode == Mode::ExecuteOnReplica {
+                let clone = ghost(spec, names, control).await?;
+                let mapping = mapping(original, &clone, alter)?;
+                replica::check_columns(control, &original.definition, &clone.definition, &mapping).await?;
+            }
+            return Ok(Made::Native(native));
+        }
+        Choice::Copy { reason } => {
+            if !spec.copies()
+                && let Err(error) = inspector::check_relations(control, &spec.database, &spec.table).await
+            {
+                // What the server could do itself would not have been refused.
+                return Err(EngineError { message: format!("the change needs a copy ({reason}), but {}", error.message), ..error });
+            }
+            if !inspector::exists(control, &spec.database, &names.ghost).await? {
+                make_clone(spec, alter, values, names, original, control).await?;
+            }
+            publisher.update(|s| s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Copy, reason }));
+        }
+    }
+    // On an empty table COPY accepts everything that any algorithm does, and leaves no trace of instant columns; partition clauses
+    // alone do not take it.
+    let copy = format!("ALTER TABLE {ghost_name} {clauses}, ALGORITHM=COPY");
+    let plain = format!("ALTER TABLE {ghost_name} {clauses}");
+    let what = "apply the ALTER to the empty ghost table";
+    if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &copy).await {
+        if error.is_connection() || error.is_contention() || matches!(error.code, SETTING | CANNOT_CONVERT) {
+            return Err(error.into());
+        }
+        if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &plain).await {
+            if error.is_connection() || error.is_contention() {
+                return Err(error.into());
+            }
+            let reason = match crate::engine::contract::error::reason_of(&error) {
+                Reason::MissingPrivilege => Reason::MissingPrivilege,
+                _ => Reason::AlterRejected,
+            };
+            return Err(EngineError::terminal(
+                reason,
+                &format!(
+                    "the server refuses the ALTER on an empty copy of {}: {}. Nothing is left behind",
+                    quote::qualified(&spec.database, &spec.table),
+                    error.message
+                ),
+            ));
+        }
+    }
+    check_defaults(spec, alter, server_values, values, names, control).await?;
+    let values = server_values;
+    let full = ghost(spec, names, control).await?;
+    let mapping = mapping(original, &full, alter)?;
+    let (mapping, rows) = evaluated(spec, values, facts, original, &full, mapping, control).await?;
+    check_filled_dates(spec, values, &mapping, control).await?;
+    if spec.mode == Mode::ExecuteOnReplica {
+        replica::check_columns(control, &original.definition, &full.definition, &mapping).await?;
+    }
+    numbers::check_nulls(control, spec, &original.definition, &full.definition, &mapping).await?;
+    let key = choose_key(spec, facts, original, &full, &mapping)?;
+    record.key_index.clone_from(&key.index);
+    record.ghost_definition = normalise(&full.show_create)?;
+    let wanted = match wishes.defer {
+        DeferIndexes::Never => false,
+        DeferIndexes::Always => true,
+        // A replica would stand still for as long as the build takes.
+        DeferIndexes::Auto => original.rows_estimated >= DEFER_FROM_ROWS && !replicas,
+    };
+    if wanted {
+        record.deferred_indexes = drop_deferrable(&ghost_name, &full, control).await?;
+    }
+    probe_privileges(spec, names, control).await?;
+    record.ghost_id = inspector::table_id(control, &spec.database, &names.ghost).await?;
+    let numbering = Numbering::new(&full.definition, &mapping, &full.show_create)?;
+    Ok(Made::Ghost(Box::new(Ghost { definition: full.definition, mapping, key, rows, numbering })))
+}
+
+/// What the clauses are run in: the server's values. A column that no clause names may have a default that the server's modes refuse now; then the
+/// modes for dates are left out, and [`check_defaults`] sees to the columns that the clauses do name.
+async fn clause_values(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    values: &ServerValues,
+    control: &mut Session,
+) -> Result<ServerValues, EngineError> {
+    let defined = alter.defined_columns();
+    let named = |name: &String| defined.iter().any(|(before, _)| before.as_ref().is_some_and(|b| b.to_lowercase() == name.to_lowercase()));
+    let old = inspector::zero_date_defaults(control, &spec.database, &spec.table).await?;
+    Ok(if old.iter().all(named) { values.clone() } else { values.with_any_date() })
+}
+
+/// Refuses what the server's modes would have refused of the columns that the clauses name, where the clauses were run without them. Where they
+/// were run in them, the server has had its say: one of the two modes takes what the other refuses.
+async fn check_defaults(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    values: &ServerValues,
+    run_in: &ServerValues,
+    names: &TableNames,
+    control: &mut Session,
+) -> Result<(), EngineError> {
+    if values == run_in || (!values.has_mode("NO_ZERO_DATE") && !values.has_mode("NO_ZERO_IN_DATE")) {
+        return Ok(());
+    }
+    let defined = alter.defined_columns();
+    let zero = inspector::zero_date_defaults(control, &spec.database, &names.ghost).await?;
+    match zero.iter().find(|name| defined.iter().any(|(_, after)| after.to_lowercase() == name.to_lowercase())) {
+        None => Ok(()),
+        Some(column) => Err(EngineError::terminal(
+            Reason::AlterRejected,
+            &format!(
+                "the default of {} is no date that the server's sql_mode takes (1067, Invalid default value). Nothing is left behind",
+                quote::identifier(column)
+            ),
+        )),
+    }
+}
+
+/// A new date column that must not be NULL and has no default would be a zero date in every row there is.
+async fn check_filled_dates(
+    spec: &MigrationSpec,
+    values: &ServerValues,
+    mapping: &ColumnMapping,
+    control: &mut Session,
+) -> Result<(), EngineError> {
+    let Some(column) = mapping.filled.iter().find(|filled| filled.value.starts_with("'0000-00-00")) else { return Ok(()) };
+    if !values.has_mode("NO_ZERO_DATE") {
+        return Ok(());
+    }
+    let table = quote::qualified(&spec.database, &spec.table);
+    let row: Option<u8> = control.first("look whether the table has rows", SHORT, &format!("SELECT 1 FROM {table} LIMIT 1")).await?;
+    if row.is_none() {
+        return Ok(());
+    }
+    Err(EngineError::terminal(
+        Reason::DataDoesNotFit,
+        &format!(
+            "the new column {} of {table} is NOT NULL and has no default, so every row would get a zero date, which sql_mode refuses \
+             (NO_ZERO_DATE; natively 1292). Nothing is left behind; give it a default, or allow NULL",
+            quote::identifier(&column.ghost)
+        ),
+    ))
+}
+
+/// In which settings rows are evaluated, and the mapping as it is in them.
+async fn evaluated(
+    spec: &MigrationSpec,
+    values: &ServerValues,
+    facts: &ServerFacts,
+    original: &Inspected,
+    ghost: &Inspected,
+    mut mapping: ColumnMapping,
+    control: &mut Session,
+) -> Result<(ColumnMapping, RowSettings), EngineError> {
+    let rows = evaluation::row_settings(values, &original.definition, ghost, &mapping);
+    for default in inspector::now_defaults(control, &spec.database, &ghost.definition.name).await? {
+        if mapping.added.contains(&default.column) && !mapping.filled.iter().any(|f| f.ghost == default.column) {
+            mapping.filled.push(evaluation::filled(&rows, &default));
+        }
+    }
+    if evaluation::zone(&rows) == key::Zone::Shifting {
+        let has_timestamp = |d: &TableDefinition| d.columns.iter().any(|c| matches!(c.column_type, ColumnType::Timestamp { .. }));
+        if !OFFSET_LITERALS.of(facts.version) && has_timestamp(&original.definition) {
+            return Err(EngineError::terminal(
+                Reason::ServerNotSupported,
+                &format!(
+                    "the change depends on time_zone ({}), which knows summer time, and {} has TIMESTAMP columns, which servers before 8.0.19 \
+                     cannot copy exactly then. Nothing is left behind; SET GLOBAL time_zone='+00:00' if that is right for the change",
+                    values.get("time_zone"),
+                    quote::qualified(&spec.database, &spec.table)
+                ),
+            ));
+        }
+        mapping = mapping.by_instants(&original.definition, &ghost.definition);
+    }
+    Ok((mapping, rows))
+}
+
+fn mapping(original: &Inspected, new: &Inspected, alter: &Alter) -> Result<ColumnMapping, EngineError> {
+    let mapping = ColumnMapping::new(&original.definition, &new.definition, alter)
+        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("{error}. Nothing is left behind")))?;
+    let shown = |inspected: &Inspected| create::columns(&inspected.show_create).map_err(not_readable);
+    match mapping.unaccounted(&shown(original)?, &shown(new)?) {
+        None => Ok(mapping),
+        Some(why) => Err(EngineError::internal(&format!("{why}; nothing is left behind"))),
+    }
+}
+
+/// Does to the empty ghost what the cut-over will do: a privilege that is missing then is missed now, not after hours of copying.
+async fn probe_privileges(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<(), EngineError> {
+    let (ghost, old) = (quote::qualified(&spec.database, &names.ghost), quote::qualified(&spec.database, &names.old));
+    let state = quote::qualified(&spec.database, &names.state);
+    control
+        .run(
+            "try what the cut-over needs (LOCK TABLES, RENAME)",
+            SHORT,
+            &format!("LOCK TABLES {ghost} WRITE, {state} WRITE; UNLOCK TABLES; RENAME TABLE {ghost} TO {old}, {old} TO {ghost}"),
+        )
+        .await?;
+    // Where only the server can tell whether two values are equal, rows are converted into one.
+    let scratch = quote::qualified(&spec.database, "_theseus_probe");
+    control
+        .run(
+            "try what comparing rows needs (CREATE TEMPORARY TABLES)",
+            SHORT,
+            &format!("CREATE TEMPORARY TABLE {scratch} (a INT PRIMARY KEY) ENGINE=InnoDB; DROP TEMPORARY TABLE {scratch}"),
+        )
+        .await?;
+    Ok(())
+}
+
+async fn ghost(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
+    inspector::table(control, &spec.database, &names.ghost)
+        .await?
+        .ok_or_else(|| EngineError::transient(Reason::GhostWritten, "the ghost table was dropped by someone else while it was being made"))
+}
+
+fn choose_key(
+    spec: &MigrationSpec,
+    facts: &ServerFacts,
+    original: &Inspected,
+    ghost: &Inspected,
+    mapping: &ColumnMapping,
+) -> Result<key::MigrationKey, EngineError> {
+    let key = key::choose(&original.definition, &ghost.definition, mapping).map_err(|error| {
+        EngineError::terminal(Reason::NoUsableKey, &format!("{}: {error}", quote::qualified(&spec.database, &spec.table)))
+    })?;
+    // Other images are sure to hold the primary key only (MySQL manual, binlog_row_image).
+    if facts.binlog_row_image == "MINIMAL" && key.index != "PRIMARY" {
+        return Err(EngineError::terminal(
+            Reason::NoUsableKey,
+            &format!(
+                "{}: binlog_row_image=MINIMAL logs the primary key only, and the migration would have to go by {}; set binlog_row_image=FULL or NOBLOB",
+                quote::qualified(&spec.database, &spec.table),
+                key.index
+            ),
+        ));
+    }
+    Ok(key)
+}
+
+async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> Result<bool, EngineError> {
+    let sql = if crate::mysql::versions::REPLICA_STATEMENTS.of(facts.version) { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" };
+    match control.rows::<mysql_async::Row>("look for replicas", SHORT, sql).await {
+        // Streams of other engines register too, with ids in the upper half (see the streamer).
+        Ok(rows) => {
+            Ok(rows.iter().any(|row| row.get::<Option<u64>, _>(0).flatten().is_none_or(|id| id < crate::mysql::session::FIRST_SERVER_ID)))
+        }
+        Err(error) if error.is_connection() => Err(error.into()),
+        // Not allowed to look: be careful.
+        Err(_) => Ok(true),
+    }
+}
+
+/// Drops the non-unique secondary indexes that can be built after the rows; returns their definitions.
+async fn drop_deferrable(ghost_name: &str, ghost: &Inspected, control: &mut Session) -> Result<Vec<String>, EngineError> {
+    let indexes = create::split_secondary_indexes(&ghost.show_create, &[]).map_err(not_readable)?;
+    // SHOW CREATE does not say the collation that an expression has.
+    let plain = |index: &create::SecondaryIndex| index.parts.iter().all(|part| part.column.is_some());
+    let later: Vec<_> = indexes
+        .iter()
+        .filter(|i| i.stays.is_none() && !i.unique && !i.full_text && !i.definition.starts_with("SPATIAL") && plain(i))
+        .collect();
+    // The order of the remaining ones must stay what a native ALTER leaves: FULLTEXT and SPATIAL come last, and an index that stays in
+    // between would move up.
+    let last_later = indexes.iter().rposition(|i| later.iter().any(|l| l.name == i.name));
+    let first_later = indexes.iter().position(|i| later.iter().any(|l| l.name == i.name));
+    let contiguous = match (first_later, last_later) {
+        (Some(first), Some(last)) => last - first + 1 == later.len() && last + 1 == indexes.len(),
+        _ => false,
+    };
+    if !contiguous {
+        return Ok(Vec::new());
+    }
+    let drops: Vec<String> = later.iter().map(|i| format!("DROP INDEX {}", quote::identifier(&i.name))).collect();
+    control.run("leave secondary indexes off the ghost", SHORT, &format!("ALTER TABLE {ghost_name} {}", drops.join(", "))).await?;
+    Ok(later.iter().map(|i| i.definition.clone()).collect())
+}
+
+fn codec(original: &Inspected, ghost: &TableDefinition, key: &key::MigrationKey, rows: &RowSettings) -> Result<Arc<KeyCodec>, EngineError> {
+    KeyCodec::new(&original.definition, ghost, key)
+        .map(|codec| Arc::new(codec.in_zone(evaluation::zone(rows))))
+        .map_err(|error| EngineError::internal(&format!("the chosen key cannot be coded: {error}")))
+}
+
+/// Takes up the work of a former engine; `None` when there is none to take up.
+#[allow(clippy::too_many_arguments, reason = "the first half of `prepare`")]
+async fn resume(
+    spec: &MigrationSpec,
+    now: &ServerValues,
+    facts: &ServerFacts,
+    names: &TableNames,
+    state: &StateTable,
+    stored: Stored,
+    control: &mut Session,
+    publisher: &Publisher,
+) -> Result<Option<Prepared>, EngineError> {
+    // Before anything is written.
+    takeover::check_promoted(control, facts, &stored.record.server_uuid).await?;
+    if stored.record.stage == Stage::Preparing || spec.mode == Mode::DryRun {
+        return Ok(None);
+    }
+    let epoch = state.take_over(control).await?;
+    // Read again behind the new epoch: until then a former owner that is not quite dead may have recorded a chunk.
+    let Some(Stored { mut record, safe, chunks, .. }) = state.load(control, &spec.database).await? else {
+        return Ok(None);
+    };
+    if record.applier_stopped {
+        replica::resume(control, spec).await?;
+        record.applier_stopped = false;
+        state.store(control, epoch, &record, None).await?;
+    }
+    let same_server = record.server_uuid == facts.uuid;
+    if !same_server {
+        record.forget_ids();
+    }
+    let mut names = record.names(names);
+    publish(publisher, &names);
+    if record.stage == Stage::Swapping {
+        match outcome(control, &spec.database, &spec.table, &names, &record).await? {
+            Swap::Happened => record.stage = Stage::Swapped,
+            Swap::DidNot => record.stage = Stage::Copying,
+            Swap::Unknown => return Ok(Some(Prepared::Unknown)),
+        }
+    }
+    if matches!(record.stage, Stage::Swapped | Stage::Tested) {
+        state.store(control, epoch, &record, None).await?;
+        record.server_uuid.clone_from(&facts.uuid);
+        return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
+    }
+    if record.spec_digest != spec_digest(spec) {
+        return Ok(None);
+    }
+    let original = original(spec, control).await?;
+    if record.stage == Stage::Native {
+        // Atomic DDL: the definition is the old one or the new one.
+        if normalise(&original.show_create)? == record.ghost_definition {
+            record.stage = Stage::Swapped;
+            state.store(control, epoch, &record, None).await?;
+            record.server_uuid.clone_from(&facts.uuid);
+            return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
+        }
+        return Ok(None);
+    }
+    let Some(values) = record.server_values.clone().filter(|values| values.zone_print == now.zone_print) else {
+        publisher.notice(
+            notice::STARTED_ANEW,
+            true,
+            "the rows copied so far were evaluated in other settings of the server (its time zone, or by an older version): the copy starts anew"
+                .into(),
+        );
+        return Ok(None);
+    };
+    let alter = &check_alter_as(&spec.alter, values.grammar())?;
+    sight::relations(control, &spec.database, &spec.table).await.map_err(|error| match error.is_transient() {
+        true => error,
+        false => error.and(
+            ". The original is as it is; the work done so far is kept: when that is cured, a retry goes on from there, and deleting the migration removes it",
+        ),
+    })?;
+    if normalise(&original.show_create)? != record.original_definition || sight::replaced(record.original_id, original.table_id) {
+        publisher.notice(
+            notice::STARTED_ANEW,
+            true,
+            format!("{} was changed or made anew by someone else while no engine was running: the copy starts anew", spec.table),
+        );
+        return Ok(None);
+    }
+    let Some(mut ghost) = inspector::table(control, &spec.database, &names.ghost).await? else {
+        publisher.notice(notice::STARTED_ANEW, true, "the ghost table was dropped by someone else: the copy starts anew".into());
+        return Ok(None);
+    };
+    if sight::replaced(record.ghost_id, ghost.table_id) {
+        publisher.notice(notice::STARTED_ANEW, true, "the ghost table was replaced by someone else: the copy starts anew".into());
+        return Ok(None);
+    }
+    if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
+        if !error.is_transient() {
+            // A retry starts anew.
+            record.stage = Stage::Preparing;
+            state.store(control, epoch, &record, None).await?;
+        }
+        return Err(error);
+    }
+    // The definition as it will be with its deferred indexes is what counts for the key; they are never unique.
+    let mapping = ColumnMapping::new(&original.definition, &ghost.definition, alter)
+        .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &error.to_string()))?;
+    let (mapping, row_settings) = evaluated(spec, &values, facts, &original, &ghost, mapping, control).await?;
+    let key = choose_key(spec, facts, &original, &ghost, &mapping)?;
+    let ranges: Vec<(ChunkId, KeyRange)> =
+        chunks.iter().map(|(first, chunk)| (ChunkId { first: *first, last: chunk.last }, chunk.range.clone())).collect();
+    let board = match Board::resume(&ranges) {
+        Some(board) if key.index == record.key_index => board,
+        _ => {
+            publisher.notice(notice::STARTED_ANEW, true, "the recorded chunks do not fit the key: the copy starts anew".into());
+            return Ok(None);
+        }
+    };
+    if inspector::exists(control, &spec.database, &names.old).await? {
+        // Somebody has made a table of that name since.
+        names.old = free_name(control, spec, Stamp::old).await?;
+        // It is longer than the first one: a CHECK constraint that takes the table's name along must still fit.
+        let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
+        create::ghost_check_names(&spec.table, &names.ghost, &names.old, &checks).map_err(not_readable)?;
+        publish(publisher, &names);
+    }
+    record.old.clone_from(&names.old);
+    record.resumed_count += 1;
+    record.server_uuid.clone_from(&facts.uuid);
+    // What was known stays known when the account is not shown it any more.
+    record.original_id = original.table_id.or(record.original_id);
+    record.ghost_id = ghost.table_id.or(record.ghost_id);
+    // Positions are of one server's log: on another one only the GTIDs count, until the stream has told where it is.
+    let safe = if same_server { safe } else { SafePosition { position: BinlogPosition::default(), ..safe } };
+    // The new epoch is committed: everything that was logged before it is visible now.
+    state.store(control, epoch, &record, Some(&safe)).await?;
+    let rows: u64 = chunks.iter().map(|(_, c)| c.rows).sum();
+    let numbering = Numbering::new(&ghost.definition, &mapping, &ghost.show_create)?;
+    let deferred = std::mem::take(&mut ghost.show_create);
+    tracing::debug!(definition = deferred, "ghost as found");
+    publisher.update(|s| {
+        s.resumed_count = record.resumed_count;
+        s.started_at = UNIX_EPOCH.checked_add(Duration::from_secs(record.started_at));
+        s.progress.rows_copied = rows;
+        s.progress.chunks = chunks.len() as u64;
+        s.progress.changes_applied = safe.applied;
+        // A count knows more than the server's estimate.
+        let estimated = if record.rows_counted { 0 } else { original.rows_estimated };
+        s.progress.rows_estimated = record.rows_estimated.max(rows).max(estimated);
+    });
+    publisher.notice(notice::RESUMED, false, format!("took up the work of a former engine: {rows} rows were copied already"));
+    let codec = codec(&original, &ghost.definition, &key, &row_settings)?;
+    let migration = Migration {
+        spec: spec.clone(),
+        visibility: Visibility::on(facts),
+        facts: facts.clone(),
+        names: names.clone(),
+        original,
+        ghost: ghost.definition,
+        rows: row_settings,
+        mapping,
+        key,
+        codec,
+        numbering,
+        alter_sets_auto_increment: alter.sets_auto_increment(),
+        state: state.clone(),
+        epoch,
+    };
+    let start = start_of(facts, &safe, same_server);
+    let chunks = chunks.into_iter().map(|(first, chunk)| (ChunkId { first, last: chunk.last }, chunk)).collect();
+    let applied = safe.applied;
+    Ok(Some(Prepared::Run(Box::new(Ready { migration: Arc::new(migration), record, board, chunks, start, safe, applied }))))
+}
+
+/// By position where that is exact; by GTIDs on another server, and where a logged transaction may still be invisible
+/// (`binlog_order_commits=OFF`): a GTID is in the executed set only when its transaction is visible.
+fn start_of(facts: &ServerFacts, safe: &SafePosition, same_server: bool) -> Start {
+    if facts.gtid && (!same_server || !facts.order_commits || safe.position.file.is_empty()) {
+        Start::Executed(GtidSet::parse(&safe.executed).unwrap_or_default())
+    } else {
+        Start::Position(safe.position.clone())
+    }
+}

@@ -1,0 +1,577 @@
+//! The flush cycle (rules 4–8): dirty keys → barrier → look at the chunks → reconcile, drop or keep; and the safe position.
+//!
+//! Promises: after a cycle every key that was taken is reconciled, dropped because its chunk reads after the barrier, or kept; the safe
+//! position is stored after the work that it describes. Relies on READ COMMITTED: each INSERT … SELECT has a snapshot of its own, taken
+//! after the barrier. Owned and driven by the migrator; spawns nothing.
+
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::reason::Reason;
+use crate::engine::rows::board::{Board, Place, place};
+use crate::engine::rows::conflict::Failure;
+use crate::engine::rows::copier::rollback;
+use crate::engine::rows::inbox::{Asked, Inbox, StreamNotice, Taken};
+use crate::engine::rows::migration::Migration;
+use crate::engine::rows::reconcile::{self, Collisions, Pending, Settled};
+use crate::engine::state::record::{ChunkId, ChunkRecord, SafePosition, StreamPoint};
+use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
+use crate::mysql::{MySqlError, Session};
+use crate::sql::key::{Key, KeyRange};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Keys in one transaction: enough to make the commit's cost small, few enough to hold row locks on the ghost only briefly.
+const BATCH: usize = 500;
+/// Keys whose place the server is asked for in one statement.
+const CLASSIFY_BATCH: usize = 1000;
+/// The checkpoint costs one commit; this often is enough to make a restart cheap, and to know how long a commit takes ([`crate::engine::rows::pace`]).
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+/// After batches that ran in parallel lost against each other, they run one after the other for so long: a unique key locks the gaps around
+/// what is inserted, and then each of two batches soon waits for the other.
+const ALONE: Duration = Duration::from_secs(30);
+/// How long cycles may be broken off one after the other because the stream must bring more first.
+const DEFERRED: Duration = Duration::from_secs(600);
+/// How long one barrier may take before the server counts as stuck: commits that are delayed longer are not normal operation.
+const BARRIER_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a cycle did, for those who wait for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Cycles finished.
+    pub cycles: u64,
+    /// Keys reconciled or dropped, in total.
+    pub applied: u64,
+}
+
+/// What one cycle did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cycle {
+    /// Keys taken from the inbox or kept from before.
+    pub taken: usize,
+    /// Keys made equal on the ghost.
+    pub reconciled: usize,
+    /// Keys kept because their chunk is under way, or deferred.
+    pub kept: usize,
+    /// Not all that was taken is settled: the stream must bring more first.
+    pub deferred: bool,
+    /// It was broken off. What was taken is gone; the safe position lies before it.
+    pub halted: bool,
+    /// Someone else may have made the original's table anew.
+    pub rebuilt: bool,
+    /// Something to look at in the stream.
+    pub notice: Option<StreamNotice>,
+}
+
+/// The applier of one attempt.
+pub struct Applier {
+    migration: Arc<Migration>,
+    inbox: Arc<Inbox>,
+    board: Arc<Mutex<Board>>,
+    records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
+    /// The first one also takes barriers, asks for places and stores checkpoints.
+    sessions: Vec<Session>,
+    /// Keys kept from former cycles, with the safe point that they hold.
+    kept: HashMap<Key, u64>,
+    /// Safe points by number, for the kept keys.
+    points: VecDeque<(u64, StreamPoint)>,
+    last_point: StreamPoint,
+    generation: u64,
+    safe: StreamPoint,
+    stored: Option<SafePosition>,
+    stored_at: Instant,
+    kept_alive_at: Instant,
+    /// Chunk records merged so far: the contiguous beginning, with the id of its record.
+    merged: Option<(u64, ChunkRecord)>,
+    total: Flushed,
+    /// Everything is copied: no key needs to be placed any more.
+    copied: bool,
+    /// How long checkpoints took since [`Applier::latencies`] was asked.
+    latencies: Vec<Duration>,
+    /// Unique keys in which values have collided.
+    collisions: Collisions,
+    /// Batches that ran in parallel got into each other's way.
+    alone_until: Instant,
+    /// Keys taken or kept that no event named.
+    unlogged: HashSet<Key>,
+    /// Since when no cycle was finished.
+    deferred_since: Option<Instant>,
+}
+
+/// Whether somebody wants the engine to stop: asked between any two batches.
+pub type Halt = dyn Fn() -> bool + Sync;
+
+/// What is left of a cycle.
+enum Rest {
+    None,
+    Halted,
+    Deferred(Vec<Key>),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that holds these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection to flush on. A batch is small: it waits for a row lock for a second, then others have their turn.
+async fn session(m: &Migration) -> Result<Session, MySqlError> {
+    let mut session = m.session().await?;
+    // An invisible unique key still holds values; the look-ahead must find them by it.
+    let sql = "SET SESSION innodb_lock_wait_timeout = 1, optimizer_switch = _utf8mb4'use_invisible_indexes=on'";
+    session.run("apply the settings for flushing", SHORT, sql).await?;
+    Ok(session)
+}
+
+impl Applier {
+    /// Opens `workers` connections (at least one).
+    ///
+    /// # Errors
+    /// Unreachable.
+    pub async fn open(
+        migration: Arc<Migration>,
+        inbox: Arc<Inbox>,
+        board: Arc<Mutex<Board>>,
+        records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
+        workers: usize,
+        start: StreamPoint,
+        stored: &[(ChunkId, ChunkRecord)],
+        applied: u64,
+    ) -> Result<Self, EngineError> {
+        let mut sessions = Vec::new();
+        for _ in 0..workers.max(1) {
+            sessions.push(session(&migration).await?);
+        }
+        // What a former engine recorded is merged on with the rest.
+        locked(&records).extend(stored.iter().cloned());
+        Ok(Self {
+            migration,
+            inbox,
+            board,
+            records,
+            sessions,
+            kept: HashMap::new(),
+            points: VecDeque::new(),
+            last_point: start.clone(),
+            generation: 0,
+            safe: start,
+            stored: None,
+            stored_at: Instant::now(),
+            kept_alive_at: Instant::now(),
+            merged: None,
+            total: Flushed { cycles: 0, applied },
+            copied: false,
+            latencies: Vec::new(),
+            collisions: Collisions::default(),
+            alone_until: Instant::now(),
+            unlogged: HashSet::new(),
+            deferred_since: None,
+        })
+    }
+
+    /// Keys waiting: in the inbox and kept.
+    pub fn backlog(&self) -> usize {
+        self.inbox.counts().0 + self.kept.len()
+    }
+
+    /// Totals so far.
+    pub fn total(&self) -> Flushed {
+        self.total
+    }
+
+    /// The copy is complete (all chunks committed before this call): no key needs to be placed from now on.
+    pub fn copy_complete(&mut self) {
+        self.copied = true;
+    }
+
+    /// One cycle.
+    ///
+    /// # Errors
+    /// Whatever ends the attempt. The keys taken are lost then: the next attempt streams them again from the safe position.
+    pub async fn cycle(&mut self, halt: &Halt) -> Result<Cycle, EngineError> {
+        let mut taken = self.inbox.take();
+        let mut keys = std::mem::take(&mut taken.keys);
+        self.unlogged.extend(taken.added.drain());
+        keys.extend(self.kept.keys().cloned());
+        // Sorting gives the batches locality in the ghost's index; for keys that only the server compares it is harmless.
+        keys.sort_unstable();
+        keys.dedup();
+        let mut cycle = Cycle { taken: keys.len(), rebuilt: taken.rebuilt, notice: taken.notice, ..Cycle::default() };
+        let mut keep = Vec::new();
+        if !keys.is_empty() {
+            if !self.barrier(&taken, halt).await? {
+                return Ok(Cycle { halted: true, ..cycle });
+            }
+            // Only now, after the barrier, the chunks are looked at: sampling earlier would drop a key whose chunk read before it.
+            let (reconcile, in_flight, dropped) = self.place_all(keys).await?;
+            keep = in_flight;
+            cycle.reconciled = reconcile.len();
+            self.total.applied += dropped as u64;
+            match self.reconcile_all(&reconcile, halt).await? {
+                Rest::None => self.deferred_since = None,
+                // The safe position has not moved: the next attempt has all of it from the stream.
+                Rest::Halted => return Ok(Cycle { halted: true, ..cycle }),
+                Rest::Deferred(keys) => {
+                    if self.deferred_since.get_or_insert_with(Instant::now).elapsed() > DEFERRED {
+                        return Err(EngineError::transient(
+                            Reason::DuplicateKey,
+                            "rows keep exchanging unique values faster than the binary log tells of it; they are tried again",
+                        ));
+                    }
+                    tracing::debug!(keys = keys.len(), "rows are in the way that the stream has not brought; later");
+                    cycle.reconciled -= keys.len();
+                    cycle.deferred = true;
+                    keep.extend(keys);
+                }
+            }
+            self.total.applied += cycle.reconciled as u64;
+        } else {
+            // A chunk may ask.
+            self.reconcile_all(&[], halt).await?;
+        }
+        cycle.kept = keep.len();
+        self.keep(keep);
+        self.unlogged.retain(|key| self.kept.contains_key(key));
+        self.advance(&taken);
+        // Whoever waits for a cycle relies on everything that was taken being settled.
+        if !cycle.deferred {
+            self.total.cycles += 1;
+        }
+        self.keep_alive().await?;
+        self.checkpoint(false).await?;
+        Ok(cycle)
+    }
+
+    /// Uses each connection now and then. To be called while no cycle runs, too.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn keep_alive(&mut self) -> Result<(), EngineError> {
+        if self.kept_alive_at.elapsed() >= KEEP_ALIVE_EVERY {
+            self.kept_alive_at = Instant::now();
+            for session in &mut self.sessions {
+                session.run("keep the connection alive", SHORT, "DO 1").await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes on this many connections (at least one) from the next cycle on.
+    ///
+    /// # Errors
+    /// Unreachable.
+    pub async fn widen(&mut self, workers: usize) -> Result<(), EngineError> {
+        while self.sessions.len() > workers.max(1) {
+            if let Some(session) = self.sessions.pop() {
+                session.close().await;
+            }
+        }
+        while self.sessions.len() < workers {
+            self.sessions.push(session(&self.migration).await?);
+        }
+        Ok(())
+    }
+
+    /// How long the checkpoints took since this was last asked.
+    pub fn latencies(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.latencies)
+    }
+
+    /// The barrier, in steps of a second. False: halted.
+    async fn barrier(&mut self, taken: &Taken, halt: &Halt) -> Result<bool, EngineError> {
+        let m = Arc::clone(&self.migration);
+        let end = Instant::now() + BARRIER_LIMIT;
+        while !m.barrier(&mut self.sessions[0], &taken.fresh).await? {
+            if halt() {
+                return Ok(false);
+            }
+            if Instant::now() > end {
+                return Err(MySqlError::timeout("wait until received transactions are visible", BARRIER_LIMIT).into());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Keeps these keys; a key that was kept before goes on holding its old point.
+    fn keep(&mut self, keys: Vec<Key>) {
+        let old = std::mem::take(&mut self.kept);
+        let mut opened = false;
+        for key in keys {
+            let generation = old.get(&key).copied().unwrap_or_else(|| {
+                opened = true;
+                self.generation
+            });
+            self.kept.insert(key, generation);
+        }
+        if opened {
+            self.points.push_back((self.generation, self.last_point.clone()));
+        }
+        self.generation += 1;
+    }
+
+    /// The safe position after a cycle that took everything up to `taken.point`.
+    fn advance(&mut self, taken: &Taken) {
+        self.last_point = taken.point.clone();
+        let oldest = self.kept.values().min().copied();
+        while self.points.front().is_some_and(|(generation, _)| oldest.is_none_or(|o| *generation < o)) {
+            self.points.pop_front();
+        }
+        let mut safe = self.points.front().map_or_else(|| taken.point.clone(), |(_, point)| point.clone());
+        if let Some(held) = &taken.held_at {
+            if held.position < safe.position {
+                safe = held.clone();
+            }
+        }
+        self.safe = safe;
+    }
+
+    /// Stores the safe position and merges chunk records, not more often than [`CHECKPOINT_EVERY`] unless `now`.
+    ///
+    /// # Errors
+    /// Fenced, or the server's.
+    pub async fn checkpoint(&mut self, now: bool) -> Result<(), EngineError> {
+        if !now && self.stored.is_some() && self.stored_at.elapsed() < CHECKPOINT_EVERY {
+            return Ok(());
+        }
+        let safe = SafePosition::at(&self.safe, self.total.applied);
+        let merged = self.merge();
+        if !now && merged.is_none() && self.stored.as_ref().is_some_and(|s| s.position == safe.position) {
+            return Ok(());
+        }
+        let m = Arc::clone(&self.migration);
+        let merged = merged.as_ref().map(|(first, chunk)| (*first, chunk));
+        let began = Instant::now();
+        m.state.checkpoint(&mut self.sessions[0], m.epoch, &safe, merged).await?;
+        self.latencies.push(began.elapsed());
+        self.stored = Some(safe);
+        self.stored_at = Instant::now();
+        Ok(())
+    }
+
+    /// Merges finished chunks that follow each other without a gap, so that the state table stays small. `None`: nothing new.
+    fn merge(&mut self) -> Option<(u64, ChunkRecord)> {
+        let mut records = locked(&self.records);
+        records.sort_by_key(|(id, _)| *id);
+        let mut used = 0;
+        let mut grew = false;
+        for (id, chunk) in records.iter() {
+            match &mut self.merged {
+                // Only the very first chunk begins at minus infinity.
+                None if chunk.range.lo.is_none() => self.merged = Some((id.first, chunk.clone())),
+                Some((_, whole)) if chunk.range.lo == whole.range.hi && whole.range.hi.is_some() && id.first == whole.last + 1 => {
+                    whole.last = id.last;
+                    whole.range.hi = chunk.range.hi.clone();
+                    whole.rows += chunk.rows;
+                    grew = true;
+                }
+                _ => break,
+            }
+            used += 1;
+        }
+        records.drain(..used);
+        if grew { self.merged.clone() } else { None }
+    }
+
+    /// Divides keys into those to reconcile, those to keep, and the number of those dropped.
+    async fn place_all(&mut self, keys: Vec<Key>) -> Result<(Vec<Key>, Vec<Key>, usize), EngineError> {
+        if self.copied {
+            return Ok((keys, Vec::new(), 0));
+        }
+        let (in_flight, ahead) = locked(&self.board).ranges();
+        if in_flight.is_empty() && ahead.is_empty() {
+            return Ok((keys, Vec::new(), 0));
+        }
+        let (mut reconcile, mut keep, mut dropped) = (Vec::new(), Vec::new(), 0);
+        let mut put = |key: Key, place: Place| match place {
+            Place::Copied => reconcile.push(key),
+            Place::InFlight => keep.push(key),
+            Place::Ahead => dropped += 1,
+        };
+        if self.migration.codec.client_comparable() {
+            for key in keys {
+                let place = place(&key, &in_flight, &ahead);
+                put(key, place);
+            }
+            return Ok((reconcile, keep, dropped));
+        }
+        // Rule 7: only the server knows this order.
+        let ranges: Vec<KeyRange> = in_flight.iter().chain(&ahead).cloned().collect();
+        for part in keys.chunks(CLASSIFY_BATCH) {
+            let sql = self.migration.codec.classify_sql(part, None, &ranges);
+            let places: Vec<(usize, usize)> = self.sessions[0].rows("ask where keys lie", LONG, &sql).await?;
+            let mut found = vec![0; part.len()];
+            for (index, range) in places {
+                *found.get_mut(index).ok_or_else(|| EngineError::internal("the server placed a key that it was not asked for"))? = range;
+            }
+            for (key, range) in part.iter().zip(found) {
+                let place = match range {
+                    0 => Place::Copied,
+                    n if n <= in_flight.len() => Place::InFlight,
+                    _ => Place::Ahead,
+                };
+                put(key.clone(), place);
+            }
+        }
+        Ok((reconcile, keep, dropped))
+    }
+
+    /// Reconciles distinct keys. Batches run in parallel as long as they do not get into each other's way; where values collide, or row
+    /// locks do, they run one after the other, and whoever is in the way is looked for before he is met ([`reconcile`]). What chunks ask
+    /// for goes first, between any two batches.
+    async fn reconcile_all(&mut self, keys: &[Key], halt: &Halt) -> Result<Rest, EngineError> {
+        let unlogged = std::mem::take(&mut self.unlogged);
+        let rest = self.reconcile_beside(keys, &unlogged, halt).await;
+        self.unlogged = unlogged;
+        rest
+    }
+
+    async fn reconcile_beside(&mut self, keys: &[Key], unlogged: &HashSet<Key>, halt: &Halt) -> Result<Rest, EngineError> {
+        let mut pending = if keys.is_empty() || self.collisions.any() || Instant::now() < self.alone_until {
+            Pending::new([keys], unlogged)
+        } else {
+            Pending::new(self.in_parallel(keys, halt).await?, unlogged)
+        };
+        let mut removed = false;
+        loop {
+            for asked in self.inbox.asked() {
+                self.serve(asked, &pending, halt).await?;
+            }
+            if pending.is_empty() {
+                return Ok(Rest::None);
+            }
+            if halt() {
+                return Ok(Rest::Halted);
+            }
+            if self.collisions.blind() && !removed {
+                removed = true;
+                for batch in pending.removable(BATCH) {
+                    self.remove(&batch, halt).await?;
+                }
+                continue;
+            }
+            let Some(batch) = pending.next(BATCH) else { continue };
+            let m = Arc::clone(&self.migration);
+            match reconcile::patiently(&m, &mut self.sessions[0], batch, &mut self.collisions, &pending, halt).await? {
+                Settled::Done => {}
+                Settled::Halted => return Ok(Rest::Halted),
+                Settled::Blind => pending.again(batch),
+                // The stream brings more; then all of it is pending.
+                Settled::Deferred => {
+                    pending.again(batch);
+                    return Ok(Rest::Deferred(pending.keys()));
+                }
+            }
+        }
+    }
+
+    /// Batches in parallel, until they get into each other's way. Returns what is left.
+    async fn in_parallel<'k>(&mut self, keys: &'k [Key], halt: &Halt) -> Result<Vec<&'k [Key]>, EngineError> {
+        let m = &self.migration;
+        let workers = self.sessions.len().min(keys.len().div_ceil(BATCH));
+        // Few keys are shared out evenly: the time of a cycle is that of its longest batch.
+        let size = keys.len().div_ceil(workers).clamp(1, BATCH);
+        let queue: Mutex<&[Key]> = Mutex::new(keys);
+        let losers: Mutex<Vec<&[Key]>> = Mutex::default();
+        let conflict: Mutex<Option<MySqlError>> = Mutex::default();
+        let inbox = &self.inbox;
+        let work = self.sessions.iter_mut().take(workers).map(|session| {
+            let (queue, losers, conflict) = (&queue, &losers, &conflict);
+            async move {
+                loop {
+                    if !locked(losers).is_empty() || inbox.is_asked() || halt() {
+                        return Ok::<(), EngineError>(());
+                    }
+                    let batch = {
+                        let mut queue = locked(queue);
+                        let left: &[Key] = *queue;
+                        let (batch, rest) = left.split_at(size.min(left.len()));
+                        *queue = rest;
+                        batch
+                    };
+                    if batch.is_empty() {
+                        return Ok(());
+                    }
+                    match reconcile::plainly(m, session, batch).await {
+                        Ok(()) => {}
+                        Err(failure @ (Failure::Lost(_) | Failure::Conflict(_))) => {
+                            rollback(session).await?;
+                            locked(losers).push(batch);
+                            if let Failure::Conflict(error) = failure {
+                                locked(conflict).get_or_insert(error);
+                            }
+                        }
+                        Err(Failure::Over(error)) => return Err(error),
+                    }
+                }
+            }
+        });
+        futures::future::try_join_all(work).await?;
+        let mut left = losers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !left.is_empty() {
+            self.alone_until = Instant::now() + ALONE;
+        }
+        if let Some(error) = conflict.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let m = Arc::clone(&self.migration);
+            self.collisions.learn(&m, &mut self.sessions[0], &error).await?;
+        }
+        left.push(queue.into_inner().unwrap_or_else(PoisonError::into_inner));
+        Ok(left)
+    }
+
+    /// Reconciles rows that are in a chunk's way. They are on the ghost, so their chunk is done, and there is nothing to place.
+    async fn serve(&mut self, asked: Asked, pending: &Pending<'_>, halt: &Halt) -> Result<(), EngineError> {
+        let m = Arc::clone(&self.migration);
+        self.collisions.learn(&m, &mut self.sessions[0], &asked.error).await?;
+        for batch in asked.keys.chunks(BATCH) {
+            reconcile::patiently(&m, &mut self.sessions[0], batch, &mut self.collisions, pending, halt).await?;
+        }
+        // The chunk may have ended.
+        let _ = asked.done.send(());
+        Ok(())
+    }
+
+    /// Removes the ghost's rows of pending keys.
+    async fn remove(&mut self, keys: &[Key], halt: &Halt) -> Result<(), EngineError> {
+        let mut losses = 0;
+        while !keys.is_empty() && !halt() {
+            match reconcile::remove(&self.migration, &mut self.sessions[0], keys).await {
+                Ok(()) => break,
+                Err(Failure::Lost(_)) if losses < 20 => {
+                    losses += 1;
+                    rollback(&mut self.sessions[0]).await?;
+                }
+                Err(Failure::Lost(error) | Failure::Conflict(error)) => return Err(error.into()),
+                Err(Failure::Over(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the keys that are dirty now to the cut-over, which reconciles them under its lock. When the attempt fails it gives them back
+    /// by [`Applier::give_back`].
+    pub fn take_for_cut_over(&mut self) -> Vec<Key> {
+        let taken = self.inbox.take();
+        self.unlogged.extend(taken.added);
+        let mut keys = taken.keys;
+        keys.extend(self.kept.keys().cloned());
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// The cut-over did not happen: these keys are dirty again.
+    pub fn give_back(&mut self, keys: Vec<Key>) {
+        // They were dirty at or after the safe position, which has not moved since.
+        self.keep(keys);
+    }
+
+    /// The connection that checkpoints use, for short statements of the migrator.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.sessions[0]
+    }
+
+    /// Closes the connections.
+    pub async fn close(self) {
+        for session in self.sessions {
+            session.close().await;
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! Copies the rows: workers take ranges from the board in key order, one transaction for each chunk, its record inside.
+//!
+//! Promises: no lock on the original; a chunk is in the ghost if and only if its record is in the state table; a value that does not fit
+//! is an error. Owned by the migrator, which joins the workers; they stop between two chunks, or at once when the attempt is cancelled
+//! (the server rolls back).
+
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::progress::Publisher;
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::Controls;
+use crate::engine::rows::board::{Board, Next};
+use crate::engine::rows::conflict::{self, Failure};
+use crate::engine::rows::inbox::Inbox;
+use crate::engine::rows::migration::Migration;
+use crate::engine::state::record::{ChunkId, ChunkRecord};
+use crate::engine::state::store::fenced;
+use crate::engine::throttle::decide::Decision;
+use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
+use crate::mysql::{MySqlError, Session};
+use crate::sql::key::{Key, KeyRange, Side};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Rows of the first chunk: small enough to be over quickly on any table.
+const FIRST_CHUNK: u64 = 1000;
+/// Below this a chunk's time is that of its round trips and its commit, which fewer rows do not shorten: on a busy server a smaller limit
+/// made chunks shrink to single rows, and the copy never ended. Wide rows make smaller chunks by their bytes.
+const SMALLEST_CHUNK: u64 = 200;
+/// A chunk is one transaction: its undo and its binary log event group must stay moderate.
+const LARGEST_CHUNK: u64 = 100_000;
+/// Bytes of rows in one chunk, by the table's mean row length: the binary log cache spills to disk far above this.
+const CHUNK_BYTES: u64 = 32 << 20;
+/// How long a chunk may meet values of other rows again and again before the attempt is given up.
+const EXCHANGING: Duration = Duration::from_secs(600);
+
+/// How long a row that does not fit is looked for, once a chunk has failed.
+const NAMING_LIMIT: Duration = Duration::from_secs(5);
+
+/// Steers the size of chunks by time and bytes. Pure.
+#[derive(Debug, Clone)]
+pub struct ChunkSizer {
+    rows: u64,
+    ceiling: u64,
+}
+
+/// A target below a millisecond, which the API does not allow, is a fixed size: a row for each microsecond. For tests, which want many
+/// chunks of small tables.
+fn fixed(target: Duration) -> Option<u64> {
+    (target < Duration::from_millis(1)).then(|| u64::from(target.subsec_micros()).max(1))
+}
+
+impl ChunkSizer {
+    /// For rows of `row_bytes` on the mean.
+    pub fn new(row_bytes: u64, target: Duration) -> Self {
+        let ceiling = (CHUNK_BYTES / row_bytes.max(1)).clamp(1, LARGEST_CHUNK);
+        Self { rows: fixed(target).unwrap_or(FIRST_CHUNK).min(ceiling), ceiling }
+    }
+
+    /// Rows of the next chunk.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Learns from a chunk. Grows at most fourfold at a time, shrinks at once.
+    pub fn learn(&mut self, rows: u64, took: Duration, target: Duration) {
+        if let Some(fixed) = fixed(target) {
+            self.rows = fixed.min(self.ceiling);
+            return;
+        }
+        if rows == 0 || rows < self.rows / 2 {
+            // The end of the table or of a hole: tells nothing about a full chunk, unless it was slow all the same.
+            if took <= target {
+                return;
+            }
+        }
+        let took = took.as_micros().max(1);
+        let wanted = u128::from(rows.max(1)) * target.as_micros() / took;
+        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        self.rows = wanted.clamp(SMALLEST_CHUNK, self.rows.saturating_mul(4).max(SMALLEST_CHUNK)).min(self.ceiling);
+    }
+}
+
+/// Chunks that were copied, all workers' together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// How many.
+    pub chunks: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// The time that their workers worked.
+    pub took: Duration,
+}
+
+impl Done {
+    fn add(&mut self, rows: u64, took: Duration) {
+        self.chunks += 1;
+        self.rows += rows;
+        self.took += took;
+    }
+}
+
+/// What the workers share.
+pub struct Copier {
+    /// The migration.
+    pub migration: Arc<Migration>,
+    /// Ranges.
+    pub board: Arc<Mutex<Board>>,
+    /// For keys that hold a conflicting value.
+    pub inbox: Arc<Inbox>,
+    /// The controls.
+    pub controls: watch::Receiver<Controls>,
+    /// How many of the workers may work now.
+    pub allowed: watch::Receiver<u16>,
+    /// Whether a chunk may begin.
+    pub decided: watch::Receiver<Decision>,
+    /// Where to report.
+    pub publisher: Publisher,
+    /// Finished chunks that the checkpoint has not merged yet.
+    pub records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
+    sizer: Mutex<ChunkSizer>,
+    done: Mutex<Done>,
+    /// One boundary is sought at a time: the next one starts where it ends.
+    dispatch: AsyncMutex<()>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that holds these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Copier {
+    /// For one attempt.
+    #[allow(clippy::too_many_arguments, reason = "each is a different channel; a struct of them would only rename the list")]
+    pub fn new(
+        migration: Arc<Migration>,
+        board: Arc<Mutex<Board>>,
+        inbox: Arc<Inbox>,
+        controls: watch::Receiver<Controls>,
+        allowed: watch::Receiver<u16>,
+        decided: watch::Receiver<Decision>,
+        publisher: Publisher,
+        records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
+    ) -> Self {
+        let target = controls.borrow().target_chunk_time;
+        let row_bytes = migration.original.bytes_estimated / migration.original.rows_estimated.max(1);
+        Self {
+            migration,
+            board,
+            inbox,
+            controls,
+            allowed,
+            decided,
+            publisher,
+            records,
+            sizer: Mutex::new(ChunkSizer::new(row_bytes, target)),
+            done: Mutex::default(),
+            dispatch: AsyncMutex::new(()),
+        }
+    }
+
+    /// Chunks done so far, or since this was last asked.
+    pub fn done(&self, and_forget: bool) -> Done {
+        let mut done = locked(&self.done);
+        if and_forget { std::mem::take(&mut done) } else { *done }
+    }
+
+    /// One worker, number `index` from 0, until nothing is left to dispatch.
+    ///
+    /// # Errors
+    /// Whatever ends the attempt.
+    pub async fn worker(self: Arc<Self>, index: u16, stop: CancellationToken) -> Result<(), EngineError> {
+        let mut session = self.migration.session().await?;
+        loop {
+            if !self.may_go_on(&mut session, index, &stop).await? {
+                break;
+            }
+            let Some((id, range)) = self.next(&mut session).await? else {
+                break;
+            };
+            let began = Instant::now();
+            let rows = self.chunk(&mut session, id, &range, &stop).await?;
+            let took = began.elapsed();
+            let target = self.controls.borrow().target_chunk_time;
+            locked(&self.sizer).learn(rows, took, target);
+            locked(&self.done).add(rows, took);
+            self.publisher.update(|s| {
+                s.progress.rows_copied += rows;
+                s.progress.chunks += 1;
+                s.progress.rows_estimated = s.progress.rows_estimated.max(s.progress.rows_copied);
+                s.last_chunk = Some(took);
+            });
+            if !self.rest(took, &stop).await {
+                break;
+            }
+        }
+        session.close().await;
+        Ok(())
+    }
+
+    /// Rests for the share of a chunk's time that is asked for now: a change of it counts at once. False: stop.
+    async fn rest(&self, took: Duration, stop: &CancellationToken) -> bool {
+        let mut controls = self.controls.clone();
+        let began = Instant::now();
+        loop {
+            let rest = took * u32::from(controls.borrow_and_update().nice_ratio_percent) / 100;
+            let left = rest.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                changed = controls.changed() => if changed.is_err() { return false },
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+
+    /// Waits while this worker may not copy. False: stop.
+    async fn may_go_on(&self, session: &mut Session, index: u16, stop: &CancellationToken) -> Result<bool, EngineError> {
+        let (mut decided, mut allowed) = (self.decided.clone(), self.allowed.clone());
+        let mut used = Instant::now();
+        loop {
+            // The throttler's task obeys a person at once, this one even before it runs.
+            let may = decided.borrow_and_update().may_copy() && !self.controls.borrow().throttled_by_user;
+            let wanted = index < *allowed.borrow_and_update();
+            if may && wanted {
+                return Ok(!stop.is_cancelled());
+            }
+            if locked(&self.board).complete() {
+                return Ok(false);
+            }
+            if used.elapsed() >= KEEP_ALIVE_EVERY {
+                used = Instant::now();
+                session.run("keep the connection alive", SHORT, "DO 1").await?;
+            }
+            // Cancel-safe: watch receivers lose nothing. The tick lets a worker that is not needed any more see that the copy is complete.
+            tokio::select! {
+                () = stop.cancelled() => return Ok(false),
+                changed = decided.changed() => if changed.is_err() { return Ok(false) },
+                changed = allowed.changed() => if changed.is_err() { return Ok(false) },
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+    }
+
+    /// Dispatches the next range.
+    async fn next(&self, session: &mut Session) -> Result<Option<(ChunkId, KeyRange)>, EngineError> {
+        let _one_at_a_time = self.dispatch.lock().await;
+        let next = locked(&self.board).next();
+        let lo = match next {
+            Next::Nothing => return Ok(None),
+            Next::Hole(id, range) => return Ok(Some((id, range))),
+            Next::From(lo) => lo,
+        };
+        let rows = locked(&self.sizer).rows();
+        let hi = self.boundary(session, lo, rows).await?;
+        Ok(Some(locked(&self.board).dispatch(hi)))
+    }
+
+    /// The key of the `rows`-th row beyond `lo`; `None` when fewer are left.
+    async fn boundary(&self, session: &mut Session, lo: Option<Key>, rows: u64) -> Result<Option<Key>, EngineError> {
+        let m = &self.migration;
+        let row: Option<mysql_async::Row> = session.first("find the end of a chunk", LONG, &m.range_end(lo, rows)).await?;
+        row.map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}"))))
+            .transpose()
+    }
+
+    /// Copies one range in one transaction; repeats it when it lost against others.
+    async fn chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange, stop: &CancellationToken) -> Result<u64, EngineError> {
+        let mut losses: u32 = 0;
+        let mut conflicts: u32 = 0;
+        let began = Instant::now();
+        loop {
+            match self.try_chunk(session, id, range).await {
+                Ok(rows) => {
+                    locked(&self.records).push((id, ChunkRecord { range: range.clone(), rows, last: id.last }));
+                    locked(&self.board).done(id);
+                    return Ok(rows);
+                }
+                Err(Failure::Lost(error)) => {
+                    rollback(session).await?;
+                    losses += 1;
+                    // A minute of losing means that something holds the ghost for good.
+                    if losses > 12 {
+                        return Err(error.into());
+                    }
+                    let pause = Duration::from_millis(u64::from(losses) * fastrand::u64(5..50));
+                    tokio::select! {
+                        () = stop.cancelled() => return Err(error.into()),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+                Err(Failure::Conflict(error)) => {
+                    rollback(session).await?;
+                    conflicts += 1;
+                    self.resolve(session, range, &error, conflicts, began, stop).await?;
+                }
+                Err(Failure::Over(error)) if error.reason == Reason::DataDoesNotFit => {
+                    // What the server says names the column at best.
+                    return Err(match self.failing_row(session, range).await {
+                        Some(row) => EngineError { message: format!("{} (the row with {row})", error.message), ..error },
+                        None => error,
+                    });
+                }
+                Err(Failure::Over(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// The key of a row of the range that does not fit: halves the range, in transactions that are rolled back. `None` when it is not found
+    /// in a few seconds, or something else is in the way: the error is told without it.
+    async fn failing_row(&self, session: &mut Session, range: &KeyRange) -> Option<String> {
+        let m = &self.migration;
+        let end = Instant::now() + NAMING_LIMIT;
+        rollback(session).await.ok()?;
+        let rows: Vec<mysql_async::Row> = session.rows("read the keys of a chunk", LONG, &m.keys_of(range, LARGEST_CHUNK)).await.ok()?;
+        let keys: Vec<Key> = rows.into_iter().map(|row| m.codec.encode_row(&row.unwrap()).ok()).collect::<Option<_>>()?;
+        // It is among keys[low..high].
+        let (mut low, mut high) = (0, keys.len());
+        while high > low {
+            let middle = if high - low == 1 { high } else { low + (high - low) / 2 };
+            let lo = if low == 0 { range.lo.clone() } else { keys.get(low - 1).cloned() };
+            let part = KeyRange { lo, hi: Some(keys.get(middle - 1)?.clone()) };
+            if Instant::now() > end || !m.state.begin(session, m.epoch).await.ok()? {
+                return None;
+            }
+            let fits = match session.write("look for a row that does not fit", LONG, &m.copy_range(&part)).await {
+                Ok(written) if written.warnings > 0 => check_warnings(session).await,
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            rollback(session).await.ok()?;
+            match fits {
+                Err(error) if error.reason != Reason::DataDoesNotFit => return None,
+                Err(_) if high - low == 1 => return Some(format!("{} = {}", m.codec.columns(Side::Original), m.codec.tuple(&keys[low]))),
+                Err(_) => high = middle,
+                Ok(()) => low = middle,
+            }
+        }
+        None
+    }
+
+    async fn try_chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange) -> Result<u64, Failure> {
+        let m = &self.migration;
+        let _turn = m.turn().await;
+        if !m.state.begin(session, m.epoch).await? {
+            return Err(Failure::Over(fenced()));
+        }
+        let written = session.write("copy a chunk", LONG, &m.copy_range(range)).await?;
+        if written.warnings > 0 {
+            check_warnings(session).await.map_err(Failure::Over)?;
+        }
+        let record =
+            m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows: written.rows, last: id.last }).map_err(Failure::Over)?;
+        session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await?;
+        Ok(written.rows)
+    }
+
+    /// A row of the chunk has a value under a unique key that a ghost row holds already (rule 6).
+    async fn resolve(
+        &self,
+        session: &mut Session,
+        range: &KeyRange,
+        error: &MySqlError,
+        round: u32,
+        since: Instant,
+        stop: &CancellationToken,
+    ) -> Result<(), EngineError> {
+        let m = &self.migration;
+        let condition = m.codec.range(Side::Original, range);
+        let holders = conflict::holders(m, session, error, &condition).await?;
+        tracing::debug!(index = error.index, holders = holders.len(), round, "unique conflict in a chunk");
+        // From the third round on the holders have been reconciled: a conflict that is still there may be real.
+        if round >= 3 {
+            conflict::prove(m, session, error, &condition, &holders).await?;
+        }
+        if since.elapsed() > EXCHANGING {
+            return Err(EngineError::transient(
+                Reason::DuplicateKey,
+                &format!("{error}: rows keep exchanging a unique value faster than they can be copied; the chunk is tried again later"),
+            ));
+        }
+        // The holders are stale rows. They must not be written from here: an older state of such a row could come after a newer one that
+        // the applier writes. It reconciles them between two of its batches, however many wait.
+        let nobody = holders.is_empty();
+        let done = self.inbox.ask(holders, error.clone());
+        let pause = Duration::from_millis(if nobody { u64::from(round) * fastrand::u64(5..20) } else { 0 }).min(Duration::from_secs(1));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_secs(10)) => {}
+            _ = done => tokio::time::sleep(pause).await,
+        }
+        Ok(())
+    }
+}
+
+/// Undoes the transaction under way.
+///
+/// # Errors
+/// A lost connection.
+pub async fn rollback(session: &mut Session) -> Result<(), MySqlError> {
+    session.run("roll back", SHORT, "ROLLBACK").await
+}
+
+/// Reads the warnings of the last statement (rule 3): one that means a changed value ends the migration.
+///
+/// In strict mode the server makes errors of them; what is left at level Note is what a native ALTER in strict mode accepts too
+/// (rounding to fewer decimals), and codes that speak of deprecation only.
+///
+/// # Errors
+/// [`Reason::DataDoesNotFit`] with the column.
+pub async fn check_warnings(session: &mut Session) -> Result<(), EngineError> {
+    for (level, code, text) in session.warnings().await? {
+        if level != "Note" && !DEPRECATIONS.contains(&code) {
+            return Err(EngineError::terminal(
+                Reason::DataDoesNotFit,
+                &format!(
+                    "a row would change its value under the new definition ({code}: {text}). The original table is untouched; the ghost and state tables are kept for a retry"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// ER_WARN_DEPRECATED_*: say nothing about values. The last two speak of delimiters in dates and times, which native ALTERs accept.
+const DEPRECATIONS: &[u16] = &[1287, 1681, 1831, 3090, 3135, 3719, 3720, 3778, 4079, 4095, 4096];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_steered_to_the_target_time() {
+        let target = Duration::from_millis(500);
+        // (rows, took in ms) → next size, from 1000 rows
+        for (rows, took, want) in [
+            (1000, 500, 1000),
+            (1000, 1000, 500),
+            (1000, 250, 2000),
+            (1000, 1, 4000),
+            (1000, 60_000, 200),
+            (3, 1, 1000),
+            (3, 5000, 200),
+            (0, 1, 1000),
+        ] {
+            let mut sizer = ChunkSizer::new(100, target);
+            sizer.learn(rows, Duration::from_millis(took), target);
+            assert_eq!(sizer.rows(), want, "{rows} rows in {took} ms");
+        }
+    }
+
+    #[test]
+    fn wide_rows_make_small_chunks() {
+        assert_eq!(ChunkSizer::new(1 << 20, Duration::from_millis(500)).rows(), 32);
+        let mut sizer = ChunkSizer::new(3200, Duration::from_millis(500));
+        for _ in 0..20 {
+            let rows = sizer.rows();
+            sizer.learn(rows, Duration::from_millis(1), Duration::from_millis(500));
+        }
+        assert_eq!(sizer.rows(), (32 << 20) / 3200);
+    }
+}

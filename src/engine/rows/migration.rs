@@ -1,0 +1,218 @@
+//! What is decided before the first row is copied and stays so: the two tables, the key, the columns, the statements.
+
+use crate::engine::contract::spec::MigrationSpec;
+use crate::mysql::server::ServerFacts;
+use crate::mysql::session::SHORT;
+use crate::mysql::{GtidSet, MySqlError, Purpose, RowSettings, Session};
+use crate::sql::key::{Key, KeyCodec, KeyRange, MigrationKey, Side};
+use crate::sql::mapping::ColumnMapping;
+use crate::sql::names::TableNames;
+use crate::sql::quote;
+use crate::sql::table::TableDefinition;
+use std::sync::Arc;
+
+use crate::engine::rows::numbers::{self, Numbering};
+use crate::engine::state::store::StateTable;
+use crate::engine::table::inspector::Inspected;
+
+/// Seconds that one statement waits for received transactions: between two of them, somebody may stop the engine.
+const BARRIER_STEP: u32 = 1;
+
+/// How it is made sure that a read sees what the log has told of (DESIGN 1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is for a test")]
+pub enum Visibility {
+    /// Wait until the GTIDs received are in `gtid_executed`: a GTID gets there after its engine commit.
+    Gtids,
+    /// Commit a marker of our own: with `binlog_order_commits=ON` that returns after all earlier commits are visible.
+    Marker,
+    /// Neither is there (`binlog_order_commits=OFF`, no GTIDs): read with FOR SHARE, which waits for the writers' row locks.
+    RowLocks,
+    /// Nothing is done: wrong. It exists so that a test can show what the barrier is for.
+    #[doc(hidden)]
+    Unchecked,
+}
+
+impl Visibility {
+    /// What the server allows.
+    pub fn on(facts: &ServerFacts) -> Self {
+        match (facts.gtid, facts.order_commits) {
+            (true, _) => Self::Gtids,
+            (false, true) => Self::Marker,
+            (false, false) => Self::RowLocks,
+        }
+    }
+}
+
+/// A migration with everything decided.
+pub struct Migration {
+    /// What was asked for.
+    pub spec: MigrationSpec,
+    /// The server.
+    pub facts: ServerFacts,
+    /// Names of ghost, state and old table.
+    pub names: TableNames,
+    /// The original as it was at the start.
+    pub original: Inspected,
+    /// The ghost as it will be at the swap.
+    pub ghost: TableDefinition,
+    /// How the barrier is made.
+    pub visibility: Visibility,
+    /// In which settings rows are evaluated.
+    pub rows: RowSettings,
+    /// Columns of both sides.
+    pub mapping: ColumnMapping,
+    /// The key that chunks and changes go by.
+    pub key: MigrationKey,
+    /// Its values.
+    pub codec: Arc<KeyCodec>,
+    /// The AUTO_INCREMENT column that the change adds, if it adds one.
+    pub numbering: Option<Numbering>,
+    /// Whether the ALTER sets AUTO_INCREMENT itself.
+    pub alter_sets_auto_increment: bool,
+    /// The state table.
+    pub state: StateTable,
+    /// Our epoch.
+    pub epoch: u64,
+}
+
+impl Migration {
+    /// A session in which rows are copied and compared.
+    ///
+    /// # Errors
+    /// As [`Session::open_on`] and [`Session::wear`].
+    pub async fn session(&self) -> Result<Session, MySqlError> {
+        let mut session = self.own_session().await?;
+        session.wear(Purpose::Rows(&self.rows)).await?;
+        Ok(session)
+    }
+
+    /// A session for everything else.
+    ///
+    /// # Errors
+    /// As [`Session::open_on`].
+    pub async fn own_session(&self) -> Result<Session, MySqlError> {
+        Session::open_on(&self.spec.server, &self.facts.uuid).await
+    }
+
+    /// The original, quoted.
+    pub fn original_name(&self) -> String {
+        quote::qualified(&self.spec.database, &self.spec.table)
+    }
+
+    /// The ghost, quoted.
+    pub fn ghost_name(&self) -> String {
+        quote::qualified(&self.spec.database, &self.names.ghost)
+    }
+
+    /// `INSERT INTO G (…) SELECT … FROM O` for the rows that `condition` (over the original's columns) names. Without locks on O, except
+    /// where the server can give no other barrier ([`Visibility::RowLocks`]).
+    /// `keys`: they are rows that the ghost may have had.
+    fn insert_select(&self, condition: &str, keys: bool) -> String {
+        let (original, ghost) = (self.original_name(), self.ghost_name());
+        let (mut into, mut values) = (self.mapping.insert_list(), self.mapping.select_list());
+        let (mut before, mut join) = (String::new(), String::new());
+        if let Some(numbering) = &self.numbering {
+            let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
+            before = numbering.begin(tables, keys);
+            if keys {
+                join = numbering.join(tables, &self.key);
+            }
+            into = format!("{into}, {}", numbering.column());
+            values = format!("{values}, {}", numbering.number(&self.codec, keys));
+        }
+        format!(
+            "{before}INSERT INTO {ghost} ({into}) SELECT {values} FROM {original} FORCE INDEX ({}){join} WHERE {condition}{}",
+            quote::identifier(&self.key.index),
+            if self.visibility == Visibility::RowLocks { " FOR SHARE" } else { "" }
+        )
+    }
+
+    /// Held by a transaction that writes to the ghost, where only one may at a time.
+    pub async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match &self.numbering {
+            Some(numbering) => Some(numbering.turn().await),
+            None => None,
+        }
+    }
+
+    /// Ends a transaction that has written rows of keys.
+    pub fn commit_keys(&self) -> String {
+        format!("{}COMMIT", self.numbering.as_ref().map(|n| n.forget(&self.spec.database)).unwrap_or_default())
+    }
+
+    /// Finds the key of the `rows`-th row of the original beyond `lo`; no row when fewer are left.
+    pub fn range_end(&self, lo: Option<Key>, rows: u64) -> String {
+        format!(
+            "SELECT {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT 1 OFFSET {}",
+            self.codec.select_list(Side::Original),
+            self.original_name(),
+            quote::identifier(&self.key.index),
+            self.codec.range(Side::Original, &KeyRange { lo, hi: None }),
+            self.codec.order_by(Side::Original),
+            rows.saturating_sub(1)
+        )
+    }
+
+    /// The keys of a range, in order.
+    pub fn keys_of(&self, range: &KeyRange, limit: u64) -> String {
+        format!(
+            "SELECT {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT {limit}",
+            self.codec.select_list(Side::Original),
+            self.original_name(),
+            quote::identifier(&self.key.index),
+            self.codec.range(Side::Original, range),
+            self.codec.order_by(Side::Original),
+        )
+    }
+
+    /// Puts the rows of the original that `condition` names into a temporary table with some of the ghost's columns, as the server converts
+    /// them, in the place of what was there. Nothing of that is in the binary log, and nothing is committed by it.
+    pub fn convert_into(&self, scratch: &str, columns: &[String], condition: &str) -> String {
+        let wanted = |name: &str| columns.iter().any(|column| column.to_lowercase() == name.to_lowercase());
+        let (targets, values) = self.mapping.lists_of(wanted);
+        format!(
+            "DELETE FROM {scratch}; INSERT INTO {scratch} ({targets}) SELECT {values} FROM {} FORCE INDEX ({}) WHERE {condition}",
+            self.original_name(),
+            quote::identifier(&self.key.index)
+        )
+    }
+
+    /// Copies a range.
+    pub fn copy_range(&self, range: &KeyRange) -> String {
+        self.insert_select(&self.codec.range(Side::Original, range), false)
+    }
+
+    /// Copies the rows of these keys that exist.
+    pub fn copy_keys(&self, keys: &[Key]) -> String {
+        self.insert_select(&self.codec.in_list(Side::Original, keys.iter()), true)
+    }
+
+    /// Removes the ghost's rows of these keys.
+    pub fn delete_keys(&self, keys: &[Key]) -> String {
+        let (original, ghost) = (self.original_name(), self.ghost_name());
+        let condition = self.codec.in_list(Side::Ghost, keys.iter());
+        let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
+        let before = self.numbering.as_ref().map(|n| n.keep(tables, &self.key, &condition)).unwrap_or_default();
+        format!("{before}DELETE FROM {ghost} WHERE {condition}")
+    }
+
+    /// The barrier (DESIGN 1.1): when it returns true, every read that starts sees all transactions whose events had been received when
+    /// `received` was taken. False: not yet; to be asked again.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn barrier(&self, session: &mut Session, received: &GtidSet) -> Result<bool, MySqlError> {
+        let what = "wait until received transactions are visible";
+        match self.visibility {
+            Visibility::Gtids if received.is_empty() => Ok(true),
+            Visibility::Gtids => {
+                let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{received}', {BARRIER_STEP})");
+                let timed_out: Option<u8> = session.first(what, SHORT, &sql).await?;
+                Ok(timed_out == Some(0))
+            }
+            Visibility::Marker => self.state.commit_marker(session).await.map(|()| true),
+            Visibility::RowLocks | Visibility::Unchecked => Ok(true),
+        }
+    }
+}

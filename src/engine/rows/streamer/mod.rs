@@ -1,0 +1,519 @@
+//! Reads the binary log of the server and turns events into dirty keys, a transaction at a time.
+//!
+//! Promises: the keys of a transaction enter the [`Inbox`] when it ends, with the position after it; nothing else of a row is looked at.
+//! What the log does not say in rows (rules 12 and 13: DDL, text, prepared transactions, rows of others on the ghost) becomes a notice.
+//! Relies on: the server sends a transaction's events together and in commit order (MySQL manual, "The Binary Log"); row events name
+//! their table by the table map in front of them. The task ends with an error when the stream does; its owner (the migrator) starts anew
+//! from the safe position.
+pub mod columns;
+pub mod rows;
+pub mod statement;
+
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::reason::Reason;
+use crate::engine::rows::inbox::{Inbox, Prepared, StreamNotice};
+use crate::engine::state::record::StreamPoint;
+use crate::mysql::own::{Connections, Registered};
+use crate::mysql::session::FIRST_SERVER_ID;
+use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
+use crate::sql::key::{Key, KeyCodec};
+use crate::sql::quote;
+use crate::sql::table::Column;
+use futures::StreamExt;
+use mysql_async::binlog::EventType;
+use mysql_async::binlog::events::{EventData, TransactionPayloadEvent};
+use mysql_async::{BinlogStream, BinlogStreamRequest, GnoInterval, Sid, Value};
+use mysql_common::packets::Tag;
+use rows::KeyColumn;
+use statement::{Statement, classify};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What to look for.
+pub struct Watched {
+    /// Schema of the table.
+    pub database: String,
+    /// The original.
+    pub table: String,
+    /// Its columns as they were read: those that its rows in the log must have.
+    pub columns: Vec<Column>,
+    /// Key columns, in the key's order.
+    pub key: Vec<KeyColumn>,
+    /// Turns their values into keys.
+    pub codec: Arc<KeyCodec>,
+    /// Defaults of the key's columns, as rows of the codec's select list; NULL where there is none.
+    pub key_defaults: Vec<Value>,
+    /// The ghost, which nobody but us may write.
+    pub ghost: String,
+    /// Who we are in the log.
+    pub writer: Writer,
+    /// `lower_case_table_names` is not 0: the log may hold a name in another case.
+    pub names_ignore_case: bool,
+}
+
+/// The server that this process writes to, as its transactions show it.
+pub struct Writer {
+    /// Its address, under which our connections are known.
+    pub address: ServerAddress,
+    /// `@@server_id`
+    pub server_id: u32,
+    /// `@@server_uuid`, which must be that of the server that sends the log
+    pub server_uuid: String,
+}
+
+impl Watched {
+    fn same(&self, a: &str, b: &str) -> bool {
+        if self.names_ignore_case { a.to_lowercase() == b.to_lowercase() } else { a == b }
+    }
+}
+
+/// Where a stream begins.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// In the log of the very server that the position is from.
+    Position(BinlogPosition),
+    /// After all of these, on whatever server.
+    Executed(GtidSet),
+}
+
+/// The server sends a heartbeat event when it has nothing else for this long, so a silent connection is a dead one.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Silence after which the connection counts as lost.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// An open stream, before its first event.
+pub struct Streamer {
+    stream: BinlogStream,
+    watched: Watched,
+    inbox: Arc<Inbox>,
+    position: BinlogPosition,
+    /// Where the log ended when the stream was asked for: what is before it may be from a former engine, whose connections are not known.
+    log_end: BinlogPosition,
+    /// Between the first event of a group and its last one: no point to start a stream from.
+    in_group: bool,
+    /// A BEGIN was read in this group: a statement is then one of several.
+    in_transaction: bool,
+    /// Whether a connection of this process wrote the transaction; `None` until that is known.
+    own: Option<bool>,
+    /// Of the transaction under way.
+    keys: Vec<Key>,
+    images: u64,
+    gtid: Option<([u8; 16], String, u64)>,
+    before: StreamPoint,
+    /// Inside a compressed transaction events carry no position of their own: the enclosing event's counts.
+    inside_payload: bool,
+    /// The table id of the log whose columns are known to be the original's. The server gives a table another id whenever it may have
+    /// changed; ids begin again when the server does, with a new file.
+    known: Option<u64>,
+    /// Length of the name of a file of this log.
+    name_length: usize,
+    /// Whose connection ids the log names, as far as it is from now on.
+    connections: Connections,
+    /// The connection counts as the engine's own as long as the stream is open.
+    _registered: Registered,
+}
+
+impl Streamer {
+    /// Connects and asks for the log.
+    ///
+    /// # Errors
+    /// Unreachable, REPLICATION SLAVE missing, or the log is gone ([`Reason::BinlogPurged`], told at the first event).
+    pub async fn open(
+        address: &ServerAddress,
+        start: Start,
+        log_end: &BinlogPosition,
+        watched: Watched,
+        inbox: Arc<Inbox>,
+    ) -> Result<Self, EngineError> {
+        let mut session = Session::open_raw(address).await?;
+        session.check_server(&watched.writer.server_uuid)?;
+        let connections = Connections::of(&watched.writer.address, session.server_run());
+        let nanoseconds = HEARTBEAT.as_nanos();
+        session
+            .run(
+                "ask for heartbeats in the binary log stream",
+                crate::mysql::session::SHORT,
+                // The old name is what servers before 8.0.26 know.
+                &format!("SET @master_heartbeat_period={nanoseconds}, @source_heartbeat_period={nanoseconds}, @source_binlog_checksum='CRC32', @slave_uuid=UUID(), @replica_uuid=@slave_uuid"),
+            )
+            .await?;
+        let server_id = fastrand::u32(FIRST_SERVER_ID as u32..u32::MAX);
+        let (position, request) = match &start {
+            Start::Position(at) => (at.clone(), BinlogStreamRequest::new(server_id).with_filename(at.file.as_bytes()).with_pos(at.offset)),
+            Start::Executed(set) => (
+                // The server says by a rotate event where it begins.
+                BinlogPosition::default(),
+                BinlogStreamRequest::new(server_id).with_gtid().with_gtid_set(sids(set)),
+            ),
+        };
+        let (conn, registered) = session.into_conn();
+        let stream = conn.get_binlog_stream(request).await.map_err(|error| {
+            let error = EngineError::from(MySqlError::new("start the binary log stream", &error));
+            // The login was good: what is denied is the dump.
+            match error.reason {
+                Reason::AccessDenied => EngineError::terminal(
+                    Reason::MissingPrivilege,
+                    &format!("{error}: the account needs REPLICATION SLAVE to read the binary log"),
+                ),
+                _ => error,
+            }
+        })?;
+        let before = inbox.point();
+        Ok(Self {
+            stream,
+            watched,
+            inbox,
+            position,
+            log_end: log_end.clone(),
+            in_group: false,
+            in_transaction: false,
+            own: None,
+            keys: Vec::new(),
+            images: 0,
+            gtid: None,
+            before,
+            inside_payload: false,
+            known: None,
+            name_length: log_end.file.len(),
+            connections,
+            _registered: registered,
+        })
+    }
+
+    /// Reads until cancelled.
+    ///
+    /// # Errors
+    /// The stream broke, the log is gone, or an event on the original cannot be decoded.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), EngineError> {
+        loop {
+            // Cancel-safe: `next` keeps a half-read packet in the stream.
+            let next = tokio::select! {
+                () = cancel.cancelled() => break,
+                next = tokio::time::timeout(SILENCE, self.stream.next()) => next,
+            };
+            match next {
+                Ok(Some(Ok(event))) => {
+                    // Back-pressure waits inside; a cancelled engine must not hang there.
+                    tokio::select! {
+                        () = cancel.cancelled() => break,
+                        done = self.event(&event) => done?,
+                    }
+                }
+                Ok(Some(Err(error))) => return Err(stream_error(&error)),
+                Ok(None) => return Err(EngineError::transient(Reason::ConnectionFailed, "the server ended the binary log stream")),
+                Err(_) => return Err(MySqlError::timeout("read the binary log", SILENCE).into()),
+            }
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.stream.close()).await;
+        Ok(())
+    }
+
+    async fn event(&mut self, event: &mysql_async::binlog::events::Event) -> Result<(), EngineError> {
+        let header = event.header();
+        let Ok(kind) = header.event_type() else {
+            // Events that a later server adds are ignorable, or they would change the protocol's version.
+            return Ok(());
+        };
+        let end = if self.inside_payload { 0 } else { u64::from(header.log_pos()) };
+        match kind {
+            EventType::GTID_EVENT | EventType::GTID_TAGGED_LOG_EVENT | EventType::ANONYMOUS_GTID_EVENT => {
+                self.forget();
+                self.inside_payload = false;
+                self.before = self.inbox.point();
+                self.in_group = true;
+                if let Some(EventData::GtidEvent(gtid)) = event.read_data().map_err(malformed)? {
+                    let tag = gtid.tag().map(|t| t.as_str().to_owned()).unwrap_or_default();
+                    self.gtid = Some((gtid.sid(), tag, gtid.gno()));
+                }
+                self.moved(end);
+            }
+            EventType::TABLE_MAP_EVENT => self.moved(end),
+            EventType::WRITE_ROWS_EVENT
+            | EventType::UPDATE_ROWS_EVENT
+            | EventType::DELETE_ROWS_EVENT
+            | EventType::PARTIAL_UPDATE_ROWS_EVENT
+            | EventType::WRITE_ROWS_EVENT_V1
+            | EventType::UPDATE_ROWS_EVENT_V1
+            | EventType::DELETE_ROWS_EVENT_V1 => {
+                self.rows(event)?;
+                self.moved(end);
+            }
+            EventType::XID_EVENT => {
+                self.moved(end);
+                self.commit().await;
+            }
+            EventType::QUERY_EVENT => {
+                self.moved(end);
+                if let Some(EventData::QueryEvent(query)) = event.read_data().map_err(malformed)? {
+                    let writer = &self.watched.writer;
+                    self.own = Some(header.server_id() == writer.server_id && self.connections.has(query.thread_id()));
+                    self.statement(&query.query(), &query.schema()).await;
+                }
+            }
+            // LOAD DATA as text.
+            EventType::EXECUTE_LOAD_QUERY_EVENT => {
+                self.moved(end);
+                if let Some(EventData::ExecuteLoadQueryEvent(query)) = event.read_data().map_err(malformed)? {
+                    self.statement(&query.query(), &query.schema()).await;
+                }
+            }
+            EventType::XA_PREPARE_LOG_EVENT => {
+                self.moved(end);
+                if let Some(EventData::XaPrepareLogEvent(data)) = event.read_data().map_err(malformed)? {
+                    self.xa_prepare(&data).await;
+                }
+            }
+            EventType::ROTATE_EVENT => {
+                if let Some(EventData::RotateEvent(rotate)) = event.read_data().map_err(malformed)? {
+                    self.position = BinlogPosition { file: file_name(rotate.name_raw(), self.name_length), offset: rotate.position() };
+                    self.known = None;
+                    self.at_rest(0);
+                }
+            }
+            EventType::TRANSACTION_PAYLOAD_EVENT => {
+                self.moved(end);
+                // The driver goes on silently when it cannot unpack a payload; rows would be lost.
+                event.read_event::<TransactionPayloadEvent<'_>>().map_err(malformed)?;
+                self.inside_payload = true;
+            }
+            EventType::INCIDENT_EVENT => {
+                return Err(EngineError::terminal(
+                    Reason::StatementLogged,
+                    "the binary log reports an incident (LOST_EVENTS): changes may be missing in it. The original table is untouched; delete the migration and start it anew",
+                ));
+            }
+            // Sent again, out of place, whenever a stream starts in the middle of a file.
+            EventType::FORMAT_DESCRIPTION_EVENT | EventType::PREVIOUS_GTIDS_EVENT => self.at_rest(u64::from(header.log_pos())),
+            // Says how far the server has read, when that is further than what it sent.
+            EventType::HEARTBEAT_EVENT => self.at_rest(u64::from(header.log_pos())),
+            _ => self.moved(end),
+        }
+        Ok(())
+    }
+
+    fn moved(&mut self, end: u64) {
+        if end != 0 {
+            // log_pos has 32 bits; a file that one large transaction made longer than 4 GiB wraps it.
+            let high = self.position.offset & !0xffff_ffff;
+            let candidate = high | end;
+            self.position.offset = if candidate < self.position.offset { candidate + (1 << 32) } else { candidate };
+        }
+    }
+
+    /// Between two transactions the position moves by what is no transaction too (the beginning of a file): whoever waits for the end of
+    /// the log need not wait for the next transaction.
+    fn at_rest(&mut self, end: u64) {
+        if self.in_group {
+            return;
+        }
+        self.position.offset = self.position.offset.max(end);
+        self.inbox.advance(&self.position);
+    }
+
+    fn forget(&mut self) {
+        self.keys.clear();
+        self.images = 0;
+        self.gtid = None;
+        self.own = None;
+        self.in_transaction = false;
+    }
+
+    async fn commit(&mut self) {
+        self.end(None).await;
+    }
+
+    /// The end of a transaction, which may end a prepared one.
+    async fn end(&mut self, prepared: Option<Prepared<'_>>) {
+        let gtid = self.gtid.take();
+        let images = std::mem::take(&mut self.images);
+        self.in_group = false;
+        self.in_transaction = false;
+        self.inbox.commit(&mut self.keys, prepared, gtid, images, self.position.clone()).await;
+    }
+
+    /// Whether the transaction under way is surely somebody else's.
+    fn is_foreign(&self) -> bool {
+        // Before that point a former engine may have written.
+        self.own == Some(false) && self.position > self.log_end
+    }
+
+    fn rows(&mut self, event: &mysql_async::binlog::events::Event) -> Result<(), EngineError> {
+        let Some(EventData::RowsEvent(rows)) = event.read_data().map_err(malformed)? else {
+            return Ok(());
+        };
+        let Some(table) = self.stream.get_tme(rows.table_id()) else {
+            return Err(EngineError::transient(Reason::StatementInterrupted, "a rows event came without its table map"));
+        };
+        if !self.watched.same(&table.database_name(), &self.watched.database) {
+            return Ok(());
+        }
+        if self.watched.same(&table.table_name(), &self.watched.ghost) {
+            if self.is_foreign() {
+                self.inbox.notice(StreamNotice::GhostWritten);
+            }
+            return Ok(());
+        }
+        if !self.watched.same(&table.table_name(), &self.watched.table) {
+            return Ok(());
+        }
+        if self.known != Some(rows.table_id()) {
+            // A key is taken out of a row by its place: not one row of other columns may be looked at.
+            if let Some(why) = columns::difference(&self.watched.columns, &columns::seen(table)) {
+                return Err(other_columns(&self.watched, &why));
+            }
+            self.known = Some(rows.table_id());
+        }
+        let (keys, codec, defaults) = (&mut self.keys, &self.watched.codec, &self.watched.key_defaults);
+        let mut bad = None;
+        self.images += rows::keys_of(&rows, table, &self.watched.key, |values| match codec.encode_binlog_or(values, defaults) {
+            Ok(key) => keys.push(key),
+            Err(error) => bad = Some(error),
+        })
+        .map_err(|error| EngineError::terminal(Reason::ServerNotSupported, &format!("{error}; the original table is untouched")))?;
+        match bad {
+            None => Ok(()),
+            Some(error) => Err(EngineError::terminal(Reason::Internal, &format!("a key in the binary log cannot be read: {error}"))),
+        }
+    }
+
+    /// A statement in the log: the frame of a transaction, DDL, or DML of a session with another binlog_format.
+    async fn statement(&mut self, text: &str, schema: &str) {
+        match classify(text) {
+            Statement::Begin => self.in_transaction = true,
+            Statement::Commit => self.commit().await,
+            Statement::Rollback => {
+                // Only transactions that touched a non-transactional table are logged with ROLLBACK; ours did not commit.
+                self.keys.clear();
+                self.commit().await;
+            }
+            Statement::XaCommit(xid) => self.end(Some(Prepared { xid: &xid, committed: true })).await,
+            Statement::XaRollback(xid) => self.end(Some(Prepared { xid: &xid, committed: false })).await,
+            Statement::Within => {}
+            Statement::Dml => {
+                if statement::may_write(text, schema, &self.watched.database, &self.watched.table) {
+                    self.inbox.notice(StreamNotice::StatementDml);
+                }
+            }
+            Statement::Other => {
+                if let Some(notice) = statement::ddl(text, schema, &self.watched.database, &self.watched.table, &self.watched.ghost) {
+                    // What we do ourselves is known; what a former engine of this migration did to the ghost was right.
+                    if self.is_foreign() || notice != StreamNotice::GhostWritten && self.own != Some(true) {
+                        self.inbox.notice(notice);
+                    }
+                }
+                if statement::opens_transaction(text) {
+                    // CREATE TABLE … SELECT: its rows follow.
+                    self.in_transaction = true;
+                } else if !self.in_transaction {
+                    // DDL is a group of its own; DROP TEMPORARY TABLE may stand inside a transaction.
+                    self.commit().await;
+                }
+            }
+        }
+    }
+
+    async fn xa_prepare(&mut self, data: &[u8]) {
+        // one_phase (1 byte), formatID, gtrid length, bqual length (4 bytes each), data.
+        let word = |at: usize| data.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_le_bytes);
+        let one_phase = data.first() == Some(&1);
+        if let (false, Some(format), Some(gtrid), Some(bqual)) = (one_phase, word(1), word(5), word(9)) {
+            let (gtrid, bqual) = (usize::try_from(gtrid).unwrap_or(0), usize::try_from(bqual).unwrap_or(0));
+            let part = |from: usize, length: usize| data.get(from..from + length).unwrap_or_default();
+            if !self.keys.is_empty() {
+                self.inbox.prepare(xid(part(13, gtrid), part(13 + gtrid, bqual), format), self.before.clone(), self.keys.clone());
+            }
+        }
+        self.commit().await;
+    }
+}
+
+/// The rows of the original in the log have other columns than those that were read.
+fn other_columns(watched: &Watched, why: &str) -> EngineError {
+    EngineError::terminal(
+        Reason::DefinitionChanged,
+        &format!(
+            "the rows of {} in the binary log {why}. The table was changed meanwhile, or the server does not show all of its columns (a generated invisible primary key, where show_gipk_in_create_table_and_information_schema is OFF). The tables were not swapped and the original is as it is; the ghost is of no use any more: retry to start anew, or delete the migration",
+            quote::qualified(&watched.database, &watched.table)
+        ),
+    )
+}
+
+/// As the server writes it into the log: `X'gtrid',X'bqual',format`.
+fn xid(gtrid: &[u8], bqual: &[u8], format: i32) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    format!("x'{}',x'{}',{format}", hex(gtrid), hex(bqual))
+}
+
+/// The name in a rotate event. The first one comes before the event that says whether events carry a checksum, so the driver leaves four
+/// bytes of checksum at its end; the length of another name of the same log tells.
+fn file_name(raw: &[u8], length: usize) -> String {
+    let digits =
+        |name: &[u8]| name.rsplit(|b| *b == b'.').next().is_some_and(|tail| !tail.is_empty() && tail.iter().all(u8::is_ascii_digit));
+    let cut = raw.len().saturating_sub(4);
+    let name = if raw.len() == length || (cut != length && digits(raw)) { raw } else { &raw[..cut] };
+    String::from_utf8_lossy(name).into_owned()
+}
+
+fn sids(set: &GtidSet) -> Vec<Sid<'static>> {
+    set.iter()
+        .map(|(source, intervals)| {
+            let mut sid = Sid::new(source.uuid);
+            if let Ok(tag) = Tag::new(source.tag.clone())
+                && !source.tag.is_empty()
+            {
+                sid = sid.with_tag(tag);
+            }
+            for &(first, last) in intervals {
+                sid = sid.with_interval(GnoInterval::new(first, last + 1));
+            }
+            sid
+        })
+        .collect()
+}
+
+fn malformed(error: std::io::Error) -> EngineError {
+    EngineError::transient(Reason::StatementInterrupted, &format!("an event of the binary log cannot be decoded: {error}"))
+}
+
+fn stream_error(error: &mysql_async::Error) -> EngineError {
+    let error = MySqlError::new("read the binary log", error);
+    if error.code == crate::mysql::error::BINLOG_FATAL {
+        let gone = ["purged", "Could not find first log", "log file name", "does not exist"].iter().any(|w| error.message.contains(w));
+        if gone {
+            return EngineError::terminal(
+                Reason::BinlogPurged,
+                &format!(
+                    "the binary logs that are needed to go on are gone ({}). The original table is untouched; keep logs longer (binlog_expire_logs_seconds) and retry: it starts anew",
+                    error.message
+                ),
+            );
+        }
+        return EngineError { reason: Reason::StatementInterrupted, class: Class::Transient, message: error.to_string() };
+    }
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prepared_transaction_has_the_name_that_its_commit_has() {
+        assert_eq!(Statement::XaCommit(xid(b"a", b"", 1)), classify("XA COMMIT X'61',X'',1"));
+    }
+
+    #[test]
+    fn a_checksum_is_no_part_of_a_file_name() {
+        for (raw, want) in [
+            (&b"binlog.000001"[..], "binlog.000001"),
+            (b"binlog.000001\xff{\\r", "binlog.000001"),
+            (b"binlog.0000011234", "binlog.000001"),
+            (b"binlog.1000000", "binlog.1000000"),
+            (b"binlog.1000000\x01abc", "binlog.1000000"),
+            (b"", ""),
+        ] {
+            assert_eq!(file_name(raw, "binlog.000001".len()), want);
+        }
+    }
+}

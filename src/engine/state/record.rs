@@ -1,0 +1,188 @@
+//! What a migration remembers, as values; [`super::store`] keeps them in MySQL.
+use crate::mysql::{BinlogPosition, GtidSet, ServerValues};
+use crate::sql::key::KeyRange;
+use crate::sql::names::TableNames;
+use serde::{Deserialize, Serialize};
+
+/// Version of the table's layout and of the JSON in it, as this binary writes it. What is added in a version has a default, so that an
+/// older binary's work goes on; what changes its meaning raises the number, and a binary refuses numbers above its own.
+pub const VERSION: u32 = 1;
+
+/// What is fixed for a migration, and its phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`VERSION`]
+    pub version: u32,
+    /// Identity of the migration that owns the tables.
+    pub id: String,
+    /// For people.
+    pub display_name: String,
+    /// Digest of server-independent parts of the spec: database, table, alter.
+    pub spec_digest: String,
+    /// Where the work is.
+    pub stage: Stage,
+    /// `server_uuid` of the server that the position is from.
+    pub server_uuid: String,
+    /// Normalised definition of the original at the start.
+    pub original_definition: String,
+    /// Normalised definition that the ghost must have at the swap.
+    pub ghost_definition: String,
+    /// InnoDB's ids, where they can be read.
+    pub original_id: Option<u64>,
+    /// As above, of the ghost.
+    pub ghost_id: Option<u64>,
+    /// Definitions of secondary indexes that are built after the rows.
+    pub deferred_indexes: Vec<String>,
+    /// Whether the server changed the table itself: then there is no old table.
+    #[serde(default)]
+    pub native: bool,
+    /// Mode TestOnReplica: whether the replica's applier is stopped, or about to be. Whoever finds this starts it again.
+    #[serde(default)]
+    pub applier_stopped: bool,
+    /// What clauses and rows are evaluated in. `None`: written by a version that did not keep it, whose rows are copied again.
+    #[serde(default)]
+    pub server_values: Option<ServerValues>,
+    /// The index of the original that chunks walk along.
+    pub key_index: String,
+    /// Rows thought to be there at the start, or counted.
+    pub rows_estimated: u64,
+    /// Whether they were counted (`copy.exactRowCount`).
+    #[serde(default)]
+    pub rows_counted: bool,
+    /// Seconds since 1970.
+    pub started_at: u64,
+    /// How often the work was taken up again.
+    pub resumed_count: u32,
+    /// What the old table is called after the swap; empty in records of binaries that knew one name only.
+    #[serde(default)]
+    pub old: String,
+}
+
+impl Record {
+    /// On another server than the one that they were read from, table ids mean nothing: another table may have them there.
+    pub fn forget_ids(&mut self) {
+        self.original_id = None;
+        self.ghost_id = None;
+    }
+
+    /// The record of a table whose engine died before writing one.
+    pub(crate) fn empty() -> Self {
+        Self {
+            version: VERSION,
+            id: String::new(),
+            display_name: String::new(),
+            spec_digest: String::new(),
+            stage: Stage::Preparing,
+            server_uuid: String::new(),
+            original_definition: String::new(),
+            ghost_definition: String::new(),
+            original_id: None,
+            ghost_id: None,
+            deferred_indexes: Vec::new(),
+            native: false,
+            applier_stopped: false,
+            server_values: None,
+            key_index: String::new(),
+            rows_estimated: 0,
+            rows_counted: false,
+            started_at: 0,
+            resumed_count: 0,
+            old: String::new(),
+        }
+    }
+
+    /// The names of the migration's tables, where `names` are those that the table gives by itself.
+    pub fn names(&self, names: &TableNames) -> TableNames {
+        let old = if self.old.is_empty() { names.old.clone() } else { self.old.clone() };
+        TableNames { old, ..names.clone() }
+    }
+
+    /// Whether the migration is over and only its old table (and this record, which says whose that is) is left.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Swapped
+    }
+}
+
+/// How far a migration is, as far as the next engine must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// The ghost is being made; nothing in it counts yet.
+    Preparing,
+    /// The ghost is ready; chunks may be recorded.
+    Copying,
+    /// The server changes the table itself (or is about to: the definition tells); there is no ghost.
+    Native,
+    /// The tables are swapped (or about to be: the table ids tell).
+    Swapping,
+    /// The tables are swapped for sure; only leftovers are to be removed.
+    Swapped,
+    /// Mode TestOnReplica: they were swapped and swapped back, and the ghost is left on purpose.
+    Tested,
+}
+
+/// The largest position such that every key made dirty at or before it has been reconciled or dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SafePosition {
+    /// In the log of the server named by [`Record::server_uuid`].
+    pub position: BinlogPosition,
+    /// The GTIDs executed there; empty without GTIDs.
+    pub executed: String,
+    /// Changes applied so far, for the status.
+    #[serde(default)]
+    pub applied: u64,
+}
+
+impl SafePosition {
+    /// As a point of a stream.
+    pub fn point(&self) -> StreamPoint {
+        StreamPoint { position: self.position.clone(), executed: GtidSet::parse(&self.executed).unwrap_or_default() }
+    }
+
+    /// From a point of a stream.
+    pub fn at(point: &StreamPoint, applied: u64) -> Self {
+        Self { position: point.position.clone(), executed: point.executed.to_string(), applied }
+    }
+}
+
+/// A range that is copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkRecord {
+    /// Exclusive lower, inclusive upper end.
+    pub range: KeyRange,
+    /// Rows copied in it.
+    pub rows: u64,
+    /// The last chunk number that it stands for; the first one is the row's id.
+    pub last: u64,
+}
+
+/// What a new engine finds.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The fixed part.
+    pub record: Record,
+    /// Where to stream from.
+    pub safe: SafePosition,
+    /// Copied ranges, by id (the order of dispatch).
+    pub chunks: Vec<(u64, ChunkRecord)>,
+    /// The present owner's epoch.
+    pub epoch: u64,
+}
+
+/// Number of a chunk in the order of keys. A chunk that fills a hole stands for all the numbers that were lost there, so that the numbers
+/// of records are always in key order, whoever wrote them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChunkId {
+    /// The record's id.
+    pub first: u64,
+    /// The last number it stands for.
+    pub last: u64,
+}
+
+/// A point in the stream: between two transactions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamPoint {
+    /// In the log of the server that is read.
+    pub position: BinlogPosition,
+    /// All GTIDs at or before it; empty without GTIDs.
+    pub executed: GtidSet,
+}

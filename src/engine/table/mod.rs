@@ -1,0 +1,10 @@
+//! What a table is and what becomes of it: reading it and its server ([`inspector`], [`sight`], [`replica`]), comparing definitions and making
+//! the empty clone ([`definition`]), what the clauses are evaluated in ([`evaluation`]), and which algorithm makes the change ([`chooser`]).
+//!
+//! Promises: what cannot be seen is not absent ([`sight`] knows for each fact which privilege shows it); nothing here writes rows.
+pub mod chooser;
+pub mod definition;
+pub mod evaluation;
+pub mod inspector;
+pub mod replica;
+pub mod sight;
