@@ -143,6 +143,13 @@ fn check_statement(source: &str, tokens: &[Token]) -> Result<()> {
     Ok(())
 }
 
+/// Verbs before PARTITION that keep every row,
+const REARRANGE: [&str; 4] = ["ADD", "REORGANIZE", "COALESCE", "REBUILD"];
+/// that change which rows there are,
+const DATA: [&str; 5] = ["DROP", "TRUNCATE", "EXCHANGE", "DISCARD", "IMPORT"];
+/// and that change no definition.
+const MAINTAIN: [&str; 4] = ["ANALYZE", "CHECK", "OPTIMIZE", "REPAIR"];
+
 /// The tokens between top-level commas; lists that belong to one clause (`ORDER BY a, b`, partition names) stay together.
 fn segments<'t>(source: &str, tokens: &'t [Token]) -> Result<Vec<&'t [Token]>> {
     let mut bounds = vec![];
@@ -179,7 +186,8 @@ fn segments<'t>(source: &str, tokens: &'t [Token]) -> Result<Vec<&'t [Token]>> {
             let word = |i: usize, w: &str| before.get(i).is_some_and(|t| t.is_word(source, w));
             let order_by = word(0, "ORDER") && word(1, "BY") && is_order_item(source, segment);
             // `DROP PARTITION p0, p1`: stands alone, so everything that follows belongs to it.
-            if order_by || word(1, "PARTITION") {
+            let verb = || [REARRANGE.as_slice(), &DATA, &MAINTAIN].concat().iter().any(|verb| word(0, verb));
+            if order_by || word(1, "PARTITION") && verb() {
                 last.1 = end;
                 continue;
             }
@@ -416,9 +424,6 @@ impl<'a> Parser<'a> {
 
     /// `verb PARTITION …`; `None` if it is something else.
     fn partition_verb(&mut self) -> Result<Option<Clause>> {
-        const REARRANGE: [&str; 4] = ["ADD", "REORGANIZE", "COALESCE", "REBUILD"];
-        const DATA: [&str; 5] = ["DROP", "TRUNCATE", "EXCHANGE", "DISCARD", "IMPORT"];
-        const MAINTAIN: [&str; 4] = ["ANALYZE", "CHECK", "OPTIMIZE", "REPAIR"];
         if !self.is_word_at(1, "PARTITION") {
             return Ok(None);
         }

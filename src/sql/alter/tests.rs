@@ -279,6 +279,10 @@ fn the_corpus_is_understood() {
         assert!(Alter::parse(text).is_ok(), "{text}");
         holds(text);
     }
+    // A name that reads like a clause of its own.
+    for text in ["CHARSET PARTITION ENGINE INDEX", "ENGINE PARTITION, ADD a INT", "COMMENT='x', ENGINE PARTITION COLLATE a"] {
+        holds(text);
+    }
 }
 
 proptest! {
