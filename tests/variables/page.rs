@@ -84,7 +84,6 @@ fn words(variable: &str, value: &str, subject: &str, ended: &Ended) -> String {
         (_, Some(exception)) => match exception.end {
             End::Refuses(reason) => format!("refused ({reason}): {}", exception.why),
             End::Changes => format!("changed, natively refused: {}", exception.why),
-            End::Open(_) => format!("**not equal yet**: {}", exception.why),
             End::Differs(_) => format!("equal but for this: {}", exception.why),
         },
         (other, None) => format!("{other:?}"),

@@ -104,10 +104,11 @@ impl Numbering {
     pub fn number(&self, codec: &KeyCodec, keys: bool) -> String {
         let order = codec.order_by(Side::Original);
         let next = |rows: &str| {
-            // Numbers go in steps where the server is told so (auto_increment_increment), counted as it counts them.
-            format!(
-                "IF(@@auto_increment_increment = 1, @_theseus_number + {rows}, @@auto_increment_offset + ((CAST(@_theseus_number AS SIGNED) - @@auto_increment_offset) DIV @@auto_increment_increment + {rows}) * @@auto_increment_increment)"
-            )
+            // Numbers go in steps where the server is told so: the next one above those that are there is offset + n * increment. No operand is
+            // below zero: these variables and what is computed from them are unsigned. An offset beyond the increment counts by its remainder, as
+            // the server's does once numbers have reached it.
+            let (step, offset) = ("@@auto_increment_increment", "@@auto_increment_offset MOD @@auto_increment_increment");
+            format!("((@_theseus_number + {step} - {offset}) DIV {step} + {rows} - 1) * {step} + {offset}")
         };
         if keys {
             let rows = format!("SUM(_theseus_number IS NULL) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING)");

@@ -110,6 +110,12 @@ impl KeyCodec {
         self
     }
 
+    /// Whether a column is a TIMESTAMP in sessions whose clock shifts: two of its values may look alike, and are one to the server where it looks
+    /// them up.
+    pub fn has_instants(&self) -> bool {
+        self.columns.iter().any(|c| c.kind.is_instant())
+    }
+
     /// Where the key's columns are among the original's columns (all of them, in table order), in the key's order.
     pub fn positions(&self) -> &[usize] {
         &self.positions
