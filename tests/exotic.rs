@@ -92,6 +92,18 @@ async fn types_beside_the_key() {
             behind: &["UPDATE {t} SET id = 20, h = ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))') WHERE id = 2", "UPDATE {t} SET x = 'other', e = NULL WHERE id = 3", "DELETE FROM {t} WHERE id = 1"],
         },
         Case {
+            name: "empty vectors, made and kept",
+            make: &[
+                "CREATE TABLE {t} (id INT PRIMARY KEY, n INT, e VECTOR(3) NOT NULL, j JSON, UNIQUE KEY n (n), UNIQUE KEY x ((n + 1)))",
+                "INSERT INTO {t} VALUES (1, 1, TO_VECTOR('[1,2,3]'), '{}'), (2, 2, 0x0000008000008000, NULL), (3, 3, TO_VECTOR('[9]'), NULL), (4, 4, TO_VECTOR('[8]'), NULL)",
+                "ALTER TABLE {t} ADD f VECTOR(4) NOT NULL",
+                "UPDATE {t} SET f = TO_VECTOR('[1,2.5,-3e-30,3.3e38]') WHERE id IN (1, 3)",
+            ],
+            alter: "ADD w VECTOR(4) NOT NULL, MODIFY e VECTOR(5) NOT NULL, ADD d VECTOR(2) NOT NULL DEFAULT (TO_VECTOR('[1,2]')), MODIFY n VARCHAR(9)",
+            ahead: &["UPDATE {t} SET f = TO_VECTOR('[4]') WHERE id = 2", "UPDATE {t} SET n = n + 10 ORDER BY n DESC"],
+            behind: &["UPDATE {t} SET id = 20 WHERE id = 4", "UPDATE {t} SET n = n + 1 ORDER BY n DESC", "DELETE FROM {t} WHERE id = 1"],
+        },
+        Case {
             name: "compressed rows",
             make: &["CREATE TABLE {t} (id INT PRIMARY KEY, b LONGTEXT, n INT) ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4", "INSERT INTO {t} VALUES (1, REPEAT('x', 50000), 1), (2, 'y', 2)"],
             alter: "MODIFY n BIGINT",

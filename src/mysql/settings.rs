@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 /// UTC, as an offset: a server's tables of zones may be empty.
 const UTC: &str = "+00:00";
 /// Strict, so a value that does not fit is an error and never silently another value; NO_AUTO_VALUE_ON_ZERO, so a stored 0 stays 0.
-const OWN_MODES: [&str; 3] = ["STRICT_ALL_TABLES", "STRICT_TRANS_TABLES", "NO_AUTO_VALUE_ON_ZERO"];
+const OWN_MODES: [&str; 3] = [STRICT[0], STRICT[1], AS_STORED];
+const STRICT: [&str; 2] = ["STRICT_ALL_TABLES", "STRICT_TRANS_TABLES"];
+const AS_STORED: &str = "NO_AUTO_VALUE_ON_ZERO";
 /// Names of tables and columns that are bound to statements must survive the connection's character set.
 const OWN_COLLATION: &str = "utf8mb4_0900_ai_ci";
 
@@ -95,6 +97,19 @@ pub struct RowSettings {
     pub fixed_time: bool,
 }
 
+impl RowSettings {
+    fn modes(&self, own: &[&str]) -> String {
+        let of_values = self.values.modes().filter(|mode| !(GRAMMAR.contains(mode) || self.any_date && DATES.contains(mode)));
+        let more = if self.any_date { Some("ALLOW_INVALID_DATES") } else { None };
+        modes(of_values.chain(own.iter().copied()).chain(more).filter(|mode| !STRICT.contains(mode) || own.contains(mode)))
+    }
+
+    /// `sql_mode` in such a session, for a statement that is not to be strict.
+    pub fn modes_but_strict(&self) -> String {
+        self.modes(&[AS_STORED])
+    }
+}
+
 /// What a session is for.
 #[derive(Debug, Clone, Copy)]
 pub enum Purpose<'a> {
@@ -116,10 +131,8 @@ impl Purpose<'_> {
             Purpose::Own | Purpose::Definition(_) => (UTC, modes(own), "0"),
             Purpose::Clauses(values) => (values.get("time_zone"), modes(values.modes().chain(own.take(2))), "0"),
             Purpose::Rows(rows) => {
-                let of_values = rows.values.modes().filter(|mode| !(GRAMMAR.contains(mode) || rows.any_date && DATES.contains(mode)));
-                let more = if rows.any_date { Some("ALLOW_INVALID_DATES") } else { None };
                 let zone = if rows.in_servers_zone { rows.values.get("time_zone") } else { UTC };
-                (zone, modes(of_values.chain(own).chain(more)), if rows.fixed_time { rows.values.now.as_str() } else { "0" })
+                (zone, rows.modes(&OWN_MODES), if rows.fixed_time { rows.values.now.as_str() } else { "0" })
             }
         };
         let mut wanted: Vec<(String, String)> = [("time_zone", zone), ("sql_mode", &modes), ("timestamp", time)]

@@ -134,7 +134,35 @@ pub struct ColumnMapping {
     pub computed: Vec<ComputedColumn>,
     /// Columns of the original that the ghost does not have, in the original's order.
     pub dropped: Vec<String>,
+    /// Columns of the ghost that may have an empty vector: see [`ColumnMapping::inserts`].
+    pub vectors: Vec<MaybeEmpty>,
 }
+
+/// A VECTOR NOT NULL without a default on the ghost. A native ALTER that adds one stores a vector of no dimension in each row, and copies such
+/// values as they are. No INSERT can write one (6136, whatever the sql_mode), except by leaving the column out where the mode is not strict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaybeEmpty {
+    /// Its name on the ghost.
+    pub ghost: String,
+    /// The VECTOR of the original that its values come from; `None`: it is new, and empty in each row.
+    pub original: Option<String>,
+}
+
+/// One statement of those that copy rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insert {
+    /// The ghost's columns, quoted.
+    pub into: String,
+    /// What to select for them.
+    pub values: String,
+    /// Which of the rows it copies; `None`: all.
+    pub only: Option<String>,
+    /// Whether it leaves out a column that must have a value: only a session that is not strict may.
+    pub lenient: bool,
+}
+
+/// Columns with vectors of which some may be empty: each doubles the statements. Those beyond are refused by the server when one is.
+const MOST_VECTORS: usize = 3;
 
 /// A column that the server computes on the ghost, and the one of the original that it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,15 +190,6 @@ pub enum MappingError {
         /// On the original.
         column: String,
     },
-    /// The native ALTER stores a vector of no dimension in each row, which no other statement can (6136, whatever the sql_mode).
-    #[error(
-        "the new column {column} is VECTOR NOT NULL: an ALTER of the server's own gives each row an empty vector, which no INSERT can write, so \
-         a copy cannot either. Let it be NULL, or add it with algorithm Instant in a migration of its own"
-    )]
-    EmptyVector {
-        /// On the ghost.
-        column: String,
-    },
     /// Nothing to copy.
     #[error("no column of the original is left on the ghost")]
     NothingShared,
@@ -187,13 +206,17 @@ impl ColumnMapping {
     /// [`MappingError`] if the ghost is not the original after this ALTER.
     pub fn new(original: &TableDefinition, ghost: &TableDefinition, alter: &Alter) -> Result<ColumnMapping, MappingError> {
         let (renames, dropped, new) = (alter.renames(), alter.dropped_columns(), alter.added_columns());
-        let mut mapping = ColumnMapping { shared: vec![], filled: vec![], added: vec![], computed: vec![], dropped: vec![] };
+        let mut mapping =
+            ColumnMapping { shared: vec![], filled: vec![], added: vec![], computed: vec![], dropped: vec![], vectors: vec![] };
         let mut origins = Vec::new();
         for column in &ghost.columns {
             match origin(original, &column.name, &renames, &dropped, &new) {
                 Some(from) => {
                     origins.push(from.name.as_str());
                     if column.generated == Generated::No {
+                        if from.column_type == ColumnType::Vector && has_empty_vectors(column) {
+                            mapping.vectors.push(MaybeEmpty { ghost: column.name.clone(), original: Some(from.name.clone()) });
+                        }
                         let conversion = conversion(from, column);
                         mapping.shared.push(SharedColumn { original: from.name.clone(), ghost: column.name.clone(), conversion });
                     } else {
@@ -201,8 +224,8 @@ impl ColumnMapping {
                     }
                 }
                 None if new.iter().any(|n| same(n, &column.name)) => {
-                    if column.column_type == ColumnType::Vector && !column.nullable && column.generated == Generated::No {
-                        return Err(MappingError::EmptyVector { column: column.name.clone() });
+                    if has_empty_vectors(column) {
+                        mapping.vectors.push(MaybeEmpty { ghost: column.name.clone(), original: None });
                     }
                     mapping.added.push(column.name.clone());
                     if let Some(value) = implicit_default(column) {
@@ -277,15 +300,37 @@ impl ColumnMapping {
     }
 
     /// Of both lists, the columns that `wanted` names by their name on the ghost.
-    pub fn lists_of(&self, wanted: impl Fn(&str) -> bool) -> (String, String) {
+    fn lists_of(&self, wanted: impl Fn(&str) -> bool) -> (String, String) {
         let part = ColumnMapping {
             shared: self.shared.iter().filter(|c| wanted(&c.ghost)).cloned().collect(),
             filled: self.filled.iter().filter(|c| wanted(&c.ghost)).cloned().collect(),
             added: Vec::new(),
             computed: Vec::new(),
             dropped: Vec::new(),
+            vectors: Vec::new(),
         };
         (part.insert_list(), part.select_list())
+    }
+
+    /// The statements that write the columns which `wanted` names by their name on the ghost; each row is copied by one of them. One does, but
+    /// for columns that may have an empty vector: rows that have one are copied without that column, so that the server gives it one.
+    pub fn inserts(&self, wanted: impl Fn(&str) -> bool) -> Vec<Insert> {
+        let vectors: Vec<&MaybeEmpty> = self.vectors.iter().filter(|v| wanted(&v.ghost)).collect();
+        let new = vectors.iter().any(|v| v.original.is_none());
+        let known: Vec<(&str, String)> =
+            vectors.iter().filter_map(|v| Some((v.ghost.as_str(), quote::identifier(v.original.as_deref()?)))).take(MOST_VECTORS).collect();
+        let each = |empty: usize| {
+            let is_empty = |n: usize| empty & (1 << n) != 0;
+            let out: Vec<&str> = known.iter().enumerate().filter(|(n, _)| is_empty(*n)).map(|(_, (ghost, _))| *ghost).collect();
+            let (into, values) = self.lists_of(|name| wanted(name) && !out.iter().any(|o| same(o, name)));
+            let of = |(n, (_, column)): (usize, &(&str, String))| match is_empty(n) {
+                true => format!("LENGTH({column}) = 0"),
+                false => format!("COALESCE(LENGTH({column}), 1) > 0"),
+            };
+            let only: Vec<String> = known.iter().enumerate().map(of).collect();
+            Insert { into, values, only: (!only.is_empty()).then(|| only.join(" AND ")), lenient: new || !out.is_empty() }
+        };
+        (0..1 << known.len()).map(each).collect()
     }
 
     /// The shared column that comes from this one of the original.
@@ -297,6 +342,11 @@ impl ColumnMapping {
     pub fn to_ghost(&self, ghost: &str) -> Option<&SharedColumn> {
         self.shared.iter().find(|c| same(&c.ghost, ghost))
     }
+}
+
+/// Whether a native ALTER leaves empty vectors in this column.
+fn has_empty_vectors(column: &Column) -> bool {
+    column.column_type == ColumnType::Vector && !column.nullable && !column.has_default && column.generated == Generated::No
 }
 
 /// The original column that a ghost column comes from.
@@ -334,7 +384,7 @@ fn implicit_default(column: &Column) -> Option<String> {
         T::DateTime { .. } | T::Timestamp { .. } => "'0000-00-00 00:00:00'",
         T::Json => "'null'",
         // No implicit default is known: the server refuses, and says which column. (A native ALTER that adds a GEOMETRY fails as well, 1138;
-        // of a VECTOR see MappingError::EmptyVector.)
+        // of a VECTOR see MaybeEmpty.)
         T::Geometry | T::Vector | T::Other(_) => return None,
     };
     Some(value.to_owned())
@@ -395,11 +445,30 @@ pub(crate) mod tests {
         let force = Alter::parse("FORCE").unwrap();
         assert_eq!(ColumnMapping::new(&ints(&["a"]), &ints(&["a", "b"]), &force), Err(MappingError::Unexplained { column: "b".into() }));
         assert_eq!(ColumnMapping::new(&ints(&["a", "b"]), &ints(&["a"]), &force), Err(MappingError::Vanished { column: "b".into() }));
-        let (mut ghost, add) = (ints(&["a", "v"]), Alter::parse("ADD v VECTOR(4) NOT NULL").unwrap());
+    }
+
+    #[test]
+    fn empty_vectors_are_copied_by_leaving_the_column_out() {
+        let add = Alter::parse("ADD v VECTOR(4)").unwrap();
+        let mut ghost = ints(&["a", "v", "w"]);
+        let mut original = ints(&["a", "w"]);
+        let shown = |original: &TableDefinition, ghost: &TableDefinition| -> Vec<(String, String, bool)> {
+            let mapping = ColumnMapping::new(original, ghost, &add).unwrap();
+            mapping.inserts(|_| true).into_iter().map(|i| (i.into, i.only.unwrap_or_default(), i.lenient)).collect()
+        };
+        let row = |into: &str, only: &str, lenient: bool| (into.to_owned(), only.to_owned(), lenient);
         ghost.columns[1].column_type = ColumnType::Vector;
-        assert!(ColumnMapping::new(&ints(&["a"]), &ghost, &add).is_ok(), "NULL is taken");
+        assert_eq!(shown(&original, &ghost), [row("`a`, `w`", "", false)], "NULL is its default");
         ghost.columns[1].nullable = false;
-        assert_eq!(ColumnMapping::new(&ints(&["a"]), &ghost, &add), Err(MappingError::EmptyVector { column: "v".into() }));
+        assert_eq!(shown(&original, &ghost), [row("`a`, `w`", "", true)]);
+        ghost.columns[2].column_type = ColumnType::Vector;
+        original.columns[1].column_type = ColumnType::Vector;
+        assert_eq!(shown(&original, &ghost), [row("`a`, `w`", "", true)], "NULL cannot be left out for an empty one");
+        ghost.columns[2].nullable = false;
+        assert_eq!(shown(&original, &ghost), [row("`a`, `w`", "COALESCE(LENGTH(`w`), 1) > 0", true), row("`a`", "LENGTH(`w`) = 0", true)]);
+        ghost.columns[1].has_default = true;
+        ghost.columns[2].has_default = true;
+        assert_eq!(shown(&original, &ghost), [row("`a`, `w`", "", false)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::engine::contract::error::{EngineError, reason_of};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Controls, Mode};
 use crate::engine::rows::applier::Applier;
-use crate::engine::rows::copier::check_warnings;
+use crate::engine::rows::copier::{Unwritten, write_rows};
 use crate::engine::rows::inbox::Inbox;
 use crate::engine::rows::migration::Migration;
 use crate::engine::state::record::Record;
@@ -222,16 +222,16 @@ async fn locked(
     }
     for batch in taken.chunks(500) {
         in_time("the last changes were applied")?;
-        let written = match lock.write("copy the last changed rows", SHORT, &m.copy_keys(batch)).await {
-            Ok(written) => written,
+        match write_rows(m, lock, "copy the last changed rows", SHORT, &m.copy_keys(batch)).await {
+            Ok(_) => {}
             // A duplicate here is left to the next cycle, which can prove it.
-            Err(error) if error.is_duplicate() || error.is_connection() || error.class != crate::mysql::Class::Terminal => {
+            Err(Unwritten::Refused(error))
+                if error.is_duplicate() || error.is_connection() || error.class != crate::mysql::Class::Terminal =>
+            {
                 return Err(error.into());
             }
-            Err(error) => return Err(Stop::Over(error.into())),
-        };
-        if written.warnings > 0 {
-            check_warnings(lock).await.map_err(Stop::Over)?;
+            Err(Unwritten::Refused(error)) => return Err(Stop::Over(error.into())),
+            Err(Unwritten::Changed(error)) => return Err(Stop::Over(error)),
         }
     }
     lock.wear(Purpose::Own).await?;

@@ -330,7 +330,7 @@ async fn try_collision(m: &Migration, session: &mut Session, lookup: &Lookup, pa
         Err(error) => return Err(error.into()),
     }
     for _ in 0..ROUNDS {
-        match session.run("try two rows", LONG, &m.copy_keys(pair)).await {
+        match session.run("try two rows", LONG, &m.copy_keys(pair).join("; ")).await {
             Err(error) if error.is_duplicate() => {}
             Err(error) if error.is_contention() => return Ok(false),
             other => return other.map(|()| false).map_err(Into::into),

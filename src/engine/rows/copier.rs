@@ -18,6 +18,7 @@ use crate::engine::throttle::decide::Decision;
 use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, KeyRange, Side};
+use crate::sql::mapping::MaybeEmpty;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -326,10 +327,10 @@ impl Copier {
             if Instant::now() > end || !m.state.begin(session, m.epoch).await.ok()? {
                 return None;
             }
-            let fits = match session.write("look for a row that does not fit", LONG, &m.copy_range(&part)).await {
-                Ok(written) if written.warnings > 0 => check_warnings(session).await,
+            let fits = match write_rows(m, session, "look for a row that does not fit", LONG, &m.copy_range(&part)).await {
                 Ok(_) => Ok(()),
-                Err(error) => Err(error.into()),
+                Err(Unwritten::Refused(error)) => Err(error.into()),
+                Err(Unwritten::Changed(error)) => Err(error),
             };
             rollback(session).await.ok()?;
             match fits {
@@ -348,14 +349,10 @@ impl Copier {
         if !m.state.begin(session, m.epoch).await? {
             return Err(Failure::Over(fenced()));
         }
-        let written = session.write("copy a chunk", LONG, &m.copy_range(range)).await?;
-        if written.warnings > 0 {
-            check_warnings(session).await.map_err(Failure::Over)?;
-        }
-        let record =
-            m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows: written.rows, last: id.last }).map_err(Failure::Over)?;
+        let rows = write_rows(m, session, "copy a chunk", LONG, &m.copy_range(range)).await?;
+        let record = m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows, last: id.last }).map_err(Failure::Over)?;
         session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await?;
-        Ok(written.rows)
+        Ok(rows)
     }
 
     /// A row of the chunk has a value under a unique key that a ghost row holds already (rule 6).
@@ -404,26 +401,82 @@ pub async fn rollback(session: &mut Session) -> Result<(), MySqlError> {
     session.run("roll back", SHORT, "ROLLBACK").await
 }
 
+/// Why rows were not written.
+pub enum Unwritten {
+    /// The server refuses it.
+    Refused(MySqlError),
+    /// A warning says that a value was changed.
+    Changed(EngineError),
+}
+
+impl From<Unwritten> for Failure {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Refused(error) => error.into(),
+            Unwritten::Changed(error) => Self::Over(error),
+        }
+    }
+}
+
+/// Runs the statements of [`Migration::copy_range`] or [`Migration::copy_keys`], reads the warnings of each, and returns how many rows were
+/// written.
+///
+/// # Errors
+/// [`Unwritten`]: the transaction is to be rolled back.
+pub async fn write_rows(
+    m: &Migration,
+    session: &mut Session,
+    what: &str,
+    limit: Duration,
+    statements: &[String],
+) -> Result<u64, Unwritten> {
+    let mut rows = 0;
+    for sql in statements {
+        let written = session.write(what, limit, sql).await.map_err(Unwritten::Refused)?;
+        if written.warnings > 0 {
+            check_warnings(session, &m.mapping.vectors, usize::from(written.warnings)).await.map_err(Unwritten::Changed)?;
+        }
+        rows += written.rows;
+    }
+    Ok(rows)
+}
+
 /// Reads the warnings of the last statement (rule 3): one that means a changed value ends the migration.
 ///
 /// In strict mode the server makes errors of them; what is left at level Note is what a native ALTER in strict mode accepts too
-/// (rounding to fewer decimals), and codes that speak of deprecation only.
+/// (rounding to fewer decimals), and codes that speak of deprecation only. One that may be is that a VECTOR was left out
+/// ([`MaybeEmpty`]): such a statement is not strict, and everything else that it warns of is an error. `count` is how many it has.
 ///
 /// # Errors
-/// [`Reason::DataDoesNotFit`] with the column.
-pub async fn check_warnings(session: &mut Session) -> Result<(), EngineError> {
-    for (level, code, text) in session.warnings().await? {
-        if level != "Note" && !DEPRECATIONS.contains(&code) {
-            return Err(EngineError::terminal(
-                Reason::DataDoesNotFit,
-                &format!(
-                    "a row would change its value under the new definition ({code}: {text}). The original table is untouched; the ghost and state tables are kept for a retry"
-                ),
-            ));
+/// [`Reason::DataDoesNotFit`]; the server's.
+pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count: usize) -> Result<(), EngineError> {
+    let changed = |what: &str| {
+        EngineError::terminal(
+            Reason::DataDoesNotFit,
+            &format!(
+                "a row would change its value under the new definition ({what}). The original table is untouched; the ghost and state tables are kept for a retry"
+            ),
+        )
+    };
+    let left_out = |text: &str| vectors.iter().any(|v| text == format!("Field '{}' doesn't have a default value", v.ghost));
+    let warnings = session.warnings().await?;
+    let (shown, mut lenient) = (warnings.len(), false);
+    for (level, code, text) in warnings {
+        if code == NO_DEFAULT && left_out(&text) {
+            lenient = true;
+        } else if level != "Note" && !DEPRECATIONS.contains(&code) {
+            return Err(changed(&format!("{code}: {text}")));
         }
+    }
+    // The server keeps max_error_count of them.
+    if lenient && count > shown {
+        return Err(changed(&format!("{} warnings more than the server keeps", count - shown)));
     }
     Ok(())
 }
+
+/// ER_NO_DEFAULT_FOR_FIELD
+const NO_DEFAULT: u16 = 1364;
 
 /// ER_WARN_DEPRECATED_*: say nothing about values. The last two speak of delimiters in dates and times, which native ALTERs accept.
 const DEPRECATIONS: &[u16] = &[1287, 1681, 1831, 3090, 3135, 3719, 3720, 3778, 4079, 4095, 4096];

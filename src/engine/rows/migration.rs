@@ -5,7 +5,7 @@ use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{GtidSet, MySqlError, Purpose, RowSettings, Session};
 use crate::sql::key::{Key, KeyCodec, KeyRange, MigrationKey, Side};
-use crate::sql::mapping::ColumnMapping;
+use crate::sql::mapping::{ColumnMapping, Insert};
 use crate::sql::names::TableNames;
 use crate::sql::quote;
 use crate::sql::table::TableDefinition;
@@ -105,27 +105,38 @@ impl Migration {
         quote::qualified(&self.spec.database, &self.names.ghost)
     }
 
-    /// `INSERT INTO G (…) SELECT … FROM O` for the rows that `condition` (over the original's columns) names. Without locks on O, except
-    /// where the server can give no other barrier ([`Visibility::RowLocks`]).
+    /// `INSERT INTO G (…) SELECT … FROM O` for the rows that `condition` (over the original's columns) names: mostly one statement. Without locks
+    /// on O, except where the server can give no other barrier ([`Visibility::RowLocks`]).
     /// `keys`: they are rows that the ghost may have had.
-    fn insert_select(&self, condition: &str, keys: bool) -> String {
+    fn insert_select(&self, condition: &str, keys: bool) -> Vec<String> {
         let (original, ghost) = (self.original_name(), self.ghost_name());
-        let (mut into, mut values) = (self.mapping.insert_list(), self.mapping.select_list());
-        let (mut before, mut join) = (String::new(), String::new());
-        if let Some(numbering) = &self.numbering {
-            let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
-            before = numbering.begin(tables, keys);
-            if keys {
-                join = numbering.join(tables, &self.key);
+        let one = |insert: Insert| {
+            let (mut into, mut values) = (insert.into, insert.values);
+            let (mut before, mut join) = (String::new(), String::new());
+            if let Some(numbering) = &self.numbering {
+                let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
+                before = numbering.begin(tables, keys);
+                if keys {
+                    join = numbering.join(tables, &self.key);
+                }
+                into = format!("{into}, {}", numbering.column());
+                values = format!("{values}, {}", numbering.number(&self.codec, keys));
             }
-            into = format!("{into}, {}", numbering.column());
-            values = format!("{values}, {}", numbering.number(&self.codec, keys));
-        }
-        format!(
-            "{before}INSERT INTO {ghost} ({into}) SELECT {values} FROM {original} FORCE INDEX ({}){join} WHERE {condition}{}",
-            quote::identifier(&self.key.index),
-            if self.visibility == Visibility::RowLocks { " FOR SHARE" } else { "" }
-        )
+            format!(
+                "{before}INSERT{} INTO {ghost} ({into}) SELECT {values} FROM {original} FORCE INDEX ({}){join} WHERE {condition}{}{}",
+                self.leniently(insert.lenient),
+                quote::identifier(&self.key.index),
+                insert.only.map(|only| format!(" AND {only}")).unwrap_or_default(),
+                if self.visibility == Visibility::RowLocks { " FOR SHARE" } else { "" }
+            )
+        };
+        self.mapping.inserts(|_| true).into_iter().map(one).collect()
+    }
+
+    /// For a statement that leaves out a column without a default: not strict, so what a value would lose is a warning there and no error. All
+    /// warnings are read, and all but the one for that column end the migration ([`crate::engine::rows::copier::check_warnings`]).
+    fn leniently(&self, lenient: bool) -> String {
+        if lenient { format!(" /*+ SET_VAR(sql_mode = '{}') */", self.rows.modes_but_strict()) } else { String::new() }
     }
 
     /// Held by a transaction that writes to the ghost, where only one may at a time.
@@ -170,21 +181,28 @@ impl Migration {
     /// them, in the place of what was there. Nothing of that is in the binary log, and nothing is committed by it.
     pub fn convert_into(&self, scratch: &str, columns: &[String], condition: &str) -> String {
         let wanted = |name: &str| columns.iter().any(|column| column.to_lowercase() == name.to_lowercase());
-        let (targets, values) = self.mapping.lists_of(wanted);
-        format!(
-            "DELETE FROM {scratch}; INSERT INTO {scratch} ({targets}) SELECT {values} FROM {} FORCE INDEX ({}) WHERE {condition}",
-            self.original_name(),
-            quote::identifier(&self.key.index)
-        )
+        let mut text = format!("DELETE FROM {scratch}");
+        for insert in self.mapping.inserts(wanted) {
+            text.push_str(&format!(
+                "; INSERT{} INTO {scratch} ({}) SELECT {} FROM {} FORCE INDEX ({}) WHERE {condition}{}",
+                self.leniently(insert.lenient),
+                insert.into,
+                insert.values,
+                self.original_name(),
+                quote::identifier(&self.key.index),
+                insert.only.map(|only| format!(" AND {only}")).unwrap_or_default(),
+            ));
+        }
+        text
     }
 
-    /// Copies a range.
-    pub fn copy_range(&self, range: &KeyRange) -> String {
+    /// Copies a range: statements for [`crate::engine::rows::copier::write_rows`].
+    pub fn copy_range(&self, range: &KeyRange) -> Vec<String> {
         self.insert_select(&self.codec.range(Side::Original, range), false)
     }
 
     /// Copies the rows of these keys that exist.
-    pub fn copy_keys(&self, keys: &[Key]) -> String {
+    pub fn copy_keys(&self, keys: &[Key]) -> Vec<String> {
         self.insert_select(&self.codec.in_list(Side::Original, keys.iter()), true)
     }
 

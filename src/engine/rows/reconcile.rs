@@ -11,7 +11,7 @@
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::rows::conflict::{self, Failure, Lookup};
-use crate::engine::rows::copier::{check_warnings, rollback};
+use crate::engine::rows::copier::{rollback, write_rows};
 use crate::engine::rows::migration::Migration;
 use crate::engine::state::store::fenced;
 use crate::mysql::session::LONG;
@@ -201,10 +201,7 @@ async fn begin(m: &Migration, session: &mut Session) -> Result<(), Failure> {
 }
 
 async fn insert_and_commit(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
-    let written = session.write("copy changed rows", LONG, &m.copy_keys(keys)).await?;
-    if written.warnings > 0 {
-        check_warnings(session).await.map_err(Failure::Over)?;
-    }
+    write_rows(m, session, "copy changed rows", LONG, &m.copy_keys(keys)).await?;
     Ok(session.run("commit changed rows", LONG, &m.commit_keys()).await?)
 }
 
