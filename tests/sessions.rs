@@ -452,6 +452,11 @@ async fn the_hour_that_comes_twice() {
         ),
         ("g", "ts TIMESTAMP NOT NULL PRIMARY KEY, v INT", "MODIFY ts TIMESTAMP(3) NOT NULL, ADD d DATETIME(3) AS (ts) STORED"),
         (
+            "n",
+            "ts TIMESTAMP NOT NULL PRIMARY KEY, v INT",
+            "MODIFY ts TIMESTAMP(3) NOT NULL, ADD d DATE AS (DATE(ts)) STORED, ADD n INT NOT NULL AUTO_INCREMENT UNIQUE",
+        ),
+        (
             "f",
             "id INT AUTO_INCREMENT PRIMARY KEY, ts TIMESTAMP NOT NULL, v INT, UNIQUE (ts)",
             "ADD d VARCHAR(30) AS (CAST(ts AS CHAR)) STORED",

@@ -2,7 +2,7 @@
 
 use crate::engine::contract::spec::MigrationSpec;
 use crate::mysql::server::ServerFacts;
-use crate::mysql::session::SHORT;
+use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{GtidSet, MySqlError, Purpose, RowSettings, Session};
 use crate::sql::key::{Key, KeyCodec, KeyRange, MigrationKey, Side};
 use crate::sql::mapping::{ColumnMapping, Insert};
@@ -117,7 +117,7 @@ impl Migration {
                 let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
                 before = numbering.begin(tables, keys);
                 if keys {
-                    join = numbering.join(tables, &self.key);
+                    join = numbering.join(tables, &self.key, &self.codec);
                 }
                 into = format!("{into}, {}", numbering.column());
                 values = format!("{values}, {}", numbering.number(&self.codec, keys));
@@ -147,9 +147,23 @@ impl Migration {
         }
     }
 
-    /// Ends a transaction that has written rows of keys.
-    pub fn commit_keys(&self) -> String {
-        format!("{}COMMIT", self.numbering.as_ref().map(|n| n.forget(&self.spec.database)).unwrap_or_default())
+    /// Ends a transaction that has written rows of keys. `aside`: rows were removed that later transactions of this session write again.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn commit_keys(&self, session: &mut Session, aside: bool) -> Result<(), MySqlError> {
+        let mut sql = "COMMIT".to_owned();
+        match &self.numbering {
+            // Their numbers stay theirs.
+            Some(numbering) if aside => {
+                let highest =
+                    session.first::<u64>("read the numbers of rows put aside", LONG, &numbering.highest_kept(&self.spec.database)).await?;
+                numbering.reserve(highest.unwrap_or(0));
+            }
+            Some(numbering) => sql = format!("{}COMMIT", numbering.forget(&self.spec.database)),
+            None => {}
+        }
+        session.run("commit changed rows", LONG, &sql).await
     }
 
     /// Finds the key of the `rows`-th row of the original beyond `lo`; no row when fewer are left.
@@ -211,7 +225,7 @@ impl Migration {
         let (original, ghost) = (self.original_name(), self.ghost_name());
         let condition = self.codec.in_list(Side::Ghost, keys.iter());
         let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
-        let before = self.numbering.as_ref().map(|n| n.keep(tables, &self.key, &condition)).unwrap_or_default();
+        let before = self.numbering.as_ref().map(|n| n.keep(tables, &self.key, &self.codec, &condition)).unwrap_or_default();
         format!("{before}DELETE FROM {ghost} WHERE {condition}")
     }
 

@@ -16,6 +16,7 @@ use crate::sql::key::{KeyCodec, MigrationKey, Side};
 use crate::sql::mapping::ColumnMapping;
 use crate::sql::table::TableDefinition;
 use crate::sql::{create, quote};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// The numbers that rows have which are about to be written anew; private to its session.
@@ -29,6 +30,8 @@ pub struct Numbering {
     /// The number of the first row, if the ALTER says so.
     first: u64,
     turn: Mutex<()>,
+    /// The highest number of a row that was put aside: none up to it is given to another row until it is back.
+    aside: AtomicU64,
 }
 
 impl Numbering {
@@ -40,7 +43,7 @@ impl Numbering {
         let added = |name: &String| ghost.column(name).filter(|c| c.auto_increment);
         let Some(column) = mapping.added.iter().find_map(added) else { return Ok(None) };
         let first = create::auto_increment(show_create).map_err(crate::engine::table::definition::not_readable)?.unwrap_or(1);
-        Ok(Some(Self { column: quote::identifier(&column.name), first, turn: Mutex::default() }))
+        Ok(Some(Self { column: quote::identifier(&column.name), first, turn: Mutex::default(), aside: AtomicU64::new(0) }))
     }
 
     /// To be held from the reading of the highest number to the end of the transaction.
@@ -57,24 +60,34 @@ impl Numbering {
         quote::qualified(database, KEPT)
     }
 
+    /// Reads the highest number that this session remembers beyond its transaction.
+    pub fn highest_kept(&self, database: &str) -> String {
+        format!("SELECT CAST(COALESCE(MAX(_theseus_number), 0) AS UNSIGNED) FROM {}", Self::kept(database))
+    }
+
+    /// No number up to this one is given to another row.
+    pub fn reserve(&self, highest: u64) {
+        self.aside.fetch_max(highest, Ordering::Relaxed);
+    }
+
     fn kept_keys(key: &MigrationKey) -> Vec<String> {
         (0..key.columns.len()).map(|at| format!("_theseus_key{at}")).collect()
     }
 
     /// What goes before a DELETE of the ghost's rows that `condition` names: their numbers are remembered.
-    pub fn keep(&self, tables: Tables<'_>, key: &MigrationKey, condition: &str) -> String {
+    pub fn keep(&self, tables: Tables<'_>, key: &MigrationKey, codec: &KeyCodec, condition: &str) -> String {
         let Tables { database, original, ghost } = tables;
         let (kept, names, column) = (Self::kept(database), Self::kept_keys(key), &self.column);
         // Of the original's types: rows are found by them.
-        let made: Vec<String> = key
-            .columns
+        let made: Vec<String> = codec
+            .exact(Side::Original, &format!("{original}."))
             .iter()
             .zip(&names)
-            .map(|(part, name)| format!("{original}.{} AS {name}", quote::identifier(&part.original)))
+            .map(|(value, name)| format!("{value} AS {name}"))
             .collect();
-        let read: Vec<String> = key.columns.iter().map(|part| quote::identifier(&part.ghost)).collect();
+        let read = codec.exact(Side::Ghost, "");
         format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {kept} (PRIMARY KEY ({})) SELECT {}, {ghost}.{column} AS _theseus_number FROM {original}, {ghost} LIMIT 0; \
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {kept} (PRIMARY KEY ({}), INDEX (_theseus_number)) SELECT {}, {ghost}.{column} AS _theseus_number FROM {original}, {ghost} LIMIT 0; \
              REPLACE INTO {kept} ({}, _theseus_number) SELECT {}, {column} FROM {ghost} WHERE {condition}; ",
             names.join(", "),
             made.join(", "),
@@ -83,7 +96,7 @@ impl Numbering {
         )
     }
 
-    /// What goes before a COMMIT: the remembered numbers are those of one transaction.
+    /// What goes before a COMMIT: nobody was put aside whose row is still to come.
     pub fn forget(&self, database: &str) -> String {
         format!("DELETE FROM {}; ", Self::kept(database))
     }
@@ -94,7 +107,7 @@ impl Numbering {
             if keys { format!(", (SELECT COALESCE(MAX(_theseus_number), 0) FROM {})", Self::kept(tables.database)) } else { String::new() };
         format!(
             "SET @_theseus_number = GREATEST({}, (SELECT COALESCE(MAX({}), 0) FROM {}){remembered}); ",
-            self.first.saturating_sub(1),
+            self.first.saturating_sub(1).max(self.aside.load(Ordering::Relaxed)),
             self.column,
             tables.ghost
         )
@@ -119,13 +132,9 @@ impl Numbering {
     }
 
     /// What goes behind the original's name, where rows are written anew.
-    pub fn join(&self, tables: Tables<'_>, key: &MigrationKey) -> String {
-        let pairs: Vec<String> = key
-            .columns
-            .iter()
-            .zip(Self::kept_keys(key))
-            .map(|(part, name)| format!("{name} = {}.{}", tables.original, quote::identifier(&part.original)))
-            .collect();
+    pub fn join(&self, tables: Tables<'_>, key: &MigrationKey, codec: &KeyCodec) -> String {
+        let values = codec.exact(Side::Original, &format!("{}.", tables.original));
+        let pairs: Vec<String> = Self::kept_keys(key).iter().zip(values).map(|(name, value)| format!("{name} = {value}")).collect();
         format!(" LEFT JOIN {} ON {}", Self::kept(tables.database), pairs.join(" AND "))
     }
 }

@@ -193,16 +193,16 @@ pub async fn plainly(m: &Migration, session: &mut Session, keys: &[Key]) -> Resu
     let _turn = m.turn().await;
     begin(m, session).await?;
     session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await?;
-    insert_and_commit(m, session, keys).await
+    insert_and_commit(m, session, keys, false).await
 }
 
 async fn begin(m: &Migration, session: &mut Session) -> Result<(), Failure> {
     if m.state.begin(session, m.epoch).await? { Ok(()) } else { Err(Failure::Over(fenced())) }
 }
 
-async fn insert_and_commit(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
+async fn insert_and_commit(m: &Migration, session: &mut Session, keys: &[Key], aside: bool) -> Result<(), Failure> {
     write_rows(m, session, "copy changed rows", LONG, &m.copy_keys(keys)).await?;
-    Ok(session.run("commit changed rows", LONG, &m.commit_keys()).await?)
+    Ok(m.commit_keys(session, aside).await?)
 }
 
 /// As [`plainly`], with whoever is in the way: rows that hold a value which is about to be inserted are removed first. Those that are
@@ -233,7 +233,7 @@ async fn with_holders(
             return Err(Undone::Full);
         }
     }
-    Ok(insert_and_commit(m, session, keys).await?)
+    Ok(insert_and_commit(m, session, keys, !pending.is_empty()).await?)
 }
 
 /// Removes the ghost's rows of pending keys, so that none of them is in another's way.
@@ -241,9 +241,10 @@ async fn with_holders(
 /// # Errors
 /// The transaction is to be rolled back.
 pub async fn remove(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
+    let _turn = m.turn().await;
     begin(m, session).await?;
-    let sql = format!("{}; {}", m.delete_keys(keys), m.commit_keys());
-    Ok(session.run("remove changed rows from the ghost", LONG, &sql).await?)
+    session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await?;
+    Ok(m.commit_keys(session, true).await?)
 }
 
 /// How it went.

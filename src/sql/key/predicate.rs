@@ -40,6 +40,16 @@ impl KeyCodec {
         self.columns.iter().map(|c| c.bare(side)).collect::<Vec<_>>().join(", ")
     }
 
+    /// The key's columns for a table that is joined by them, `prefix` before each: as they are, but instants in seconds
+    /// ([`KeyCodec::has_instants`]).
+    pub fn exact(&self, side: Side, prefix: &str) -> Vec<String> {
+        let exact = |c: &CodecColumn| {
+            let column = format!("{prefix}{}", c.bare(side));
+            if c.kind.is_instant() { format!("COALESCE(UNIX_TIMESTAMP({column}), 0)") } else { column }
+        };
+        self.columns.iter().map(exact).collect()
+    }
+
     /// What to order by so that rows come in the index's order.
     pub fn order_by(&self, side: Side) -> String {
         let terms = self.columns.iter().map(|c| format!("{}{}", c.ordered(side), if c.descending { " DESC" } else { "" }));
