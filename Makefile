@@ -9,7 +9,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the programs, optimised, into target/release
-	cargo build --release --locked $(ARGS)
+	hack/build $(ARGS)
 
 demo: ## watch a migration on a real MySQL server under load, from nothing
 	hack/demo $(ARGS)
