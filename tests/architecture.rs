@@ -18,7 +18,7 @@ struct Room {
 }
 
 /// Libraries that talk to Kubernetes, and those that are only about its types.
-const KUBERNETES: [&str; 5] = ["kube", "k8s_openapi", "kube_lease_manager", "kube_runtime", "kube_client"];
+const KUBERNETES: [&str; 4] = ["kube", "k8s_openapi", "kube_runtime", "kube_client"];
 
 /// From top to bottom: a room may only use rooms that stand below it, so there is no cycle (a test holds that too).
 const ROOMS: &[Room] = &[
@@ -26,33 +26,29 @@ const ROOMS: &[Room] = &[
     Room { name: "cli", may_use: &["controller", "api", "engine", "mysql", "sql", "http", "telemetry"], without: &[] },
     Room { name: "controller", may_use: &["api", "engine", "mysql", "sql", "http", "telemetry"], without: &["clap", "indicatif", "axum"] },
     // What people type and read: types and pure functions.
-    Room {
-        name: "api",
-        may_use: &[],
-        without: &["tokio", "tokio_util", "futures", "mysql_async", "axum", "clap", "prometheus_client", "kube_lease_manager"],
-    },
+    Room { name: "api", may_use: &[], without: &["tokio", "tokio_util", "futures", "mysql_async", "axum", "clap", "prometheus_client"] },
     // The engine knows no Kubernetes: `theseus run` is a second front end to it.
     Room {
         name: "engine",
         may_use: &["mysql", "sql", "telemetry"],
-        without: &["kube", "k8s_openapi", "kube_lease_manager", "schemars", "clap", "indicatif", "axum", "prometheus_client"],
+        without: &["kube", "k8s_openapi", "schemars", "clap", "indicatif", "axum", "prometheus_client"],
     },
     Room {
         name: "mysql",
         may_use: &["sql", "telemetry"],
-        without: &["kube", "k8s_openapi", "kube_lease_manager", "schemars", "clap", "indicatif", "axum", "prometheus_client"],
+        without: &["kube", "k8s_openapi", "schemars", "clap", "indicatif", "axum", "prometheus_client"],
     },
     // Pure: nothing waits, nothing connects.
     Room {
         name: "sql",
         may_use: &[],
-        without: &["tokio", "tokio_util", "futures", "kube", "k8s_openapi", "kube_lease_manager", "schemars", "clap", "axum", "tracing"],
+        without: &["tokio", "tokio_util", "futures", "kube", "k8s_openapi", "schemars", "clap", "axum", "tracing"],
     },
-    Room { name: "http", may_use: &["telemetry"], without: &["kube", "k8s_openapi", "kube_lease_manager", "mysql_async", "clap"] },
+    Room { name: "http", may_use: &["telemetry"], without: &["kube", "k8s_openapi", "mysql_async", "clap"] },
     Room {
         name: "telemetry",
         may_use: &[],
-        without: &["tokio", "tokio_util", "futures", "kube", "k8s_openapi", "kube_lease_manager", "mysql_async", "axum", "clap"],
+        without: &["tokio", "tokio_util", "futures", "kube", "k8s_openapi", "mysql_async", "axum", "clap"],
     },
 ];
 
@@ -334,8 +330,7 @@ fn violations(file: &str, source: &str) -> Vec<String> {
         if this.without.contains(&library.as_str()) {
             found.insert(format!("{file}: {here} must not use the library {library}"));
         }
-        let reaches =
-            library == "kube_lease_manager" || library == "kube" && part.as_deref().is_none_or(|part| KUBE_CLIENT.contains(&part));
+        let reaches = library == "kube" && part.as_deref().is_none_or(|part| KUBE_CLIENT.contains(&part));
         if reaches && !may_reach_a_cluster(file) {
             let part = part.map(|part| format!("::{part}")).unwrap_or_default();
             found.insert(format!("{file}: only the controller and cli/operator.rs reach a cluster, not {here} ({library}{part})"));

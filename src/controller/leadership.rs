@@ -1,78 +1,75 @@
-//! One active operator: a Lease, taken before any engine runs and given back at the end.
+//! One active operator: a Lease, taken before any engine runs, renewed while they run, and given back at the end.
 //!
-//! kube-lease-manager does the locking (a server-side apply without force, so that of two takers one gets a conflict). It says when the lock
-//! has been taken by somebody else, but not when it merely cannot be renewed; that is judged here by `Renewal`: a leader that the API
-//! server does not answer steps down before its Lease can be taken over.
+//! # Guarantees
+//! Of two takers one wins: each write names the version of the Lease that it was decided on, and the API server refuses it when there is a newer one.
+//! Nobody's clock is compared with another's. A standby takes the Lease over when it has seen the same record for as long as the record says that it
+//! lasts, by its own clock. A leader counts from before it sent its last successful renewal, which is earlier than anybody can have seen it, and stops
+//! [`MARGIN`] sooner. What its writes ask is [`Validity`]: a process that was stopped and goes on finds out before it writes anything.
 //!
-//! A process that was stopped and goes on has missed all of this: it finds out by its [`Pulse`], before it writes anything. Still, a Lease is
-//! advisory. What keeps two engines from writing to one table is the fence in MySQL; the Lease keeps them from trying.
+//! # Caveats
+//! A Lease is advisory. What keeps two engines from writing to one table is the fence in MySQL; the Lease keeps them from trying.
 use crate::telemetry::Metrics;
-use kube::{Client, Config};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use k8s_openapi::api::coordination::v1 as coordination;
+use k8s_openapi::api::coordination::v1::LeaseSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Config};
+use serde_json::json;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a Lease lasts without renewal: how long a failover takes at most.
-const LEASE_SECONDS: u64 = 30;
-/// It is renewed this long before its end, thus every 10 s.
-const GRACE_SECONDS: u64 = 20;
-/// One request. Shorter than [`QUIET`], so that a request that hangs has failed before silence is taken for success.
+/// How long the Lease lasts without renewal. With [`POLL`], a request and the start of the engines, those of a standby are at work within 15 s after
+/// the leader was killed. Shorter would mean that a brief absence of the API server stops all engines.
+const LEASE: Duration = Duration::from_secs(10);
+/// A leader that could not renew stops its engines this long before the Lease ends: they need about a second.
+const MARGIN: Duration = Duration::from_secs(2);
+/// From one renewal to the next.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// How often a standby looks, and a failed renewal is tried again.
+const POLL: Duration = Duration::from_secs(1);
+/// One request. After one that hangs there is time for another before a leader has to stop.
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);
-/// A renewal that has failed and then does not fail for this long has succeeded.
-const QUIET: Duration = Duration::from_secs(5);
-/// A leader whose renewals fail for this long steps down. With the first failure at 10–13 s after the last renewal and
-/// engines that take a second to stop, it is silent before the Lease ends at 30 s.
-const STEP_DOWN_AFTER: Duration = Duration::from_secs(12);
-/// Between two attempts after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Giving the Lease back is a courtesy to the next leader.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+/// A record that says that it lasts longer is no operator's.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
 
-/// How often the pulse is taken.
-const BEAT: Duration = Duration::from_secs(1);
-/// Without a beat for so long the process stood still (or its runtime was starved), and somebody else may lead.
-const STOOD_STILL: Duration = Duration::from_secs(10);
-
-/// Whether this process has been running without a gap. A clone is the same pulse.
+/// Until when this process may write as the leader. A clone is the same validity.
 #[derive(Clone, Debug)]
-pub struct Pulse(Arc<Mutex<Instant>>);
+pub struct Validity(Option<Arc<Mutex<Instant>>>);
 
-impl Default for Pulse {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-}
-
-impl Pulse {
-    /// Whether the last beat was a moment ago.
-    pub fn is_regular(&self) -> bool {
-        self.was_regular(Instant::now())
+impl Validity {
+    /// Without a Lease there is nobody else.
+    pub fn endless() -> Self {
+        Self(None)
     }
 
-    fn was_regular(&self, now: Instant) -> bool {
-        now.duration_since(*self.0.lock().unwrap_or_else(PoisonError::into_inner)) < STOOD_STILL
+    /// Of a Lease that was renewed by a request sent at that time.
+    fn renewed(sent: Instant) -> Self {
+        Self(Some(Arc::new(Mutex::new(sent + (LEASE - MARGIN)))))
     }
 
-    /// One beat; `false` after a gap.
-    fn beat(&self, now: Instant) -> bool {
-        let regular = self.was_regular(now);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
-        regular
-    }
-
-    /// Beats while no Lease is asked for: then a gap is of no interest.
-    pub async fn beat_until(&self, term: CancellationToken) {
-        loop {
-            self.beat(Instant::now());
-            tokio::select! {
-                () = sleep(BEAT) => {}
-                () = term.cancelled() => return,
-            }
+    fn renew(&self, sent: Instant) {
+        if let Some(until) = &self.0 {
+            *until.lock().unwrap_or_else(PoisonError::into_inner) = sent + (LEASE - MARGIN);
         }
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.0.as_ref().map(|until| *until.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn holds_at(&self, now: Instant) -> bool {
+        self.until().is_none_or(|until| now < until)
+    }
+
+    /// Whether this process may still write.
+    pub fn holds(&self) -> bool {
+        self.holds_at(Instant::now())
     }
 }
 
@@ -98,78 +95,90 @@ pub enum Error {
     Work(String),
 }
 
-/// Whether a leader may go on, from what its renewals say. Pure.
-#[derive(Debug, Default, Clone, Copy)]
-struct Renewal {
-    failing: Option<(Instant, Instant)>,
+/// Why one request did not do what it should.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the API server did not answer within {REQUEST_LIMIT:?}")]
+    Silence,
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
 }
 
-impl Renewal {
-    fn failed(&mut self, now: Instant) {
-        let since = match self.failing {
-            Some((since, last)) if now.duration_since(last) < QUIET => since,
-            _ => now,
-        };
-        self.failing = Some((since, now));
+impl Refusal {
+    fn has_code(&self, wanted: u16) -> bool {
+        matches!(self, Self::Kube(kube::Error::Api(status)) if status.code == wanted)
     }
+}
 
-    /// When to judge again, while there is doubt.
-    fn deadline(&self) -> Option<Instant> {
-        self.failing.map(|(since, last)| (since + STEP_DOWN_AFTER).min(last + QUIET))
-    }
+/// A conflict: somebody has written the Lease since.
+const CONFLICT: u16 = 409;
+const NOT_FOUND: u16 = 404;
 
-    /// Whether it is too late.
-    fn is_lost(&mut self, now: Instant) -> bool {
-        match self.failing {
-            Some((_, last)) if now.duration_since(last) >= QUIET => {
-                self.failing = None;
+/// What a standby has seen, and since when: whether the Lease may be taken. Pure.
+#[derive(Debug, Default)]
+struct Watch(Option<(LeaseSpec, Instant)>);
+
+impl Watch {
+    /// Whether a record that was read just now may be replaced by one of ours: it is nobody's, or ours, or has not changed for as long as it lasts.
+    fn may_take(&mut self, record: &LeaseSpec, me: &str, now: Instant) -> bool {
+        let Some(holder) = record.holder_identity.as_deref().filter(|holder| !holder.is_empty()) else { return true };
+        if holder == me {
+            // A request of ours that was carried out, while its answer was lost.
+            return true;
+        }
+        match &self.0 {
+            Some((seen, since)) if seen == record => now.duration_since(*since) >= lasts(record),
+            _ => {
+                self.0 = Some((record.clone(), now));
                 false
             }
-            Some((since, _)) => now.duration_since(since) >= STEP_DOWN_AFTER,
-            None => false,
         }
     }
 }
 
+/// How long a record lasts by its own words, where they make sense.
+fn lasts(record: &LeaseSpec) -> Duration {
+    let said = record.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    said.filter(|said| (Duration::from_secs(1)..=LONGEST_LEASE).contains(said)).unwrap_or(LEASE)
+}
+
 /// Waits for the Lease, runs `work` while it is held, and starts over when it is lost, until `shutdown`.
 ///
-/// `work` gets a token that is cancelled when the Lease is lost or at shutdown, and the pulse of its term; it is always waited for; the Lease is renewed meanwhile and
-/// given back only afterwards.
+/// `work` gets a token that is cancelled when the Lease is lost or at shutdown, and the validity of its term; it is always waited for; the Lease is
+/// renewed meanwhile and given back only afterwards.
 ///
 /// # Errors
 /// `work` ended before its token was cancelled.
 pub async fn lead<F, W>(config: &Config, lease: &Lease, metrics: &Metrics, shutdown: &CancellationToken, work: F) -> Result<(), Error>
 where
-    F: Fn(CancellationToken, Pulse) -> W,
+    F: Fn(CancellationToken, Validity) -> W,
     W: Future<Output = Result<(), String>>,
 {
-    // The client's usual patience (none at all for reads, since watches last) would hide that the API server is away.
+    // The client's usual patience (none at all for reads, since watches last) would keep a dead connection in its pool.
     let mut config = config.clone();
     config.connect_timeout = Some(REQUEST_LIMIT);
     config.read_timeout = Some(REQUEST_LIMIT);
     config.write_timeout = Some(REQUEST_LIMIT);
     let client = Client::try_from(config).map_err(Error::Client)?;
     loop {
-        // A manager that has missed its renewals still believes that it leads, so each term has a new one, with an identity of its own: a Lease
-        // that was held under the last one is not taken for ours, it has to end first.
-        let Some(manager) = build(&client, lease, shutdown).await else { return Ok(()) };
-        let ended = match stand_by(&manager, shutdown).await {
-            Waited::Leads => {
-                tracing::info!("this process leads");
-                metrics.leader(true);
-                let (term, pulse) = (shutdown.child_token(), Pulse::default());
-                let ended = hold(&manager, &term, &pulse, work(term.clone(), pulse.clone())).await;
-                metrics.leader(false);
-                ended
-            }
-            Waited::Failed => continue,
-            Waited::Shutdown => return Ok(()),
+        // An identity for each term: a Lease that was held under the last one is not taken for ours, it has to end first.
+        let lock = Lock {
+            api: Api::namespaced(client.clone(), &lease.namespace),
+            name: lease.name.clone(),
+            me: format!("{}_{:08x}", lease.identity, fastrand::u32(..)),
         };
+        let Some(mut held) = lock.stand_by(shutdown).await else { return Ok(()) };
+        tracing::info!("this process leads");
+        metrics.leader(true);
+        let term = shutdown.child_token();
+        let work = work(term.clone(), held.validity.clone());
+        let ended = lock.hold(&mut held, &term, work).await;
+        metrics.leader(false);
         if let (Ended::Lost, false) = (&ended, shutdown.is_cancelled()) {
             tracing::warn!("the Lease was lost; all engines are stopped");
             continue;
         }
-        release(&manager).await;
+        lock.release(held.version).await;
         return match ended {
             Ended::Lost | Ended::Finished(Ok(())) if shutdown.is_cancelled() => Ok(()),
             Ended::Lost | Ended::Finished(Ok(())) => Err(Error::Work("without a reason".to_owned())),
@@ -178,67 +187,18 @@ where
     }
 }
 
-async fn release(manager: &LeaseManager) {
-    match timeout(RELEASE_LIMIT, manager.release()).await {
-        Ok(Ok(())) => tracing::info!("the Lease was given back"),
-        Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be given back; it ends by itself"),
-        Err(_) => tracing::warn!("the Lease could not be given back in time; it ends by itself"),
-    }
+/// The Lease of one term.
+struct Lock {
+    api: Api<coordination::Lease>,
+    name: String,
+    me: String,
 }
 
-/// Finds or makes the Lease object; tries until it works or `shutdown`.
-async fn build(client: &Client, lease: &Lease, shutdown: &CancellationToken) -> Option<LeaseManager> {
-    loop {
-        let attempt = LeaseManagerBuilder::new(client.clone(), lease.name.as_str())
-            .with_namespace(lease.namespace.as_str())
-            .with_identity(format!("{}_{:08x}", lease.identity, fastrand::u32(..)))
-            .with_duration(LEASE_SECONDS)
-            .with_grace(GRACE_SECONDS)
-            .build();
-        // Dropping the attempt leaves at most an empty Lease object.
-        let error: LeaseManagerError = tokio::select! {
-            built = attempt => match built {
-                Ok(manager) => return Some(manager),
-                Err(error) => error,
-            },
-            () = shutdown.cancelled() => return None,
-        };
-        tracing::warn!(%error, namespace = lease.namespace, name = lease.name, "cannot read or make the Lease; trying again");
-        tokio::select! {
-            () = sleep(PAUSE) => {}
-            () = shutdown.cancelled() => return None,
-        }
-    }
-}
-
-enum Waited {
-    Leads,
-    /// The API server did not answer, or the Lease object was deleted.
-    Failed,
-    Shutdown,
-}
-
-/// Waits until this process holds the Lease.
-async fn stand_by(manager: &LeaseManager, shutdown: &CancellationToken) -> Waited {
-    tracing::info!("waiting for the Lease");
-    loop {
-        // `changed` may be dropped at any await: what it knows is read again from the API server when it has expired.
-        let changed = tokio::select! {
-            changed = manager.changed() => changed,
-            () = shutdown.cancelled() => return Waited::Shutdown,
-        };
-        match changed {
-            Ok(true) => return Waited::Leads,
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot ask for the Lease");
-                tokio::select! {
-                    () = sleep(PAUSE) => return Waited::Failed,
-                    () = shutdown.cancelled() => return Waited::Shutdown,
-                }
-            }
-        }
-    }
+/// A Lease that is ours.
+struct Held {
+    /// `metadata.resourceVersion` of our last write.
+    version: String,
+    validity: Validity,
 }
 
 enum Ended {
@@ -246,55 +206,150 @@ enum Ended {
     Finished(Result<(), String>),
 }
 
-/// Renews the Lease while the work goes on. When it is lost, cancels the term and waits for the work, which must then end within its own limits.
-async fn hold(manager: &LeaseManager, term: &CancellationToken, pulse: &Pulse, work: impl Future<Output = Result<(), String>>) -> Ended {
-    let mut work = std::pin::pin!(work);
-    let mut renewal = Renewal::default();
-    let mut beats = interval(BEAT);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Made anew only when it has said something: it must not be dropped in the middle of a request at each beat.
-    let mut changed: Pin<Box<dyn Future<Output = Result<bool, LeaseManagerError>> + Send + '_>> = Box::pin(manager.changed());
-    loop {
-        let judgement = renewal.deadline();
-        // Nothing is lost by dropping the losing branches: they are polled by reference, or only wait for a time.
-        tokio::select! {
-            result = &mut work => return Ended::Finished(result),
-            _ = beats.tick() => {
-                if !pulse.beat(Instant::now()) {
-                    tracing::warn!("this process stood still; somebody else may lead");
-                    break;
-                }
+async fn request<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Refusal> {
+    Ok(timeout(REQUEST_LIMIT, asked).await.map_err(|_| Refusal::Silence)??)
+}
+
+fn version(lease: &coordination::Lease) -> String {
+    lease.metadata.resource_version.clone().unwrap_or_default()
+}
+
+impl Lock {
+    /// The Lease as it is now; made if it is not there.
+    async fn read(&self) -> Result<coordination::Lease, Refusal> {
+        match request(self.api.get(&self.name)).await {
+            Err(refusal) if refusal.has_code(NOT_FOUND) => {
+                let empty =
+                    coordination::Lease { metadata: ObjectMeta { name: Some(self.name.clone()), ..Default::default() }, spec: None };
+                request(self.api.create(&PostParams::default(), &empty)).await
             }
-            () = sleep_until(judgement.unwrap_or_else(Instant::now)), if judgement.is_some() => {
-                if renewal.is_lost(Instant::now()) {
-                    break;
-                }
+            answer => answer,
+        }
+    }
+
+    /// Writes the Lease if it is still of this version; says its new one.
+    async fn write(&self, version: &str, spec: serde_json::Value) -> Result<String, Refusal> {
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": spec});
+        let written = request(self.api.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch))).await?;
+        Ok(self::version(&written))
+    }
+
+    async fn take(&self, read: &coordination::Lease) -> Result<Held, Refusal> {
+        let (sent, now) = (Instant::now(), MicroTime(Timestamp::now()));
+        let transitions = read.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0).saturating_add(1);
+        let spec = json!({"holderIdentity": self.me, "leaseDurationSeconds": LEASE.as_secs(), "leaseTransitions": transitions, "acquireTime": now, "renewTime": now});
+        Ok(Held { version: self.write(&version(read), spec).await?, validity: Validity::renewed(sent) })
+    }
+
+    /// Waits until this process holds the Lease; `None` at shutdown.
+    async fn stand_by(&self, shutdown: &CancellationToken) -> Option<Held> {
+        tracing::info!("waiting for the Lease");
+        let mut watch = Watch::default();
+        loop {
+            // Dropped in the middle, a request that was carried out nevertheless leaves a Lease that ends by itself.
+            let tried = tokio::select! {
+                tried = async {
+                    let lease = self.read().await?;
+                    let record = lease.spec.clone().unwrap_or_default();
+                    if watch.may_take(&record, &self.me, Instant::now()) { self.take(&lease).await.map(Some) } else { Ok(None) }
+                } => tried,
+                () = shutdown.cancelled() => return None,
+            };
+            match tried {
+                Ok(Some(held)) => return Some(held),
+                Ok(None) => {}
+                // Somebody else was quicker.
+                Err(refusal) if refusal.has_code(CONFLICT) => {}
+                Err(error) => tracing::warn!(%error, name = self.name, "cannot read or take the Lease; trying again"),
             }
-            said = &mut changed => {
-                match said {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot renew the Lease");
-                        renewal.failed(Instant::now());
-                        if renewal.is_lost(Instant::now()) {
-                            break;
-                        }
-                    }
-                }
-                let pause = if renewal.failing.is_some() { PAUSE } else { Duration::ZERO };
-                changed = Box::pin(async move {
-                    sleep(pause).await;
-                    manager.changed().await
-                });
+            tokio::select! {
+                () = sleep(POLL) => {}
+                () = shutdown.cancelled() => return None,
             }
         }
     }
-    term.cancel();
-    if let Err(error) = work.await {
-        tracing::error!(error, "the leader's work ended badly");
+
+    /// One renewal, at its time. `Ok(None)`: the Lease is somebody else's, or gone.
+    async fn renew(&self, at: Instant, version: String) -> Result<Option<(String, Instant)>, Refusal> {
+        sleep_until(at).await;
+        let sent = Instant::now();
+        let renewal = || json!({"holderIdentity": self.me, "renewTime": MicroTime(Timestamp::now())});
+        let refusal = match self.write(&version, renewal()).await {
+            Ok(version) => return Ok(Some((version, sent))),
+            Err(refusal) => refusal,
+        };
+        if refusal.has_code(NOT_FOUND) {
+            return Ok(None);
+        }
+        if !refusal.has_code(CONFLICT) {
+            return Err(refusal);
+        }
+        // A label that somebody has set, or our own renewal whose answer was lost.
+        let lease = request(self.api.get(&self.name)).await?;
+        if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) != Some(self.me.as_str()) {
+            return Ok(None);
+        }
+        let sent = Instant::now();
+        Ok(Some((self.write(&self::version(&lease), renewal()).await?, sent)))
     }
-    Ended::Lost
+
+    /// Renews the Lease while the work goes on. When it is lost, cancels the term and waits for the work, which must then end within its own limits.
+    async fn hold(&self, held: &mut Held, term: &CancellationToken, work: impl Future<Output = Result<(), String>>) -> Ended {
+        let mut work = std::pin::pin!(work);
+        // Polled by reference: a request is not dropped in its middle.
+        let mut renewal = Box::pin(self.renew(Instant::now() + RENEW_EVERY, held.version.clone()));
+        while held.validity.holds() {
+            tokio::select! {
+                result = &mut work => return Ended::Finished(result),
+                () = sleep_until(held.validity.until().unwrap_or_else(Instant::now)) => {}
+                renewed = &mut renewal => {
+                    let next = match renewed {
+                        Ok(Some((version, sent))) => {
+                            held.version = version;
+                            held.validity.renew(sent);
+                            sent + RENEW_EVERY
+                        }
+                        Ok(None) => {
+                            tracing::warn!("the Lease is somebody else's");
+                            break;
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot renew the Lease");
+                            Instant::now() + POLL
+                        }
+                    };
+                    renewal = Box::pin(self.renew(next, held.version.clone()));
+                }
+            }
+        }
+        drop(renewal);
+        term.cancel();
+        if let Err(error) = work.await {
+            tracing::error!(error, "the leader's work ended badly");
+        }
+        Ended::Lost
+    }
+
+    async fn release(&self, version: String) {
+        let nobody = || json!({"holderIdentity": null, "acquireTime": null, "renewTime": null});
+        let released = timeout(RELEASE_LIMIT, async {
+            match self.write(&version, nobody()).await {
+                Err(refusal) if refusal.has_code(CONFLICT) => {
+                    let lease = request(self.api.get(&self.name)).await?;
+                    if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) != Some(self.me.as_str()) {
+                        return Ok(());
+                    }
+                    self.write(&self::version(&lease), nobody()).await.map(drop)
+                }
+                written => written.map(drop),
+            }
+        });
+        match released.await {
+            Ok(Ok(())) => tracing::info!("the Lease was given back"),
+            Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be given back; it ends by itself"),
+            Err(_) => tracing::warn!("the Lease could not be given back in time; it ends by itself"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -302,49 +357,68 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn a_leader_that_cannot_renew_steps_down_in_time() {
-        let start = Instant::now();
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut renewal = Renewal::default();
-        assert_eq!(renewal.deadline(), None);
-        assert!(!renewal.is_lost(at(0)));
-        for second in [0, 4, 8] {
-            renewal.failed(at(second));
-            assert!(!renewal.is_lost(at(second)), "at {second} s");
+    fn record(holder: &str, renewed: i64, lasts: i32) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            renew_time: Some(MicroTime(Timestamp::from_second(renewed).unwrap())),
+            lease_duration_seconds: Some(lasts),
+            ..Default::default()
         }
-        assert_eq!(renewal.deadline(), Some(at(12)));
-        assert!(renewal.is_lost(at(12)));
-        // The first failure comes at the latest with the first renewal's time-out; then the wait; all before the Lease ends.
-        let renewed_every = Duration::from_secs(LEASE_SECONDS - GRACE_SECONDS);
-        assert!(renewed_every + REQUEST_LIMIT + STEP_DOWN_AFTER < Duration::from_secs(LEASE_SECONDS));
-        assert!(REQUEST_LIMIT + PAUSE < QUIET, "a hanging request must fail before silence counts as success");
     }
 
     #[test]
-    fn a_gap_in_the_pulse_is_seen_before_the_next_beat_and_by_it() {
-        let pulse = Pulse::default();
-        let start = Instant::now();
-        let at = |time: Duration| start + time;
-        assert!(pulse.beat(at(BEAT)));
-        assert!(pulse.was_regular(at(BEAT * 2)) && pulse.beat(at(BEAT * 2)));
-        let late = BEAT * 2 + STOOD_STILL;
-        assert!(!pulse.was_regular(at(late)) && !pulse.beat(at(late)));
-        assert!(pulse.beat(at(late + BEAT)));
-    }
-
-    #[test]
-    fn silence_after_a_failure_is_success() {
+    fn a_standby_waits_for_as_long_as_it_has_itself_seen_no_renewal() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut renewal = Renewal::default();
-        renewal.failed(at(0));
-        assert_eq!(renewal.deadline(), Some(at(5)));
-        assert!(!renewal.is_lost(at(5)));
-        assert_eq!(renewal.deadline(), None);
-        // A later failure counts from its own time.
-        renewal.failed(at(20));
-        assert!(!renewal.is_lost(at(21)));
-        assert_eq!(renewal.deadline(), Some(at(25)));
+        let mut watch = Watch::default();
+        // However old or young the record says that it is: the holder's clock is not ours.
+        for renewed in [0, 4_000_000_000] {
+            assert!(!watch.may_take(&record("a", renewed, 10), "me", at(0)));
+            assert!(!watch.may_take(&record("a", renewed, 10), "me", at(9)));
+        }
+        assert!(!watch.may_take(&record("a", 1, 10), "me", at(10)), "renewed");
+        assert!(!watch.may_take(&record("a", 1, 10), "me", at(19)));
+        assert!(!watch.may_take(&record("b", 1, 10), "me", at(20)), "another holder");
+        assert!(watch.may_take(&record("b", 1, 10), "me", at(30)));
+        // A standby that was stopped has seen nothing meanwhile: what it reads now is what counts.
+        assert!(!watch.may_take(&record("b", 2, 10), "me", at(1000)));
+    }
+
+    #[test]
+    fn a_lease_of_nobody_or_of_a_lost_answer_is_taken_at_once() {
+        let now = Instant::now();
+        let mut watch = Watch::default();
+        assert!(watch.may_take(&LeaseSpec::default(), "me", now));
+        assert!(watch.may_take(&record("", 1, 10), "me", now));
+        assert!(watch.may_take(&record("me", 1, 10), "me", now));
+        assert!(!watch.may_take(&record("me2", 1, 10), "me", now));
+    }
+
+    #[test]
+    fn what_a_record_says_of_its_length_counts_where_it_makes_sense() {
+        for (said, counts) in [(30, 30), (1, 1), (60, 60), (0, 10), (-5, 10), (i32::MAX, 10)] {
+            assert_eq!(lasts(&record("a", 1, said)), Duration::from_secs(counts), "{said}");
+        }
+        assert_eq!(lasts(&LeaseSpec::default()), LEASE);
+    }
+
+    #[test]
+    fn a_leader_has_stopped_before_anybody_may_take_over() {
+        let sent = Instant::now();
+        let validity = Validity::renewed(sent);
+        assert!(validity.holds_at(sent + LEASE - MARGIN - Duration::from_millis(1)));
+        assert!(!validity.holds_at(sent + LEASE - MARGIN));
+        // The first that another can have seen of this renewal was the moment it was sent.
+        let mut watch = Watch::default();
+        let ours = record("a", 1, i32::try_from(LEASE.as_secs()).unwrap());
+        assert!(!watch.may_take(&ours, "b", sent));
+        assert!(!watch.may_take(&ours, "b", sent + LEASE - Duration::from_millis(1)));
+        // A clone is the same; an answer that comes late extends nothing beyond what its request was worth.
+        let clone = validity.clone();
+        validity.renew(sent + RENEW_EVERY);
+        assert!(clone.holds_at(sent + LEASE - MARGIN) && !clone.holds_at(sent + RENEW_EVERY + LEASE - MARGIN));
+        assert!(Validity::endless().holds_at(sent + Duration::from_secs(1_000_000)));
+        // A renewal that hangs leaves time for another.
+        assert!(RENEW_EVERY + REQUEST_LIMIT + POLL < LEASE - MARGIN);
     }
 }

@@ -40,7 +40,7 @@ use events::Publisher;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Config};
-use leadership::{Lease, Pulse};
+use leadership::{Lease, Validity};
 use queue::Uid;
 use registry::Registry;
 use std::collections::HashMap;
@@ -84,8 +84,8 @@ pub struct Context {
     pub wakers: Wakers,
     /// The operator's Pod.
     pub instance: String,
-    /// Whether this process may still write: see [`leadership::Pulse`].
-    pub pulse: Pulse,
+    /// Whether this process may still write: see [`leadership::Validity`].
+    pub validity: Validity,
     failures: Mutex<HashMap<Uid, Attempts>>,
 }
 
@@ -134,22 +134,16 @@ pub async fn run(
         return Ok(());
     }
     readiness.ready();
-    let work = |term: CancellationToken, pulse: Pulse| {
-        scope::lead(client.clone(), options.clone(), metrics.clone(), pulse, term, shutdown.clone())
+    let work = |term: CancellationToken, validity: Validity| {
+        scope::lead(client.clone(), options.clone(), metrics.clone(), validity, term, shutdown.clone())
     };
     match &options.lease {
         Some(lease) => leadership::lead(&config, lease, &metrics, &shutdown, work).await?,
         None => {
             metrics.leader(true);
-            let (term, pulse) = (shutdown.child_token(), Pulse::default());
-            let (result, ()) = tokio::join!(
-                async {
-                    let result = work(term.clone(), pulse.clone()).await;
-                    term.cancel();
-                    result
-                },
-                pulse.beat_until(term.clone())
-            );
+            let term = shutdown.child_token();
+            let result = work(term.clone(), Validity::endless()).await;
+            term.cancel();
             metrics.leader(false);
             result.map_err(Error::Work)?;
         }

@@ -48,9 +48,9 @@ pub enum Error {
     /// The API server did not say what was asked.
     #[error(transparent)]
     Dereference(#[from] dereference::Error),
-    /// This process stood still, and somebody else may lead by now.
-    #[error("this process stood still; nothing is written until it is known who leads")]
-    StoodStill,
+    /// The Lease could not be renewed in time, or this process stood still: somebody else may lead by now.
+    #[error("the Lease was not renewed in time; nothing is written until it is known who leads")]
+    LeaseEnded,
     /// The Lease was lost, or the operator shuts down.
     #[error("the visit was broken off at the end of the term")]
     TermEnded,
@@ -327,8 +327,8 @@ impl Visit<'_> {
             // An engine that has stopped because the term ended would look like one that failed.
             return Err(Error::TermEnded);
         }
-        if !self.ctx.pulse.is_regular() {
-            return Err(Error::StoodStill);
+        if !self.ctx.validity.holds() {
+            return Err(Error::LeaseEnded);
         }
         entry.written_version = apply::migration_status(&self.ctx.client, &self.object.metadata, &next).await?;
         let notes = transitions(&entry.written, &next);

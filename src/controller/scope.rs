@@ -3,7 +3,7 @@
 //! One controller for migrations and one for servers per watched namespace (one each for all namespaces), with bounded concurrency.
 use super::cleanup::is_worth_writing;
 use super::events::Publisher;
-use super::leadership::Pulse;
+use super::leadership::Validity;
 use super::reconcile::{Visit, error_policy, reconcile};
 use super::registry::{Identity, Registry};
 use super::state::State;
@@ -56,7 +56,7 @@ pub async fn lead(
     client: Client,
     options: Options,
     metrics: Metrics,
-    pulse: Pulse,
+    validity: Validity,
     term: CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<(), String> {
@@ -68,7 +68,7 @@ pub async fn lead(
         metrics,
         wakers,
         instance: options.instance.clone(),
-        pulse,
+        validity,
         failures: Default::default(),
     });
     let namespaces: Vec<Option<String>> =

@@ -13,19 +13,8 @@ const DEFAULT_LEVEL: &str = "info";
 
 /// Libraries that log each request or packet at info or debug. They are held at `warn` whatever the general level is, so that `debug` shows
 /// this program's own statements; naming one of them in the filter brings it back (a later directive for the same target wins).
-const QUIET_LIBRARIES: &[&str] = &[
-    "kube_client",
-    "kube_runtime",
-    "kube_lease_manager",
-    "hyper",
-    "hyper_util",
-    "tower",
-    "tower_http",
-    "rustls",
-    "mysql_async",
-    "mio",
-    "h2",
-];
+const QUIET_LIBRARIES: &[&str] =
+    &["kube_client", "kube_runtime", "hyper", "hyper_util", "tower", "tower_http", "rustls", "mysql_async", "mio", "h2"];
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
