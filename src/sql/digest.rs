@@ -8,7 +8,7 @@
 use super::create::CreatedColumn;
 use super::mapping::ColumnMapping;
 use super::quote;
-use super::table::{Column, ColumnType as T, Generated, TableDefinition};
+use super::table::{Column, ColumnType as T, Generated, IndexPart, TableDefinition};
 use super::values::{self, Rule};
 
 /// How a column is compared.
@@ -49,6 +49,8 @@ pub struct Plan {
     /// Stored computed columns of the ghost that the original has too but for which equal is not to be expected: their expression changes, or
     /// what it is made of.
     pub not_comparable: Vec<String>,
+    /// Indexes of the ghost over virtual columns or expressions, which hold values that no row has.
+    pub indexes: Vec<String>,
 }
 
 impl Plan {
@@ -61,8 +63,12 @@ impl Plan {
         if converted > 0 {
             text.push_str(&format!(", {converted} after the change of type ({valued} of them also by samples of what the server shows)"));
         }
-        if !self.not_comparable.is_empty() {
-            text.push_str(&format!(", not comparable: {}", self.not_comparable.join(", ")));
+        let mut not = self.not_comparable.clone();
+        if !self.indexes.is_empty() {
+            not.push(format!("what no row has (virtual columns, expressions) in the indexes {}", self.indexes.join(", ")));
+        }
+        if !not.is_empty() {
+            text.push_str(&format!(", not comparable: {}", not.join(", ")));
         }
         text
     }
@@ -93,7 +99,7 @@ pub fn plan(
     for computed in &mapping.computed {
         let (Some(from), Some(to)) = (original.column(&computed.original), ghost.column(&computed.ghost)) else { continue };
         if to.generated != Generated::Stored {
-            // Made whenever it is read, of columns that are compared.
+            // Made whenever it is read, of columns that are compared. An index has it as it was made once.
             continue;
         }
         if same_value_computed(from, to, &plan, shown) {
@@ -104,6 +110,11 @@ pub fn plan(
             plan.not_comparable.push(to.name.clone());
         }
     }
+    let made = |part: &IndexPart| match &part.column {
+        Some(name) => ghost.column(name).is_some_and(|c| c.generated == Generated::Virtual),
+        None => true,
+    };
+    plan.indexes = ghost.indexes.iter().filter(|index| index.parts.iter().any(made)).map(|index| index.name.clone()).collect();
     plan
 }
 
