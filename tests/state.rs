@@ -79,6 +79,17 @@ async fn what_cannot_be_read_is_refused_and_left_alone() {
             "UPDATE _t_ghc SET value = JSON_SET(value, '$.stage', 'Copying') WHERE kind = 'migration'".into(),
             "record is not readable",
         ),
+        // What is there and cannot be read is not missing: the work would be taken for none, or the stream would begin elsewhere.
+        (
+            "UPDATE _t_ghc SET value = CONCAT('x', value) WHERE kind = 'owner'".into(),
+            "UPDATE _t_ghc SET value = SUBSTR(value, 2) WHERE kind = 'owner'".into(),
+            "epoch is not readable",
+        ),
+        (
+            "UPDATE _t_ghc SET value = JSON_SET(value, '$.executed', CONCAT('x', value->>'$.executed')) WHERE kind = 'position'".into(),
+            "UPDATE _t_ghc SET value = JSON_SET(value, '$.executed', SUBSTR(value->>'$.executed', 2)) WHERE kind = 'position'".into(),
+            "position is not readable",
+        ),
     ];
     let (mut db, spec) = stopped("state_new").await;
     for (break_it, mend_it, words) in cases {

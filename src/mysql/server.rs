@@ -129,7 +129,9 @@ impl ServerFacts {
         let gtids: Option<Option<String>> = row.get(4);
         match (file, offset) {
             (Some(file), Some(offset)) => {
-                let gtids = gtids.flatten().and_then(|text| GtidSet::parse(&text)).unwrap_or_default();
+                // A set that cannot be read is not an empty one.
+                let gtids = gtids.flatten().unwrap_or_default();
+                let gtids = GtidSet::parse(&gtids).ok_or_else(|| MySqlError::unexpected(what, "the executed GTIDs are not readable"))?;
                 Ok((BinlogPosition { file, offset }, gtids))
             }
             _ => Err(MySqlError::unexpected(what, "the answer has another shape")),

@@ -391,9 +391,14 @@ async fn first_failing(look: &mut Look<'_>, codec: &KeyCodec, expression: &str, 
     let (table, order) = (look.table(), codec.order_by(Side::Original));
     let end = Instant::now() + Duration::from_millis(u64::from(LIMIT_MILLIS));
     let what = "look for the row that cannot be computed";
-    let rows: Vec<u64> = look.session.rows(what, SHORT, &format!("SELECT {hint} COUNT(*) FROM {table}")).await.unwrap_or_default();
+    let rows = match look.session.first::<u64>(what, SHORT, &format!("SELECT {hint} COUNT(*) FROM {table}")).await {
+        Ok(Some(rows)) if rows > 0 => rows,
+        Err(error) if error.is_connection() => return Err(error.into()),
+        // Not within the limit, then.
+        _ => return Ok(None),
+    };
     // It is among the first `high`, and not among the first `low`.
-    let (mut low, mut high) = (0, rows.first().copied().unwrap_or(0));
+    let (mut low, mut high) = (0, rows);
     while high > low + 1 {
         let half = low + (high - low) / 2;
         if Instant::now() > end {

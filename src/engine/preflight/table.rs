@@ -234,9 +234,9 @@ pub async fn blockers(look: &mut Look<'_>) -> Result<(), EngineError> {
         .await;
     let found = match found {
         Ok(found) => found,
-        Err(error) if error.is_connection() => return Err(error.into()),
         // [`unseen`] tells.
-        Err(_) => return Ok(()),
+        Err(error) if sight::is_not_there(&error) => return Ok(()),
+        Err(error) => return Err(error.into()),
     };
     for (id, seconds, user) in found.into_iter().take(SHOWN) {
         let (object, message) = match (id, seconds) {

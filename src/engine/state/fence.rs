@@ -6,6 +6,7 @@ use super::takeover::Owned;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::MigrationSpec;
+use crate::engine::table::sight::is_not_there;
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
 use crate::sql::names::{TableNames, lock_name};
@@ -98,8 +99,10 @@ pub async fn put_out(control: &mut Session, database: &str, state: &str) -> Resu
         quote::string(state)
     );
     let found = match control.rows::<u64>("look for a former owner's sessions", SHORT, &sql).await {
-        Err(error) if error.is_connection() => return Err(error.into()),
-        found => found.unwrap_or_default(),
+        Ok(found) => found,
+        // Then its own end is waited for.
+        Err(error) if is_not_there(&error) => Vec::new(),
+        Err(error) => return Err(error.into()),
     };
     for id in found {
         tracing::warn!(connection = id, state, "a former owner holds the state table; its session is ended");

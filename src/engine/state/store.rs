@@ -15,7 +15,7 @@ use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::MigrationSpec;
 use crate::engine::state::record::{ChunkId, ChunkRecord, Record, SafePosition, Stored, VERSION};
 use crate::mysql::session::SHORT;
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{GtidSet, MySqlError, Session};
 use crate::sql::names::is_kept_state;
 use crate::sql::quote;
 use serde::{Deserialize, Serialize};
@@ -125,9 +125,13 @@ impl StateTable {
         let (mut record, mut safe, mut chunks, mut epoch) = (None, None, Vec::new(), None);
         for (kind, id, value) in rows {
             match kind.as_str() {
-                "owner" => epoch = value.parse().ok(),
+                "owner" => epoch = Some(value.parse().map_err(|_| self.unreadable("its owner's epoch is not readable"))?),
                 "migration" => record = Some(parse::<Record>(&value).ok_or_else(|| self.unreadable("its record is not readable"))?),
-                "position" => safe = Some(parse::<SafePosition>(&value).ok_or_else(|| self.unreadable("its position is not readable"))?),
+                "position" => {
+                    // GTIDs that cannot be read are not none: the stream would begin elsewhere.
+                    let readable = parse::<SafePosition>(&value).filter(|safe| GtidSet::parse(&safe.executed).is_some());
+                    safe = Some(readable.ok_or_else(|| self.unreadable("its position is not readable"))?);
+                }
                 "chunk" => {
                     chunks.push((id, parse::<ChunkRecord>(&value).ok_or_else(|| self.unreadable("a chunk record is not readable"))?))
                 }

@@ -214,7 +214,7 @@ pub async fn table_id(session: &mut Session, database: &str, table: &str) -> Res
 /// `None` when it cannot be told: without PROCESS, and before 8.0.29, where there are none.
 ///
 /// # Errors
-/// A lost connection.
+/// The server's, but for a refusal to show it.
 pub async fn row_versions(session: &mut Session, database: &str, table: &str) -> Result<Option<u64>, EngineError> {
     let name = format!("{}/{}", file_name(database), file_name(table));
     // A partition is a table of its own, `db/t#p#p0`; `#` in a name would be written as `@0023`.
@@ -225,15 +225,15 @@ pub async fn row_versions(session: &mut Session, database: &str, table: &str) ->
         .await
     {
         Ok(found) => Ok(found.into_iter().next().flatten()),
-        Err(error) if error.is_connection() => Err(error.into()),
-        Err(_) => Ok(None),
+        Err(error) if sight::is_not_there(&error) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// The name that the table of this id has now, quoted; `None` where it cannot be read, or holds what InnoDB keeps in another form.
 ///
 /// # Errors
-/// A lost connection.
+/// The server's, but for a refusal to show it.
 pub async fn name_of(session: &mut Session, id: u64) -> Result<Option<String>, EngineError> {
     let sql = "SELECT NAME FROM information_schema.INNODB_TABLES WHERE TABLE_ID = ?";
     match session.select::<String>("read a table's name", sql, vec![Value::from(id)]).await {
@@ -242,8 +242,8 @@ pub async fn name_of(session: &mut Session, id: u64) -> Result<Option<String>, E
             let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             (plain(database) && plain(table)).then(|| quote::qualified(database, table))
         })),
-        Err(error) if error.is_connection() => Err(error.into()),
-        Err(_) => Ok(None),
+        Err(error) if sight::is_not_there(&error) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

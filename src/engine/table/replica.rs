@@ -41,20 +41,31 @@ pub struct Channel {
 /// The account lacks REPLICATION CLIENT, or the connection was lost.
 pub async fn channels(session: &mut Session) -> Result<Vec<Channel>, MySqlError> {
     let sql = format!("SHOW {} STATUS", word(session));
-    let rows: Vec<mysql_async::Row> = session.rows("look at the server's replication", SHORT, &sql).await?;
-    Ok(rows.iter().map(channel).collect())
+    let what = "look at the server's replication";
+    let rows: Vec<mysql_async::Row> = session.rows(what, SHORT, &sql).await?;
+    rows.iter().map(|row| channel(row).map_err(|column| MySqlError::unexpected(what, &format!("{column} is not readable")))).collect()
 }
 
 /// A row of `SHOW REPLICA STATUS`, in the words of either version.
-pub fn channel(row: &mysql_async::Row) -> Channel {
-    let text = |names: [&str; 2]| names.iter().find_map(|name| row.get_opt::<String, _>(*name)?.ok()).unwrap_or_default();
-    Channel {
-        source_uuid: text(["Source_UUID", "Master_UUID"]),
-        receiving: text(["Replica_IO_Running", "Slave_IO_Running"]) != "No",
-        applying: text(["Replica_SQL_Running", "Slave_SQL_Running"]) != "No",
-        received: GtidSet::parse(&text(["Retrieved_Gtid_Set", "Retrieved_Gtid_Set"])).unwrap_or_default(),
-        behind: text(["Seconds_Behind_Source", "Seconds_Behind_Master"]).parse().ok(),
-    }
+///
+/// # Errors
+/// The column that is missing, or whose value has no meaning: that is not the same as none.
+pub fn channel(row: &mysql_async::Row) -> Result<Channel, &'static str> {
+    let shown = |names: [&'static str; 2]| -> Result<Option<String>, &'static str> {
+        names.iter().find_map(|name| row.get_opt::<Option<String>, _>(*name)).and_then(Result::ok).ok_or(names[0])
+    };
+    let text = |names| shown(names).map(Option::unwrap_or_default);
+    let behind = match shown(["Seconds_Behind_Source", "Seconds_Behind_Master"])? {
+        Some(seconds) => Some(seconds.parse().map_err(|_| "Seconds_Behind_Source")?),
+        None => None,
+    };
+    Ok(Channel {
+        source_uuid: text(["Source_UUID", "Master_UUID"])?,
+        receiving: text(["Replica_IO_Running", "Slave_IO_Running"])? != "No",
+        applying: text(["Replica_SQL_Running", "Slave_SQL_Running"])? != "No",
+        received: GtidSet::parse(&text(["Retrieved_Gtid_Set", "Retrieved_Gtid_Set"])?).ok_or("Retrieved_Gtid_Set")?,
+        behind,
+    })
 }
 
 /// Whether a migration can begin on the server, before anything is touched.

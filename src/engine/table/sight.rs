@@ -28,6 +28,14 @@ pub fn is_refusal(error: &MySqlError) -> bool {
     error.code == NEEDS_PRIVILEGE || NO_ACCESS.contains(&error.code)
 }
 
+/// ER_BAD_FIELD_ERROR, ER_NO_SUCH_TABLE, ER_UNKNOWN_TABLE, ER_UNKNOWN_SYSTEM_VARIABLE: an older server has no such thing to show.
+const NO_SUCH_THING: [u16; 4] = [1054, 1146, 1109, 1193];
+
+/// Whether a look is of no use on this server, or for this account. Any other error says nothing, and is no answer.
+pub fn is_not_there(error: &MySqlError) -> bool {
+    is_refusal(error) || NO_SUCH_THING.contains(&error.code)
+}
+
 /// What decides something, and is not shown to each account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fact {
@@ -343,16 +351,16 @@ pub async fn unseen(session: &mut Session) -> Result<Vec<Fact>, EngineError> {
 async fn shown(session: &mut Session, sql: &str) -> Result<bool, EngineError> {
     match session.rows::<mysql_async::Row>("see what the account is shown", SHORT, sql).await {
         Ok(_) => Ok(true),
-        Err(error) if error.is_connection() => Err(error.into()),
-        Err(_) => Ok(false),
+        Err(error) if is_not_there(&error) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
 async fn counted(session: &mut Session, sql: &str) -> Result<bool, EngineError> {
     match session.first::<u64>("see what the server watches", SHORT, sql).await {
         Ok(count) => Ok(count.is_some_and(|n| n > 0)),
-        Err(error) if error.is_connection() => Err(error.into()),
-        Err(_) => Ok(false),
+        Err(error) if is_not_there(&error) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

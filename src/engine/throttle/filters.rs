@@ -13,6 +13,7 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Limits, MigrationSpec, Replicas};
 use crate::engine::table::replica::channel;
+use crate::engine::table::sight;
 use crate::mysql::{MySqlError, ServerAddress, Session};
 use crate::sql::grants::like;
 use crate::sql::quote;
@@ -101,7 +102,7 @@ pub async fn status(session: &mut Session) -> Result<Vec<Row>, MySqlError> {
 
 /// The filters that what the primary logs passes on a replica: those of the channel from the primary, or of the only channel.
 fn on_the_way(rows: &[Row], primary: &str) -> Option<Filters> {
-    let direct = rows.iter().find(|row| channel(row).source_uuid == primary);
+    let direct = rows.iter().find(|row| channel(row).is_ok_and(|c| c.source_uuid == primary));
     let only = if rows.len() == 1 { rows.first() } else { None };
     direct.or(only).map(Filters::of)
 }
@@ -138,9 +139,9 @@ pub async fn check(session: &mut Session, spec: &MigrationSpec, limits: &Limits)
         Replicas::Hosts(hosts) => hosts.iter().map(|host| normal(host)).collect(),
         Replicas::Auto => match discovered(session).await {
             Ok(found) => found.into_iter().filter_map(Result::ok).collect::<Vec<_>>(),
-            Err(error) if error.is_connection() => return Err(error.into()),
             // The throttler says so.
-            Err(_) => return Ok(()),
+            Err(error) if sight::is_refusal(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
         },
     };
     let primary = session.server_uuid().to_owned();

@@ -223,7 +223,10 @@ pub async fn watch_itself(signals: &Signals) {
             let signal = readings.replicas.entry(name.clone()).or_insert_with(|| Signal::new(now));
             match reading {
                 // A replica that does not replicate now does not tell: nothing of ours makes it late.
-                Ok(rows) => signal.read(Duration::from_secs(rows.iter().filter_map(|row| channel(row).behind).max().unwrap_or(0)), now),
+                Ok(rows) => match rows.iter().map(channel).collect::<Result<Vec<_>, _>>() {
+                    Ok(channels) => signal.read(Duration::from_secs(channels.iter().filter_map(|c| c.behind).max().unwrap_or(0)), now),
+                    Err(column) => signal.failed(format!("{column} is not readable")),
+                },
                 Err(error) => signal.failed(error.to_string()),
             }
         });
@@ -300,7 +303,7 @@ async fn watch_one(signals: &Signals, beat: &Beat, name: String) {
     loop {
         let began = Instant::now();
         let reading = match line.rows("read the heartbeat", &sql, false).await {
-            Ok(rows) => Ok(rows.first().and_then(|row| text(row, 0)).and_then(|value| value.parse().ok())),
+            Ok(rows) => beat_of(&rows),
             Err(error) if NOT_ARRIVED.contains(&error.code) => Ok(None),
             Err(error) => Err(error.to_string()),
         };
@@ -377,7 +380,10 @@ impl Suspicion {
                 // All that the primary had is applied there. Once more, after that was known.
                 let sql = signals.state.read_heartbeat();
                 let there = match line.rows("read the heartbeat", &sql, false).await {
-                    Ok(rows) => rows.first().and_then(|row| text(row, 0)).and_then(|value| value.parse::<u64>().ok()),
+                    Ok(rows) => match beat_of(&rows) {
+                        Ok(value) => value,
+                        Err(_) => return,
+                    },
                     Err(error) if NOT_ARRIVED.contains(&error.code) => None,
                     Err(_) => return,
                 };
@@ -387,6 +393,12 @@ impl Suspicion {
             }
         }
     }
+}
+
+/// The heartbeat that a replica has; `None`: none yet. What cannot be read is an error, and no missing one.
+fn beat_of(rows: &[mysql_async::Row]) -> Result<Option<u64>, String> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    text(row, 0).and_then(|value| value.parse().ok()).map(Some).ok_or_else(|| "its heartbeat is not readable".to_owned())
 }
 
 /// `gtid_executed` of a server; `None` when it cannot be read.
