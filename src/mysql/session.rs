@@ -289,6 +289,23 @@ impl Session {
         Ok(session)
     }
 
+    /// As [`Session::open`], with the default database that the server's clients have. A replica's `replicate-do-db` and `replicate-ignore-db` go
+    /// by it for all that is no row (MySQL manual, "Evaluation of Database-Level Replication and Binary Logging Options"): a statement without
+    /// one would be run on a replica that has neither the table nor the database, and stop it.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn open_in(address: &ServerAddress, database: &str) -> Result<Self, MySqlError> {
+        let mut session = Self::open(address).await?;
+        let sql = format!("USE {}", crate::sql::quote::identifier(database));
+        match session.run("choose the default database", SHORT, &sql).await {
+            // That it is not there, or not for this account, is found where the table is looked for.
+            Err(error) if error.class == super::Class::Terminal => {}
+            other => other?,
+        }
+        Ok(session)
+    }
+
     /// Whether it is on the server with this `server_uuid`. Servers that do not tell theirs are not told apart.
     ///
     /// # Errors

@@ -208,7 +208,7 @@ impl Migrator {
             Ok(None) => Ok(End::Over(Outcome::Cancelled)),
             // A test changed nothing: what it left is what is to go.
             Ok(Some(left)) if left.beside == Beside::Ghost => {
-                let mut control = Session::open(&self.spec.server).await?;
+                let mut control = Session::open_in(&self.spec.server, &self.spec.database).await?;
                 drop_left(&mut control, &self.spec, &left, None).await?;
                 Ok(End::Over(Outcome::Cancelled))
             }
@@ -224,8 +224,8 @@ impl Migrator {
     async fn attempt(&mut self, touched: &mut bool) -> Result<End, EngineError> {
         self.publisher.phase(Phase::Inspecting);
         crate::engine::table::definition::check_alter(&self.spec.alter)?;
-        let control = Session::open(&self.spec.server).await?;
-        let mut guard = Session::open(&self.spec.server).await?;
+        let control = Session::open_in(&self.spec.server, &self.spec.database).await?;
+        let mut guard = Session::open_in(&self.spec.server, &self.spec.database).await?;
         // It is used every two seconds: should this process's machine vanish, the lock is free again after a minute.
         guard.run("shorten the wait for a vanished engine", SHORT, "SET SESSION wait_timeout=60").await?;
         guard.check_server(control.server_uuid())?;
@@ -367,7 +367,7 @@ impl Migrator {
                     && !error.is_transient()
                 {
                     // Did somebody drop a table, or has another engine finished the work? Then that is what is to be told.
-                    let mut control = Session::open(&self.spec.server).await?;
+                    let mut control = Session::open_in(&self.spec.server, &self.spec.database).await?;
                     match lost::explain(owned, &self.spec, &state_table(&self.spec), &mut control).await {
                         Ok(Some(Still::Done)) => result = Ok(End::Over(done(&self.spec))),
                         Err(lost) => result = Err(lost),
@@ -380,7 +380,7 @@ impl Migrator {
                 {
                     // Nothing was copied: it is a refusal, and nothing stays behind. What a replica did not get is of no use there.
                     self.owned = None;
-                    let mut control = Session::open(&self.spec.server).await?;
+                    let mut control = Session::open_in(&self.spec.server, &self.spec.database).await?;
                     crate::engine::state::fence::drop_ours(&mut control, &self.spec, &self.spec.names()).await?;
                     *touched = !fresh;
                 }

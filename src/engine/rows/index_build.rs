@@ -52,7 +52,7 @@ pub async fn build(
     one_thread: bool,
     cancel: CancellationToken,
 ) -> Result<Built, EngineError> {
-    let mut session = Session::open_on(&m.spec.server, &m.facts.uuid).await?;
+    let mut session = m.own_session().await?;
     if one_thread && INDEX_THREADS.of(m.facts.version) {
         let sql = "SET SESSION innodb_ddl_threads = 1, innodb_parallel_read_threads = 1";
         session.run("ask for one thread", SHORT, sql).await?;

@@ -92,7 +92,9 @@ impl Migration {
     /// # Errors
     /// As [`Session::open_on`].
     pub async fn own_session(&self) -> Result<Session, MySqlError> {
-        Session::open_on(&self.spec.server, &self.facts.uuid).await
+        let session = Session::open_in(&self.spec.server, &self.spec.database).await?;
+        session.check_server(&self.facts.uuid)?;
+        Ok(session)
     }
 
     /// The original, quoted.

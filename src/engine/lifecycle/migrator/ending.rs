@@ -149,7 +149,7 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
     let Some(mut left) = clean_up_unless_swapped(spec).await? else {
         return Ok(());
     };
-    let mut control = Session::open(&spec.server).await?;
+    let mut control = Session::open_in(&spec.server, &spec.database).await?;
     if !old_too {
         left.beside = Beside::Nothing;
     }
@@ -163,7 +163,7 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
 /// # Errors
 /// The server's.
 pub(super) async fn start_applier_again(spec: &MigrationSpec) -> Result<(), EngineError> {
-    let mut control = Session::open(&spec.server).await?;
+    let mut control = Session::open_in(&spec.server, &spec.database).await?;
     let state = StateTable::new(&spec.database, &spec.names().state);
     let stored = state.load(&mut control, &spec.database).await?;
     if stored.is_some_and(|stored| stored.record.id == spec.id && stored.record.applier_stopped) {
@@ -176,8 +176,8 @@ pub(super) async fn start_applier_again(spec: &MigrationSpec) -> Result<(), Engi
 /// Drops ghost and state table, if they are this migration's and the change has not been made. `Some`: it has, and this is
 /// left beside the table.
 pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<Left>, EngineError> {
-    let mut control = Session::open(&spec.server).await?;
-    let mut guard = Session::open(&spec.server).await?;
+    let mut control = Session::open_in(&spec.server, &spec.database).await?;
+    let mut guard = Session::open_in(&spec.server, &spec.database).await?;
     let names = spec.names();
     let state = StateTable::new(&spec.database, &names.state);
     let found = match state.load(&mut control, &spec.database).await {
