@@ -351,15 +351,25 @@ async fn bad_settings_are_told_all_at_once() {
     db.run("CREATE DATABASE ignored").await;
     db.run("CREATE TABLE ignored.t (id INT PRIMARY KEY)").await;
     db.run("SET GLOBAL read_only = ON").await;
-    let (code, report) = check(&db, None, "t", "ADD c INT").await;
+    let copied = "MODIFY id BIGINT";
+    let (code, report) = check(&db, None, "t", copied).await;
     assert_eq!(code, 2);
     found(&report, "refuse ServerNotSupported [binlog_format]", &["MIXED"]);
     found(&report, "refuse ReadOnly", &[]);
     found(&report, "warning BinlogRetention", &["60 s"]);
     absent(&report, "refuse ServerNotSupported [binlog-do-db, binlog-ignore-db]");
     db.name = "ignored".into();
-    let (_, report) = check(&db, None, "t", "ADD c INT").await;
+    let (_, report) = check(&db, None, "t", copied).await;
     found(&report, "refuse ServerNotSupported [binlog-do-db, binlog-ignore-db]", &["ignored"]);
+    // What the server does by itself needs no binary log.
+    db.run("SET GLOBAL read_only = OFF").await;
+    let (code, report) = check(&db, None, "t", "ADD c INT").await;
+    assert_eq!(code, 0, "{report}");
+    found(&report, "info ServerNotSupported [binlog-do-db, binlog-ignore-db]", &["ignored"]);
+    found(&report, "info ServerNotSupported [binlog_format]", &["MIXED"]);
+    let (code, report) = check(&db, None, "t", "DROP nope").await;
+    assert_eq!(code, 2);
+    found(&report, "refuse AlterRejected", &["no column `nope` (1091)"]);
 }
 
 /// A wrong password and a server that is not there are findings too.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use support::{Db, PrivateServer, controls, join, migrate, until};
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
-use theseus::engine::contract::spec::{Controls, CutOverPolicy, MigrationSpec};
+use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec};
 
 async fn refused(spec: MigrationSpec, reason: Reason, words: &[&str]) {
     let password = spec.server.password.clone();
@@ -340,6 +340,33 @@ async fn a_database_that_is_not_logged_is_refused() {
     refused(db.spec("t", "ADD b INT"), Reason::ServerNotSupported, &["binlog-do-db", &db.name.clone()]).await;
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
+}
+
+/// What the server changes by itself needs no binary log; a copy is refused with the setting's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_copy_needs_the_binary_log() {
+    for (option, word) in [
+        ("--binlog-format=MIXED", "binlog_format"),
+        ("--binlog-format=STATEMENT", "binlog_format"),
+        ("--skip-log-bin", "log_bin"),
+        ("--binlog-do-db=logged", "binlog-do-db"),
+    ] {
+        let server = PrivateServer::start(&[option]).await;
+        let mut db = Db::on(&server.url, "nolog").await;
+        db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+        db.run("INSERT INTO t VALUES (1, 1), (2, 2)").await;
+        for alter in ["ADD b INT", "ADD KEY k (a)"] {
+            let spec = MigrationSpec { algorithm: Algorithm::Auto, ..db.spec("t", alter) };
+            assert_eq!(migrate(spec, controls()).await, Outcome::Succeeded, "{option}: {alter}");
+        }
+        let definition = db.definition("t").await;
+        assert!(definition.contains("`b` int") && definition.contains("KEY `k`"), "{option}: {definition}");
+        let copy = MigrationSpec { algorithm: Algorithm::Auto, ..db.spec("t", "MODIFY a BIGINT") };
+        refused(copy, Reason::ServerNotSupported, &[word, "needs a copy"]).await;
+        refused(db.spec("t", "MODIFY a BIGINT"), Reason::ServerNotSupported, &[word]).await;
+        assert_eq!(db.tables().await, ["t"], "{option}");
+        db.drop().await;
+    }
 }
 
 /// NULLs in a column that becomes AUTO_INCREMENT, which a native ALTER numbers: refused before a row is copied, with the column; without

@@ -189,6 +189,33 @@ async fn the_old_table_is_kept_until_it_is_dropped_on_request() {
     db.drop().await;
 }
 
+/// The same change once more while the old table is kept: nothing is to be done while the table is as the change left it; undone, it is made again;
+/// where it does not fit any more it is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_asked_for_again_looks_at_the_table() {
+    let mut db = table("run_again").await;
+    let file = File::new(&db, "t", "MODIFY a BIGINT NOT NULL, ADD c INT").replace("retention: 0s", "retention: 24h");
+    assert_eq!(code(&file.run(&[]).await), 0);
+    let output = file.run(&[]).await;
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("An earlier run had swapped the tables"), "{}", text(&output.stdout));
+    db.run("ALTER TABLE t MODIFY a INT NOT NULL").await;
+    let output = file.run(&[]).await;
+    assert_eq!(code(&output), 2, "the column is there: {}", text(&output.stdout));
+    assert!(
+        text(&output.stderr).contains("AlterRejected") && text(&output.stderr).contains("Duplicate column"),
+        "{}",
+        text(&output.stderr)
+    );
+    db.run("ALTER TABLE t DROP c").await;
+    let output = file.run(&[]).await;
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let definition = db.definition("t").await;
+    assert!(definition.contains("`a` bigint NOT NULL") && definition.contains("`c` int"), "{definition}");
+    assert!(db.tables().await.contains(&"_t_del".to_owned()), "the first old table stays");
+    db.drop().await;
+}
+
 /// A change that the server makes itself leaves nothing, whatever the retention: the next change of the table is not in its way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_native_change_leaves_nothing() {

@@ -315,6 +315,111 @@ async fn transport_security() {
     db.drop().await;
 }
 
+/// What keeps the account out, or takes a session away from it: each has its reason and the name of what is to be set, and touches nothing. What
+/// somebody has to set is refused; what frees itself is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_kept_out_is_told_why() {
+    let server = Server::start(&[]);
+    let mut db = Db::on(&server.url, "kept_out").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    db.documented("walker", "walk-word").await;
+    let account = "'walker'@'%'";
+    for (what, set, unset, reason, final_, words) in [
+        (
+            "init_connect",
+            "SET GLOBAL init_connect = 'SELECT nope'".to_owned(),
+            "SET GLOBAL init_connect = ''".to_owned(),
+            Reason::ServerNotSupported,
+            true,
+            vec!["init_connect"],
+        ),
+        (
+            "expired",
+            format!("ALTER USER {account} PASSWORD EXPIRE"),
+            format!("ALTER USER {account} IDENTIFIED BY 'walk-word'"),
+            Reason::AccessDenied,
+            true,
+            vec!["expired", "ALTER USER"],
+        ),
+        (
+            "locked",
+            format!("ALTER USER {account} ACCOUNT LOCK"),
+            format!("ALTER USER {account} ACCOUNT UNLOCK"),
+            Reason::AccessDenied,
+            true,
+            vec!["locked", "ACCOUNT UNLOCK"],
+        ),
+        (
+            "the account's connections",
+            format!("ALTER USER {account} WITH MAX_USER_CONNECTIONS 2"),
+            format!("ALTER USER {account} WITH MAX_USER_CONNECTIONS 0"),
+            Reason::ServerNotSupported,
+            true,
+            vec!["MAX_USER_CONNECTIONS", "2 sessions"],
+        ),
+        (
+            "max_user_connections",
+            "SET GLOBAL max_user_connections = 2".to_owned(),
+            "SET GLOBAL max_user_connections = 0".to_owned(),
+            Reason::ServerNotSupported,
+            true,
+            vec!["max_user_connections", "2 sessions"],
+        ),
+        (
+            "queries per hour",
+            format!("ALTER USER {account} WITH MAX_QUERIES_PER_HOUR 5"),
+            format!("ALTER USER {account} WITH MAX_QUERIES_PER_HOUR 0"),
+            Reason::ConnectionFailed,
+            false,
+            vec!["MAX_QUERIES_PER_HOUR"],
+        ),
+        (
+            "max_connections",
+            "SET GLOBAL max_connections = 1".to_owned(),
+            "SET GLOBAL max_connections = 500".to_owned(),
+            Reason::ConnectionFailed,
+            false,
+            vec!["max_connections"],
+        ),
+    ] {
+        db.run(&set).await;
+        let mut spec = db.spec("t", "MODIFY a BIGINT");
+        (spec.server.username, spec.server.password) = ("walker".to_owned(), "walk-word".to_owned());
+        let handle = theseus::engine::start(spec, controls());
+        let mut watch = handle.watch();
+        let tried_again = async {
+            loop {
+                if let Some(retrying) = watch.borrow_and_update().retrying.clone() {
+                    return (retrying.reason, retrying.message);
+                }
+                if watch.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let ended = async {
+            while !handle.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let (got, message, is_final) = tokio::select! {
+            (reason, message) = tried_again => (reason, message, false),
+            () = ended => match join(handle).await {
+                Outcome::Refused { reason, message } => (reason, message, true),
+                outcome => panic!("{what}: {outcome:?}"),
+            },
+        };
+        assert_eq!((got, is_final), (reason, final_), "{what}: {message}");
+        for word in words {
+            assert!(message.contains(word), "{what}: {message}");
+        }
+        assert!(!message.contains("walk-word"), "{what}: {message}");
+        assert_eq!(db.tables().await, ["t"], "{what}");
+        db.run(&unset).await;
+    }
+    db.drop().await;
+}
+
 /// Dates that strict modes refuse, stored by sessions that do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_dates() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::{Db, PrivateServer, controls, join, until};
 use theseus::engine::contract::progress::Publisher;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
-use theseus::engine::contract::spec::{Controls, CutOverPolicy, DeferIndexes};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, DeferIndexes, OldTable};
 use theseus::engine::lifecycle::migrator::watched;
 use theseus::engine::lifecycle::prepare::{Prepared, Wishes, prepare};
 use theseus::engine::rows::applier::Applier;
@@ -43,7 +43,7 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
     let (publisher, _snapshots) = Publisher::new("test".into());
     let mut touched = false;
     let refused = Refused::default();
-    let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused };
+    let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow };
     let Ok(Prepared::Run(ready)) = prepare(&spec, wishes, &mut control, &publisher, &mut touched).await else {
         panic!("the migration is not refused");
     };

@@ -2,6 +2,7 @@
 //!
 //! Memory wins over the object: the object in the watch cache may be older than what was written a moment ago. Only when there is no memory
 //! (after a start) is the status read back, by [`Entry::adopt`].
+use super::ahead::Lookout;
 use super::apply::version;
 use super::backoff::Attempts;
 use super::queue::Ticket;
@@ -66,6 +67,8 @@ pub struct Entry {
     pub replicas: ReplicasSpec,
     /// The engine is there but has no slot: the reason.
     pub waits_for_slot: Option<String>,
+    /// What is known ahead of its turn, while it is queued.
+    pub ahead: Option<Lookout>,
     /// Failures in a row of what is tried without an engine.
     pub attempts: Attempts,
     /// Since when it has been failing.
@@ -104,6 +107,7 @@ impl Entry {
             written_version: None,
             written_at: None,
             waits_for_slot: None,
+            ahead: None,
             attempts: Attempts::default(),
             failing_since: None,
             not_before: None,
@@ -217,6 +221,7 @@ impl Entry {
     pub fn restart(&mut self) {
         self.state = State::New;
         self.snapshot = None;
+        self.ahead = None;
         self.completed_at = None;
         self.gave_up_dropping = false;
         self.well();
@@ -258,6 +263,7 @@ pub fn ticket(object: &SchemaMigration, server: String, server_limit: usize) -> 
         server,
         server_limit,
         table: (object.spec.database.clone(), object.spec.table.clone()),
+        alter: object.spec.alter.clone(),
     }
 }
 

@@ -12,6 +12,7 @@
 //! Two visits to one object never overlap (kube). A deletion raises `metadata.generation`, so the predicate on generation, annotations and
 //! finalizers lets it through and keeps our own status writes out. Status is written by server-side apply without a resource version: it
 //! cannot conflict. <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
+pub mod ahead;
 pub mod apply;
 pub mod backoff;
 pub mod cleanup;
@@ -84,6 +85,8 @@ pub struct Context {
     pub wakers: Wakers,
     /// The operator's Pod.
     pub instance: String,
+    /// How many look ahead at once.
+    pub places: ahead::Places,
     /// Whether this process may still write: see [`leadership::Validity`].
     pub validity: Validity,
     failures: Mutex<HashMap<Uid, Attempts>>,

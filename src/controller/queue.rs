@@ -26,6 +26,8 @@ pub struct Ticket {
     pub server_limit: usize,
     /// Schema and name of the table.
     pub table: (String, String),
+    /// The clauses: what those who wait for the same table will find there.
+    pub alter: String,
 }
 
 impl Ticket {
@@ -136,6 +138,21 @@ impl Queue {
         self.in_order().into_iter().filter(waits).map(|(uid, _)| uid.clone()).collect()
     }
 
+    /// The clauses of those who have or get the same table first, in that order.
+    pub fn before(&self, uid: &str) -> Vec<String> {
+        let Some(mine) = self.claims.get(uid) else { return Vec::new() };
+        let key = mine.ticket.table_key();
+        let order = self.in_order();
+        let same = || order.iter().filter(|(other, claim)| other.as_str() != uid && claim.ticket.table_key() == key);
+        let has_it = |claim: &Claim| claim.slot != Slot::Wanted || claim.has_table;
+        let holders = same().filter(|(_, claim)| has_it(claim));
+        let older = order
+            .iter()
+            .take_while(|(other, _)| other.as_str() != uid)
+            .filter(|(_, claim)| claim.ticket.table_key() == key && !has_it(claim));
+        holders.chain(older).map(|(_, claim)| claim.ticket.alter.clone()).collect()
+    }
+
     /// The claims that wait.
     pub fn waiting(&self) -> Vec<Uid> {
         self.claims.iter().filter(|(_, claim)| claim.slot == Slot::Wanted).map(|(uid, _)| uid.clone()).collect()
@@ -242,6 +259,7 @@ mod tests {
             server: server.to_owned(),
             server_limit: 2,
             table: ("shop".to_owned(), table.to_owned()),
+            alter: format!("ADD c{created} INT"),
         }
     }
 
@@ -356,6 +374,19 @@ mod tests {
         queue.enter("old", ticket(1, "db", "b"), false);
         assert_eq!(queue.enter("young", ticket(9, "db", "a"), false), Place::Granted);
         assert!(queue.runnable().is_empty());
+    }
+
+    #[test]
+    fn who_waits_knows_what_is_done_to_its_table_before() {
+        let mut queue = settled(10);
+        queue.enter("3", ticket(3, "db", "orders"), false);
+        queue.enter("9", ticket(9, "db", "orders"), false);
+        queue.enter("5", ticket(5, "DB", "Orders"), false);
+        queue.enter("1", ticket(1, "db", "items"), false);
+        let clauses = |n: &[i64]| n.iter().map(|n| format!("ADD c{n} INT")).collect::<Vec<_>>();
+        for (uid, before) in [("3", &[][..]), ("5", &[3][..]), ("9", &[3, 5]), ("1", &[]), ("unknown", &[])] {
+            assert_eq!(queue.before(uid), clauses(before), "{uid}");
+        }
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! A visit never runs migration work: it starts, steers and observes engines, writes down what it sees, and says when to come back.
 //! It is level-triggered: why it was called is not known and does not matter.
+use super::ahead::{Lookout, Observer};
 use super::conditions::Scene;
 use super::dereference::{self, HookKeys};
 use super::entry::{Entry, ticket};
 use super::events::{Note, transitions};
 use super::plan::{self, Directive, Target};
+use super::queue::Place;
 use super::registry::Identity;
 use super::state::State;
 use super::status::{self, Urgency};
@@ -18,6 +20,7 @@ use crate::api::status::SchemaMigrationStatus;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Phase;
 use crate::engine::contract::spec::{Controls, MigrationSpec};
+use crate::engine::preflight::Ahead;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -221,7 +224,7 @@ impl Visit<'_> {
             // It asks for a place anew, and the server's limit may have changed; if that cannot be read, the old one counts.
             let _ = self.resolve(entry).await?;
         }
-        let target = if plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up()) {
+        let mut target = if plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up()) {
             match (self.resolve(entry).await?, invalid) {
                 (Ok(_), Some(invalid)) => Target::Invalid(invalid.clone()),
                 (Ok(spec), None) => match crate::engine::table::definition::check_alter(&spec.alter) {
@@ -238,10 +241,20 @@ impl Visit<'_> {
         } else {
             Target::NotLookedAt
         };
-        let place = match (&entry.ticket, &target) {
+        let mut place = match (&entry.ticket, &target) {
             (Some(ticket), Target::Known) if !cancel => Some(self.ctx.registry.enter(&self.identity.uid, ticket.clone(), entry.begun)),
             _ => None,
         };
+        match (&mut place, &resolved) {
+            (Some(Place::Waits(why)), Some(spec)) if !entry.begun => match self.look_ahead(entry, spec, &controls) {
+                Some(Ahead::Refused(reason, message)) => target = Target::Invalid(validate::Invalid { reason, message }),
+                Some(Ahead::Doubtful(reason, message)) => {
+                    why.push_str(&format!("; if the table stays as it is, this one will then be refused ({reason}): {message}"));
+                }
+                Some(Ahead::Fine) | None => {}
+            },
+            _ => entry.ahead = None,
+        }
         let directive = plan::plan(&plan::Facts {
             state: &entry.state,
             engine: entry.engine.is_some(),
@@ -258,6 +271,19 @@ impl Visit<'_> {
         let controls = validate::with_defaults_of_server(controls, &entry.replicas);
         drive::drive(self, entry, &directive, resolved, controls).await?;
         Ok(directive)
+    }
+
+    /// What is known of a queued migration ahead of its turn; the first call begins to look.
+    fn look_ahead(&self, entry: &mut Entry, spec: &MigrationSpec, controls: &Controls) -> Option<Ahead> {
+        if !entry.ahead.as_ref().is_some_and(|ahead| ahead.is_about(spec, controls)) {
+            let Context { registry, places, wakers, .. } = self.ctx;
+            let Identity { namespace, name, uid } = self.identity.clone();
+            let observer = Observer { namespace, name, wakers: wakers.clone(), term: registry.term() };
+            // Ended first: one look for each object.
+            entry.ahead = None;
+            entry.ahead = Some(Lookout::begin(spec.clone(), controls.clone(), registry.before(&uid), places, observer));
+        }
+        entry.ahead.as_ref().and_then(Lookout::answer).cloned()
     }
 
     /// The engine's spec; or what is missing or makes no sense.

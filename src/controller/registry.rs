@@ -98,6 +98,11 @@ impl Registry {
         place
     }
 
+    /// The clauses of those who have or get the same table first.
+    pub fn before(&self, uid: &str) -> Vec<String> {
+        lock(&self.queue).before(uid)
+    }
+
     /// Gives the slot back and keeps the table.
     pub fn hold_table(&self, uid: &str, ticket: Ticket, why: Holding) {
         lock(&self.queue).hold_table(uid, ticket, why);

@@ -62,6 +62,7 @@ pub async fn lead(
 ) -> Result<(), String> {
     let wakers = Wakers::new(&options.namespaces);
     let ctx = Arc::new(Context {
+        places: Default::default(),
         publisher: Publisher::new(client.clone(), &options.instance),
         registry: Registry::new(options.max_concurrent_migrations, wakers.clone(), term.clone()),
         client,

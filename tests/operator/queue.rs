@@ -1,6 +1,6 @@
 //! Who waits for whom.
 use crate::proxy::{Line, Proxy};
-use crate::shop::Shop;
+use crate::shop::{Shop, with};
 use crate::support::{address, mysql_url};
 use serde_json::json;
 
@@ -68,6 +68,81 @@ async fn an_old_table_is_no_lock_and_nonsense_does_not_wait() {
     // The first one's old table goes with its own retention, and not with anybody else's.
     first.patch(json!({"spec": {"oldTable": {"retention": "1s"}}})).await;
     first.event("OldTableDropped").await;
+    shop.end(&[]).await;
+}
+
+/// What neither the place nor those before it would change is reported while a migration waits, and what they may still change is not final.
+#[tokio::test]
+async fn who_waits_is_refused_at_once_where_no_place_would_help() {
+    let mut shop = Shop::new("ahead").await;
+    shop.table("orders", 100).await;
+    shop.db.run("CREATE TABLE keyless (a INT, b INT)").await;
+    // An account that may read and nothing else, on the same server.
+    let (poor, password) = (format!("p{:x}", fastrand::u64(..)), shop.password.clone());
+    shop.db.run(&format!("CREATE USER '{poor}'@'%' IDENTIFIED BY '{password}'")).await;
+    shop.db.run(&format!("GRANT SELECT ON `{}`.* TO '{poor}'@'%'", shop.db.name)).await;
+    shop.secret("poor", &[("username", &poor), ("password", &password)]).await;
+    let port = address(&mysql_url()).port;
+
+    let manual = json!({"alter": "ADD COLUMN w INT", "cutOver": {"policy": "Manual"}});
+    let mut first = shop.migrate("first", "orders", manual.clone(), &[]).await;
+    first.phase("AwaitingCutOver").await;
+    let no_login = json!({"target": {"serverRef": null, "host": "127.0.0.1", "port": port, "credentialsSecretRef": {"name": "poor"}}});
+    for (name, change, reason, word) in [
+        ("rights", with(json!({"alter": "MODIFY customer BIGINT"}), no_login), "MissingPrivilege", "INSERT"),
+        ("column", json!({"alter": "MODIFY nope BIGINT"}), "AlterRejected", "nope"),
+        ("key", json!({"alter": "DROP PRIMARY KEY"}), "NoUsableKey", "key"),
+    ] {
+        let mut bad = shop.migrate(name, "orders", change, &[]).await;
+        let end = bad.until("it is refused while it waits", |version| version.condition("Succeeded").starts_with("False")).await;
+        assert_eq!(end.condition("Stalled"), format!("True/{reason}"), "{name}: {}", end.message("Stalled"));
+        assert_eq!(end.condition("Validated"), format!("False/{reason}"));
+        assert!(end.message("Stalled").contains(word), "{name}: {}", end.message("Stalled"));
+        assert_eq!(end.status().started_at, None);
+        // It is not in the way of the next one.
+        assert!(first.latest().is("Succeeded", "Unknown"));
+    }
+    // The one before it adds the column: that is no refusal.
+    let mut builds_on_it = shop.migrate("builds-on-it", "orders", json!({"alter": "MODIFY w BIGINT"}), &[]).await;
+    let told = builds_on_it.until("it is said what it depends on", |version| version.message("Ready").contains("AlterRejected")).await;
+    assert_eq!(told.condition("Ready"), "False/Queued");
+    assert!(told.message("Ready").starts_with(&format!("waits for {}/first", shop.namespace)), "{}", told.message("Ready"));
+    first.annotate("cut-over", Some("approved")).await;
+    first.succeeded().await;
+    builds_on_it.succeeded().await;
+    shop.db.run(&format!("DROP USER '{poor}'@'%'")).await;
+    shop.end(&[]).await;
+}
+
+/// The same for one that waits for a place on its server only.
+#[tokio::test]
+async fn who_waits_for_a_place_is_refused_at_once_too() {
+    let mut shop = Shop::new("aheadlimit").await;
+    let url = address(&mysql_url());
+    let proxy = Proxy::start(format!("{}:{}", url.host, url.port).parse().unwrap(), Line::Open).await;
+    shop.server("small", proxy.port, 1).await;
+    shop.table("orders", 50).await;
+    shop.table("items", 50).await;
+    shop.db.run("CREATE TABLE keyless (a INT, b INT)").await;
+    let on = |change: serde_json::Value| with(json!({"target": {"serverRef": {"name": "small"}}, "cutOver": {"policy": "Manual"}}), change);
+    let mut first = shop.migrate("first", "orders", on(json!({})), &[]).await;
+    first.phase("AwaitingCutOver").await;
+    for (name, table, alter, reason) in [
+        ("missing", "nothing-there", "ADD COLUMN a2 INT", "TableNotFound"),
+        ("keyless", "keyless", "ADD COLUMN a2 INT", "NoUsableKey"),
+        ("rejected", "items", "ADD COLUMN id INT", "AlterRejected"),
+    ] {
+        let mut bad = shop.migrate(name, table, on(json!({"alter": alter})), &[]).await;
+        let end = bad.until("it is refused while it waits", |version| version.condition("Succeeded").starts_with("False")).await;
+        assert_eq!(end.condition("Stalled"), format!("True/{reason}"), "{name}: {}", end.message("Stalled"));
+        assert_eq!(end.status().started_at, None);
+    }
+    let mut good = shop.migrate("good", "items", on(json!({"cutOver": {"policy": "Automatic"}})), &[]).await;
+    let queued = good.until("it waits for a place", |version| version.message("Ready").contains("places")).await;
+    assert_eq!(queued.message("Ready"), format!("waits for one of the 1 places on 127.0.0.1:{}", proxy.port));
+    first.annotate("cut-over", Some("approved")).await;
+    first.succeeded().await;
+    good.succeeded().await;
     shop.end(&[]).await;
 }
 

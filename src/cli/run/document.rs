@@ -10,7 +10,7 @@ use crate::controller::dereference::{self, HookKeys, SecretData};
 use crate::controller::validate;
 // The command line would show a password to everybody on the machine.
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::spec::{Controls, MigrationSpec, Mode, OldTable};
+use crate::engine::contract::spec::{Controls, MigrationSpec, Mode, OldTable, RUN_ID, TEST_ID};
 use crate::engine::outside::program::PASSWORD_VARIABLE;
 use k8s_openapi::ByteString;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
@@ -347,8 +347,8 @@ pub fn identity(migration: &MigrationSpec) -> String {
     let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     match migration.mode {
         Mode::DryRun => format!("dry-run-{hex}"),
-        Mode::TestOnReplica => format!("test-{hex}"),
-        Mode::Execute | Mode::ExecuteOnReplica => format!("run-{hex}"),
+        Mode::TestOnReplica => format!("{TEST_ID}{hex}"),
+        Mode::Execute | Mode::ExecuteOnReplica => format!("{RUN_ID}{hex}"),
     }
 }
 

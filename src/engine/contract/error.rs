@@ -48,7 +48,9 @@ impl EngineError {
 impl From<MySqlError> for EngineError {
     fn from(error: MySqlError) -> Self {
         let reason = reason_of(&error);
+        let access = advice_on_access(&error);
         let advice = match reason {
+            _ if !access.is_empty() => access,
             // Whoever makes room at that moment should not find it taken again.
             Reason::DiskFull => {
                 ". The original table is untouched; what there is of the ghost and state tables is kept: make room and retry, or delete the \
@@ -61,6 +63,30 @@ impl From<MySqlError> for EngineError {
     }
 }
 
+/// What to do where the server keeps the account out, or takes a session away from it.
+fn advice_on_access(error: &MySqlError) -> &'static str {
+    let of_resource = |name: &str| error.message.contains(name);
+    match error.code {
+        1040 => "; all of the server's max_connections are in use: it is tried again; raise max_connections if it stays so",
+        1184 if error.message.contains("init_connect") => {
+            "; init_connect fails for this account: correct it (SET GLOBAL init_connect), or GRANT CONNECTION_ADMIN ON *.* TO the account, whose \
+             sessions do without it"
+        }
+        1203 => "; a copy needs 11 sessions at once: raise the server's max_user_connections",
+        1226 if of_resource("max_user_connections") => {
+            "; a copy needs 11 sessions at once: ALTER USER … WITH MAX_USER_CONNECTIONS, 0 for no limit"
+        }
+        1226 if of_resource("max_questions") => "; lift the limit: ALTER USER … WITH MAX_QUERIES_PER_HOUR 0",
+        1226 if of_resource("max_updates") => "; lift the limit: ALTER USER … WITH MAX_UPDATES_PER_HOUR 0",
+        1226 if of_resource("max_connections_per_hour") => "; lift the limit: ALTER USER … WITH MAX_CONNECTIONS_PER_HOUR 0",
+        1251 => "; ALTER USER … IDENTIFIED WITH caching_sha2_password BY …",
+        1820 | 1862 => "; give the account a new password (ALTER USER … IDENTIFIED BY …), and the Secret the same",
+        3118 => " ALTER USER … ACCOUNT UNLOCK lets it in",
+        3159 => "; set tls.mode to Required or stricter",
+        _ => "",
+    }
+}
+
 /// The documented reason of a server's error number.
 pub fn reason_of(error: &MySqlError) -> Reason {
     match error.code {
@@ -68,7 +94,7 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         0 if error.message.contains("TLS") || error.message.contains("certificate") => Reason::TlsFailed,
         0 => Reason::ConnectionFailed,
         // Access denied for user / to database / no password / account locked / expired / authentication method not supported.
-        1045 | 1251 | 1698 | 3118 | 1862 | 3878 => Reason::AccessDenied,
+        1045 | 1251 | 1698 | 1820 | 1862 | 3118 | 3878 => Reason::AccessDenied,
         1044 | 1142 | 1143 | 1227 | 1370 | 3955 => Reason::MissingPrivilege,
         1049 | 1146 => Reason::TableNotFound,
         // Connections using insecure transport are prohibited.
@@ -79,6 +105,7 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         // Data too long, out of range, incorrect value, NULL in NOT NULL, invalid JSON/GIS, CHECK violated, no partition, invalid default.
         1048 | 1138 | 1264 | 1265 | 1292 | 1364 | 1365 | 1366 | 1367 | 1406 | 1411 | 1416 | 1441 | 1525 | 1526 | 1690 | 1748 | 3140
         | 3141 | 3144 | 3155 | 3156 | 3819 | 3854 | 6136 => Reason::DataDoesNotFit,
+        1184 if error.message.contains("init_connect") => Reason::ServerNotSupported,
         // Unknown system variable, wrong value or type for one, one that has no value for a session.
         1193 | 1231 | 1232 | 1238 => Reason::ServerNotSupported,
         // Disk full, the table is full.

@@ -31,7 +31,18 @@ pub struct MigrationSpec {
     pub deletion_policy: DeletionPolicy,
 }
 
+/// How ids begin that `theseus run` makes of what is asked for.
+pub const RUN_ID: &str = "run-";
+/// The same for tests on a replica.
+pub const TEST_ID: &str = "test-";
+
 impl MigrationSpec {
+    /// Whether its id is made of what is asked for: then one that has ended may be asked for again, and is another one. An object of Kubernetes
+    /// is one migration, whatever becomes of the table after it.
+    pub fn can_be_asked_for_again(&self) -> bool {
+        [RUN_ID, TEST_ID].iter().any(|prefix| self.id.starts_with(prefix))
+    }
+
     /// The names of the tables beside the original.
     pub fn names(&self) -> TableNames {
         if self.mode.on_replica() { TableNames::on_replica(&self.table) } else { TableNames::for_table(&self.table) }

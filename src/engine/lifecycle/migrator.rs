@@ -97,6 +97,11 @@ enum End {
     Interrupted,
 }
 
+/// InnoDB takes no write that is logged as a statement under READ COMMITTED (1665). Such a server gets no copy, but what it does by itself is
+/// recorded in the state table as well.
+const FOR_THE_LOG: &str =
+    "SET SESSION transaction_isolation = IF(@@SESSION.binlog_format = 'STATEMENT', 'REPEATABLE-READ', @@SESSION.transaction_isolation)";
+
 impl Migrator {
     /// For one migration.
     pub fn new(
@@ -261,6 +266,9 @@ impl Migrator {
             }
         }
         locked?;
+        for session in [&mut *session, &mut control] {
+            session.run("see how its writes are logged", SHORT, FOR_THE_LOG).await?;
+        }
         // From here on this attempt may drop or remake what the last one had.
         self.owned = None;
         if let Err(error) = self.look_around(&mut control).await {
@@ -269,7 +277,10 @@ impl Migrator {
             return Err(if error.is_transient() { error } else { error.and(left) });
         }
         let refused = self.refused.clone();
-        let wishes = Wishes { defer: self.controls.borrow().defer_indexes, refused: &refused };
+        let wishes = {
+            let controls = self.controls.borrow();
+            Wishes { defer: controls.defer_indexes, refused: &refused, old_table: controls.old_table }
+        };
         // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
         match prepare::prepare(&self.spec, wishes, session, &self.publisher, touched).await? {
             Prepared::Proven => {

@@ -8,7 +8,7 @@ use crate::engine::contract::notice;
 use crate::engine::contract::progress::Publisher;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::{ChosenAlgorithm, Tables};
-use crate::engine::contract::spec::{Algorithm, DeferIndexes, MigrationSpec, Mode};
+use crate::engine::contract::spec::{Algorithm, DeferIndexes, MigrationSpec, Mode, OldTable};
 use crate::engine::cutover::native::NativeReady;
 use crate::engine::rows::board::Board;
 use crate::engine::rows::migration::{Migration, Visibility};
@@ -95,6 +95,8 @@ pub struct Wishes<'a> {
     pub defer: DeferIndexes,
     /// Ways that the server refused on the table itself.
     pub refused: &'a Refused,
+    /// What is to become of the old table.
+    pub old_table: OldTable,
 }
 
 /// Inspects and prepares. The caller holds the migration's named lock ([`crate::engine::state::fence::take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
@@ -130,20 +132,8 @@ pub async fn prepare(
         }
         checked => checked?,
     }
-    if ServerFacts::server_id(control).await? == 0 {
-        return Err(EngineError::terminal(
-            Reason::ServerNotSupported,
-            "server_id is 0, and such a server gives its binary log to nobody; SET GLOBAL server_id to a number of its own. Nothing was touched",
-        ));
-    }
-    if !facts.logs_database(control, &spec.database).await? {
-        return Err(EngineError::terminal(
-            Reason::ServerNotSupported,
-            &format!(
-                "the server leaves {} out of its binary log (binlog-do-db or binlog-ignore-db), so changes made while rows are copied could not be seen. Nothing was touched",
-                quote::identifier(&spec.database)
-            ),
-        ));
+    if spec.copies() {
+        inspector::check_log(control, &facts, &spec.database).await.map_err(|error| left(error, ". Nothing was touched"))?;
     }
     publish(publisher, &names);
 
@@ -154,15 +144,28 @@ pub async fn prepare(
     {
         // This migration was finished, and a later one has come since. `run` knows a change by what it is: asked for once more after it was
         // undone, it is another one.
-        let now = inspector::table(control, &spec.database, &spec.table).await?;
-        let left = create::as_renamed(&stored.record.ghost_definition, &names.ghost, &spec.table);
-        if now.is_some_and(|now| normalise(&now.show_create).is_ok_and(|now| now == left)) {
+        if is_as_left(control, spec, &stored.record, &names).await? {
             return Ok(over(&facts, kept, stored, publisher, &names));
         }
     }
+    // The same change once more: nothing is to be done only if the table is as the change left it. Where the old table is to go, that is what
+    // the earlier run has left to do.
+    let asked_again = spec.can_be_asked_for_again() && wishes.old_table == OldTable::Keep;
+    let again = match &found {
+        Some(stored) if asked_again && stored.record.id == spec.id && stored.record.is_over() => {
+            original(spec, control).await?;
+            !is_as_left(control, spec, &stored.record, &names).await?
+        }
+        _ => false,
+    };
+    if again {
+        let table = quote::qualified(&spec.database, &spec.table);
+        let message = format!("an earlier run made this change of {table}, whose definition is another now: it is made again");
+        publisher.notice(notice::STARTED_ANEW, true, message);
+    }
     if let Some(stored) = &found
         && !stored.record.id.is_empty()
-        && stored.record.id != spec.id
+        && (stored.record.id != spec.id || again)
         && stored.record.is_over()
     {
         // Its old table stays, and this goes on saying whose that is.
@@ -193,8 +196,23 @@ pub async fn prepare(
     fresh(spec, &alter, values, facts, names, state, wishes, control, publisher, touched).await
 }
 
+/// What is left behind, where it ends with this error.
+fn left(error: EngineError, words: &str) -> EngineError {
+    if error.is_transient() { error } else { error.and(words) }
+}
+
 fn publish(publisher: &Publisher, names: &TableNames) {
     publisher.update(|s| s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() });
+}
+
+/// Whether the table has the definition that a finished migration left.
+async fn is_as_left(control: &mut Session, spec: &MigrationSpec, record: &Record, names: &TableNames) -> Result<bool, EngineError> {
+    let now = inspector::table(control, &spec.database, &spec.table).await?;
+    let left = match record.stage {
+        Stage::Tested => record.original_definition.clone(),
+        _ => create::as_renamed(&record.ghost_definition, &names.ghost, &spec.table),
+    };
+    Ok(now.is_some_and(|now| normalise(&now.show_create).is_ok_and(|now| now == left)))
 }
 
 /// A migration that is finished but for what it left.
@@ -268,6 +286,7 @@ async fn fresh(
     let original = original(spec, control).await?;
     if spec.copies() {
         inspector::check_relations(control, &spec.database, &spec.table).await?;
+        inspector::check_sessions(control).await.map_err(|error| left(error, ". Nothing was touched"))?;
     }
     if let Some(name) = alter.unknown_foreign_keys(&original.foreign_keys).first() {
         return Err(EngineError::terminal(
@@ -481,11 +500,15 @@ async fn make(
             return Ok(Made::Native(native));
         }
         Choice::Copy { reason } => {
-            if !spec.copies()
-                && let Err(error) = inspector::check_relations(control, &spec.database, &spec.table).await
-            {
+            if !spec.copies() {
                 // What the server could do itself would not have been refused.
-                return Err(EngineError { message: format!("the change needs a copy ({reason}), but {}", error.message), ..error });
+                let but = |error: EngineError| EngineError {
+                    message: format!("the change needs a copy ({reason}), but {}", error.message),
+                    ..error
+                };
+                inspector::check_log(control, facts, &spec.database).await.map_err(|error| left(but(error), ". Nothing is left behind"))?;
+                inspector::check_sessions(control).await.map_err(|error| left(but(error), ". Nothing is left behind"))?;
+                inspector::check_relations(control, &spec.database, &spec.table).await.map_err(but)?;
             }
             if !inspector::exists(control, &spec.database, &names.ghost).await? {
                 make_clone(spec, alter, values, names, original, control).await?;
@@ -815,6 +838,9 @@ async fn resume(
         }
         return Ok(None);
     }
+    inspector::check_log(control, facts, &spec.database).await.map_err(|error| {
+        left(error, ". The original is as it is; the work done so far is kept: when that is cured, a retry goes on from there, and deleting the migration removes it")
+    })?;
     let Some(values) = record.server_values.clone().filter(|values| values.zone_print == now.zone_print) else {
         publisher.notice(
             notice::STARTED_ANEW,

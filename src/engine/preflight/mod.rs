@@ -9,10 +9,13 @@
 //! A privilege is checked before a table's existence: EXPLAIN of an INSERT into a table that is not there gives 1142 without the privilege and
 //! 1146 with it. `information_schema` shows only what the account may see, so "nothing found" is only as good as its privileges, and each
 //! check says so. <https://dev.mysql.com/doc/refman/8.4/en/information-schema-introduction.html>
+mod ahead;
 pub mod data;
 pub mod predict;
 mod server;
 mod table;
+
+pub use ahead::{Ahead, ahead};
 
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
@@ -213,9 +216,24 @@ struct Look<'a> {
     report: Report,
     /// Whether the change comes to a copy; what rules a copy out is only as bad as that.
     copies: Copies,
+    /// What rules a copy out, found before it is known whether there will be one.
+    against_a_copy: Vec<Against>,
 }
 
-impl Look<'_> {
+/// Something that rules out a copy and nothing else.
+#[derive(Clone)]
+struct Against {
+    reason: Reason,
+    object: String,
+    message: String,
+    advice: String,
+}
+
+impl<'a> Look<'a> {
+    fn new(spec: &'a MigrationSpec, controls: &'a Controls, session: Session, report: Report) -> Self {
+        Self { spec, controls, session, report, copies: Copies::Yes, against_a_copy: Vec::new() }
+    }
+
     fn table(&self) -> String {
         quote::qualified(&self.spec.database, &self.spec.table)
     }
@@ -239,6 +257,18 @@ impl Look<'_> {
                 format!("the server makes the change itself, where this is no harm: {message}"),
                 "",
             ),
+        }
+    }
+
+    /// The same, before it is known whether the change comes to a copy: [`Look::weigh`] reports it.
+    fn against_a_copy(&mut self, reason: Reason, object: &str, message: impl Into<String>, advice: impl Into<String>) {
+        self.against_a_copy.push(Against { reason, object: object.to_owned(), message: message.into(), advice: advice.into() });
+    }
+
+    /// Reports what rules out a copy, now that it is known whether there will be one.
+    fn weigh(&mut self) {
+        for Against { reason, object, message, advice } in std::mem::take(&mut self.against_a_copy) {
+            self.rules_out_a_copy(reason, object, message, &advice);
         }
     }
 
@@ -271,8 +301,9 @@ pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
         Err(error) => report.refuse(&error, address),
         Ok(None) => {}
         Ok(Some(session)) => {
-            let mut look = Look { spec, controls, session, report, copies: Copies::Yes };
+            let mut look = Look::new(spec, controls, session, report);
             let result = all(&mut look, alter.as_ref()).await;
+            look.weigh();
             let Look { session, report: found, .. } = look;
             report = found;
             session.close().await;
@@ -324,7 +355,7 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     let grammar = server::sessions(look).await?;
     server::connections(look).await?;
     let original = table::original(look).await?;
-    table::names(look).await?;
+    let has_run = table::names(look).await?;
     table::other_tools(look).await?;
     let Some(original) = original else { return Ok(()) };
     server::primary_key(look, &original);
@@ -343,8 +374,13 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     let alter = read.as_ref().or(alter);
     let prediction = alter.map(|alter| predict::predict(&original.definition, alter));
     if let (Some(alter), Some(prediction)) = (alter, &prediction) {
+        // What an earlier run has made is there already.
+        if !has_run {
+            impossible(look, &original, alter);
+        }
         algorithm(look, &original, alter, prediction).await?;
     }
+    look.weigh();
     server::filters(look).await?;
     table::relations(look).await?;
     table::unseen(look).await?;
@@ -425,6 +461,14 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
         );
     }
     Ok(())
+}
+
+/// Clauses about what the table does not have, or has already.
+fn impossible(look: &mut Look<'_>, original: &Inspected, alter: &Alter) {
+    let table = look.table();
+    for why in predict::impossible(&original.definition, alter) {
+        look.report.add(Severity::Refuse, Reason::AlterRejected, table.clone(), why, "correct the clause");
+    }
 }
 
 /// How the change would be made, and whether it comes to a copy.

@@ -3,6 +3,7 @@
 use super::data;
 use crate::engine::contract::spec::Algorithm;
 use crate::sql::alter::{Alter, Clause, ColumnSpec, IndexKind, ParsedClause, TableElement};
+use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use crate::sql::token;
 use crate::sql::token::Grammar;
@@ -123,6 +124,53 @@ pub fn predict(original: &TableDefinition, alter: &Alter) -> Prediction {
     }
     Prediction { definition: TableDefinition { name: original.name.clone(), columns, indexes }, modified, new_unique }
 }
+
+/// Clauses that the server would refuse because of what the table has or lacks, each with the server's error number. Not everything that it
+/// would refuse is known here; what is returned is certain.
+pub fn impossible(original: &TableDefinition, alter: &Alter) -> Vec<String> {
+    // The server also takes letters with and without accents for one another.
+    let certain = |name: &str| name.is_ascii() && original.columns.iter().all(|c| c.name.is_ascii()) && !same(name, HIDDEN_KEY);
+    let certain_index = |name: &str| name.is_ascii() && original.indexes.iter().all(|i| i.name.is_ascii());
+    let (added, gone, renames) = (alter.added_columns(), alter.dropped_columns(), alter.renames());
+    let is_added = |name: &str| added.iter().any(|a| same(a, name));
+    let mut found = Vec::new();
+    let mut column = |name: &str, number: u16| {
+        if certain(name) && original.column(name).is_none() && !original.columns.iter().any(|c| same(&c.name, name)) && !is_added(name) {
+            found.push(format!("the table has no column {} ({number})", quote::identifier(name)));
+        }
+    };
+    for parsed in alter.clauses() {
+        match &parsed.clause {
+            Clause::DropColumn { name } => column(name, 1091),
+            Clause::ModifyColumn(spec) => column(&spec.name, 1054),
+            Clause::ChangeColumn { old, .. } | Clause::RenameColumn { old, .. } => column(old, 1054),
+            Clause::AlterColumnDefault { name } | Clause::AlterColumnVisibility { name, .. } => column(name, 1054),
+            _ => {}
+        }
+    }
+    for parsed in alter.clauses() {
+        let (name, number) = match &parsed.clause {
+            Clause::DropPrimaryKey => ("PRIMARY", 1091),
+            Clause::DropIndex { name } => (name.as_str(), 1091),
+            Clause::RenameIndex { old: name, .. } | Clause::AlterIndexVisibility { name, .. } => (name.as_str(), 1176),
+            _ => continue,
+        };
+        if certain_index(name) && !original.indexes.iter().any(|i| same(&i.name, name)) {
+            found.push(match name {
+                "PRIMARY" => format!("the table has no primary key ({number})"),
+                name => format!("the table has no index {} ({number})", quote::identifier(name)),
+            });
+        }
+    }
+    let leaves = |name: &str| gone.iter().any(|d| same(d, name)) || renames.iter().any(|(old, _)| same(old, name));
+    for name in added.iter().filter(|name| original.columns.iter().any(|c| same(&c.name, name)) && !leaves(name)) {
+        found.push(format!("the table has a column {} already (1060)", quote::identifier(name)));
+    }
+    found
+}
+
+/// The generated invisible primary key, which the server may hide.
+const HIDDEN_KEY: &str = "my_row_id";
 
 fn new_column(spec: &ColumnSpec) -> Column {
     Column {
@@ -375,6 +423,35 @@ mod tests {
             let new: Vec<String> = p.new_unique.iter().map(|(n, parts)| format!("{n}({})", part(parts))).collect();
             assert_eq!((names.join(" ").as_str(), found.join(" ").as_str(), new.join(" ").as_str()), (columns, indexes, unique), "{alter}");
         }
+    }
+
+    #[test]
+    fn what_the_table_lacks_or_has_is_impossible() {
+        for (alter, expected) in [
+            ("ADD c INT, DROP b, DROP INDEX ab, MODIFY a BIGINT", ""),
+            ("DROP nope", "no column `nope` (1091)"),
+            ("MODIFY nope INT", "no column `nope` (1054)"),
+            ("CHANGE nope n INT", "no column `nope` (1054)"),
+            ("RENAME COLUMN nope TO n", "no column `nope` (1054)"),
+            ("ALTER nope SET DEFAULT 1", "no column `nope` (1054)"),
+            ("ADD c INT, ALTER c SET DEFAULT 1", ""),
+            ("MODIFY B INT", ""),
+            ("DROP bé", ""),
+            ("DROP INDEX nope", "no index `nope` (1091)"),
+            ("RENAME INDEX nope TO n", "no index `nope` (1176)"),
+            ("DROP PRIMARY KEY, ADD PRIMARY KEY (a)", ""),
+            ("ADD A INT", "a column `A` already (1060)"),
+            ("DROP a, ADD a INT", ""),
+            ("RENAME COLUMN a TO x, ADD a INT", ""),
+        ] {
+            let found = impossible(&table(), &Alter::parse(alter).unwrap());
+            match expected {
+                "" => assert_eq!(found, [""; 0], "{alter}"),
+                words => assert!(found.len() == 1 && found[0].ends_with(words), "{alter}: {found:?}"),
+            }
+        }
+        let keyless = TableDefinition { indexes: Vec::new(), ..table() };
+        assert_eq!(impossible(&keyless, &Alter::parse("DROP PRIMARY KEY").unwrap()), ["the table has no primary key (1091)"]);
     }
 
     #[test]

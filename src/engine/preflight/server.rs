@@ -3,7 +3,7 @@ use super::{Look, Severity, Topic};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::Mode;
-use crate::engine::table::inspector::Inspected;
+use crate::engine::table::inspector::{self, Inspected};
 use crate::engine::table::{replica, sight};
 use crate::engine::throttle;
 use crate::mysql::server::ServerFacts;
@@ -47,6 +47,11 @@ pub async fn privileges(look: &mut Look<'_>) -> Result<(), EngineError> {
         match look.session.rows::<mysql_async::Row>("try a privilege", SHORT, &sql).await {
             Ok(_) => {}
             Err(error) if error.is_connection() => return Err(error.into()),
+            Err(error)
+                if crate::engine::contract::error::reason_of(&error) == Reason::MissingPrivilege && privilege == "REPLICATION SLAVE" =>
+            {
+                look.against_a_copy(Reason::MissingPrivilege, privilege, error.message, advice);
+            }
             Err(error) if crate::engine::contract::error::reason_of(&error) == Reason::MissingPrivilege => {
                 look.report.add(Severity::Refuse, Reason::MissingPrivilege, privilege, error.message, advice);
             }
@@ -118,12 +123,9 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
 pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
     let facts = ServerFacts::read(&mut look.session).await?;
     let server_id = ServerFacts::server_id(&mut look.session).await?;
-    let report = &mut look.report;
-    let refuse = Severity::Refuse;
     let unsupported = Reason::ServerNotSupported;
     if server_id == 0 {
-        report.add(
-            refuse,
+        look.against_a_copy(
             unsupported,
             "server_id",
             "server_id is 0, and such a server gives its binary log to nobody",
@@ -131,23 +133,25 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
         );
     }
     if !facts.log_bin {
-        report.add(
-            refuse,
+        look.against_a_copy(
             unsupported,
             "log_bin",
             "the server writes no binary log, so changes made while rows are copied could not be seen",
             "set log_bin",
         );
-    }
-    if facts.binlog_format != "ROW" {
-        report.add(
-            refuse,
+    } else if facts.binlog_format != "ROW" {
+        look.against_a_copy(
             unsupported,
             "binlog_format",
             format!("binlog_format is {}, which does not say which rows changed", facts.binlog_format),
             "SET GLOBAL binlog_format = ROW, and let sessions reconnect",
         );
     }
+    if let Some((message, advice)) = inspector::too_few_sessions(&mut look.session).await? {
+        look.against_a_copy(unsupported, "max_user_connections", message, advice);
+    }
+    let report = &mut look.report;
+    let refuse = Severity::Refuse;
     if facts.read_only && !look.spec.mode.on_replica() {
         report.add(
             refuse,
@@ -250,24 +254,14 @@ async fn log(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError
             let (only, not) = (list(2), list(3));
             let database = &look.spec.database;
             if (!only.is_empty() && !only.contains(database)) || not.contains(database) {
-                look.report.add(
-                    Severity::Refuse,
-                    Reason::ServerNotSupported,
-                    "binlog-do-db, binlog-ignore-db",
-                    format!("changes of the database {database} are filtered out of the binary log, so they could not be seen"),
-                    "remove the filter",
-                );
+                let message = format!("changes of the database {database} are filtered out of the binary log, so they could not be seen");
+                look.against_a_copy(Reason::ServerNotSupported, "binlog-do-db, binlog-ignore-db", message, "remove the filter");
             }
         }
         Err(error) if error.is_connection() => return Err(error.into()),
         Err(error) => {
-            look.report.add(
-                Severity::Refuse,
-                Reason::MissingPrivilege,
-                "REPLICATION CLIENT",
-                error.message,
-                "GRANT REPLICATION CLIENT ON *.* TO …",
-            );
+            let advice = "GRANT REPLICATION CLIENT ON *.* TO …";
+            look.against_a_copy(Reason::MissingPrivilege, "REPLICATION CLIENT", error.message, advice);
         }
     }
     Ok(())

@@ -47,8 +47,8 @@ pub async fn original(look: &mut Look<'_>) -> Result<Option<Inspected>, EngineEr
     }
 }
 
-/// Tables under our names.
-pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
+/// Tables under our names; whether an earlier run of this change made them.
+pub async fn names(look: &mut Look<'_>) -> Result<bool, EngineError> {
     let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
     let names = look.spec.names();
     if !names.ghost.starts_with(&format!("_{table}_")) {
@@ -110,7 +110,7 @@ pub async fn names(look: &mut Look<'_>) -> Result<(), EngineError> {
             "",
         );
     }
-    Ok(())
+    Ok(ours)
 }
 
 /// Tables that other tools make beside a table (pure): for LIKE, with `\` as escape.

@@ -35,23 +35,11 @@ pub struct Inspected {
     pub foreign_keys: Vec<String>,
 }
 
-/// Refuses servers on which a migration cannot be right.
+/// Refuses servers that nothing can be written to.
 ///
 /// # Errors
-/// [`Reason::ServerNotSupported`] or [`Reason::ReadOnly`], with the setting and what to do.
+/// [`Reason::ReadOnly`], with what to do.
 pub fn check_server(facts: &ServerFacts, mode: Mode) -> Result<(), EngineError> {
-    let refuse = |message: String| Err(EngineError::terminal(Reason::ServerNotSupported, &message));
-    if !facts.log_bin {
-        return refuse(
-            "the server writes no binary log (log_bin=OFF), so changes made while rows are copied could not be seen; set log_bin".into(),
-        );
-    }
-    if facts.binlog_format != "ROW" {
-        return refuse(format!(
-            "binlog_format is {}; a migration needs ROW, because other formats do not say which rows changed",
-            facts.binlog_format
-        ));
-    }
     // A replica is read only as a rule; see `replica`.
     if facts.read_only && !mode.on_replica() {
         return Err(EngineError::terminal(
@@ -60,6 +48,76 @@ pub fn check_server(facts: &ServerFacts, mode: Mode) -> Result<(), EngineError> 
         ));
     }
     Ok(())
+}
+
+/// Refuses servers whose binary log does not have the changes that are made while rows are copied. What the server changes by itself needs none.
+///
+/// # Errors
+/// [`Reason::ServerNotSupported`], with the setting and what to do; the server's.
+pub async fn check_log(session: &mut Session, facts: &ServerFacts, database: &str) -> Result<(), EngineError> {
+    let refuse = |message: String| Err(EngineError::terminal(Reason::ServerNotSupported, &message));
+    if let Some(message) = no_log(facts) {
+        return refuse(message);
+    }
+    if ServerFacts::server_id(session).await? == 0 {
+        return refuse(
+            "server_id is 0, and such a server gives its binary log to nobody; SET GLOBAL server_id to a number of its own".to_owned(),
+        );
+    }
+    if !facts.logs_database(session, database).await? {
+        return refuse(format!(
+            "the server leaves {} out of its binary log (binlog-do-db or binlog-ignore-db), so changes made while rows are copied could not be seen",
+            quote::identifier(database)
+        ));
+    }
+    Ok(())
+}
+
+/// Sessions that a copy has at once: measured, with as few copy workers as there are by default.
+pub const SESSIONS: u32 = 11;
+
+/// Refuses accounts that may not have as many sessions as a copy needs.
+///
+/// # Errors
+/// [`Reason::ServerNotSupported`], with the variable and what to do; the server's.
+pub async fn check_sessions(session: &mut Session) -> Result<(), EngineError> {
+    match too_few_sessions(session).await? {
+        None => Ok(()),
+        Some((message, advice)) => Err(EngineError::terminal(Reason::ServerNotSupported, &format!("{message}: {advice}"))),
+    }
+}
+
+/// What is wrong with the number of sessions that the account may have, and what to do. The session's value is that of the account, or the
+/// server's where the account has none.
+/// <https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_max_user_connections>
+///
+/// # Errors
+/// A lost connection.
+pub async fn too_few_sessions(session: &mut Session) -> Result<Option<(String, &'static str)>, MySqlError> {
+    let what = "read how many sessions the account may have";
+    let limit: u32 = session.first(what, SHORT, "SELECT @@SESSION.max_user_connections").await?.unwrap_or(0);
+    Ok((limit > 0 && limit < SESSIONS).then(|| {
+        (
+            format!("the account may have {limit} sessions at once (max_user_connections), and a copy needs {SESSIONS}"),
+            "ALTER USER … WITH MAX_USER_CONNECTIONS, or SET GLOBAL max_user_connections; 0 is no limit",
+        )
+    }))
+}
+
+fn no_log(facts: &ServerFacts) -> Option<String> {
+    if !facts.log_bin {
+        return Some(
+            "the server writes no binary log (log_bin=OFF), so changes made while rows are copied could not be seen; set log_bin"
+                .to_owned(),
+        );
+    }
+    (facts.binlog_format != "ROW").then(|| {
+        format!(
+            "binlog_format is {}; a copy needs ROW, because other formats do not say which rows changed: SET GLOBAL binlog_format = ROW, and let \
+             sessions reconnect",
+            facts.binlog_format
+        )
+    })
 }
 
 /// Reads a table's definition; `None` when it does not exist.
@@ -610,20 +668,18 @@ pub(super) mod tests {
     #[test]
     fn servers_are_refused_with_the_setting_named() {
         let good = good_server();
-        assert!(check_server(&good, Mode::Execute).is_ok());
+        assert!(check_server(&good, Mode::Execute).is_ok() && no_log(&good).is_none());
         type Change = fn(&mut ServerFacts);
-        let cases: [(Change, Reason, &str); 3] = [
-            (|f| f.log_bin = false, Reason::ServerNotSupported, "log_bin"),
-            (|f| f.binlog_format = "MIXED".into(), Reason::ServerNotSupported, "binlog_format"),
-            (|f| f.read_only = true, Reason::ReadOnly, "read_only"),
-        ];
-        for (change, reason, word) in cases {
+        let cases: [(Change, &str); 2] =
+            [(|f| f.log_bin = false, "log_bin"), (|f| f.binlog_format = "MIXED".into(), "binlog_format is MIXED")];
+        for (change, word) in cases {
             let mut facts = good.clone();
             change(&mut facts);
-            let error = check_server(&facts, Mode::Execute).expect_err(word);
-            assert_eq!(error.reason, reason);
-            assert!(error.message.contains(word), "{}", error.message);
+            assert!(check_server(&facts, Mode::Execute).is_ok(), "what needs no copy needs no log: {word}");
+            assert!(no_log(&facts).is_some_and(|why| why.contains(word)), "{word}");
         }
+        let error = check_server(&ServerFacts { read_only: true, ..good.clone() }, Mode::Execute).expect_err("it is read only");
+        assert_eq!(error.reason, Reason::ReadOnly);
         let replica = ServerFacts { read_only: true, ..good };
         assert!(check_server(&replica, Mode::ExecuteOnReplica).is_ok(), "a replica is read only as a rule");
     }
