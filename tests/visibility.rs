@@ -2,7 +2,8 @@
 //! engine: semi-synchronous replication waits there for a replica that does not exist.
 mod support;
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use support::{Db, PrivateServer, controls, join, until};
 use theseus::engine::contract::progress::Publisher;

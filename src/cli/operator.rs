@@ -160,8 +160,7 @@ fn lease_name(namespaces: &[String], label_selector: Option<&str>) -> String {
     namespaces.sort();
     namespaces.dedup();
     let digest = Sha256::digest(format!("{}\n{}", namespaces.join(","), label_selector.unwrap_or_default()));
-    let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("theseus-operator-{hex}")
+    format!("theseus-operator-{:.8}", format!("{digest:x}"))
 }
 
 #[cfg(test)]

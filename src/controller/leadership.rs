@@ -15,9 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config};
+use parking_lot::Mutex;
 use serde_json::json;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -55,12 +56,12 @@ impl Validity {
 
     fn renew(&self, sent: Instant) {
         if let Some(until) = &self.0 {
-            *until.lock().unwrap_or_else(PoisonError::into_inner) = sent + (LEASE - MARGIN);
+            *until.lock() = sent + (LEASE - MARGIN);
         }
     }
 
     fn until(&self) -> Option<Instant> {
-        self.0.as_ref().map(|until| *until.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.as_ref().map(|until| *until.lock())
     }
 
     fn holds_at(&self, now: Instant) -> bool {

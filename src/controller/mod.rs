@@ -42,10 +42,10 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Config};
 use leadership::{Lease, Validity};
+use parking_lot::Mutex;
 use queue::Uid;
 use registry::Registry;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wake::Wakers;
@@ -95,13 +95,13 @@ pub struct Context {
 impl Context {
     /// Counts a failed visit: how long until the next.
     pub fn failed(&self, uid: &str) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         failures.entry(uid.to_owned()).or_default().failed()
     }
 
     /// A visit went well.
     pub fn forget_failures(&self, uid: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.failures.lock().remove(uid);
     }
 }
 

@@ -4,8 +4,9 @@
 use super::Guarded;
 use futures::Stream;
 use kube::runtime::reflector::ObjectRef;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// The objects of one controller that want a visit.
@@ -18,12 +19,12 @@ pub struct WakeQueue {
 impl WakeQueue {
     /// Asks for a visit.
     pub fn wake(&self, object: ObjectRef<Guarded>) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(object);
+        self.waiting.lock().insert(object);
         self.news.notify_one();
     }
 
     fn take(&self) -> Option<ObjectRef<Guarded>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         let next = waiting.iter().next().cloned()?;
         waiting.take(&next)
     }

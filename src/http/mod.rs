@@ -15,12 +15,8 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use std::{
-    borrow::Cow,
-    net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use parking_lot::RwLock;
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -80,11 +76,11 @@ impl Readiness {
     /// # Errors
     /// The sentence, while not ready.
     pub fn get(&self) -> Result<(), Cow<'static, str>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     fn set(&self, value: Result<(), Cow<'static, str>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
+        *self.0.write() = value;
     }
 }
 

@@ -6,8 +6,9 @@
 //! of different servers do not wait for each other.
 
 use super::session::ServerAddress;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// A run of a server process: its `server_uuid` and when it was started. Connection ids are one run's: after a restart, and on another server
 /// behind the same address, they begin anew and belong to others.
@@ -40,7 +41,7 @@ static RUNS: Mutex<Option<HashMap<Place, Connections>>> = Mutex::new(None);
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds these locks can panic half-way through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// This process's connections to one run of a server.

@@ -12,6 +12,7 @@
 //! # Caveats
 //! A sample observed after [`Metrics::migration_gone`] makes the series anew, from zero: observe first, then say that it is gone.
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -19,7 +20,7 @@ use prometheus_client::{
 };
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -419,7 +420,7 @@ impl Metrics {
 
     fn seen(&self) -> MutexGuard<'_, HashMap<MigrationLabels, Seen>> {
         // A panic while it was held leaves numbers that are at worst one sample old.
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.seen.lock()
     }
 }
 

@@ -344,7 +344,9 @@ pub fn identity(migration: &MigrationSpec) -> String {
         hash.update(part.len().to_le_bytes());
         hash.update(part.as_bytes());
     }
-    let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let mut hex = format!("{:x}", hash.finalize());
+    // 128 bits are enough, and fit the column.
+    hex.truncate(32);
     match migration.mode {
         Mode::DryRun => format!("dry-run-{hex}"),
         Mode::TestOnReplica => format!("{TEST_ID}{hex}"),

@@ -254,7 +254,6 @@ enum Ended {
     GivenUp { reason: Reason, message: String },
 }
 
-#[allow(clippy::too_many_arguments, reason = "the parts of one run, each owned by `execute`")]
 async fn follow(
     handle: &Handle,
     migration: &MigrationSpec,

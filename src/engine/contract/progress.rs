@@ -2,7 +2,8 @@
 
 use crate::engine::contract::notice;
 use crate::engine::contract::snapshot::{CutOver, Notice, Phase, Progress, Snapshot, Throttle, Waits};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
@@ -104,7 +105,7 @@ impl Publisher {
     /// notice of its own.
     pub fn throttle(&self, now: Option<(&'static str, String)>) {
         let by = now.as_ref().map(|(reason, _)| *reason);
-        let told = self.long_throttle.lock().unwrap_or_else(PoisonError::into_inner).look(Instant::now(), by);
+        let told = self.long_throttle.lock().look(Instant::now(), by);
         // No numbers: equal Events are counted as one.
         match (told, by) {
             (Some(Told::Held), Some(BY_A_PERSON)) => self.notice(notice::THROTTLED, false, "copying waits: User".to_owned()),

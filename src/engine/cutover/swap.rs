@@ -142,7 +142,6 @@ pub async fn attempt(
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "one step of `attempt`, split off so that every exit passes its unlock")]
 async fn locked(
     m: &Migration,
     record: &Record,

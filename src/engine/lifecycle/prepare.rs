@@ -85,7 +85,7 @@ pub fn spec_digest(spec: &MigrationSpec) -> String {
         hash.update(part.len().to_le_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    format!("{:x}", hash.finalize())
 }
 
 /// What a front end, or a former attempt, has to say to the preparation.
@@ -267,7 +267,6 @@ async fn original(spec: &MigrationSpec, control: &mut Session) -> Result<Inspect
     })
 }
 
-#[allow(clippy::too_many_arguments, reason = "the second half of `prepare`")]
 async fn fresh(
     spec: &MigrationSpec,
     alter: &Alter,
@@ -459,7 +458,6 @@ struct Ghost {
     numbering: Option<Numbering>,
 }
 
-#[allow(clippy::too_many_arguments, reason = "the middle of `fresh`, split off so that its errors pass `undo`")]
 async fn make(
     spec: &MigrationSpec,
     alter: &Alter,
@@ -780,7 +778,6 @@ fn codec(original: &Inspected, ghost: &TableDefinition, key: &key::MigrationKey,
 }
 
 /// Takes up the work of a former engine; `None` when there is none to take up.
-#[allow(clippy::too_many_arguments, reason = "the first half of `prepare`")]
 async fn resume(
     spec: &MigrationSpec,
     now: &ServerValues,

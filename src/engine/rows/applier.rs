@@ -16,8 +16,9 @@ use crate::engine::state::record::{ChunkId, ChunkRecord, SafePosition, StreamPoi
 use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, KeyRange};
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Keys in one transaction: enough to make the commit's cost small, few enough to hold row locks on the ghost only briefly.
@@ -107,9 +108,9 @@ enum Rest {
     Deferred(Vec<Key>),
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn locked<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
     // Nothing that holds these locks can panic half-way through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// A connection to flush on. A batch is small: it waits for a row lock for a second, then others have their turn.
@@ -504,15 +505,15 @@ impl Applier {
             }
         });
         futures::future::try_join_all(work).await?;
-        let mut left = losers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut left = losers.into_inner();
         if !left.is_empty() {
             self.alone_until = Instant::now() + ALONE;
         }
-        if let Some(error) = conflict.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(error) = conflict.into_inner() {
             let m = Arc::clone(&self.migration);
             self.collisions.learn(&m, &mut self.sessions[0], &error).await?;
         }
-        left.push(queue.into_inner().unwrap_or_else(PoisonError::into_inner));
+        left.push(queue.into_inner());
         Ok(left)
     }
 

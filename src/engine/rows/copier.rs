@@ -19,7 +19,8 @@ use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, KeyRange, Side};
 use crate::sql::mapping::MaybeEmpty;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -126,14 +127,13 @@ pub struct Copier {
     dispatch: AsyncMutex<()>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn locked<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
     // Nothing that holds these locks can panic half-way through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Copier {
     /// For one attempt.
-    #[allow(clippy::too_many_arguments, reason = "each is a different channel; a struct of them would only rename the list")]
     pub fn new(
         migration: Arc<Migration>,
         board: Arc<Mutex<Board>>,

@@ -7,8 +7,8 @@
 use crate::engine::state::record::StreamPoint;
 use crate::mysql::{BinlogPosition, GtidSet, MySqlError};
 use crate::sql::key::Key;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
 /// Something in the stream that a person or the inspector must look at; the gravest one is remembered.
@@ -126,7 +126,7 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Ends a transaction: its keys become dirty and the position moves. Waits while the set is over its limit.

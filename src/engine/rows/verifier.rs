@@ -32,8 +32,9 @@ use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType};
 use crate::sql::values::{self, Rule};
 use mysql_async::Value;
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
@@ -240,7 +241,7 @@ impl Verifier {
 
     /// Columns whose values were found to be computed anew by the change, as a native ALTER computes them.
     fn computed_anew(&self) -> HashSet<String> {
-        self.computed_anew.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.computed_anew.lock().clone()
     }
 
     fn scratch(&self) -> String {
@@ -658,7 +659,7 @@ impl Verifier {
             tracing::info!(columns = names, "stored generated columns are computed anew by the change");
             let scope = format!("{}, computed anew: {names}", comparison.plan.scope());
             self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).scope = scope);
-            *self.computed_anew.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            *self.computed_anew.lock() = now;
         }
         Ok(grown)
     }

@@ -5,8 +5,8 @@ use crate::engine::contract::progress::Publisher;
 use crate::engine::contract::spec::{Controls, Limits, ServerAddress};
 use crate::engine::state::store::StateTable;
 use crate::mysql::{MySqlError, Session};
+use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -106,7 +106,7 @@ impl Signals {
     /// Tells a person something (an Event), once for each attempt.
     pub fn notice(&self, reason: &'static str, message: String) {
         // Nothing that holds this lock can panic half-way through a change.
-        if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(message.clone()) {
+        if self.said.lock().insert(message.clone()) {
             self.publisher.notice(reason, true, message);
         }
     }
