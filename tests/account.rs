@@ -315,6 +315,28 @@ async fn a_limit_that_cannot_be_read_is_refused() {
     db.drop().await;
 }
 
+/// The same limit, set while the migration runs: it holds, and says what is to be granted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_set_midway_and_cannot_be_read_holds() {
+    let mut db = db_with_table().await;
+    db.run("SET SESSION cte_max_recursion_depth = 100000").await;
+    db.run("INSERT INTO t (b) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) SELECT i FROM n").await;
+    let account = Account::new(&db, &instead_of_process(&["REFERENCES"])).await;
+    let nice = Controls { target_chunk_time: Duration::from_millis(2), nice_ratio_percent: 3000, workers: 1, ..controls() };
+    let handle = start(MigrationSpec { algorithm: Algorithm::Copy, ..account.spec(&db) }, nice.clone());
+    let mut snapshots = handle.watch();
+    let begun = timeout(LIMIT, snapshots.wait_for(|now| now.validated)).await;
+    assert!(matches!(begun, Ok(Ok(_))), "it has begun");
+    drop(begun);
+    handle.control(Controls { limits: Limits { max_disk_usage: Some(u64::MAX), ..nice.limits.clone() }, ..nice });
+    let held = timeout(LIMIT, snapshots.wait_for(|now| now.throttle.as_ref().is_some_and(|t| t.detail.contains("GRANT PROCESS")))).await;
+    assert!(matches!(held, Ok(Ok(_))), "not held: {:?}", handle.watch().borrow().throttle);
+    drop(held);
+    drop(handle);
+    account.drop().await;
+    db.drop().await;
+}
+
 /// An engine that copies and stands before the closed gate.
 async fn at_the_gate(spec: &MigrationSpec) -> Handle {
     let spec = MigrationSpec { algorithm: Algorithm::Copy, ..spec.clone() };
