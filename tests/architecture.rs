@@ -53,8 +53,10 @@ const ROOMS: &[Room] = &[
 ];
 
 /// The rooms inside a room, from top to bottom: each may use those below it and nothing of the folder's own `mod.rs`, so there is no circle.
-const INNER: &[(&str, &[&str])] =
-    &[("engine", &["lifecycle", "preflight", "cutover", "rows", "throttle", "state", "table", "outside", "contract"])];
+const INNER: &[(&str, &[&str])] = &[
+    ("engine", &["lifecycle", "preflight", "cutover", "rows", "throttle", "state", "table", "outside", "contract"]),
+    ("controller", &["lead", "visit", "fleet", "intake"]),
+];
 
 /// What a file in an inner room breaks by using `name` of the room around it.
 fn inner_violation(file: &str, name: &str) -> Option<String> {
@@ -257,6 +259,87 @@ fn names_inside(tokens: &[Token], i: usize, room: &str) -> Vec<String> {
     }
 }
 
+/// The path that begins at `i`, once for each name in its braces.
+fn paths(tokens: &[Token], i: usize) -> Vec<Vec<String>> {
+    fn part(tokens: &[Token], i: &mut usize) -> Vec<Vec<String>> {
+        match tokens.get(*i) {
+            Some(Token::Word(word)) => {
+                *i += 1;
+                if tokens.get(*i) != Some(&Token::Path) {
+                    return vec![vec![word.clone()]];
+                }
+                *i += 1;
+                let rest = part(tokens, i);
+                let all = rest.into_iter().map(|rest| [vec![word.clone()], rest].concat()).collect::<Vec<_>>();
+                if all.is_empty() { vec![vec![word.clone()]] } else { all }
+            }
+            Some(Token::Open) => {
+                *i += 1;
+                let mut all = Vec::new();
+                while !matches!(tokens.get(*i), None | Some(Token::Close)) {
+                    let before = *i;
+                    all.extend(part(tokens, i));
+                    if *i == before {
+                        *i += 1;
+                    }
+                }
+                *i += 1;
+                all
+            }
+            _ => Vec::new(),
+        }
+    }
+    let mut at = i;
+    part(tokens, &mut at)
+}
+
+/// Which of the other files of `outer` the file uses; `file` and what is returned are like `visit/plan`.
+fn files_used(outer: &str, file: &str, source: &str, all: &BTreeSet<String>) -> BTreeSet<String> {
+    let tokens = tokens(source);
+    let (here, name) = file.split_once('/').unwrap_or(("", file));
+    let mut used = BTreeSet::new();
+    for i in (0..tokens.len()).filter(|i| path_begins(&tokens, *i)) {
+        for path in paths(&tokens, i) {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            let found = match path.as_slice() {
+                ["crate" | "theseus", room, inner, file, ..] if *room == outer => format!("{inner}/{file}"),
+                ["super", "super", inner, file, ..] => format!("{inner}/{file}"),
+                ["super", file, ..] => format!("{here}/{file}"),
+                _ => continue,
+            };
+            if found != format!("{here}/{name}") && all.contains(&found) {
+                used.insert(found);
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn no_two_files_of_the_controller_need_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/controller");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().with_extension("").to_str().unwrap().replace('\\', "/");
+    let files: Vec<(String, String)> = found
+        .iter()
+        .filter(|path| !path.ends_with("mod.rs") && !name(path).ends_with("_tests"))
+        .map(|path| (name(path), std::fs::read_to_string(path).unwrap()))
+        .collect();
+    let all: BTreeSet<String> = files.iter().map(|(name, _)| name.clone()).collect();
+    assert!(all.len() > 15, "only {all:?}");
+    let mut left: Vec<(String, BTreeSet<String>)> =
+        files.iter().map(|(name, source)| (name.clone(), files_used("controller", name, source, &all))).collect();
+    assert!(left.iter().map(|(_, used)| used.len()).sum::<usize>() > 30, "hardly any arrow was seen: {left:?}");
+    // What uses nothing that is left goes, until nothing is left.
+    while !left.is_empty() {
+        let names: BTreeSet<String> = left.iter().map(|(name, _)| name.clone()).collect();
+        let before = left.len();
+        left.retain(|(_, used)| used.iter().any(|name| names.contains(name)));
+        assert!(left.len() < before, "these files use each other in a circle: {left:#?}");
+    }
+}
+
 /// Whether the word at `i` is the first of its path; a path may also begin with `::`.
 fn path_begins(tokens: &[Token], i: usize) -> bool {
     match tokens[..i] {
@@ -421,7 +504,7 @@ fn it_finds_what_must_not_be() {
         ("api/status.rs", "use kube;", "only the controller and cli/operator.rs reach a cluster"),
         ("cli/run.rs", "use kube::runtime::watcher;", "only the controller and cli/operator.rs reach a cluster"),
         ("cli/run.rs", "let x: kube::Api<Secret>;", "only the controller and cli/operator.rs reach a cluster"),
-        ("controller/plan.rs", "use crate::cli::Args;", "controller must not use cli"),
+        ("controller/visit/plan.rs", "use crate::cli::Args;", "controller must not use cli"),
         ("telemetry/metrics.rs", "use crate::http::Readiness;", "telemetry must not use http"),
         ("http/mod.rs", "use crate::engine;", "http must not use engine"),
         ("main.rs", "use theseus::engine;", "main must not use engine"),
@@ -434,6 +517,8 @@ fn it_finds_what_must_not_be() {
         ("engine/rows/mod.rs", "use super::cutover;", "engine/rows must not use engine/cutover"),
         ("engine/contract/spec.rs", "use crate::engine::Handle;", "must not use engine::Handle"),
         ("engine/applier.rs", "use crate::engine::contract::spec;", "is no room of engine"),
+        ("controller/fleet/queue.rs", "use crate::controller::visit::plan;", "controller/fleet must not use controller/visit"),
+        ("controller/visit/plan.rs", "use crate::controller::Options;", "must not use controller::Options"),
         ("util/mod.rs", "", "is a new room"),
         ("util.rs", "", "is in no room"),
         // The next two hide it behind what looks like the beginning of a string or a comment.
@@ -443,6 +528,15 @@ fn it_finds_what_must_not_be() {
         let found = violations(file, source);
         assert!(found.iter().any(|violation| violation.contains(expected)), "{file}: {source}\nfound {found:?}");
     }
+}
+
+#[test]
+fn it_sees_which_files_are_used() {
+    let all: BTreeSet<String> = ["visit/plan", "visit/drive", "fleet/queue", "fleet/entry"].map(str::to_owned).into();
+    let source =
+        "use super::drive; use crate::controller::{fleet::{entry::Entry, queue}, visit::plan}; fn f() { super::super::fleet::queue::g() }";
+    let used = files_used("controller", "visit/plan", source, &all);
+    assert_eq!(used, ["fleet/entry", "fleet/queue", "visit/drive"].map(str::to_owned).into());
 }
 
 #[test]

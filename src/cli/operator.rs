@@ -1,5 +1,5 @@
 //! `theseus operator`: the controller, until SIGTERM or SIGINT.
-use crate::controller::leadership::Lease;
+use crate::controller::lead::leadership::Lease;
 use crate::controller::{self, Options};
 use crate::http;
 use crate::telemetry::{LogFormat, Metrics, logging};

@@ -1,10 +1,13 @@
 //! The operator: thin, level-triggered, and never in the way.
 //!
-//! A visit ([`reconcile`]) goes one way: `dereference` (Secrets, server) → `validate` (pure) → `plan` (pure) → `drive` (engines) →
-//! `status` and `conditions` (pure) → `apply`. Deletions go through `cleanup`. The status has one writer, [`apply::migration_status`].
+//! Four rooms, each using only those before it: [`intake`] (objects and annotations → wishes), [`fleet`] (what is remembered of each migration, and
+//! whose turn it is), [`visit`] (one visit to one object), [`lead`] (the Lease, and everything that runs under it).
+//!
+//! A visit ([`visit::reconcile`]) goes one way: `dereference` (Secrets, server) → `validate` (pure) → `plan` (pure) → `drive` (engines) →
+//! `status` and `conditions` (pure) → `apply`. Deletions go through `cleanup`. The status has one writer, [`visit::apply::migration_status`].
 //!
 //! # Who owns what
-//! [`run`] is the whole operator. Under the Lease ([`leadership`]) it runs one [`scope`]: watches, controllers, and the [`registry`] of engines.
+//! [`run`] is the whole operator. Under the Lease ([`lead::leadership`]) it runs one [`lead::scope`]: watches, controllers, and the [`fleet::registry`] of engines.
 //! When the Lease is lost or at shutdown the scope stops its controllers, then its engines, and joins all of them before it returns. Nothing
 //! is detached. The fence in MySQL makes it safe that a Lease is only advisory.
 //!
@@ -12,98 +15,28 @@
 //! Two visits to one object never overlap (kube). A deletion raises `metadata.generation`, so the predicate on generation, annotations and
 //! finalizers lets it through and keeps our own status writes out. Status is written by server-side apply without a resource version: it
 //! cannot conflict. <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
-pub mod ahead;
-pub mod apply;
-pub mod backoff;
-pub mod cleanup;
-pub mod conditions;
-pub mod dereference;
-pub mod drive;
-pub mod entry;
-pub mod events;
-pub mod leadership;
-pub mod plan;
-pub mod queue;
-pub mod reconcile;
-pub mod registry;
-pub mod scope;
-pub mod server;
-pub mod state;
-pub mod status;
-pub mod validate;
-pub mod wake;
 
-use crate::api::{MySQLServer, SchemaMigration};
+pub mod fleet;
+pub mod intake;
+pub mod lead;
+pub mod visit;
+
+use crate::api::MySQLServer;
 use crate::http::Readiness;
 use crate::telemetry::Metrics;
-use backoff::Attempts;
-use events::Publisher;
+use fleet::validity::Validity;
+use fleet::wake::Guarded;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Config};
-use leadership::{Lease, Validity};
-use parking_lot::Mutex;
-use queue::Uid;
-use registry::Registry;
-use std::collections::HashMap;
+pub use lead::scope::Options;
+use lead::{leadership, scope};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use wake::Wakers;
-
-/// A migration, or the reason why it cannot be read: one bad object must not end the watch of all others.
-pub type Guarded = DeserializeGuard<SchemaMigration>;
+use visit::apply::api;
 
 /// How often it is looked whether the custom resources are installed.
 const CRD_RETRY: Duration = Duration::from_secs(3);
-
-/// What the command line says.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Namespaces to watch; all when empty.
-    pub namespaces: Vec<String>,
-    /// Only objects with these labels.
-    pub label_selector: Option<String>,
-    /// The Lease to hold; `None` leads at once.
-    pub lease: Option<Lease>,
-    /// How many engines run at once.
-    pub max_concurrent_migrations: usize,
-    /// The Pod, for status and Events.
-    pub instance: String,
-}
-
-/// The parts that every visit uses.
-pub struct Context {
-    /// The API server.
-    pub client: Client,
-    /// Memory and engines.
-    pub registry: Registry,
-    /// Events.
-    pub publisher: Publisher,
-    /// Metrics.
-    pub metrics: Metrics,
-    /// How engines ask for a visit.
-    pub wakers: Wakers,
-    /// The operator's Pod.
-    pub instance: String,
-    /// How many look ahead at once.
-    pub places: ahead::Places,
-    /// Whether this process may still write: see [`leadership::Validity`].
-    pub validity: Validity,
-    failures: Mutex<HashMap<Uid, Attempts>>,
-}
-
-impl Context {
-    /// Counts a failed visit: how long until the next.
-    pub fn failed(&self, uid: &str) -> Duration {
-        let mut failures = self.failures.lock();
-        failures.entry(uid.to_owned()).or_default().failed()
-    }
-
-    /// A visit went well.
-    pub fn forget_failures(&self, uid: &str) {
-        self.failures.lock().remove(uid);
-    }
-}
 
 /// Why the operator could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -176,8 +109,8 @@ async fn missing(client: &Client, options: &Options) -> Option<String> {
     let namespaces: Vec<Option<&str>> =
         if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|name| Some(name.as_str())).collect() };
     for namespace in namespaces {
-        let migrations: Api<Guarded> = scope::api(client, namespace);
-        let servers: Api<DeserializeGuard<MySQLServer>> = scope::api(client, namespace);
+        let migrations: Api<Guarded> = api(client, namespace);
+        let servers: Api<DeserializeGuard<MySQLServer>> = api(client, namespace);
         let listing = async {
             migrations.list_metadata(&one).await.map_err(|error| ("SchemaMigrations", error))?;
             servers.list_metadata(&one).await.map_err(|error| ("MySQLServers", error))?;

@@ -2,7 +2,7 @@
 
 use crate::{page, root, section_of};
 use std::{collections::BTreeSet, path::Path};
-use theseus::controller::status::PHASES;
+use theseus::controller::visit::status::PHASES;
 
 /// What stands in `code` font.
 fn code(text: &str) -> BTreeSet<String> {

@@ -147,7 +147,7 @@ async fn deleted_while_the_server_is_away() {
     let [mut back, mut gone]: [Migration; 2] = migrations.try_into().ok().unwrap();
     back.gone(BOUND).await;
     assert_eq!(shop.strange_tables(&["orders", "items"]).await, ["_items_ghc", "_items_gho"]);
-    gone.gone(theseus::controller::cleanup::BOUND + BOUND).await;
+    gone.gone(theseus::controller::visit::cleanup::BOUND + BOUND).await;
     let (type_, note) = gone.event("CleanUpAbandoned").await;
     for word in ["_items_gho", "_items_ghc", "127.0.0.1"] {
         assert!(type_ == "Warning" && note.contains(word), "{note}");

@@ -6,8 +6,8 @@ use crate::api::annotations::{Intents, Nonsense};
 use crate::api::connection::LocalReference;
 use crate::api::duration::{KubeDuration, Retention};
 use crate::api::{GROUP, MySQLServer, SchemaMigration, VERSION, custom_resource_definitions};
-use crate::controller::dereference::{self, HookKeys, SecretData};
-use crate::controller::validate;
+use crate::controller::intake::dereference::{self, HookKeys, SecretData};
+use crate::controller::intake::validate;
 // The command line would show a password to everybody on the machine.
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Controls, MigrationSpec, Mode, OldTable, RUN_ID, TEST_ID};

@@ -1,6 +1,6 @@
 //! The engine's one error: a documented reason, a class, and a sentence for people.
 
-use crate::engine::contract::reason::Reason;
+use super::reason::Reason;
 use crate::mysql::error::UNSUPPORTED_SERVER;
 use crate::mysql::{Class, MySqlError};
 

@@ -1,7 +1,7 @@
 //! The one place where the snapshot is kept: everybody reports here, front ends watch.
 
-use crate::engine::contract::notice;
-use crate::engine::contract::snapshot::{CutOver, Notice, Phase, Progress, Snapshot, Throttle, Waits};
+use super::notice;
+use super::snapshot::{CutOver, Notice, Phase, Progress, Snapshot, Throttle, Waits};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

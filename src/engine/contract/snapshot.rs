@@ -1,6 +1,6 @@
 //! What the engine tells: a value published on a watch channel, always whole, always the latest.
 
-use crate::engine::contract::reason::Reason;
+use super::reason::Reason;
 use std::time::{Duration, SystemTime};
 
 /// Where a migration is. For people and conditions; the engine's own logic reads its types, not this.

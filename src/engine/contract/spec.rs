@@ -1,6 +1,6 @@
 //! What a front end hands to the engine: one migration, fully resolved and validated, with no Kubernetes in it.
 
-use crate::engine::contract::hook::Hook;
+use super::hook::Hook;
 use crate::sql::names::TableNames;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -4,6 +4,8 @@
 //! since MySQL 8.0); what the server refuses on the real table is never done another way behind the user's back, except that Auto goes on
 //! to the next one.
 
+use super::blockers::{self, Blockers, Place, Way};
+use super::{Clock, Gate, gate};
 use crate::engine::contract::error::{EngineError, reason_of};
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::Publisher;
@@ -11,8 +13,6 @@ use crate::engine::contract::reason::Reason;
 use crate::engine::contract::retry::{back_off, jitter};
 use crate::engine::contract::snapshot::{ChosenAlgorithm, Phase};
 use crate::engine::contract::spec::{Algorithm, Controls, MigrationSpec};
-use crate::engine::cutover::blockers::{self, Blockers, Place, Way};
-use crate::engine::cutover::{Clock, Gate, gate};
 use crate::engine::outside::hooks;
 use crate::engine::state::fence::Leftovers;
 use crate::engine::table::chooser::{Native, is_algorithm_refusal};

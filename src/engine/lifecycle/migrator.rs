@@ -4,6 +4,8 @@
 //! transient error: there is no other recovery path. Tasks of an attempt (stream, guard, copy workers, row count, index build) live in one
 //! [`JoinSet`]; the applier and the cut-over run in the driver itself, so that nothing flushes while the tables are locked.
 
+use super::lost;
+use super::prepare::{self, Prepared, Ready, Wishes};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::{Publisher, Rate};
@@ -14,8 +16,6 @@ use crate::engine::contract::spec::{Algorithm, Controls, DeletionPolicy, Migrati
 use crate::engine::cutover::blockers::Blockers;
 use crate::engine::cutover::native::NativeReady;
 use crate::engine::cutover::{self, Clock, Gate, definition_changed, gate, native, replaced, truncated};
-use crate::engine::lifecycle::lost;
-use crate::engine::lifecycle::prepare::{self, Prepared, Ready, Wishes};
 use crate::engine::outside::hooks;
 use crate::engine::rows::applier::{Applier, Flushed};
 use crate::engine::rows::copier::Copier;

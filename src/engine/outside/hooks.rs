@@ -9,12 +9,12 @@
 //! is asked before each attempt, before anything is locked. The others are news: what they answer changes nothing, and anything but 2xx or 0
 //! is tried again twice and then told as a notice.
 
+use super::program::{self, Ended};
+use super::web::{Answer, Web};
 use crate::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
 use crate::engine::contract::snapshot::{Outcome, Snapshot};
 use crate::engine::contract::spec::MigrationSpec;
 use crate::engine::contract::text::shown_url;
-use crate::engine::outside::program::{self, Ended};
-use crate::engine::outside::web::{Answer, Web};
 use hmac::{Hmac, Mac};
 use hyper::Method;
 use serde_json::{Value, json};

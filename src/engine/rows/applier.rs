@@ -4,14 +4,14 @@
 //! position is stored after the work that it describes. Relies on READ COMMITTED: each INSERT … SELECT has a snapshot of its own, taken
 //! after the barrier. Owned and driven by the migrator; spawns nothing.
 
+use super::board::{Board, Place, place};
+use super::conflict::Failure;
+use super::copier::rollback;
+use super::inbox::{Asked, Inbox, StreamNotice, Taken};
+use super::migration::Migration;
+use super::reconcile::{self, Collisions, Pending, Settled};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
-use crate::engine::rows::board::{Board, Place, place};
-use crate::engine::rows::conflict::Failure;
-use crate::engine::rows::copier::rollback;
-use crate::engine::rows::inbox::{Asked, Inbox, StreamNotice, Taken};
-use crate::engine::rows::migration::Migration;
-use crate::engine::rows::reconcile::{self, Collisions, Pending, Settled};
 use crate::engine::state::record::{ChunkId, ChunkRecord, SafePosition, StreamPoint};
 use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
 use crate::mysql::{MySqlError, Session};

@@ -3,10 +3,10 @@
 //! A 1062 is usually a stale ghost row that still holds a value which has moved on. The holder is found by the ghost's own index, made
 //! dirty and reconciled; only two rows that have the same value in one snapshot of the original fail the migration.
 
+use super::copier::rollback;
+use super::migration::Migration;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
-use crate::engine::rows::copier::rollback;
-use crate::engine::rows::migration::Migration;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, Side};

@@ -4,14 +4,14 @@
 //! is an error. Owned by the migrator, which joins the workers; they stop between two chunks, or at once when the attempt is cancelled
 //! (the server rolls back).
 
+use super::board::{Board, Next};
+use super::conflict::{self, Failure};
+use super::inbox::Inbox;
+use super::migration::Migration;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::progress::Publisher;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::Controls;
-use crate::engine::rows::board::{Board, Next};
-use crate::engine::rows::conflict::{self, Failure};
-use crate::engine::rows::inbox::Inbox;
-use crate::engine::rows::migration::Migration;
 use crate::engine::state::record::{ChunkId, ChunkRecord};
 use crate::engine::state::store::fenced;
 use crate::engine::throttle::decide::Decision;

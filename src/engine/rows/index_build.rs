@@ -5,8 +5,8 @@
 //! twice although the table never held it twice (MySQL manual, "Online DDL Limitations": error 1062; seen as 1859 for an index that is not
 //! unique). Such a build is made again while no change is applied: the ghost has no other writers, so the application notices nothing.
 
+use super::migration::Migration;
 use crate::engine::contract::error::EngineError;
-use crate::engine::rows::migration::Migration;
 use crate::engine::table::inspector;
 use crate::mysql::Session;
 use crate::mysql::error::{DUPLICATE_ENTRY, DUPLICATE_ENTRY_WITH_KEY_NAME};

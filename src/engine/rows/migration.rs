@@ -11,7 +11,7 @@ use crate::sql::quote;
 use crate::sql::table::TableDefinition;
 use std::sync::Arc;
 
-use crate::engine::rows::numbers::{self, Numbering};
+use super::numbers::{self, Numbering};
 use crate::engine::state::store::StateTable;
 use crate::engine::table::inspector::Inspected;
 

@@ -8,11 +8,11 @@
 //! safe position lies before that event, and its own batch follows in the same cycle. So a crash at any moment leaves nothing missing that
 //! the next engine would not be told of, and a chain of values, however long, costs one removal and one insertion for each of its rows.
 
+use super::conflict::{self, Failure, Lookup};
+use super::copier::{rollback, write_rows};
+use super::migration::Migration;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
-use crate::engine::rows::conflict::{self, Failure, Lookup};
-use crate::engine::rows::copier::{rollback, write_rows};
-use crate::engine::rows::migration::Migration;
 use crate::engine::state::store::fenced;
 use crate::mysql::session::LONG;
 use crate::mysql::{MySqlError, Session};

@@ -7,8 +7,8 @@
 //!
 //! The migrator owns the task and ends it by dropping this future; the statement under way is over soon by itself.
 
+use super::migration::Migration;
 use crate::engine::contract::error::EngineError;
-use crate::engine::rows::migration::Migration;
 use crate::engine::throttle;
 use crate::engine::throttle::decide::Decision;
 use crate::mysql::session::LONG;

@@ -11,14 +11,14 @@
 //!
 //! Reads hold a metadata lock for their own duration: the cut-over keeps them out by [`Verifier::quiet`].
 
+use super::applier::Flushed;
+use super::inbox::Inbox;
+use super::migration::Migration;
+use super::numbers;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::progress::Publisher;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Verification;
-use crate::engine::rows::applier::Flushed;
-use crate::engine::rows::inbox::Inbox;
-use crate::engine::rows::migration::Migration;
-use crate::engine::rows::numbers;
 use crate::engine::table::definition::not_readable;
 use crate::engine::table::inspector;
 use crate::engine::throttle;

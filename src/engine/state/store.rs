@@ -10,10 +10,10 @@
 //!
 //! The table's comment says whose it is, so that a person who finds it knows, and so that nobody else's table is ever taken for ours.
 
+use super::record::{ChunkId, ChunkRecord, Record, SafePosition, Stored, VERSION};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::MigrationSpec;
-use crate::engine::state::record::{ChunkId, ChunkRecord, Record, SafePosition, Stored, VERSION};
 use crate::mysql::session::SHORT;
 use crate::mysql::{GtidSet, MySqlError, Session};
 use crate::sql::names::is_kept_state;

@@ -4,11 +4,11 @@
 //! stopped to receive from the former one, has applied all that it received, and has the transactions that the work describes.
 //! Relies on: GTIDs name a transaction on every server that has it, a file and an offset only on one; table ids of InnoDB are one server's.
 
+use super::record::{Record, SafePosition};
+use super::store::StateTable;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::MigrationSpec;
-use crate::engine::state::record::{Record, SafePosition};
-use crate::engine::state::store::StateTable;
 use crate::engine::table::definition::normalise;
 use crate::engine::table::inspector;
 use crate::engine::table::replica::{Channel, channels};

@@ -9,10 +9,10 @@
 //! and one that was changed in place is not. That needs no privilege, unlike InnoDB's ids, and holds for partitions as well.
 //! <https://dev.mysql.com/doc/refman/8.4/en/innodb-consistent-read.html>
 
+use super::inspector::{self, Inspected};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Algorithm, MigrationSpec, Mode};
-use crate::engine::table::inspector::{self, Inspected};
 use crate::mysql::error::{CANNOT_CONVERT, SETTING};
 use crate::mysql::session::SHORT;
 use crate::mysql::versions::{MANY_ROW_VERSIONS, Version};

@@ -3,7 +3,7 @@
 //!
 //! Whatever is not sure counts as depending: that costs a little, and is never wrong.
 
-use crate::engine::table::inspector::Inspected;
+use super::inspector::Inspected;
 use crate::mysql::{RowSettings, ServerValues};
 use crate::sql::key::Zone;
 use crate::sql::mapping::{ColumnMapping, FilledColumn};

@@ -2,11 +2,11 @@
 //!
 //! Relies on `information_schema` (MySQL manual, chapter 28) with `information_schema_stats_expiry=0`.
 
+use super::evaluation::NowDefault;
+use super::sight;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::Mode;
-use crate::engine::table::evaluation::NowDefault;
-use crate::engine::table::sight;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session};

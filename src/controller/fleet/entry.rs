@@ -3,7 +3,6 @@
 //! Memory wins over the object: the object in the watch cache may be older than what was written a moment ago. Only when there is no memory
 //! (after a start) is the status read back, by [`Entry::adopt`].
 use super::ahead::Lookout;
-use super::apply::version;
 use super::backoff::Attempts;
 use super::queue::Ticket;
 use super::state::{Consequence, End, State, Success, Trouble, consequence};
@@ -433,7 +432,7 @@ impl Meter {
 
 /// What of a snapshot is news.
 #[derive(PartialEq)]
-struct Face {
+pub(crate) struct Face {
     phase: Phase,
     validated: bool,
     copy_complete: bool,
@@ -449,7 +448,7 @@ struct Face {
     notice: u64,
 }
 
-fn face(snapshot: &Snapshot) -> Face {
+pub(crate) fn face(snapshot: &Snapshot) -> Face {
     let tables = &snapshot.tables;
     Face {
         phase: snapshot.phase,
@@ -484,6 +483,12 @@ fn sample(namespace: &str, name: &str, snapshot: &Snapshot) -> MigrationSample {
         throttled: snapshot.throttle.as_ref().map(|throttle| throttle.reason),
         throttled_total: snapshot.throttled_total,
     }
+}
+
+/// The resource version as a number, to tell which of two is newer: API servers since 1.35 promise that it is one, older ones made it so.
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
+pub fn version(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_ref()?.parse().ok()
 }
 
 #[cfg(test)]

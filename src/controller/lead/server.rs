@@ -1,12 +1,12 @@
 //! `MySQLServer`: asked once a minute what it is and whether migrations can run there.
 //!
 //! `judge` is pure. The probe reads settings only; it writes nothing and needs no privilege but to connect.
-use super::dereference::{self, dereference_server};
-use super::reconcile::Error;
-use super::scope::api;
-use super::{Context, apply};
 use crate::api::conditions::{READY, RECONCILING, STALLED, Truth, Wanted, find, settle};
 use crate::api::{MySQLServer, MySQLServerStatus};
+use crate::controller::intake::dereference::{self, dereference_server};
+use crate::controller::visit::apply;
+use crate::controller::visit::apply::api;
+use crate::controller::visit::context::{Context, Error};
 use crate::engine::contract::reason::Reason;
 use crate::mysql::error::UNSUPPORTED_SERVER;
 use crate::mysql::server::ServerFacts;

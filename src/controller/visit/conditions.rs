@@ -1,11 +1,11 @@
 //! The condition table: what each situation looks like in `status.conditions`. Pure.
 //!
 //! Every condition is there from the first visit, each time (server-side apply removes what is not sent). Reasons are API, messages are not.
-use super::state::{End, State};
 use crate::api::annotations::Nonsense;
 use crate::api::conditions::{
     ACCEPTED, CUT_OVER_READY, PAUSED, READY, RECONCILING, STALLED, SUCCEEDED, THROTTLED, Truth, VALIDATED, Wanted,
 };
+use crate::controller::fleet::state::{End, State};
 use crate::engine::contract::snapshot::{Phase, Snapshot};
 
 /// What the table is about.
@@ -148,7 +148,7 @@ fn accepted(scene: &Scene<'_>) -> Wanted {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::controller::state::{Success, Trouble};
+    use crate::controller::fleet::state::{Success, Trouble};
     use crate::engine::contract::reason::Reason;
     use crate::engine::contract::snapshot::{Retrying, Throttle};
     use k8s_openapi::jiff::Timestamp;
@@ -286,3 +286,7 @@ mod tests {
         assert_eq!(line(&scene), "Ready=False/Queued Reconciling=True/Queued Succeeded=Unknown/Queued Validated=True");
     }
 }
+
+#[cfg(test)]
+#[path = "adoption_tests.rs"]
+mod adoption_tests;

@@ -1,7 +1,7 @@
 //! Step 3: what to do now. Pure: from what is known to one [`Directive`].
-use super::queue::Place;
-use super::state::{End, State};
-use super::validate::Invalid;
+use crate::controller::fleet::queue::Place;
+use crate::controller::fleet::state::{End, State};
+use crate::controller::intake::validate::Invalid;
 use crate::engine::contract::reason::Reason;
 
 /// What is known at this visit.
@@ -179,7 +179,7 @@ pub fn aftermath(after: Afterlife<'_>, now: i64) -> Aftermath {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::controller::state::Success;
+    use crate::controller::fleet::state::Success;
 
     const KNOWN: Target = Target::Known;
 

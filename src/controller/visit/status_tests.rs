@@ -169,7 +169,7 @@ fn every_phase_is_in_the_list_for_metrics() {
 #[test]
 fn an_error_that_becomes_another_one_is_urgent_and_its_next_attempt_is_not() {
     let retrying = |message: &str, at_second| Given {
-        state: State::Retrying(crate::controller::state::Trouble {
+        state: State::Retrying(crate::controller::fleet::state::Trouble {
             reason: crate::engine::contract::reason::Reason::SecretNotFound,
             message: message.to_owned(),
             next_attempt: at(at_second),

@@ -2,26 +2,26 @@
 //!
 //! A visit never runs migration work: it starts, steers and observes engines, writes down what it sees, and says when to come back.
 //! It is level-triggered: why it was called is not known and does not matter.
-use super::ahead::{Lookout, Observer};
-use super::conditions::Scene;
-use super::dereference::{self, HookKeys};
-use super::entry::{Entry, ticket};
-use super::events::{Note, transitions};
+use super::context::{Context, Error, REFRESH, Visit};
 use super::plan::{self, Directive, Target};
-use super::queue::Place;
-use super::registry::Identity;
-use super::state::State;
-use super::status::{self, Urgency};
-use super::{Context, Guarded, apply, cleanup, drive, validate};
+use super::status::Urgency;
+use super::{apply, cleanup, drive};
 use crate::api::annotations::Intents;
 use crate::api::conditions::{ACCEPTED, READY, RECONCILING, STALLED, SUCCEEDED, Truth, Wanted, settle};
-use crate::api::schema_migration::{DeletionPolicy, SchemaMigration};
+use crate::api::schema_migration::SchemaMigration;
 use crate::api::status::SchemaMigrationStatus;
+use crate::controller::fleet::ahead::{Lookout, Observer};
+use crate::controller::fleet::entry::Entry;
+use crate::controller::fleet::queue::Place;
+use crate::controller::fleet::registry::Identity;
+use crate::controller::fleet::state::State;
+use crate::controller::fleet::wake::Guarded;
+use crate::controller::intake::dereference::{self, HookKeys};
+use crate::controller::intake::validate;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Phase;
 use crate::engine::contract::spec::{Controls, MigrationSpec};
 use crate::engine::preflight::Ahead;
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
@@ -31,8 +31,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::Instrument;
 
-/// A working migration is visited this often, and its numbers are written as often at most.
-pub const REFRESH: Duration = Duration::from_secs(10);
 /// Whoever waits is woken when it may run; what it waits for, as its status says, may change unseen.
 const WAITING: Duration = Duration::from_secs(15);
 /// Visits that are under way when the term ends have this long.
@@ -41,40 +39,6 @@ const LAST_VISITS: Duration = Duration::from_secs(5);
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// Even where nothing is expected to change: a safety net.
 const RARELY: Duration = Duration::from_secs(600);
-
-/// A visit that has to be repeated.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server did not take what was written.
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
-    /// The API server did not say what was asked.
-    #[error(transparent)]
-    Dereference(#[from] dereference::Error),
-    /// The Lease could not be renewed in time, or this process stood still: somebody else may lead by now.
-    #[error("the Lease was not renewed in time; nothing is written until it is known who leads")]
-    LeaseEnded,
-    /// The Lease was lost, or the operator shuts down.
-    #[error("the visit was broken off at the end of the term")]
-    TermEnded,
-    /// An object without a name, a namespace or a UID.
-    #[error("the API server sent an object without {0}")]
-    Incomplete(&'static str),
-}
-
-/// What a visit is about.
-pub struct Visit<'a> {
-    /// The operator's parts.
-    pub ctx: &'a Context,
-    /// The object.
-    pub object: &'a SchemaMigration,
-    /// Its identity.
-    pub identity: Identity,
-    /// What its annotations ask for.
-    pub intents: Intents,
-    /// The time of the visit.
-    pub now: Timestamp,
-}
 
 /// The entry point for kube's controller.
 ///
@@ -145,21 +109,6 @@ async fn visit(object: &SchemaMigration, identity: Identity, ctx: &Context) -> R
 }
 
 impl Visit<'_> {
-    /// A reference to the object, for Events.
-    pub fn reference(&self) -> ObjectReference {
-        self.object.object_ref(&())
-    }
-
-    /// Whether the migration should stand still.
-    pub fn pause(&self) -> bool {
-        self.object.spec.suspend || self.intents.pause
-    }
-
-    /// Whether tables of an unfinished migration are dropped.
-    pub fn cleans_up(&self) -> bool {
-        self.object.spec.deletion_policy == DeletionPolicy::Cleanup
-    }
-
     async fn migrate(&self, entry: &mut Entry) -> Result<Action, Error> {
         entry.notice_other_writers(self.object);
         entry.observe(self.pause(), self.now).await;
@@ -285,102 +234,6 @@ impl Visit<'_> {
         }
         entry.ahead.as_ref().and_then(Lookout::answer).cloned()
     }
-
-    /// The engine's spec; or what is missing or makes no sense.
-    ///
-    /// # Errors
-    /// The API server did not answer as it should: that is no property of the migration.
-    pub async fn resolve(&self, entry: &mut Entry) -> Result<Result<MigrationSpec, Target>, Error> {
-        let server = match dereference::dereference(&self.ctx.client, &self.identity.namespace, &self.object.spec.target).await {
-            Ok(server) => server,
-            Err(error) if error.is_of_the_api_server() => return Err(error.into()),
-            Err(error @ dereference::Error::Target(_)) => {
-                return Ok(Err(Target::Invalid(validate::Invalid { reason: Reason::InvalidSpec, message: error.to_string() })));
-            }
-            Err(error) => return Ok(Err(Target::Trouble(error.reason(), error.to_string()))),
-        };
-        match dereference::hook_keys(&self.ctx.client, &self.identity.namespace, &self.object.spec.hooks).await {
-            Ok(_) => {}
-            Err(error) if error.is_of_the_api_server() => return Err(error.into()),
-            Err(error) => return Ok(Err(Target::Trouble(error.reason(), error.to_string()))),
-        }
-        let address = format!("{}:{}", server.address.host, server.address.port);
-        entry.ticket = Some(ticket(self.object, address, server.max_concurrent_migrations));
-        entry.replicas.clone_from(&server.replicas);
-        let display_name = format!("{}/{}", self.identity.namespace, self.identity.name);
-        Ok(validate::migration(&self.identity.uid, &display_name, &self.object.spec, server).map_err(Target::Invalid))
-    }
-
-    /// Builds the status and writes it if it is time, with the Events of what has changed.
-    ///
-    /// Returns how urgent what is *not yet* written is. `force` writes whatever has changed.
-    ///
-    /// # Errors
-    /// The API server did not take it.
-    pub async fn write(&self, entry: &mut Entry, problem: Option<&str>, force: bool) -> Result<Urgency, Error> {
-        let scene = Scene {
-            state: &entry.state,
-            snapshot: entry.snapshot.as_ref(),
-            validated: entry.validated,
-            waits_for_slot: entry.waits_for_slot.as_deref(),
-            nonsense: &self.intents.nonsense,
-            invalid_controls: problem,
-        };
-        let phase = status::phase(&scene);
-        let next = status::status(&status::Facts {
-            scene,
-            previous: &entry.written,
-            generation: self.object.metadata.generation,
-            instance: &self.ctx.instance,
-            server: entry.ticket.as_ref().map(|ticket| ticket.server.as_str()),
-            engine_started: entry.engine.as_ref().map(|engine| engine.started),
-            handled_retry: &entry.handled_retry,
-            handled_force: &entry.handled_force,
-            tables: &entry.tables,
-            started_at: entry.started_at,
-            completed_at: entry.completed_at,
-            approved: self.intents.approved,
-            now: self.now,
-        });
-        self.ctx.registry.note_phase(&self.identity.uid, phase);
-        let urgency = status::urgency(&entry.written, &next);
-        let due = entry.written_at.is_none_or(|at| at.elapsed() >= REFRESH);
-        if urgency == Urgency::None || (urgency == Urgency::Whenever && !due && !force) {
-            self.tell_notices(entry).await;
-            return Ok(urgency);
-        }
-        if self.ctx.registry.is_closing() && !force {
-            // An engine that has stopped because the term ended would look like one that failed.
-            return Err(Error::TermEnded);
-        }
-        if !self.ctx.validity.holds() {
-            return Err(Error::LeaseEnded);
-        }
-        entry.written_version = apply::migration_status(&self.ctx.client, &self.object.metadata, &next).await?;
-        let notes = transitions(&entry.written, &next);
-        entry.written = next;
-        entry.written_at = Some(Instant::now());
-        for note in notes {
-            tracing::info!(reason = note.reason, "{}", note.note);
-            self.ctx.publisher.publish(&self.reference(), note).await;
-        }
-        self.tell_notices(entry).await;
-        Ok(Urgency::None)
-    }
-
-    /// The engine's own notices become Events, each once.
-    async fn tell_notices(&self, entry: &mut Entry) {
-        let Some(snapshot) = &entry.snapshot else { return };
-        if entry.noticed.0 != snapshot.session {
-            entry.noticed = (snapshot.session.clone(), 0);
-        }
-        let fresh: Vec<_> = snapshot.notices.iter().filter(|notice| notice.sequence > entry.noticed.1).cloned().collect();
-        for notice in fresh {
-            entry.noticed.1 = notice.sequence;
-            let note = Note { reason: notice.reason.to_owned(), warning: notice.warning, note: notice.message };
-            self.ctx.publisher.publish(&self.reference(), note).await;
-        }
-    }
 }
 
 /// When to come back, where nothing unwritten says so. Pure. `wait` is what is left until the next attempt.
@@ -430,7 +283,7 @@ async fn undecodable(invalid: &InvalidObject, ctx: &Context) -> Result<Action, E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::state::{End, Success, Trouble};
+    use crate::controller::fleet::state::{End, Success, Trouble};
 
     #[test]
     fn whoever_retries_comes_back_for_the_next_attempt() {

@@ -8,6 +8,7 @@
 //!
 //! # Caveats
 //! A Lease is advisory. What keeps two engines from writing to one table is the fence in MySQL; the Lease keeps them from trying.
+use crate::controller::fleet::validity::{LEASE, Validity};
 use crate::telemetry::Metrics;
 use k8s_openapi::api::coordination::v1 as coordination;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
@@ -15,19 +16,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config};
-use parking_lot::Mutex;
 use serde_json::json;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long the Lease lasts without renewal. With [`POLL`], a request and the start of the engines, those of a standby are at work within 15 s after
-/// the leader was killed. Shorter would mean that a brief absence of the API server stops all engines.
-const LEASE: Duration = Duration::from_secs(10);
-/// A leader that could not renew stops its engines this long before the Lease ends: they need about a second.
-const MARGIN: Duration = Duration::from_secs(2);
 /// From one renewal to the next.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How often a standby looks, and a failed renewal is tried again.
@@ -38,41 +32,6 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(3);
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// A record that says that it lasts longer is no operator's.
 const LONGEST_LEASE: Duration = Duration::from_secs(60);
-
-/// Until when this process may write as the leader. A clone is the same validity.
-#[derive(Clone, Debug)]
-pub struct Validity(Option<Arc<Mutex<Instant>>>);
-
-impl Validity {
-    /// Without a Lease there is nobody else.
-    pub fn endless() -> Self {
-        Self(None)
-    }
-
-    /// Of a Lease that was renewed by a request sent at that time.
-    fn renewed(sent: Instant) -> Self {
-        Self(Some(Arc::new(Mutex::new(sent + (LEASE - MARGIN)))))
-    }
-
-    fn renew(&self, sent: Instant) {
-        if let Some(until) = &self.0 {
-            *until.lock() = sent + (LEASE - MARGIN);
-        }
-    }
-
-    fn until(&self) -> Option<Instant> {
-        self.0.as_ref().map(|until| *until.lock())
-    }
-
-    fn holds_at(&self, now: Instant) -> bool {
-        self.until().is_none_or(|until| now < until)
-    }
-
-    /// Whether this process may still write.
-    pub fn holds(&self) -> bool {
-        self.holds_at(Instant::now())
-    }
-}
 
 /// Which Lease, and who asks.
 #[derive(Clone, Debug)]
@@ -357,6 +316,7 @@ impl Lock {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::controller::fleet::validity::MARGIN;
 
     fn record(holder: &str, renewed: i64, lasts: i32) -> LeaseSpec {
         LeaseSpec {

@@ -1,5 +1,7 @@
 //! Step 6: what is written to the API server: the status (server-side apply through `/status`, one owner), finalizers, deletions.
 use crate::api::{FIELD_MANAGER, FINALIZER, SchemaMigration, SchemaMigrationStatus};
+use crate::controller::fleet::entry::version;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource};
@@ -9,6 +11,17 @@ use std::time::Duration;
 
 /// The API server answers in milliseconds; a visit that waits longer is better repeated.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// All namespaces, or one.
+pub fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
 
 /// A request to the API server that failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +66,7 @@ async fn bounded<T>(what: &'static str, request: impl Future<Output = Result<T, 
 /// The API server refused it, or did not answer.
 pub async fn status<K>(client: &Client, meta: &ObjectMeta, status: &impl Serialize) -> Result<Option<u64>, Error>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let name = meta.name.as_deref().unwrap_or_default();
     // The raw bytes are not decoded: an object that this version cannot read can still be told so.
@@ -75,12 +88,6 @@ where
 /// As [`status`].
 pub async fn migration_status(client: &Client, meta: &ObjectMeta, value: &SchemaMigrationStatus) -> Result<Option<u64>, Error> {
     status::<SchemaMigration>(client, meta, value).await
-}
-
-/// The resource version as a number, to tell which of two is newer: API servers since 1.35 promise that it is one, older ones made it so.
-/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
-pub fn version(meta: &ObjectMeta) -> Option<u64> {
-    meta.resource_version.as_ref()?.parse().ok()
 }
 
 fn migrations(client: &Client, meta: &ObjectMeta) -> Api<kube::core::PartialObjectMeta<SchemaMigration>> {

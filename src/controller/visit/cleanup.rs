@@ -3,12 +3,12 @@
 //! Before the swap it cancels the migration and drops what it made (or leaves it, `deletionPolicy: Orphan`); afterwards it only removes the
 //! record: an old table is never dropped by a deletion. It is bounded: what cannot be dropped within [`BOUND`] is named in an Event and left,
 //! because an object that cannot be deleted while a database is away makes people strip finalizers by hand.
-use super::entry::Entry;
+use super::context::{Error, REFRESH, Visit};
 use super::events::Note;
 use super::plan::Target;
-use super::reconcile::{Error, REFRESH, Visit};
-use super::state::{Consequence, End, State, Success, consequence};
 use super::{apply, drive};
+use crate::controller::fleet::entry::Entry;
+use crate::controller::fleet::state::{Consequence, End, State, Success, consequence};
 use crate::engine::{Class, EngineError};
 use kube::runtime::controller::Action;
 use std::time::{Duration, Instant};

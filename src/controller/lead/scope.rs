@@ -1,26 +1,28 @@
 //! What the leader does: watches, controllers, and the care for the registry, all under one token.
 //!
 //! One controller for migrations and one for servers per watched namespace (one each for all namespaces), with bounded concurrency.
-use super::cleanup::is_worth_writing;
-use super::events::Publisher;
-use super::leadership::Validity;
-use super::reconcile::{Visit, error_policy, reconcile};
-use super::registry::{Identity, Registry};
-use super::state::State;
-use super::wake::Wakers;
-use super::{Context, Guarded, Options, server};
+use super::leadership::Lease;
+use super::server;
 use crate::api::annotations::Intents;
 use crate::api::{MySQLServer, SchemaMigration};
+use crate::controller::fleet::registry::{Identity, Registry};
+use crate::controller::fleet::state::State;
+use crate::controller::fleet::validity::Validity;
+use crate::controller::fleet::wake::{Guarded, Wakers};
+use crate::controller::visit::apply::api;
+use crate::controller::visit::cleanup::is_worth_writing;
+use crate::controller::visit::context::{Context, Visit};
+use crate::controller::visit::events::Publisher;
+use crate::controller::visit::reconcile::{error_policy, reconcile};
 use crate::telemetry::Metrics;
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Config as ControllerConfig, Error as ControllerError};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Controller, Predicate, WatchStreamExt, predicates};
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,15 +39,19 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 /// present chunk. The chart's grace period is longer than this.
 pub const STOP_LIMIT: Duration = Duration::from_secs(45);
 
-/// All namespaces, or one.
-pub fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Namespaces to watch; all when empty.
+    pub namespaces: Vec<String>,
+    /// Only objects with these labels.
+    pub label_selector: Option<String>,
+    /// The Lease to hold; `None` leads at once.
+    pub lease: Option<Lease>,
+    /// How many engines run at once.
+    pub max_concurrent_migrations: usize,
+    /// The Pod, for status and Events.
+    pub instance: String,
 }
 
 /// Leads until `term` is cancelled; then stops and joins everything.
@@ -119,7 +125,7 @@ pub async fn lead(
 }
 
 /// An engine that finished while it was being stopped: its result must not be lost.
-async fn write_last(ctx: &Context, object: &SchemaMigration, identity: Identity, entry: &mut super::entry::Entry) {
+async fn write_last(ctx: &Context, object: &SchemaMigration, identity: Identity, entry: &mut crate::controller::fleet::entry::Entry) {
     let intents = Intents::read(object.metadata.annotations.as_ref().unwrap_or(&Default::default()));
     let visit = Visit { ctx, object, identity, intents, now: Timestamp::now() };
     if let Err(error) = visit.write(entry, None, true).await {

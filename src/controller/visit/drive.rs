@@ -1,12 +1,12 @@
 //! Step 4: what was decided is done: engines are started and steered, tables dropped.
 use super::apply;
-use super::entry::{Attendance, Engine, Entry};
+use super::context::{Error, Visit};
 use super::events::Note;
 use super::plan::{self, Afterlife, Aftermath, Directive};
-use super::queue::{Holding, Place};
-use super::reconcile::{Error, Visit};
-use super::state::{End, State, Success};
 use crate::api::duration::Retention;
+use crate::controller::fleet::entry::{Attendance, Engine, Entry};
+use crate::controller::fleet::queue::{Holding, Place};
+use crate::controller::fleet::state::{End, State, Success};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Phase;
 use crate::engine::contract::spec::{Controls, MigrationSpec};

@@ -3,13 +3,13 @@
 //! Numbers are taken from the engine while there is one and from the status before otherwise, so that a finished migration keeps its figures
 //! over restarts of the operator. [`urgency`] says how soon a new status has to be written.
 use super::conditions::{Scene, table};
-use super::state::{End, State, Success};
 use crate::api::conditions::{settle, shorten};
 use crate::api::duration::KubeDuration;
 use crate::api::status::{
     AlgorithmStatus, CutOverStatus, EngineStatus, HandledTokens, ProgressStatus, SchemaMigrationStatus, TablesStatus, ThrottleStatus,
     VerificationStatus,
 };
+use crate::controller::fleet::state::{End, State, Success};
 use crate::engine::contract::snapshot::{Phase, Progress, Waits};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;

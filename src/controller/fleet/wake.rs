@@ -1,13 +1,17 @@
 //! How something that is not a Kubernetes event asks for a visit to an object: an engine's news, a slot that became free.
 //!
 //! A set, not a list: asking twice before the visit is asking once, so it never holds more than there are objects.
-use super::Guarded;
+use crate::api::SchemaMigration;
 use futures::Stream;
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::Notify;
+
+/// A migration, or the reason why it cannot be read: one bad object must not end the watch of all others.
+pub type Guarded = DeserializeGuard<SchemaMigration>;
 
 /// The objects of one controller that want a visit.
 #[derive(Default)]

@@ -1,0 +1,68 @@
+#![allow(clippy::unwrap_used)]
+use super::{Scene, table};
+use crate::api::SchemaMigrationSpec;
+use crate::api::conditions::settle;
+use crate::api::schema_migration::{Mode, SchemaMigration};
+use crate::api::status::{SchemaMigrationStatus, TablesStatus};
+use crate::controller::fleet::entry::{Ended, Engine, Entry, face};
+use crate::controller::fleet::state::{Consequence, End, State, Success, Trouble, consequence};
+use crate::engine::contract::reason::Reason;
+use crate::engine::contract::snapshot::{Outcome, Phase, Snapshot, Tables, Waits};
+use crate::engine::contract::spec::{Controls, DeletionPolicy, MigrationSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use std::time::{Duration, Instant};
+
+fn object(status: SchemaMigrationStatus) -> SchemaMigration {
+    let spec: SchemaMigrationSpec = serde_json::from_value(serde_json::json!({
+        "target": {"serverRef": {"name": "s"}}, "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
+    }))
+    .unwrap();
+    SchemaMigration { status: Some(status), ..SchemaMigration::new("orders", spec) }
+}
+
+fn written(state: &State, validated: bool) -> SchemaMigrationStatus {
+    let scene = Scene { state, snapshot: None, validated, waits_for_slot: None, nonsense: &[], invalid_controls: None };
+    let conditions = settle(&[], table(&scene, "m"), Some(1), &Time(Timestamp::UNIX_EPOCH));
+    SchemaMigrationStatus { conditions, ..SchemaMigrationStatus::default() }
+}
+
+#[test]
+fn an_end_is_read_back_from_the_conditions_and_nothing_else_is() {
+    let m = || "m".to_owned();
+    let trouble = Trouble { reason: Reason::SecretNotFound, message: m(), next_attempt: Timestamp::UNIX_EPOCH };
+    for (state, validated, adopted) in [
+        (State::Ended(End::Succeeded(Success::Changed)), true, true),
+        (State::Ended(End::Cancelled { message: m() }), true, true),
+        (State::Ended(End::Refused { reason: "NoUsableKey".to_owned(), message: m() }), false, true),
+        (State::Ended(End::Failed { reason: "DuplicateKey".to_owned(), message: m() }), true, true),
+        (State::Ended(End::Unknown { message: m() }), true, true),
+        (State::Blocked(trouble.clone()), false, false),
+        (State::Retrying(trouble), false, false),
+        (State::Queued(m()), false, false),
+        (State::Working, true, false),
+        (State::Paused, true, false),
+    ] {
+        let entry = Entry::adopt(&object(written(&state, validated)));
+        assert_eq!(entry.state, if adopted { state.clone() } else { State::New }, "{state:?}");
+        assert_eq!(entry.validated, validated && !matches!(state, State::Ended(End::Refused { .. })), "{state:?}");
+    }
+}
+
+/// A token that an engine acted upon outlives it, and is news to be written down.
+#[test]
+fn the_force_token_is_remembered() {
+    use crate::api::status::HandledTokens;
+    use crate::engine::contract::snapshot::CutOver;
+    let forced =
+        |token: &str| Snapshot { cut_over: CutOver { handled_force: Some(token.to_owned()), ..CutOver::default() }, ..Snapshot::default() };
+    let tokens = HandledTokens { force_cut_over: "a".to_owned(), ..HandledTokens::default() };
+    let status = SchemaMigrationStatus { handled_tokens: Some(tokens), ..written(&State::Working, true) };
+    let mut entry = Entry::adopt(&object(status));
+    assert_eq!(entry.handled_force, "a");
+    entry.take_over(Snapshot::default());
+    assert_eq!(entry.handled_force, "a", "an engine that has not forced anything forgets nothing");
+    entry.take_over(forced("b"));
+    assert_eq!(entry.handled_force, "b");
+    assert!(face(&forced("b")) != face(&forced("c")));
+}
