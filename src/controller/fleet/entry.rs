@@ -130,7 +130,7 @@ impl Entry {
         }
     }
 
-    fn take_over(&mut self, snapshot: Snapshot) {
+    pub(crate) fn take_over(&mut self, snapshot: Snapshot) {
         self.validated |= snapshot.validated;
         if let Some(token) = &snapshot.cut_over.handled_force {
             self.handled_force.clone_from(token);

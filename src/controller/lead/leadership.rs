@@ -4,7 +4,7 @@
 //! Of two takers one wins: each write names the version of the Lease that it was decided on, and the API server refuses it when there is a newer one.
 //! Nobody's clock is compared with another's. A standby takes the Lease over when it has seen the same record for as long as the record says that it
 //! lasts, by its own clock. A leader counts from before it sent its last successful renewal, which is earlier than anybody can have seen it, and stops
-//! [`MARGIN`] sooner. What its writes ask is [`Validity`]: a process that was stopped and goes on finds out before it writes anything.
+//! a margin sooner. What its writes ask is [`Validity`]: a process that was stopped and goes on finds out before it writes anything.
 //!
 //! # Caveats
 //! A Lease is advisory. What keeps two engines from writing to one table is the fence in MySQL; the Lease keeps them from trying.

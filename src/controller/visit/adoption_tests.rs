@@ -2,16 +2,14 @@
 use super::{Scene, table};
 use crate::api::SchemaMigrationSpec;
 use crate::api::conditions::settle;
-use crate::api::schema_migration::{Mode, SchemaMigration};
-use crate::api::status::{SchemaMigrationStatus, TablesStatus};
-use crate::controller::fleet::entry::{Ended, Engine, Entry, face};
-use crate::controller::fleet::state::{Consequence, End, State, Success, Trouble, consequence};
+use crate::api::schema_migration::SchemaMigration;
+use crate::api::status::SchemaMigrationStatus;
+use crate::controller::fleet::entry::{Entry, face};
+use crate::controller::fleet::state::{End, State, Success, Trouble};
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::snapshot::{Outcome, Phase, Snapshot, Tables, Waits};
-use crate::engine::contract::spec::{Controls, DeletionPolicy, MigrationSpec};
+use crate::engine::contract::snapshot::Snapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use std::time::{Duration, Instant};
 
 fn object(status: SchemaMigrationStatus) -> SchemaMigration {
     let spec: SchemaMigrationSpec = serde_json::from_value(serde_json::json!({
