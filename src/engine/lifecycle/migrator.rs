@@ -55,8 +55,8 @@ mod swapping;
 
 pub use ending::clean_up;
 
-/// Memory for dirty keys: about half a million small ones. Past it the stream waits.
-const DIRTY_LIMIT: usize = 32 << 20;
+/// Memory for dirty keys: some 300 000 small ones. Past it the stream waits. While as many are being applied, the same again is filled.
+const DIRTY_LIMIT: usize = 24 << 20;
 /// A cycle while rows are copied: long enough that hot rows are written once for many changes, short enough to keep the backlog small.
 const CYCLE_COPYING: Duration = Duration::from_millis(300);
 /// A cycle afterwards: the backlog must be small when the gate opens.

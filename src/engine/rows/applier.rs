@@ -7,7 +7,7 @@
 use super::board::{Board, Place, place};
 use super::conflict::Failure;
 use super::copier::rollback;
-use super::inbox::{Asked, Inbox, StreamNotice, Taken};
+use super::inbox::{Asked, Inbox, StreamNotice, Taken, weight};
 use super::migration::Migration;
 use super::reconcile::{self, Collisions, Pending, Settled};
 use crate::engine::contract::error::EngineError;
@@ -73,6 +73,8 @@ pub struct Applier {
     sessions: Vec<Session>,
     /// Keys kept from former cycles, with the safe point that they hold.
     kept: HashMap<Key, u64>,
+    /// What they take of the memory for dirty keys, where all of them wait for chunks.
+    waiting: usize,
     /// Safe points by number, for the kept keys.
     points: VecDeque<(u64, StreamPoint)>,
     last_point: StreamPoint,
@@ -150,6 +152,7 @@ impl Applier {
             records,
             sessions,
             kept: HashMap::new(),
+            waiting: 0,
             points: VecDeque::new(),
             last_point: start.clone(),
             generation: 0,
@@ -188,7 +191,10 @@ impl Applier {
     /// # Errors
     /// Whatever ends the attempt. The keys taken are lost then: the next attempt streams them again from the safe position.
     pub async fn cycle(&mut self, halt: &Halt) -> Result<Cycle, EngineError> {
-        let mut taken = self.inbox.take();
+        // A chunk under way may keep any number of keys, as the last one does, which has no end: they count as dirty keys do. Chunks end.
+        let crowded = self.waiting > self.inbox.part_size();
+        let mut taken = if crowded { self.inbox.take_none(&self.last_point) } else { self.inbox.take() };
+        self.collisions.expect_more(taken.more);
         let mut keys = std::mem::take(&mut taken.keys);
         self.unlogged.extend(taken.added.drain());
         keys.extend(self.kept.keys().cloned());
@@ -211,6 +217,9 @@ impl Applier {
                 // The safe position has not moved: the next attempt has all of it from the stream.
                 Rest::Halted => return Ok(Cycle { halted: true, ..cycle }),
                 Rest::Deferred(keys) => {
+                    if taken.more {
+                        self.deferred_since = None;
+                    }
                     if self.deferred_since.get_or_insert_with(Instant::now).elapsed() > DEFERRED {
                         return Err(EngineError::transient(
                             Reason::DuplicateKey,
@@ -229,11 +238,12 @@ impl Applier {
             self.reconcile_all(&[], halt).await?;
         }
         cycle.kept = keep.len();
+        self.waiting = if cycle.deferred { 0 } else { keep.iter().map(weight).sum() };
         self.keep(keep);
         self.unlogged.retain(|key| self.kept.contains_key(key));
         self.advance(&taken);
         // Whoever waits for a cycle relies on everything that was taken being settled.
-        if !cycle.deferred {
+        if !cycle.deferred && !crowded {
             self.total.cycles += 1;
         }
         self.keep_alive().await?;
@@ -431,12 +441,14 @@ impl Applier {
             Pending::new(self.in_parallel(keys, halt).await?, unlogged)
         };
         let mut removed = false;
+        // Batches that are left for the next cycle.
+        let mut aside: Vec<Key> = Vec::new();
         loop {
             for asked in self.inbox.asked() {
                 self.serve(asked, &pending, halt).await?;
             }
             if pending.is_empty() {
-                return Ok(Rest::None);
+                return Ok(if aside.is_empty() { Rest::None } else { Rest::Deferred(aside) });
             }
             if halt() {
                 return Ok(Rest::Halted);
@@ -454,8 +466,15 @@ impl Applier {
                 Settled::Done => {}
                 Settled::Halted => return Ok(Rest::Halted),
                 Settled::Blind => pending.again(batch),
+                // What is in the way is never pending all at once: the rest must not wait for it. Fewer keys have fewer in their way.
+                Settled::Full if self.collisions.more_to_come() && batch.len() > 1 => {
+                    let (first, second) = batch.split_at(batch.len() / 2);
+                    pending.again(second);
+                    pending.again(first);
+                }
+                Settled::Full | Settled::Deferred if self.collisions.more_to_come() => aside.extend_from_slice(batch),
                 // The stream brings more; then all of it is pending.
-                Settled::Deferred => {
+                Settled::Full | Settled::Deferred => {
                     pending.again(batch);
                     return Ok(Rest::Deferred(pending.keys()));
                 }
@@ -559,8 +578,9 @@ impl Applier {
     }
 
     /// The cut-over did not happen: these keys are dirty again.
-    pub fn give_back(&mut self, keys: Vec<Key>) {
-        // They were dirty at or after the safe position, which has not moved since.
+    pub fn give_back(&mut self, mut keys: Vec<Key>) {
+        // They were dirty at or after the safe position, which has not moved since. An attempt may have ended before it took any.
+        keys.extend(self.kept.keys().cloned());
         self.keep(keys);
     }
 

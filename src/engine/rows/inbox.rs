@@ -1,8 +1,10 @@
 //! Where the streamer puts dirty keys and the applier takes them: the dirty set, with the position up to which it is complete.
 //!
 //! Invariant: every key of every transaction on the original that ends at or before [`Inbox::position`] is in the set, or was taken.
-//! A transaction enters as a whole, at its end. Bounded: past the limit [`Inbox::commit`] makes the streamer wait (back-pressure; the
-//! server keeps the log), unless the set is empty.
+//! Bounded, whatever one transaction changes: past the limit the streamer waits (back-pressure; the server keeps the log). A transaction
+//! enters as a whole, at its end, unless its keys alone are too many: then they enter in parts, as they are read ([`Inbox::part`]). That is
+//! right, since the server sends nothing of a transaction before all of it is in the log and about to be committed: the barrier of a part
+//! waits for the transaction itself. The position moves at its end only, so a successor reads all of it once more.
 
 use crate::engine::state::record::StreamPoint;
 use crate::mysql::{BinlogPosition, GtidSet, MySqlError};
@@ -29,6 +31,18 @@ pub enum StreamNotice {
     Replaced,
 }
 
+/// Source (with its tag) and number of a transaction.
+pub type Gtid = ([u8; 16], String, u64);
+
+/// What a prepared XA transaction has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// These keys.
+    Keys(Vec<Key>),
+    /// Too many to be remembered: they are read again from the log, between the point before it and this position.
+    InLog(BinlogPosition),
+}
+
 /// The end of a prepared XA transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prepared<'a> {
@@ -45,7 +59,11 @@ struct State {
     fresh: GtidSet,
     executed: GtidSet,
     /// Prepared XA transactions on the original hold the safe position back: (xid, point before it, its keys).
-    prepared: Vec<(String, StreamPoint, Vec<Key>)>,
+    prepared: Vec<(String, StreamPoint, Changed)>,
+    /// Of the keys of the prepared ones.
+    prepared_bytes: usize,
+    /// Parts of a transaction are in, and its end is not.
+    partial: bool,
     /// Beside a graver one.
     rebuilt: bool,
     notice: Option<StreamNotice>,
@@ -94,6 +112,8 @@ pub struct Taken {
     pub notice: Option<StreamNotice>,
     /// Those of the keys that were added without an event: no stream brings them once more.
     pub added: HashSet<Key>,
+    /// More than memory holds is coming in: the rest of a transaction, or of many.
+    pub more: bool,
 }
 
 /// Memory of one key beside its own bytes, measured on x86-64: the table's slot and load factor.
@@ -110,6 +130,8 @@ impl Inbox {
                 fresh: GtidSet::default(),
                 executed: start.executed,
                 prepared: Vec::new(),
+                prepared_bytes: 0,
+                partial: false,
                 rebuilt: false,
                 notice: None,
                 seen: 0,
@@ -137,29 +159,26 @@ impl Inbox {
         &self,
         keys: &mut Vec<Key>,
         prepared: Option<Prepared<'_>>,
-        gtid: Option<([u8; 16], String, u64)>,
+        gtid: Option<Gtid>,
         images: u64,
         position: BinlogPosition,
     ) {
         {
             let mut state = self.lock();
             state.seen += images;
+            state.partial = false;
             if let Some(end) = prepared
                 && let Some(at) = state.prepared.iter().position(|(xid, _, _)| xid == end.xid)
             {
-                let (_, _, prepared_keys) = state.prepared.swap_remove(at);
-                if end.committed {
-                    keys.extend(prepared_keys);
-                }
-            }
-            if !state.observed.is_empty() {
-                for key in keys.iter() {
-                    if let Some(touched) = state.observed.get_mut(key) {
-                        *touched = true;
+                // Those in the log have come in parts.
+                if let (_, _, Changed::Keys(prepared_keys)) = state.prepared.swap_remove(at) {
+                    state.prepared_bytes -= prepared_keys.iter().map(weight).sum::<usize>();
+                    if end.committed {
+                        keys.extend(prepared_keys);
                     }
                 }
             }
-            add(&mut state, keys.drain(..));
+            add_logged(&mut state, keys);
             if let Some((uuid, tag, number)) = gtid {
                 state.fresh.insert(uuid, &tag, number);
                 state.executed.insert(uuid, &tag, number);
@@ -176,9 +195,66 @@ impl Inbox {
         }
     }
 
-    /// A transaction on the original was prepared under `xid`: its keys become dirty again when it is committed.
-    pub fn prepare(&self, xid: String, before: StreamPoint, keys: Vec<Key>) {
-        self.lock().prepared.push((xid, before, keys));
+    /// Some keys of a transaction whose end is still to come, as soon as there is room for them: they become dirty, and the position stays.
+    /// `gtid` is that of the transaction whose commit makes them visible.
+    pub async fn part(&self, keys: &mut Vec<Key>, gtid: Option<&Gtid>, images: u64) {
+        let bytes: usize = keys.iter().map(weight).sum();
+        loop {
+            let room = self.room.notified();
+            {
+                let mut state = self.lock();
+                if state.bytes == 0 || state.bytes + bytes <= self.limit {
+                    state.partial = true;
+                    state.seen += images;
+                    add_logged(&mut state, keys);
+                    if let Some((uuid, tag, number)) = gtid {
+                        // What the barrier waits for. Executed is what has been received whole.
+                        state.fresh.insert(*uuid, tag, *number);
+                    }
+                    return;
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// Bytes of keys, by [`weight`], beyond which a transaction enters in parts.
+    pub fn part_size(&self) -> usize {
+        self.limit / 2
+    }
+
+    /// Whether the set has parts of a transaction whose end is still to come: whoever misses a row may get it by waiting.
+    pub fn partial(&self) -> bool {
+        self.lock().partial
+    }
+
+    /// Whether the streamer cannot go on before something is taken.
+    pub fn full(&self) -> bool {
+        let state = self.lock();
+        state.bytes > self.limit || (state.partial && state.bytes + self.part_size() > self.limit)
+    }
+
+    /// A transaction on the original was prepared under `xid`, and its events end at `end`: its keys become dirty again when it is
+    /// committed. `None`: they are too many.
+    pub fn prepare(&self, xid: String, before: StreamPoint, keys: Option<Vec<Key>>, end: BinlogPosition) {
+        let mut state = self.lock();
+        let bytes = keys.iter().flatten().map(weight).sum::<usize>();
+        let changed = match keys {
+            Some(keys) if state.prepared_bytes + bytes <= self.part_size() => {
+                state.prepared_bytes += bytes;
+                Changed::Keys(keys)
+            }
+            _ => Changed::InLog(end),
+        };
+        state.prepared.push((xid, before, changed));
+    }
+
+    /// The stretch of the log that has what a prepared transaction changed, if it was too much to be remembered.
+    pub fn in_log(&self, xid: &str) -> Option<(StreamPoint, BinlogPosition)> {
+        self.lock().prepared.iter().find_map(|(name, before, changed)| match changed {
+            Changed::InLog(end) if name == xid => Some((before.clone(), end.clone())),
+            _ => None,
+        })
     }
 
     /// Moves the position by something that is no transaction. Never back.
@@ -212,19 +288,36 @@ impl Inbox {
     /// Takes the whole set.
     pub fn take(&self) -> Taken {
         let mut state = self.lock();
+        let more = state.partial || state.bytes > self.part_size();
         state.bytes = 0;
         let taken = Taken {
             keys: std::mem::take(&mut state.keys).into_iter().collect(),
             point: StreamPoint { position: self.position.borrow().clone(), executed: state.executed.clone() },
-            held_at: state.prepared.iter().map(|(_, at, _)| at).min_by(|a, b| a.position.cmp(&b.position)).cloned(),
+            held_at: held_at(&state),
             fresh: std::mem::take(&mut state.fresh),
             rebuilt: std::mem::take(&mut state.rebuilt),
             notice: state.notice.take(),
             added: std::mem::take(&mut state.added),
+            more,
         };
         drop(state);
         self.room.notify_waiters();
         taken
+    }
+
+    /// Takes no key: the stream is to wait. `point` is that of the last take.
+    pub fn take_none(&self, point: &StreamPoint) -> Taken {
+        let mut state = self.lock();
+        Taken {
+            keys: Vec::new(),
+            point: point.clone(),
+            held_at: held_at(&state),
+            fresh: GtidSet::default(),
+            rebuilt: std::mem::take(&mut state.rebuilt),
+            notice: state.notice.take(),
+            added: HashSet::new(),
+            more: true,
+        }
     }
 
     /// Makes keys dirty that no event named: rows found different.
@@ -292,11 +385,98 @@ impl Inbox {
     }
 }
 
+fn held_at(state: &State) -> Option<StreamPoint> {
+    state.prepared.iter().map(|(_, at, _)| at).min_by(|a, b| a.position.cmp(&b.position)).cloned()
+}
+
+/// What a key costs in memory.
+pub fn weight(key: &Key) -> usize {
+    key.memory() + KEY_OVERHEAD
+}
+
+/// Keys that events named.
+fn add_logged(state: &mut State, keys: &mut Vec<Key>) {
+    if !state.observed.is_empty() {
+        for key in keys.iter() {
+            if let Some(touched) = state.observed.get_mut(key) {
+                *touched = true;
+            }
+        }
+    }
+    add(state, keys.drain(..));
+}
+
 fn add(state: &mut State, keys: impl Iterator<Item = Key>) {
     for key in keys {
-        let bytes = key.memory() + KEY_OVERHEAD;
+        let bytes = weight(&key);
         if state.keys.insert(key) {
             state.bytes += bytes;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn keys(of: std::ops::Range<u16>) -> Vec<Key> {
+        of.map(|n| Key::from_bytes(&n.to_be_bytes())).collect()
+    }
+
+    fn at(offset: u64) -> BinlogPosition {
+        BinlogPosition { file: "binlog.000001".into(), offset }
+    }
+
+    fn inbox(room: usize) -> Inbox {
+        let start = StreamPoint { position: at(4), executed: GtidSet::default() };
+        Inbox::new(start, room * weight(&Key::from_bytes(&[0, 0])))
+    }
+
+    #[tokio::test]
+    async fn a_part_is_behind_its_own_barrier_and_moves_no_position() {
+        let inbox = inbox(10);
+        let gtid = ([7; 16], String::new(), 3);
+        let before = inbox.point();
+        inbox.part(&mut keys(0..8), Some(&gtid), 8).await;
+        let part = inbox.take();
+        assert_eq!((part.keys.len(), part.more, &part.point), (8, true, &before));
+        let mut expected = GtidSet::default();
+        expected.insert(gtid.0, "", 3);
+        assert_eq!(part.fresh, expected, "the barrier waits for it");
+        assert!(part.point.executed.is_empty(), "it was not received whole");
+        inbox.commit(&mut keys(8..9), None, Some(gtid), 1, at(100)).await;
+        let rest = inbox.take();
+        assert_eq!((rest.keys.len(), rest.more, &rest.point.position), (1, false, &at(100)));
+        assert_eq!((rest.point.executed, inbox.counts()), (expected, (0, 9)));
+    }
+
+    #[tokio::test]
+    async fn a_part_waits_for_room() {
+        let inbox = Arc::new(inbox(10));
+        inbox.part(&mut keys(0..8), None, 8).await;
+        let other = Arc::clone(&inbox);
+        let second = tokio::spawn(async move { other.part(&mut keys(8..16), None, 8).await });
+        tokio::task::yield_now().await;
+        assert_eq!((inbox.counts().0, inbox.full(), second.is_finished()), (8, true, false));
+        assert_eq!(inbox.take_none(&inbox.point()).keys.len(), 0);
+        assert_eq!(inbox.take().keys.len(), 8);
+        second.await.expect("it went in");
+        assert_eq!(inbox.counts().0, 8);
+    }
+
+    #[tokio::test]
+    async fn prepared_transactions_share_a_part_of_the_memory() {
+        let inbox = inbox(10);
+        inbox.prepare("a".into(), inbox.point(), Some(keys(0..3)), at(10));
+        inbox.prepare("b".into(), inbox.point(), Some(keys(3..6)), at(20));
+        inbox.prepare("c".into(), inbox.point(), None, at(30));
+        let in_log = |name: &str| inbox.in_log(name).map(|(_, end)| end);
+        assert_eq!((in_log("a"), in_log("b"), in_log("c")), (None, Some(at(20)), Some(at(30))));
+        inbox.commit(&mut Vec::new(), Some(Prepared { xid: "a", committed: true }), None, 0, at(40)).await;
+        inbox.prepare("d".into(), inbox.point(), Some(keys(6..9)), at(50));
+        assert_eq!(in_log("d"), None, "there is room again");
+        let taken = inbox.take();
+        assert_eq!((taken.keys.len(), taken.held_at.map(|p| p.position)), (3, Some(at(4))));
     }
 }

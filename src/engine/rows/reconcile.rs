@@ -36,6 +36,7 @@ const CONFLICTS: u32 = 100;
 #[derive(Default)]
 pub struct Collisions {
     met: Vec<Met>,
+    more: bool,
 }
 
 struct Met {
@@ -61,6 +62,16 @@ impl Collisions {
         !self.met.is_empty()
     }
 
+    /// Whether the stream is about to bring more than memory holds at a time, so that what is pending is never all that changed together.
+    pub fn expect_more(&mut self, more: bool) {
+        self.more = more;
+    }
+
+    /// As it was said.
+    pub fn more_to_come(&self) -> bool {
+        self.more
+    }
+
     /// Whether there are some whose holders no index finds (prefixes, expressions): only removing all that is pending helps there.
     pub fn blind(&self) -> bool {
         self.met.iter().any(|met| met.ahead().is_none())
@@ -76,6 +87,10 @@ impl Collisions {
     fn wait_for_more(&mut self, m: &Migration, error: &MySqlError) -> bool {
         let index = conflict::violated(m, error);
         let met = self.met.iter_mut().find(|met| met.lookup.is_none() && index.is_some_and(|index| index.name == met.index));
+        if self.more {
+            // It takes as long as it takes.
+            return met.map(|met| met.unexplained = None).is_some();
+        }
         met.is_some_and(|met| met.unexplained.get_or_insert_with(Instant::now).elapsed() <= UNEXPLAINED)
     }
 
@@ -253,6 +268,8 @@ pub enum Settled {
     /// The rows are equal.
     Done,
     /// Too many rows are in the way: the stream will bring them.
+    Full,
+    /// Nobody can say what is in the way: the stream will bring it.
     Deferred,
     /// A collision that can only be met by removing all that is pending first.
     Blind,
@@ -285,7 +302,7 @@ pub async fn patiently(
             }
             Err(Undone::Full) => {
                 rollback(session).await?;
-                return Ok(Settled::Deferred);
+                return Ok(Settled::Full);
             }
             Err(Undone::Failed(Failure::Over(error))) => return Err(error),
             Err(Undone::Failed(Failure::Lost(error))) => {

@@ -691,9 +691,19 @@ impl Verifier {
                 }
             }
         };
-        tokio::time::timeout(JUDGE_LIMIT, reached)
-            .await
-            .map_err(|_| EngineError::transient(Reason::ConnectionFailed, "the binary log stream is too far behind to judge a difference"))
+        tokio::pin!(reached);
+        let mut seen = self.inbox.counts().1;
+        // Cancel-safe: a watch loses nothing.
+        while tokio::time::timeout(JUDGE_LIMIT, &mut reached).await.is_err() {
+            // A large transaction moves the position at its end only, and may take long.
+            let now = self.inbox.counts().1;
+            if now == seen && !self.inbox.full() {
+                let why = "the binary log stream is too far behind to judge a difference";
+                return Err(EngineError::transient(Reason::ConnectionFailed, why));
+            }
+            seen = now;
+        }
+        Ok(())
     }
 
     /// The error, with the key and the columns that differ.

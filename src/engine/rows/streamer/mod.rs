@@ -1,6 +1,8 @@
 //! Reads the binary log of the server and turns events into dirty keys, a transaction at a time.
 //!
-//! Promises: the keys of a transaction enter the [`Inbox`] when it ends, with the position after it; nothing else of a row is looked at.
+//! Promises: the keys of a transaction enter the [`Inbox`] when it ends, with the position after it, and those of a very large one in parts
+//! before that, so that no transaction is too large for memory; nothing else of a row is looked at. A prepared transaction (XA) that is too
+//! large to be remembered until its commit is read from the log once more then.
 //! What the log does not say in rows (rules 12 and 13: DDL, text, prepared transactions, rows of others on the ghost) becomes a notice.
 //! Relies on: the server sends a transaction's events together and in commit order (MySQL manual, "The Binary Log"); row events name
 //! their table by the table map in front of them. The task ends with an error when the stream does; its owner (the migrator) starts anew
@@ -11,7 +13,7 @@ pub mod statement;
 
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
-use crate::engine::rows::inbox::{Inbox, Prepared, StreamNotice};
+use crate::engine::rows::inbox::{Gtid, Inbox, Prepared, StreamNotice, weight};
 use crate::engine::state::record::StreamPoint;
 use crate::mysql::own::{Connections, Registered};
 use crate::mysql::session::FIRST_SERVER_ID;
@@ -81,11 +83,15 @@ pub enum Start {
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which the connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How long the server may wait for us to read on (seconds; 60 by default): while changes are applied that fill the memory for them, and
+/// that may be slow or held, nothing is read. To be cut off then would mean to read the same once more, for ever.
+const PATIENCE: u32 = 24 * 60 * 60;
 
 /// An open stream, before its first event.
 pub struct Streamer {
     stream: BinlogStream,
-    watched: Watched,
+    address: ServerAddress,
+    watched: Arc<Watched>,
     inbox: Arc<Inbox>,
     position: BinlogPosition,
     /// Where the log ended when the stream was asked for: what is before it may be from a former engine, whose connections are not known.
@@ -98,9 +104,17 @@ pub struct Streamer {
     own: Option<bool>,
     /// Of the transaction under way.
     keys: Vec<Key>,
+    /// Of the keys, as they count in memory.
+    bytes: usize,
+    /// It began with XA START: its rows are not visible before it is committed, which may be later.
+    xa: bool,
+    /// It has too many keys to be remembered.
+    left_out: bool,
     images: u64,
-    gtid: Option<([u8; 16], String, u64)>,
+    gtid: Option<Gtid>,
     before: StreamPoint,
+    /// This is a second look at a stretch of the log: whatever changed there is dirty, and nothing else is of interest.
+    again: bool,
     /// Inside a compressed transaction events carry no position of their own: the enclosing event's counts.
     inside_payload: bool,
     /// The table id of the log whose columns are known to be the original's. The server gives a table another id whenever it may have
@@ -126,7 +140,17 @@ impl Streamer {
         watched: Watched,
         inbox: Arc<Inbox>,
     ) -> Result<Self, EngineError> {
-        let mut session = Session::open_raw(address).await?;
+        Self::connect(address.clone(), start, log_end.clone(), Arc::new(watched), inbox).await
+    }
+
+    async fn connect(
+        address: ServerAddress,
+        start: Start,
+        log_end: BinlogPosition,
+        watched: Arc<Watched>,
+        inbox: Arc<Inbox>,
+    ) -> Result<Self, EngineError> {
+        let mut session = Session::open_raw(&address).await?;
         session.check_server(&watched.writer.server_uuid)?;
         let connections = Connections::of(&watched.writer.address, session.server_run());
         let nanoseconds = HEARTBEAT.as_nanos();
@@ -135,7 +159,7 @@ impl Streamer {
                 "ask for heartbeats in the binary log stream",
                 crate::mysql::session::SHORT,
                 // The old name is what servers before 8.0.26 know.
-                &format!("SET @master_heartbeat_period={nanoseconds}, @source_heartbeat_period={nanoseconds}, @source_binlog_checksum='CRC32', @slave_uuid=UUID(), @replica_uuid=@slave_uuid"),
+                &format!("SET @master_heartbeat_period={nanoseconds}, @source_heartbeat_period={nanoseconds}, @source_binlog_checksum='CRC32', @slave_uuid=UUID(), @replica_uuid=@slave_uuid, SESSION net_write_timeout={PATIENCE}"),
             )
             .await?;
         let server_id = fastrand::u32(FIRST_SERVER_ID as u32..u32::MAX);
@@ -162,20 +186,25 @@ impl Streamer {
         let before = inbox.point();
         Ok(Self {
             stream,
+            address,
             watched,
             inbox,
             position,
-            log_end: log_end.clone(),
+            name_length: log_end.file.len(),
+            log_end,
             in_group: false,
             in_transaction: false,
             own: None,
             keys: Vec::new(),
+            bytes: 0,
+            xa: false,
+            left_out: false,
             images: 0,
             gtid: None,
             before,
+            again: false,
             inside_payload: false,
             known: None,
-            name_length: log_end.file.len(),
             connections,
             _registered: registered,
         })
@@ -238,30 +267,31 @@ impl Streamer {
             | EventType::DELETE_ROWS_EVENT_V1 => {
                 self.rows(event)?;
                 self.moved(end);
+                self.divide().await;
             }
             EventType::XID_EVENT => {
                 self.moved(end);
-                self.commit().await;
+                self.commit().await?;
             }
             EventType::QUERY_EVENT => {
                 self.moved(end);
                 if let Some(EventData::QueryEvent(query)) = event.read_data().map_err(malformed)? {
                     let writer = &self.watched.writer;
                     self.own = Some(header.server_id() == writer.server_id && self.connections.has(query.thread_id()));
-                    self.statement(&query.query(), &query.schema()).await;
+                    self.statement(&query.query(), &query.schema()).await?;
                 }
             }
             // LOAD DATA as text.
             EventType::EXECUTE_LOAD_QUERY_EVENT => {
                 self.moved(end);
                 if let Some(EventData::ExecuteLoadQueryEvent(query)) = event.read_data().map_err(malformed)? {
-                    self.statement(&query.query(), &query.schema()).await;
+                    self.statement(&query.query(), &query.schema()).await?;
                 }
             }
             EventType::XA_PREPARE_LOG_EVENT => {
                 self.moved(end);
                 if let Some(EventData::XaPrepareLogEvent(data)) = event.read_data().map_err(malformed)? {
-                    self.xa_prepare(&data).await;
+                    self.xa_prepare(&data).await?;
                 }
             }
             EventType::ROTATE_EVENT => {
@@ -308,28 +338,102 @@ impl Streamer {
             return;
         }
         self.position.offset = self.position.offset.max(end);
-        self.inbox.advance(&self.position);
+        if !self.again {
+            self.inbox.advance(&self.position);
+        }
+    }
+
+    fn notice(&self, notice: StreamNotice) {
+        if !self.again {
+            self.inbox.notice(notice);
+        }
     }
 
     fn forget(&mut self) {
-        self.keys.clear();
+        self.forget_keys();
+        self.xa = false;
         self.images = 0;
         self.gtid = None;
         self.own = None;
         self.in_transaction = false;
     }
 
-    async fn commit(&mut self) {
-        self.end(None).await;
+    fn forget_keys(&mut self) {
+        self.keys.clear();
+        self.bytes = 0;
+        self.left_out = false;
+    }
+
+    /// Of a transaction with very many keys those that were read enter now. What is not visible at its end cannot, and is left out.
+    async fn divide(&mut self) {
+        if self.bytes < self.inbox.part_size() {
+            return;
+        }
+        if self.xa && !self.again {
+            self.keys = Vec::new();
+            self.bytes = 0;
+            self.left_out = true;
+            return;
+        }
+        self.part().await;
+    }
+
+    async fn part(&mut self) {
+        let images = if self.again { 0 } else { std::mem::take(&mut self.images) };
+        self.inbox.part(&mut self.keys, self.gtid.as_ref(), images).await;
+        self.bytes = 0;
+    }
+
+    async fn commit(&mut self) -> Result<(), EngineError> {
+        self.end(None).await
     }
 
     /// The end of a transaction, which may end a prepared one.
-    async fn end(&mut self, prepared: Option<Prepared<'_>>) {
-        let gtid = self.gtid.take();
-        let images = std::mem::take(&mut self.images);
+    async fn end(&mut self, prepared: Option<Prepared<'_>>) -> Result<(), EngineError> {
         self.in_group = false;
         self.in_transaction = false;
+        if self.again {
+            self.part().await;
+            return Ok(());
+        }
+        if self.left_out {
+            // In one phase.
+            let from = self.before.clone();
+            self.read_again(from, self.position.clone()).await?;
+        }
+        if let Some(Prepared { xid, committed: true }) = prepared
+            && let Some((from, to)) = self.inbox.in_log(xid)
+        {
+            self.read_again(from, to).await?;
+        }
+        let gtid = self.gtid.take();
+        let images = std::mem::take(&mut self.images);
         self.inbox.commit(&mut self.keys, prepared, gtid, images, self.position.clone()).await;
+        self.forget_keys();
+        Ok(())
+    }
+
+    /// Makes dirty what changed in a stretch of the log, as parts of the transaction that is about to end: its commit made that visible.
+    /// The position is before that still, so a successor that finds this half-done does it again.
+    async fn read_again(&mut self, from: StreamPoint, to: BinlogPosition) -> Result<(), EngineError> {
+        tracing::debug!("a prepared transaction was too large to be remembered; its keys are read from the log once more");
+        let (address, watched, inbox) = (self.address.clone(), Arc::clone(&self.watched), Arc::clone(&self.inbox));
+        let mut second = Self::connect(address, Start::Position(from.position), self.log_end.clone(), watched, inbox).await?;
+        second.again = true;
+        let gtid = self.gtid.clone();
+        while second.in_group || second.position < to {
+            let event = match tokio::time::timeout(SILENCE, second.stream.next()).await {
+                Ok(Some(event)) => event.map_err(|error| stream_error(&error))?,
+                Ok(None) => return Err(EngineError::transient(Reason::ConnectionFailed, "the server ended the binary log stream")),
+                Err(_) => return Err(MySqlError::timeout("read the binary log", SILENCE).into()),
+            };
+            // One level deep: a second look takes no third.
+            Box::pin(second.event(&event)).await?;
+            // The barrier is that of the commit, whatever group the rows are in.
+            second.gtid.clone_from(&gtid);
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), second.stream.close()).await;
+        Ok(())
     }
 
     /// Whether the transaction under way is surely somebody else's.
@@ -350,7 +454,7 @@ impl Streamer {
         }
         if self.watched.same(&table.table_name(), &self.watched.ghost) {
             if self.is_foreign() {
-                self.inbox.notice(StreamNotice::GhostWritten);
+                self.notice(StreamNotice::GhostWritten);
             }
             return Ok(());
         }
@@ -364,10 +468,15 @@ impl Streamer {
             }
             self.known = Some(rows.table_id());
         }
-        let (keys, codec, defaults) = (&mut self.keys, &self.watched.codec, &self.watched.key_defaults);
+        let (keys, bytes, left_out) = (&mut self.keys, &mut self.bytes, self.left_out);
+        let (codec, defaults) = (&self.watched.codec, &self.watched.key_defaults);
         let mut bad = None;
         self.images += rows::keys_of(&rows, table, &self.watched.key, |values| match codec.encode_binlog_or(values, defaults) {
-            Ok(key) => keys.push(key),
+            Ok(_) if left_out => {}
+            Ok(key) => {
+                *bytes += weight(&key);
+                keys.push(key);
+            }
             Err(error) => bad = Some(error),
         })
         .map_err(|error| EngineError::terminal(Reason::ServerNotSupported, &format!("{error}; the original table is untouched")))?;
@@ -378,28 +487,32 @@ impl Streamer {
     }
 
     /// A statement in the log: the frame of a transaction, DDL, or DML of a session with another binlog_format.
-    async fn statement(&mut self, text: &str, schema: &str) {
+    async fn statement(&mut self, text: &str, schema: &str) -> Result<(), EngineError> {
         match classify(text) {
             Statement::Begin => self.in_transaction = true,
-            Statement::Commit => self.commit().await,
+            Statement::XaBegin => {
+                self.in_transaction = true;
+                self.xa = true;
+            }
+            Statement::Commit => self.commit().await?,
             Statement::Rollback => {
                 // Only transactions that touched a non-transactional table are logged with ROLLBACK; ours did not commit.
-                self.keys.clear();
-                self.commit().await;
+                self.forget_keys();
+                self.commit().await?;
             }
-            Statement::XaCommit(xid) => self.end(Some(Prepared { xid: &xid, committed: true })).await,
-            Statement::XaRollback(xid) => self.end(Some(Prepared { xid: &xid, committed: false })).await,
+            Statement::XaCommit(xid) => self.end(Some(Prepared { xid: &xid, committed: true })).await?,
+            Statement::XaRollback(xid) => self.end(Some(Prepared { xid: &xid, committed: false })).await?,
             Statement::Within => {}
             Statement::Dml => {
                 if statement::may_write(text, schema, &self.watched.database, &self.watched.table) {
-                    self.inbox.notice(StreamNotice::StatementDml);
+                    self.notice(StreamNotice::StatementDml);
                 }
             }
             Statement::Other => {
                 if let Some(notice) = statement::ddl(text, schema, &self.watched.database, &self.watched.table, &self.watched.ghost) {
                     // What we do ourselves is known; what a former engine of this migration did to the ghost was right.
                     if self.is_foreign() || notice != StreamNotice::GhostWritten && self.own != Some(true) {
-                        self.inbox.notice(notice);
+                        self.notice(notice);
                     }
                 }
                 if statement::opens_transaction(text) {
@@ -407,24 +520,28 @@ impl Streamer {
                     self.in_transaction = true;
                 } else if !self.in_transaction {
                     // DDL is a group of its own; DROP TEMPORARY TABLE may stand inside a transaction.
-                    self.commit().await;
+                    self.commit().await?;
                 }
             }
         }
+        Ok(())
     }
 
-    async fn xa_prepare(&mut self, data: &[u8]) {
+    async fn xa_prepare(&mut self, data: &[u8]) -> Result<(), EngineError> {
         // one_phase (1 byte), formatID, gtrid length, bqual length (4 bytes each), data.
         let word = |at: usize| data.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_le_bytes);
         let one_phase = data.first() == Some(&1);
         if let (false, Some(format), Some(gtrid), Some(bqual)) = (one_phase, word(1), word(5), word(9)) {
             let (gtrid, bqual) = (usize::try_from(gtrid).unwrap_or(0), usize::try_from(bqual).unwrap_or(0));
             let part = |from: usize, length: usize| data.get(from..from + length).unwrap_or_default();
-            if !self.keys.is_empty() {
-                self.inbox.prepare(xid(part(13, gtrid), part(13 + gtrid, bqual), format), self.before.clone(), self.keys.clone());
+            if !self.again && (self.left_out || !self.keys.is_empty()) {
+                let keys = (!self.left_out).then(|| std::mem::take(&mut self.keys));
+                let xid = xid(part(13, gtrid), part(13 + gtrid, bqual), format);
+                self.inbox.prepare(xid, self.before.clone(), keys, self.position.clone());
+                self.forget_keys();
             }
         }
-        self.commit().await;
+        self.commit().await
     }
 }
 

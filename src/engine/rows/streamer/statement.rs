@@ -8,8 +8,10 @@ use crate::sql::token::{Grammar, Token, TokenKind, tokenize_as};
 /// What a statement in the log is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Statement {
-    /// BEGIN, or XA START and XA END.
+    /// BEGIN.
     Begin,
+    /// XA START or XA END.
+    XaBegin,
     /// COMMIT of a transaction without an engine that has its own.
     Commit,
     /// ROLLBACK, logged only where something could not be rolled back.
@@ -34,7 +36,8 @@ pub fn classify(text: &str) -> Statement {
     let second = words.next().unwrap_or_default().to_ascii_uppercase();
     let rest = || words.clone().collect::<String>().to_ascii_lowercase();
     match (first.as_str(), second.as_str()) {
-        ("BEGIN", _) | ("START", "TRANSACTION") | ("XA", "START" | "BEGIN" | "END") => Statement::Begin,
+        ("BEGIN", _) | ("START", "TRANSACTION") => Statement::Begin,
+        ("XA", "START" | "BEGIN" | "END") => Statement::XaBegin,
         ("COMMIT", _) => Statement::Commit,
         ("ROLLBACK", "") => Statement::Rollback,
         ("SAVEPOINT" | "RELEASE", _) | ("ROLLBACK", _) => Statement::Within,
@@ -175,7 +178,7 @@ mod tests {
             ("ROLLBACK", Statement::Rollback),
             ("ROLLBACK TO `sp`", Statement::Within),
             ("SAVEPOINT `a`", Statement::Within),
-            ("XA START X'61',X'',1", Statement::Begin),
+            ("XA START X'61',X'',1", Statement::XaBegin),
             ("XA COMMIT X'61',X'',1", Statement::XaCommit("x'61',x'',1".into())),
             ("XA COMMIT X'61',X'',1 ONE PHASE", Statement::XaCommit("x'61',x'',1".into())),
             ("XA ROLLBACK X'61',X'',1", Statement::XaRollback("x'61',x'',1".into())),
