@@ -1,4 +1,4 @@
-//! The visibility hole (DESIGN 1.1) and the barrier that closes it, on a server whose commits are held between the binary log and the
+//! The visibility hole and the barrier that closes it, on a server whose commits are held between the binary log and the
 //! engine: semi-synchronous replication waits there for a replica that does not exist.
 mod support;
 

@@ -10,8 +10,6 @@ pub enum Class {
     Transient,
     /// The same statement will fail again.
     Terminal,
-    /// The connection was lost while a statement was under way: it may have taken effect.
-    Ambiguous,
 }
 
 /// An error of one statement or connection attempt.

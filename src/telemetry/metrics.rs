@@ -91,7 +91,7 @@ pub struct MigrationSample {
     pub changes_applied: u64,
     /// Distinct dirty keys waiting.
     pub backlog_keys: u64,
-    /// Age of the newest event received; `None` while no binary log is read.
+    /// For how long the end of the log has not been reached; `None` while no binary log is read.
     pub binlog_lag: Option<Duration>,
     /// How far the replica that is furthest behind lags by the heartbeat; `None` while no replica is looked at.
     pub heartbeat_lag: Option<Duration>,
@@ -242,7 +242,7 @@ impl Metrics {
                 "binlog_lag",
                 Some(Unit::Seconds),
                 "gauge",
-                "Age of the newest binary log event received, by the server's clock.",
+                "How long the end of the binary log, as last read from the server, has not been reached.",
                 Family::default(),
             ),
             heartbeat_lag: r.add(

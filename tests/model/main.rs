@@ -1,4 +1,4 @@
-//! The engine's algorithm (DESIGN §1.2 and §1.3) as a model, checked in every interleaving for small sizes.
+//! The engine's algorithm as a model, checked in every interleaving for small sizes.
 //!
 //! `docs/model.md` explains it: what is modelled, what is not, and how to read a counter-example.
 //! `THESEUS_MODEL_SIZE=large` checks more, `THESEUS_MODEL_TRACE=1` prints the counter-examples step by step.

@@ -228,7 +228,7 @@ const PAYLOAD: &[Type] = &[
     t("BIT(9)", bits, &["BIT(20)", "INT UNSIGNED"], &["BIT(20)", "INT UNSIGNED"]),
 ];
 
-/// Key columns; `wider` are types that keep a key (DESIGN 1.2).
+/// Key columns; `wider` are types that keep a key.
 const KEYS: &[Type] = &[
     t("TINYINT", small, &["INT", "SMALLINT"], &["INT", "SMALLINT"]),
     t("TINYINT UNSIGNED", unsigned, &["BIGINT UNSIGNED", "SMALLINT"], &["SMALLINT"]),

@@ -42,7 +42,7 @@ pub const UNKNOWN: u8 = 4;
 const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
 /// The clock of status lines.
 const TICK: Duration = Duration::from_secs(1);
-/// How many notices may wait to be shown, and lines of clients to be answered.
+/// How many lines of clients may wait to be answered.
 const REQUESTS: usize = 16;
 
 /// The end of `--help`.

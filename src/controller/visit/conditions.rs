@@ -25,14 +25,14 @@ pub struct Scene<'a> {
     pub invalid_controls: Option<&'a str>,
 }
 
-/// The situations of the table in `API.md`, and how `Ready` and `Reconciling` look in them.
+/// The situations that a migration can be in (`docs/reference/schemamigration.md`), and how `Ready` and `Reconciling` look in them.
 struct Row {
     ready: Truth,
     reconciling: Truth,
     stalled: Truth,
     succeeded: Truth,
     reason: String,
-    /// The reason of `Succeeded` where it differs.
+    /// For people.
     message: String,
 }
 

@@ -101,7 +101,7 @@ pub struct Progress {
     pub changes_applied: u64,
     /// Distinct dirty keys waiting.
     pub backlog: u64,
-    /// Age of the newest event received, by the server's clock.
+    /// For how long the end of the log, as last read from the server, has not been reached.
     pub binlog_lag: Option<Duration>,
     /// Lag of the replica that is furthest behind, of those that could be read.
     pub replica_lag: Option<Duration>,

@@ -18,7 +18,7 @@ use crate::engine::table::inspector::Inspected;
 /// Seconds that one statement waits for received transactions: between two of them, somebody may stop the engine.
 const BARRIER_STEP: u32 = 1;
 
-/// How it is made sure that a read sees what the log has told of (DESIGN 1.1).
+/// What makes sure that a read sees the changes whose events were received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is for a test")]
 pub enum Visibility {
@@ -231,7 +231,7 @@ impl Migration {
         format!("{before}DELETE FROM {ghost} WHERE {condition}")
     }
 
-    /// The barrier (DESIGN 1.1): when it returns true, every read that starts sees all transactions whose events had been received when
+    /// The barrier: when it returns true, every read that starts sees all transactions whose events had been received when
     /// `received` was taken. False: not yet; to be asked again.
     ///
     /// # Errors

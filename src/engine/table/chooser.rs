@@ -1,4 +1,4 @@
-//! Not copying is the best copy (DESIGN 1.4): whether the server can make the change itself, and how cheaply.
+//! Not copying is the best copy: whether the server can make the change itself, and how cheaply.
 //!
 //! Nothing is predicted: each algorithm is tried on an empty clone of the table, with the very clauses; what it did there tells what it
 //! would do to the original. Two things the clone does not have: foreign keys, and the row versions that INSTANT changes have used up. The

@@ -6,7 +6,8 @@
 //!
 //! Promises: a user's word is obeyed at once, a reading as soon as it is there; no reading takes more than a tenth of its signal's time,
 //! none blocks another one, and none lasts longer than three seconds. What cannot be read holds after [`decide::GRACE`].
-//! Nothing here is spawned: the pollers live in the one future that [`start`] returns, which the migrator owns and joins.
+//! Nothing here is spawned but the connections of the HTTP client: the pollers live in the one future that [`start`] returns, which the migrator
+//! owns and joins.
 
 pub mod decide;
 pub mod filters;
