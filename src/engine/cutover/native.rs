@@ -10,7 +10,7 @@ use crate::engine::contract::error::{EngineError, reason_of};
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::Publisher;
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::retry::{back_off, jitter};
+use crate::engine::contract::retry::back_off;
 use crate::engine::contract::snapshot::{ChosenAlgorithm, Phase};
 use crate::engine::contract::spec::{Algorithm, Controls, MigrationSpec};
 use crate::engine::outside::hooks;
@@ -135,7 +135,7 @@ pub async fn run(
                     }
                     Err(error) if error.is_contention() || error.code == crate::mysql::error::QUERY_INTERRUPTED => {
                         failures += 1;
-                        pause = jitter(back_off(failures));
+                        pause = back_off(failures);
                         publisher.update(|s| s.cut_over.last_failure = Some(error.message.clone()));
                         publisher.notice(
                             notice::CUT_OVER_ATTEMPT_FAILED,

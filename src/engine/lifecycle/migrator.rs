@@ -10,7 +10,7 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::{Publisher, Rate};
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::retry::{back_off, jitter};
+use crate::engine::contract::retry::back_off;
 use crate::engine::contract::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
 use crate::engine::contract::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, Mode, VerifyPolicy};
 use crate::engine::cutover::blockers::Blockers;
@@ -155,7 +155,7 @@ impl Migrator {
                 Ok(End::Interrupted) => {}
                 Err(error) if error.is_transient() => {
                     failures = if began.elapsed() > HEALTHY { 1 } else { failures + 1 };
-                    let pause = jitter(back_off(failures).min(Duration::from_secs(30)));
+                    let pause = back_off(failures).min(Duration::from_secs(30));
                     tracing::warn!(migration = self.spec.display_name, reason = %error.reason, "{error}; next attempt in {pause:?}");
                     self.publisher.throttle(None);
                     self.publisher.update(|s| {

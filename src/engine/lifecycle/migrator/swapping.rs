@@ -1,6 +1,6 @@
 //! The driver's part of the cut-over: when an attempt is made, and what becomes of its result.
 
-use super::{Run, Task, jitter, spawn};
+use super::{Run, Task, spawn};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::reason::Reason;
@@ -202,7 +202,7 @@ impl Run {
 
     fn failed(&mut self, why: &str, locked: Duration) {
         self.failures += 1;
-        let pause = jitter(back_off(self.failures));
+        let pause = back_off(self.failures);
         self.next_cut_over = Instant::now() + pause;
         self.publisher.update(|s| {
             s.cut_over.last_failure = Some(why.to_owned());
