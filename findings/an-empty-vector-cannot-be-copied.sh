@@ -4,7 +4,8 @@
 # What happens: the rows get a value of no bytes, which is no vector: INSERT … SELECT of it into the same definition fails, as do the vector
 #   functions. ALTER … ALGORITHM=COPY carries it over, so a native ALTER works where a copy by statements does not.
 # Versions: MySQL 9.7.4.
-# Why it matters: from then on the table cannot be copied, restored or migrated by tools that use SQL, and no statement says so before.
+# Why it matters: from then on tools that copy rows by SQL fail on the table, and no statement says so before. (An INSERT that leaves the column out,
+#   in a sql_mode that is not strict, stores the same.)
 #
 # Seen, after ALTER TABLE t ADD w VECTOR(4) NOT NULL:
 #> bytes in w: 0, IS NULL: 0
