@@ -177,7 +177,7 @@ async fn what_no_migration_takes_is_told() {
         ("t", "ADD FOREIGN KEY (a) REFERENCES t (id)", "refuse ForeignKeys", &[]),
         ("t", "nonsense", "refuse AlterNotSupported [spec.alter]", &[]),
         ("t", "MODIFY id BIGINT NOT NULL", "info Key [id]", &["redefines"]),
-        ("t", "ADD UNIQUE u ((a + 1))", "info DataUnknown [u]", &["only told by the copy"]),
+        ("t", "ADD UNIQUE u ((a + 1))", "info DataUnknown [u]", &["only the copy will show"]),
         (&long, "ADD c INT", "info Names", &["shortened"]),
     ] {
         let (code, report) = check(&db, None, table, alter).await;

@@ -473,7 +473,7 @@ async fn what_is_no_fit_replica_is_refused() {
     let there = address(&pair.replica.url);
     for mode in [Mode::ExecuteOnReplica, Mode::TestOnReplica] {
         let primary = MigrationSpec { server: address(&pair.primary.url), ..pair.spec(mode) };
-        refused(primary, Reason::NotAReplica, "replicates from nowhere").await;
+        refused(primary, Reason::NotAReplica, "has no replication source").await;
         admin.query_drop("SET GLOBAL super_read_only = ON").await.expect("a setting");
         refused(pair.spec(mode), Reason::ReadOnly, "super_read_only").await;
         admin.query_drop("SET GLOBAL super_read_only = OFF").await.expect("a setting");

@@ -366,7 +366,7 @@ impl Session {
         (self.conn, self.registered)
     }
 
-    /// Runs a statement, or several divided by semicolons, without looking at results.
+    /// Runs a statement, or several separated by semicolons, without looking at results.
     ///
     /// # Errors
     /// The server's refusal, a lost connection, or the limit.

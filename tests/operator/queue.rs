@@ -139,7 +139,7 @@ async fn who_waits_for_a_place_is_refused_at_once_too() {
     }
     let mut good = shop.migrate("good", "items", on(json!({"cutOver": {"policy": "Automatic"}})), &[]).await;
     let queued = good.until("it waits for a place", |version| version.message("Ready").contains("places")).await;
-    assert_eq!(queued.message("Ready"), format!("waits for one of the 1 places on 127.0.0.1:{}", proxy.port));
+    assert_eq!(queued.message("Ready"), format!("waiting for a free slot on 127.0.0.1:{} (1 in use)", proxy.port));
     first.annotate("cut-over", Some("approved")).await;
     first.succeeded().await;
     good.succeeded().await;
@@ -161,7 +161,7 @@ async fn a_server_takes_as_many_as_its_object_says() {
     first.phase("AwaitingCutOver").await;
     let mut second = shop.migrate("second", "b", waits(), &[]).await;
     let queued = second.until("it waits for a place", |version| version.message("Ready").contains("places")).await;
-    assert_eq!(queued.message("Ready"), format!("waits for one of the 1 places on 127.0.0.1:{}", proxy.port));
+    assert_eq!(queued.message("Ready"), format!("waiting for a free slot on 127.0.0.1:{} (1 in use)", proxy.port));
     assert_eq!(queued.condition("Ready"), "False/Queued");
     // A bigger server: the one that waits is told by the change.
     shop.server("small", proxy.port, 2).await;

@@ -29,7 +29,7 @@ const NO_SECRET: &str = "(command line)";
 /// Where the documents are, and how to log in when they do not say.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Source {
-    /// YAML: one SchemaMigration, and the MySQLServers and Secrets that it refers to, as documents divided by `---`. `-` is standard input.
+    /// YAML: one SchemaMigration, and the MySQLServers and Secrets that it refers to, as documents separated by `---`. `-` is standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub file: PathBuf,
     /// Log in as this account, whatever a Secret says.

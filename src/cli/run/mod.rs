@@ -85,7 +85,7 @@ pub struct Args {
     /// Listen for `theseus ctl` here. Without it, one in the folder for temporary files is opened when the migration waits for somebody.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Run a program at these moments, divided by commas: BeforeCutOver, Succeeded, Failed. May be given several times.
+    /// Run a program at these moments, separated by commas: BeforeCutOver, Succeeded, Failed. May be given several times.
     #[arg(long = "hook", value_name = "WHEN=PROGRAM", value_parser = hook::parse)]
     hooks: Vec<Hook>,
     /// Before the migration has begun, give up when the server cannot be reached, or another engine works on the table, for this long.

@@ -206,7 +206,7 @@ impl Entry {
             && let Some(status) = &object.status
             && *status != self.written
         {
-            tracing::warn!("somebody else has written the status; it is put right");
+            tracing::warn!("another writer changed the status; overwriting it");
             self.written = status.clone();
         }
     }

@@ -238,10 +238,10 @@ impl Queue {
             .filter(|claim| claim.slot == Slot::Held && claim.ticket.server.eq_ignore_ascii_case(&mine.ticket.server))
             .count();
         if there >= mine.ticket.server_limit {
-            return format!("waits for one of the {} places on {}", mine.ticket.server_limit, mine.ticket.server);
+            return format!("waiting for a free slot on {} ({} in use)", mine.ticket.server, mine.ticket.server_limit);
         }
         if self.running() >= self.total_limit {
-            return format!("waits for one of this operator's {} places (--max-concurrent-migrations)", self.total_limit);
+            return format!("waiting for a free slot of this operator ({} in use; --max-concurrent-migrations)", self.total_limit);
         }
         "waits for older migrations that are about to start".to_owned()
     }
@@ -312,7 +312,7 @@ mod tests {
         let mut queue = settled(3);
         assert_eq!(queue.enter("a", ticket(1, "db", "a"), false), Place::Granted);
         assert_eq!(queue.enter("b", ticket(2, "db", "b"), false), Place::Granted);
-        assert_eq!(why(queue.enter("c", ticket(3, "db", "c"), false)), "waits for one of the 2 places on db");
+        assert_eq!(why(queue.enter("c", ticket(3, "db", "c"), false)), "waiting for a free slot on db (2 in use)");
         assert_eq!(queue.enter("d", ticket(4, "other", "d"), false), Place::Granted);
         assert!(why(queue.enter("e", ticket(5, "third", "e"), false)).contains("3 places (--max-concurrent-migrations)"));
         queue.leave("d");

@@ -62,7 +62,7 @@ fn error_policy(object: Arc<GuardedServer>, error: &Error, ctx: Arc<Context>) ->
         return Action::await_change();
     }
     let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
-    tracing::warn!(namespace = meta.namespace, server = meta.name, %error, ?delay, "a visit failed and will be repeated");
+    tracing::warn!(namespace = meta.namespace, server = meta.name, %error, ?delay, "reconcile failed; requeued");
     Action::requeue(delay)
 }
 

@@ -80,7 +80,7 @@ pub fn error_policy(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> A
         return Action::await_change();
     }
     let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
-    tracing::warn!(namespace = meta.namespace, name = meta.name, %error, ?delay, "a visit failed and will be repeated");
+    tracing::warn!(namespace = meta.namespace, name = meta.name, %error, ?delay, "reconcile failed; requeued");
     Action::requeue(delay)
 }
 

@@ -281,7 +281,7 @@ fn working(scene: &Scene<'_>) -> String {
             (None, Some(failure)) => format!("the tables are being swapped; the last attempt failed: {failure}"),
             (None, None) => "the tables are being swapped".to_owned(),
         },
-        Phase::CleaningUp | Phase::Finished => "done; what is not needed any more is being removed".to_owned(),
+        Phase::CleaningUp | Phase::Finished => "finished; removing leftovers".to_owned(),
         Phase::Paused => "paused; the work is kept".to_owned(),
     }
 }

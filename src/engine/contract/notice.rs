@@ -11,7 +11,7 @@ pub const BLOCKER_KILLED: &str = "BlockerKilled";
 pub const BLOCKER_NOT_KILLED: &str = "BlockerNotKilled";
 /// A hook vetoed the cut-over; it is asked again.
 pub const CUT_OVER_VETOED: &str = "CutOverVetoed";
-/// A hook could not be told of the end.
+/// A hook could not be notified that the migration ended.
 pub const HOOK_FAILED: &str = "HookFailed";
 /// The server refuses on the table what it took on a clone.
 pub const COPY_INSTEAD: &str = "CopyInstead";

@@ -120,7 +120,7 @@ impl Migrator {
         let outcome = self.drive().await;
         let hooks = self.controls.borrow().hooks.clone();
         for why in hooks::tell(&hooks, &self.spec, &self.publisher.snapshot(), &outcome).await {
-            self.publisher.notice(notice::HOOK_FAILED, true, format!("a hook could not be told of the end: {why}"));
+            self.publisher.notice(notice::HOOK_FAILED, true, format!("could not notify a hook that the migration ended: {why}"));
         }
         tracing::info!(migration = self.spec.display_name, ?outcome, "the engine is over");
         self.publisher.throttle(None);

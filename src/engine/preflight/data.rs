@@ -272,7 +272,7 @@ pub(super) async fn probe(
                 Severity::Info,
                 Topic::DataUnknown,
                 column.clone(),
-                format!("whether every value of {} fits its new definition is only told by the copy, which fails at the first one that does not and leaves the table as it is", quote::identifier(&column)),
+                format!("only the copy will show whether every value of {} fits its new definition; it fails at the first one that does not and leaves the table as it is", quote::identifier(&column)),
                 "",
             );
         }
@@ -435,7 +435,7 @@ async fn rows(look: &mut Look<'_>, codec: Option<&KeyCodec>, column: &str, condi
             Reason::DataDoesNotFit,
             column,
             format!("{} {words}", told(codec, &keys)),
-            "mend them, or choose a definition that takes them",
+            "fix these values, or choose a type that accepts them",
         );
     }
     Ok(())
@@ -457,7 +457,7 @@ async fn duplicates(look: &mut Look<'_>, codec: Option<&KeyCodec>, name: &str, p
             Topic::DataUnknown,
             name,
             format!(
-                "the unique key {} is over new columns or expressions: whether two rows have the same value is only told by the copy",
+                "the unique key {} is over new columns or expressions: only the copy will show whether two rows have the same value",
                 quote::identifier(name)
             ),
             "",

@@ -88,7 +88,7 @@ pub fn unfit(mode: Mode, facts: &ServerFacts, channels: &[Channel]) -> Option<(R
     if channels.is_empty() {
         return Some((
             Reason::NotAReplica,
-            format!("mode {mode:?} is for a replica, and the server replicates from nowhere: point it at a replica, or use mode Execute"),
+            format!("mode {mode:?} is for a replica, and the server has no replication source: point it at a replica, or use mode Execute"),
         ));
     }
     if facts.super_read_only {
