@@ -138,7 +138,7 @@ async fn who_waits_for_a_place_is_refused_at_once_too() {
         assert_eq!(end.status().started_at, None);
     }
     let mut good = shop.migrate("good", "items", on(json!({"cutOver": {"policy": "Automatic"}})), &[]).await;
-    let queued = good.until("it waits for a place", |version| version.message("Ready").contains("places")).await;
+    let queued = good.until("it waits for a place", |version| version.message("Ready").contains("free slot")).await;
     assert_eq!(queued.message("Ready"), format!("waiting for a free slot on 127.0.0.1:{} (1 in use)", proxy.port));
     first.annotate("cut-over", Some("approved")).await;
     first.succeeded().await;
@@ -160,7 +160,7 @@ async fn a_server_takes_as_many_as_its_object_says() {
     let mut first = shop.migrate("first", "a", waits(), &[]).await;
     first.phase("AwaitingCutOver").await;
     let mut second = shop.migrate("second", "b", waits(), &[]).await;
-    let queued = second.until("it waits for a place", |version| version.message("Ready").contains("places")).await;
+    let queued = second.until("it waits for a place", |version| version.message("Ready").contains("free slot")).await;
     assert_eq!(queued.message("Ready"), format!("waiting for a free slot on 127.0.0.1:{} (1 in use)", proxy.port));
     assert_eq!(queued.condition("Ready"), "False/Queued");
     // A bigger server: the one that waits is told by the change.
@@ -168,7 +168,7 @@ async fn a_server_takes_as_many_as_its_object_says() {
     second.phase("AwaitingCutOver").await;
     // A paused one gives its place back.
     let mut third = shop.migrate("third", "c", waits(), &[]).await;
-    third.until("it waits for a place", |version| version.message("Ready").contains("2 places")).await;
+    third.until("it waits for a place", |version| version.message("Ready").contains("(2 in use)")).await;
     first.annotate("pause", Some("true")).await;
     third.phase("AwaitingCutOver").await;
     // And waits for one when it wants to go on.
