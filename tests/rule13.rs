@@ -151,9 +151,9 @@ async fn a_restart_between_prepare_and_commit() {
         .await;
         mirror.change(&["UPDATE {t} SET b = 'y' WHERE id > 6"]).await;
         // Several checkpoints, which must not pass the prepared transaction.
-        let applied = until(&handle, "later changes are applied", |s| s.progress.changes_applied >= 6).await.progress.changes_applied;
+        // Those of the prepared one become dirty when it is committed.
+        until(&handle, "later changes are applied", |s| s.progress.changes_applied >= 4).await;
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        assert!(applied >= 6);
         drop(handle);
         let handle = theseus::engine::start(spec.clone(), manual());
         until(&handle, "the work is taken up", |s| s.resumed_count == 1).await;
