@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(queue.enter("b", ticket(2, "db", "b"), false), Place::Granted);
         assert_eq!(why(queue.enter("c", ticket(3, "db", "c"), false)), "waiting for a free slot on db (2 in use)");
         assert_eq!(queue.enter("d", ticket(4, "other", "d"), false), Place::Granted);
-        assert!(why(queue.enter("e", ticket(5, "third", "e"), false)).contains("3 places (--max-concurrent-migrations)"));
+        assert!(why(queue.enter("e", ticket(5, "third", "e"), false)).contains("(3 in use; --max-concurrent-migrations)"));
         queue.leave("d");
         assert_eq!(queue.runnable(), ["e"], "c still has no place on its server");
         queue.hold_table("a", ticket(1, "db", "a"), Holding::Paused);

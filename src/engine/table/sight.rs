@@ -28,6 +28,8 @@ pub fn is_refusal(error: &MySqlError) -> bool {
     error.code == NEEDS_PRIVILEGE || NO_ACCESS.contains(&error.code)
 }
 
+/// ER_CANNOT_CONVERT_STRING
+const CANNOT_CONVERT_STRING: u16 = 3854;
 /// ER_BAD_FIELD_ERROR, ER_NO_SUCH_TABLE, ER_UNKNOWN_TABLE, ER_UNKNOWN_SYSTEM_VARIABLE: an older server has no such thing to show.
 const NO_SUCH_THING: [u16; 4] = [1054, 1146, 1109, 1193];
 
@@ -352,6 +354,8 @@ async fn shown(session: &mut Session, sql: &str) -> Result<bool, EngineError> {
     match session.rows::<mysql_async::Row>("see what the account is shown", SHORT, sql).await {
         Ok(_) => Ok(true),
         Err(error) if is_not_there(&error) => Ok(false),
+        // The server was already listing rows: it cannot show a statement of another session that has a character of four bytes.
+        Err(error) if error.code == CANNOT_CONVERT_STRING => Ok(true),
         Err(error) => Err(error.into()),
     }
 }
