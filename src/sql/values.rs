@@ -34,7 +34,9 @@ pub fn rule(from: &Column, to: &Column) -> Option<Rule> {
         (from, T::Char { .. }) if text(from) => Some(Rule::Unpadded),
         (a, b) if text(a) && text(b) => Some(if keeps_blanks(from, to) { Rule::Same } else { Rule::Unpadded }),
         (T::VarBinary { .. } | T::Blob, T::VarBinary { .. } | T::Blob) => Some(Rule::Same),
-        (T::Enum { .. }, T::Enum { .. }) | (T::Set { .. }, T::Set { .. }) => Some(Rule::Same),
+        (T::Enum { .. }, T::Enum { .. }) => Some(Rule::Same),
+        // A SET is shown in the order of its members: the same one where they change places is another text.
+        (T::Set { labels: from }, T::Set { labels: to }) if to.starts_with(from) => Some(Rule::Same),
         (T::Enum { .. } | T::Set { .. } | T::Date | T::Time { .. }, to) if text(to) => Some(Rule::Same),
         (from, to) if moment(from).is_some() && text(to) => Some(Rule::Same),
         (from, to) if moment(from).zip(moment(to)).is_some_and(|(a, b)| b >= a) => Some(Rule::MoreDigits),
