@@ -626,6 +626,61 @@ fn versions_of_servers_are_compared_in_one_place() {
     }
 }
 
+// --- the suites -------------------------------------------------------------------------------------------
+
+/// Files below `tests` that are compiled into no suite, as nobody declares them as a module: their tests would not run, and nobody would miss them.
+fn orphans(tests: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    sources(tests, &mut files);
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    // Cargo makes a program of each of these.
+    let root = |path: &Path| path.parent() == Some(tests) || path.ends_with("main.rs");
+    // Whoever includes a file of another folder does it from the top of a suite.
+    let tops: String = files.iter().filter(|path| root(path)).map(|path| text(path)).collect();
+    let declared = |path: &Path| {
+        let file_name = path.file_name().unwrap().to_str().unwrap();
+        let folder = path.parent().unwrap();
+        let (name, folder) = match file_name {
+            "mod.rs" => (folder.file_name().unwrap().to_str().unwrap(), folder.parent().unwrap()),
+            _ => (path.file_stem().unwrap().to_str().unwrap(), folder),
+        };
+        let line = |text: String| text.lines().any(|line| line == format!("mod {name};") || line == format!("pub mod {name};"));
+        let parents = [folder.join("main.rs"), folder.join("mod.rs"), folder.with_extension("rs")];
+        let relative = path.strip_prefix(tests).unwrap().to_str().unwrap().replace('\\', "/");
+        parents.iter().any(|parent| line(text(parent))) || tops.contains(&format!("#[path = \"../{relative}\"]"))
+    };
+    files.iter().filter(|path| !root(path) && !declared(path)).map(|path| path.display().to_string()).collect()
+}
+
+#[test]
+fn every_file_of_the_tests_belongs_to_a_suite() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    assert!(orphans(&tests).is_empty(), "nobody declares these as a module, so their tests never run: {:#?}", orphans(&tests));
+    // Does it bite?
+    let sample = tempfile::tempdir().unwrap();
+    for (file, text) in [
+        ("alone.rs", ""),
+        ("suite/main.rs", "#[path = \"../support/shared.rs\"]\nmod shared;\nmod one;\nmod two;\n// mod forgotten;\n"),
+        ("suite/one.rs", "mod part;"),
+        ("suite/one/part.rs", ""),
+        ("suite/one/other.rs", ""),
+        ("suite/two/mod.rs", "pub mod part;"),
+        ("suite/two/part.rs", ""),
+        ("suite/forgotten.rs", ""),
+        ("support/shared.rs", ""),
+        ("support/unused.rs", ""),
+    ] {
+        let path = sample.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let mut found = orphans(sample.path());
+    found.sort();
+    let expected =
+        ["suite/forgotten.rs", "suite/one/other.rs", "support/unused.rs"].map(|file| sample.path().join(file).display().to_string());
+    assert_eq!(found, expected);
+}
+
 // --- dependencies -----------------------------------------------------------------------------------------
 
 /// Every package with the features that it is compiled with.

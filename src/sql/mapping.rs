@@ -51,7 +51,7 @@ impl Conversion {
 
 /// The table of conversions: from a column of the original to a column of the ghost.
 ///
-/// `tests/conversions.rs` compares it with `ALTER … ALGORITHM=COPY`, value by value; the exceptions, all of them data that the
+/// `tests/mysql/conversions.rs` compares it with `ALTER … ALGORITHM=COPY`, value by value; the exceptions, all of them data that the
 /// native ALTER changes without a word and this engine refuses, are in `docs/reference/conversions.md`.
 pub fn conversion(from: &Column, to: &Column) -> Conversion {
     use ColumnType as T;

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each suite uses its own part")]
 
-use super::{Db, controls, join, until};
+use crate::support::{Db, controls, join, until};
 use std::time::Duration;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
 use theseus::engine::contract::spec::{Controls, CutOverPolicy};

@@ -20,7 +20,7 @@ async fn open(url: &str) -> Option<Conn> {
 }
 
 /// A table `t (id INT PRIMARY KEY, v BIGINT NOT NULL, …)` with `rows` rows whose `v` is 0.
-pub async fn fill(db: &mut super::Db, rows: u64) {
+pub async fn fill(db: &mut crate::support::Db, rows: u64) {
     db.run("SET SESSION cte_max_recursion_depth = 1000000").await;
     db.run("CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v BIGINT NOT NULL, pad VARCHAR(100) NOT NULL DEFAULT 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxx', KEY (v))").await;
     db.run(&format!(
@@ -163,7 +163,7 @@ impl Watcher {
 }
 
 /// The table has the account's rows.
-pub async fn assert_account(db: &mut super::Db, account: &[(u64, u64)], what: &str) {
+pub async fn assert_account(db: &mut crate::support::Db, account: &[(u64, u64)], what: &str) {
     let rows: Vec<(u64, u64)> = db.conn.query("SELECT id, v FROM t ORDER BY id").await.expect("read the table");
     let wrong: Vec<_> = rows.iter().zip(account).filter(|(a, b)| a != b).take(3).collect();
     assert!(wrong.is_empty(), "{what}: (found, expected): {wrong:?}");

@@ -3,7 +3,7 @@
 //! shows it and what follows where that is missing. `check`, the start of a run, a takeover and the cut-over under its lock all ask here.
 //!
 //! Promises: foreign keys and triggers are complete, or there is an error; an id that is not known is never taken for another one.
-//! Relies on (MySQL manual, "INFORMATION_SCHEMA Tables", and tests/account.rs on the server itself):
+//! Relies on (MySQL manual, "INFORMATION_SCHEMA Tables", and tests/mysql/account.rs on the server itself):
 //! * `REFERENTIAL_CONSTRAINTS` shows a foreign key to accounts that have some privilege on the *child*, so only an account with one on all
 //!   tables sees all of them; `INNODB_FOREIGN` shows all to PROCESS and is an error without it. Both hold names as they are written, unlike
 //!   `INNODB_TABLES`, which holds names of files.
