@@ -427,7 +427,7 @@ async fn stalled(prefix: &str, (statement, lost): (&'static str, Lost), whom: Wh
         stall.mend();
     } else if statement.starts_with("LOCK") {
         let s = until(&handle, "the attempt is given up", |s| s.cut_over.last_failure.is_some()).await;
-        assert!(s.cut_over.last_failure.as_ref().is_some_and(|why| why.contains("lockTimeout passed")), "{:?}", s.cut_over);
+        assert!(s.cut_over.last_failure.as_ref().is_some_and(|why| why.contains("lockTimeout expired")), "{:?}", s.cut_over);
     }
     let (outcome, last) = ends(handle).await;
     assert_eq!(outcome, Outcome::Succeeded);

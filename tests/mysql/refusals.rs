@@ -274,7 +274,7 @@ async fn a_full_disk_stops_the_copy() {
     match migrate(db.spec("t", alter), controls()).await {
         Outcome::Failed { reason, message } => {
             assert_eq!(reason, Reason::DiskFull, "{message}");
-            for words in ["copy a chunk", "1114", "_t_gho", "make room and retry"] {
+            for words in ["copy a chunk", "1114", "_t_gho", "free disk space and retry"] {
                 assert!(message.contains(words), "{words}: {message}");
             }
         }

@@ -376,7 +376,7 @@ async fn a_truncated_table_is_copied_anew() {
         let s = until(&handle, "it says so", |s| s.retrying.is_some()).await;
         let retrying = s.retrying.expect("just seen");
         assert_eq!(retrying.reason, Reason::TableTruncated, "{}", retrying.message);
-        assert!(retrying.message.contains("TRUNCATE") && retrying.message.contains("starts anew"), "{}", retrying.message);
+        assert!(retrying.message.contains("TRUNCATE") && retrying.message.contains("starts over"), "{}", retrying.message);
         finish(mirror, handle).await;
     }
 }

@@ -114,7 +114,7 @@ pub fn consequence(outcome: Outcome, validated: bool) -> Consequence {
         Outcome::Proven => Consequence::Ends(End::Succeeded(Success::Proven)),
         Outcome::Tested => Consequence::Ends(End::Succeeded(Success::Tested)),
         Outcome::Cancelled => {
-            Consequence::Ends(End::Cancelled { message: "cancelled before the swap; the original table is as it was".to_owned() })
+            Consequence::Ends(End::Cancelled { message: "cancelled before the swap; the original table is unchanged".to_owned() })
         }
         Outcome::Stopped => Consequence::Stopped,
         Outcome::Refused { reason, message } | Outcome::Failed { reason, message } if passes(reason) => {

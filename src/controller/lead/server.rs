@@ -87,7 +87,7 @@ async fn ask(object: &GuardedServer, ctx: &Context) -> Result<Action, Error> {
     let server = match &object.0 {
         Ok(server) => server,
         Err(invalid) => {
-            let problem = format!("this version of the operator cannot read the object: {}", invalid.error);
+            let problem = format!("this version of the operator cannot read this object: {}", invalid.error);
             let verdict = Verdict { ready: false, reason: Reason::InvalidSpec.to_string(), message: problem };
             write(ctx, &invalid.metadata, &MySQLServerStatus::default(), None, None, verdict).await?;
             return Ok(Action::await_change());
@@ -105,7 +105,7 @@ async fn ask(object: &GuardedServer, ctx: &Context) -> Result<Action, Error> {
                 Err(_) => Found::Unreachable(error),
             },
             Ok(Err(error)) => Found::Unreachable(error),
-            Err(_) => Found::Unreachable(MySqlError::timeout("ask the server what it is", PROBE_LIMIT)),
+            Err(_) => Found::Unreachable(MySqlError::timeout("read the server's version and settings", PROBE_LIMIT)),
         },
         Err(error) if error.is_of_the_api_server() => return Err(error.into()),
         Err(error) => Found::Missing(error),
@@ -163,7 +163,7 @@ fn judge(facts: &ServerFacts) -> Verdict {
         if problems.is_empty() {
             reason = Reason::ReadOnly;
         }
-        problems.push("the server is read only: a replica, where only the modes for replicas can run?".to_owned());
+        problems.push("the server is read-only; if it is a replica, only the replica modes can run there".to_owned());
     }
     let gtid = if facts.gtid { "with" } else { "without" };
     let standing = facts.product().standing();

@@ -53,8 +53,7 @@ impl From<MySqlError> for EngineError {
             _ if !access.is_empty() => access,
             // Whoever makes room at that moment should not find it taken again.
             Reason::DiskFull => {
-                ". The original table is untouched; what there is of the ghost and state tables is kept: make room and retry, or delete the \
-                 migration, which gives back what they take"
+                ". The original table is untouched; any ghost and state tables are kept: free disk space and retry, or delete the migration, which frees the space they use"
             }
             _ => "",
         };
@@ -67,21 +66,20 @@ impl From<MySqlError> for EngineError {
 fn advice_on_access(error: &MySqlError) -> &'static str {
     let of_resource = |name: &str| error.message.contains(name);
     match error.code {
-        1040 => "; all of the server's max_connections are in use: it is tried again; raise max_connections if it stays so",
+        1040 => "; the server has no free connection (max_connections): retrying; raise max_connections if this persists",
         1184 if error.message.contains("init_connect") => {
-            "; init_connect fails for this account: correct it (SET GLOBAL init_connect), or GRANT CONNECTION_ADMIN ON *.* TO the account, whose \
-             sessions do without it"
+            "; init_connect fails for this account: fix it (SET GLOBAL init_connect), or GRANT CONNECTION_ADMIN ON *.* TO the account, whose sessions then skip it"
         }
-        1203 => "; a copy needs 11 sessions at once: raise the server's max_user_connections",
+        1203 => "; a copy needs 11 concurrent sessions: raise the server's max_user_connections",
         1226 if of_resource("max_user_connections") => {
-            "; a copy needs 11 sessions at once: ALTER USER … WITH MAX_USER_CONNECTIONS, 0 for no limit"
+            "; a copy needs 11 concurrent sessions: ALTER USER … WITH MAX_USER_CONNECTIONS, 0 for no limit"
         }
         1226 if of_resource("max_questions") => "; lift the limit: ALTER USER … WITH MAX_QUERIES_PER_HOUR 0",
         1226 if of_resource("max_updates") => "; lift the limit: ALTER USER … WITH MAX_UPDATES_PER_HOUR 0",
         1226 if of_resource("max_connections_per_hour") => "; lift the limit: ALTER USER … WITH MAX_CONNECTIONS_PER_HOUR 0",
         1251 => "; ALTER USER … IDENTIFIED WITH caching_sha2_password BY …",
-        1820 | 1862 => "; give the account a new password (ALTER USER … IDENTIFIED BY …), and the Secret the same",
-        3118 => " ALTER USER … ACCOUNT UNLOCK lets it in",
+        1820 | 1862 => "; set a new password (ALTER USER … IDENTIFIED BY …) and update the Secret",
+        3118 => "; unlock it with ALTER USER … ACCOUNT UNLOCK",
         3159 => "; set tls.mode to Required or stricter",
         _ => "",
     }

@@ -93,7 +93,7 @@ pub async fn run(
                 pause = look_again;
             } else if let Some(why) = veto {
                 if publisher.cut_over().vetoed_by.is_none() {
-                    publisher.notice(notice::CUT_OVER_VETOED, true, format!("a hook vetoed the change: {why}; it is asked again"));
+                    publisher.notice(notice::CUT_OVER_VETOED, true, format!("a hook vetoed the change: {why}; it will be asked again"));
                 }
                 publisher.vetoed(Some(why));
                 pause = hooks::ASK_AGAIN;
@@ -106,7 +106,7 @@ pub async fn run(
                     return Err(EngineError::terminal(
                         Reason::DefinitionChanged,
                         &format!(
-                            "the definition of {} was changed by someone else before this change was made; it was not made",
+                            "someone else changed the definition of {} before this change was made, so it was not made",
                             quote::qualified(&spec.database, &spec.table)
                         ),
                     ));
@@ -140,7 +140,7 @@ pub async fn run(
                         publisher.notice(
                             notice::CUT_OVER_ATTEMPT_FAILED,
                             true,
-                            format!("the table could not be locked in time ({}); nothing was changed", error.message),
+                            format!("could not lock the table in time ({}); nothing was changed", error.message),
                         );
                     }
                     Err(error) => {
@@ -152,7 +152,7 @@ pub async fn run(
                         return Err(EngineError::terminal(
                             reason,
                             &format!(
-                                "the server refuses the change of {}: {}. The table is unchanged",
+                                "the server refused the change to {}: {}. The table is unchanged",
                                 quote::qualified(&spec.database, &spec.table),
                                 error.message
                             ),
@@ -244,7 +244,7 @@ async fn dressed(
                         blockers.kill(control, &holders, publisher).await
                     };
                     if let Err(error) = killed.await {
-                        tracing::warn!("what blocks the change could not be killed: {error}");
+                        tracing::warn!("could not kill the sessions that block the change: {error}");
                     }
                 }
             }
@@ -257,7 +257,7 @@ async fn dressed(
     tokio::select! {
         done = &mut change => done,
         () = tokio::time::sleep_until((began + budget).into()) => {
-            control.run("take back the lock request", SHORT, &format!("KILL QUERY {id}")).await?;
+            control.run("withdraw the lock request", SHORT, &format!("KILL QUERY {id}")).await?;
             change.await
         }
     }
@@ -268,7 +268,7 @@ async fn waits_for_lock(control: &mut Session, id: u32) -> Result<bool, MySqlErr
     let sql = format!(
         "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_ID = {id} AND PROCESSLIST_STATE LIKE 'Waiting for%lock%'"
     );
-    let waits: Option<u64> = control.first("look what the change waits for", SHORT, &sql).await?;
+    let waits: Option<u64> = control.first("check what the change is waiting for", SHORT, &sql).await?;
     Ok(waits.is_some_and(|n| n > 0))
 }
 

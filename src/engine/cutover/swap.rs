@@ -122,7 +122,7 @@ pub async fn attempt(
     let (result, unlocked) = match worked {
         Some((result, unlocked)) => (result, unlocked.is_ok()),
         // It has killed the session already.
-        None => (Err(Stop::GiveUp("lockTimeout passed, and the locking session was ended".into())), true),
+        None => (Err(Stop::GiveUp("lockTimeout expired, and the locking session was ended".into())), true),
     };
     if !unlocked {
         // A lost connection unlocks as well, once the server has noticed that it is lost.
@@ -155,7 +155,7 @@ async fn locked(
     step: &watch::Sender<Step>,
 ) -> Result<(), Stop> {
     let in_time =
-        |step: &str| if Instant::now() < deadline { Ok(()) } else { Err(Stop::GiveUp(format!("lockTimeout passed while {step}"))) };
+        |step: &str| if Instant::now() < deadline { Ok(()) } else { Err(Stop::GiveUp(format!("lockTimeout expired while {step}"))) };
     let (original, ghost) = (m.original_name(), m.ghost_name());
     let statement = format!("LOCK TABLES {original} WRITE, {ghost} WRITE, {} WRITE", m.state.qualified());
     match lock.run("lock the tables", LONG, &statement).await {
@@ -164,14 +164,14 @@ async fn locked(
         }
         // The watchdog took it back after half of the budget (the rest is for what is done under the lock), or the server did.
         Err(error) if error.code == QUERY_INTERRUPTED || error.is_contention() => {
-            return Err(Stop::GiveUp("the tables could not be locked in time: another session holds a metadata lock".into()));
+            return Err(Stop::GiveUp("could not lock the tables in time: another session holds a metadata lock".into()));
         }
         Err(error) => return Err(error.into()),
     }
     let locked_at = Instant::now();
     // The approval can be taken back until the tables are locked, and a window may have closed meanwhile.
     if gate(&controls.borrow_and_update(), clock()) != Gate::Open {
-        return Err(Stop::GiveUp("the gate was closed again".into()));
+        return Err(Stop::GiveUp("the cut-over gate closed again (approval, window or throttle)".into()));
     }
     let epoch: Option<String> =
         lock.first("check the fence", SHORT, &format!("SELECT value FROM {} WHERE kind = 'owner' AND id = 0", m.state.qualified())).await?;
@@ -206,7 +206,7 @@ async fn locked(
     }
     if inbox.noticed() {
         // DDL or text that came last, before the lock was granted: the next cycle looks at it.
-        return Err(Stop::GiveUp("the log has a statement of someone else that must be looked at first".into()));
+        return Err(Stop::GiveUp("the log has another session's statement that must be checked first".into()));
     }
     let reached_at = Instant::now();
     // Everything on the original is committed, visible and received: these are the last dirty keys.
@@ -278,7 +278,7 @@ pub fn replaced(m: &Migration) -> EngineError {
     EngineError::terminal(
         Reason::DefinitionChanged,
         &format!(
-            "someone else renamed or dropped {} or one of its columns, or dropped, emptied or exchanged a partition of it, while it was being migrated: the binary log does not say which rows that changed. The tables were not swapped, and the original is as they left it; the ghost is of no use any more: retry to start anew, or delete the migration",
+            "someone else renamed or dropped {} or one of its columns, or dropped, emptied or exchanged a partition of it, during the migration: the binary log does not show which rows that changed. The tables were not swapped and the original is as they left it. The ghost is no longer usable: retry to start over, or delete the migration",
             m.original_name()
         ),
     )
@@ -288,7 +288,7 @@ pub fn replaced(m: &Migration) -> EngineError {
 pub fn truncated(m: &Migration) -> EngineError {
     EngineError::transient(
         Reason::TableTruncated,
-        &format!("{} was emptied by someone else (TRUNCATE TABLE) while it was being migrated: the copy starts anew", m.original_name()),
+        &format!("someone else emptied {} (TRUNCATE TABLE) during the migration: the copy starts over", m.original_name()),
     )
 }
 
@@ -297,7 +297,7 @@ pub fn definition_changed(m: &Migration) -> EngineError {
     EngineError::terminal(
         Reason::DefinitionChanged,
         &format!(
-            "the definition of {} was changed by someone else while it was being migrated; the tables were not swapped. The original is as they left it; the ghost is of no use any more: retry to start anew, or delete the migration",
+            "someone else changed the definition of {} during the migration. The tables were not swapped and the original is as they left it. The ghost is no longer usable: retry to start over, or delete the migration",
             m.original_name()
         ),
     )
@@ -308,10 +308,10 @@ pub fn came_meanwhile(error: EngineError) -> EngineError {
     match error.reason {
         _ if error.is_transient() => error,
         Reason::ForeignKeys | Reason::Triggers => error.and(
-            ". There were none when the migration began; the tables were not swapped, and the original is as it is. The work done so far is kept: drop what was added, and a retry goes on from there; deleting the migration removes it",
+            ". There were none when the migration began. The tables were not swapped and the original is unchanged. The work so far is kept: drop what was added and retry to resume, or delete the migration to remove it",
         ),
         Reason::MissingPrivilege => error.and(
-            ". The account could do this when the migration began; the tables were not swapped, and the original is as it is. The work done so far is kept: with the privilege a retry goes on from there; deleting the migration removes it",
+            ". The account could do this when the migration began. The tables were not swapped and the original is unchanged. The work so far is kept: grant the privilege and retry to resume, or delete the migration to remove it",
         ),
         _ => error,
     }
@@ -322,7 +322,7 @@ fn ghost_changed(m: &Migration) -> EngineError {
     EngineError::terminal(
         Reason::GhostWritten,
         &format!(
-            "the definition of the ghost table {} was changed by someone else; the tables were not swapped and the original is untouched: retry to start anew, or delete the migration",
+            "someone else changed the definition of the ghost table {}. The tables were not swapped and the original is untouched: retry to start over, or delete the migration",
             m.ghost_name()
         ),
     )
@@ -365,7 +365,11 @@ pub async fn wait_gone(control: &mut Session, id: u32, limit: Duration) -> Resul
     let end = Instant::now() + limit;
     loop {
         let there: Option<u64> = control
-            .first("look for a session", SHORT, &format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id}"))
+            .first(
+                "check whether a session has ended",
+                SHORT,
+                &format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id}"),
+            )
             .await?;
         if there == Some(0) {
             return Ok(());
@@ -373,7 +377,7 @@ pub async fn wait_gone(control: &mut Session, id: u32, limit: Duration) -> Resul
         if Instant::now() > end {
             return Err(EngineError::transient(
                 Reason::ConnectionFailed,
-                "the session that was swapping the tables is still at work on the server",
+                "the session that was swapping the tables is still running on the server",
             ));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

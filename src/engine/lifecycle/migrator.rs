@@ -122,7 +122,7 @@ impl Migrator {
         for why in hooks::tell(&hooks, &self.spec, &self.publisher.snapshot(), &outcome).await {
             self.publisher.notice(notice::HOOK_FAILED, true, format!("could not notify a hook that the migration ended: {why}"));
         }
-        tracing::info!(migration = self.spec.display_name, ?outcome, "the engine is over");
+        tracing::info!(migration = self.spec.display_name, ?outcome, "the engine has ended");
         self.publisher.throttle(None);
         self.publisher.update(|s| {
             s.phase = Phase::Finished;
@@ -268,13 +268,13 @@ impl Migrator {
         }
         locked?;
         for session in [&mut *session, &mut control] {
-            session.run("see how its writes are logged", SHORT, FOR_THE_LOG).await?;
+            session.run("set how the session's writes are logged", SHORT, FOR_THE_LOG).await?;
         }
         // From here on this attempt may drop or remake what the last one had.
         self.owned = None;
         if let Err(error) = self.look_around(&mut control).await {
             *touched = inspector::exists(&mut control, &self.spec.database, &self.spec.names().state).await?;
-            let left = if *touched { ". The work done so far is kept" } else { ". Nothing was touched" };
+            let left = if *touched { ". The work so far is kept" } else { ". Nothing was touched" };
             return Err(if error.is_transient() { error } else { error.and(left) });
         }
         let refused = self.refused.clone();
@@ -292,8 +292,10 @@ impl Migrator {
                 self.publisher.update(|s| {
                     s.validated = true;
                     s.tables = Tables::default();
-                    s.algorithm =
-                        Some(ChosenAlgorithm { chosen: Algorithm::Instant, reason: "nothing to do: the table is as asked for".into() });
+                    s.algorithm = Some(ChosenAlgorithm {
+                        chosen: Algorithm::Instant,
+                        reason: "nothing to do: the table already has this definition".into(),
+                    });
                 });
                 Ok(End::Over(Outcome::Succeeded))
             }
@@ -314,7 +316,9 @@ impl Migrator {
                         self.publisher.notice(
                             notice::COPY_INSTEAD,
                             false,
-                            format!("the server refuses on the table what it took on an empty clone ({words}); the next way is tried"),
+                            format!(
+                                "the server refused on the table what it accepted on an empty clone ({words}); trying the next algorithm"
+                            ),
                         );
                         *next = Some(words);
                         self.owned = None;
@@ -358,8 +362,10 @@ impl Migrator {
                     s.validated = true;
                     s.retrying = None;
                     s.phase = Phase::Copying;
-                    s.algorithm
-                        .get_or_insert_with(|| ChosenAlgorithm { chosen: Algorithm::Copy, reason: "as begun by a former engine".into() });
+                    s.algorithm.get_or_insert_with(|| ChosenAlgorithm {
+                        chosen: Algorithm::Copy,
+                        reason: "as started by an earlier engine".into(),
+                    });
                 });
                 let cancel = CancellationToken::new();
                 let mut tasks = JoinSet::new();
@@ -406,7 +412,7 @@ impl Migrator {
         let limits = self.controls.borrow().limits.clone();
         if limits.max_disk_usage.is_some() {
             let readable = sight::check_disk(control, &self.spec.database).await;
-            readable.map_err(|e| if e.is_transient() { e } else { e.and("; or take throttle.maxDiskUsage away") })?;
+            readable.map_err(|e| if e.is_transient() { e } else { e.and("; or remove throttle.maxDiskUsage") })?;
         }
         // What the server may do itself has nothing to do with tables of ours.
         if self.spec.copies() { throttle::filters::check(control, &self.spec, &limits).await } else { Ok(()) }
@@ -429,7 +435,7 @@ impl Migrator {
     fn unknown(&self) -> String {
         let names = self.spec.names();
         format!(
-            "the connection was lost while the tables were being swapped, and nothing tells whether it happened. Look at {}, {} and {}: if the first has the new definition, the swap happened; nothing was dropped",
+            "the connection was lost during the swap, and nothing shows whether the swap happened. Check {}, {} and {}: if the first has the new definition, it did. Nothing was dropped",
             quote::qualified(&self.spec.database, &self.spec.table),
             names.ghost,
             self.publisher.snapshot().tables.old
@@ -571,7 +577,7 @@ async fn statements_of_others(control: &mut Session) -> Result<u64, EngineError>
             tokio::time::sleep(pace::LOOK).await;
         }
         let sql = "SHOW GLOBAL STATUS LIKE 'Questions'";
-        let row: Option<(String, u64)> = control.first("look whether the server is at work", SHORT, sql).await?;
+        let row: Option<(String, u64)> = control.first("check whether the server is busy", SHORT, sql).await?;
         *count = row.map_or(0, |(_, count)| count);
     }
     let [before, after] = counts;
@@ -903,11 +909,12 @@ impl Run {
         match pressure {
             Pressure::None => None,
             Pressure::Shared => {
-                Some((pace::BACKLOG_GROWS, format!("{waiting} changed rows wait to be applied; copying rests half of the time")))
+                Some((pace::BACKLOG_GROWS, format!("{waiting} changed rows are waiting to be applied; copying is paused half of the time")))
             }
-            Pressure::Overwhelming => {
-                Some((pace::BACKLOG_GROWS, format!("{waiting} changed rows wait to be applied, and become more although copying rests")))
-            }
+            Pressure::Overwhelming => Some((
+                pace::BACKLOG_GROWS,
+                format!("{waiting} changed rows are waiting to be applied, and their number grows although copying is paused"),
+            )),
         }
     }
 
@@ -1024,7 +1031,7 @@ impl Run {
             return Err(definition_changed(&m));
         }
         if now.table_id.is_some() && self.record.original_id.is_some() && now.table_id != self.record.original_id {
-            tracing::info!(before = self.record.original_id, now = now.table_id, "the original was made anew by someone else");
+            tracing::info!(before = self.record.original_id, now = now.table_id, "someone else rebuilt the original table");
             self.record.original_id = now.table_id;
             m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
         }
@@ -1037,14 +1044,14 @@ impl Run {
             StreamNotice::StatementDml => Err(EngineError::terminal(
                 Reason::StatementLogged,
                 &format!(
-                    "a statement that may have changed {} was logged as text (a session with binlog_format=STATEMENT): which rows changed is unknown. The original is untouched; retry to start anew, or delete the migration",
+                    "a statement that may have changed {} was logged as text (a session with binlog_format=STATEMENT), so it is unknown which rows changed. The original is untouched; retry to start over, or delete the migration",
                     m.original_name()
                 ),
             )),
             StreamNotice::GhostWritten => Err(EngineError::terminal(
                 Reason::GhostWritten,
                 &format!(
-                    "someone else wrote to the ghost table {}, or changed, renamed or dropped it, so it is not what the original is. The original is untouched and was not swapped; find who did it, then retry to start anew, or delete the migration",
+                    "someone else wrote to the ghost table {}, or changed, renamed or dropped it, so it no longer matches the original. The original is untouched and was not swapped; find out who did it, then retry to start over, or delete the migration",
                     m.ghost_name()
                 ),
             )),
@@ -1117,7 +1124,7 @@ impl Run {
         self.record.stage = Stage::Preparing;
         let m = Arc::clone(&self.migration);
         if let Err(error) = m.state.store(&mut self.control, m.epoch, &self.record, None).await {
-            tracing::warn!("the state table could not be marked for a new start: {error}");
+            tracing::warn!("could not mark the state table for a fresh start: {error}");
         }
     }
 }

@@ -80,7 +80,7 @@ fn words(findings: &[Finding]) -> Option<(Reason, String)> {
 /// What is certain, and what is not.
 async fn all(look: &mut Look<'_>, before: &[String]) -> Result<(Vec<Finding>, Vec<Finding>), EngineError> {
     server::privileges(look).await?;
-    look.session.run("make the session read only", SHORT, "SET SESSION TRANSACTION READ ONLY").await?;
+    look.session.run("make the session read-only", SHORT, "SET SESSION TRANSACTION READ ONLY").await?;
     let facts = server::settings(look).await?;
     let grammar = look.session.server_values().await?.grammar();
     let original = table::original(look).await?;

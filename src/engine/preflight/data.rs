@@ -171,10 +171,10 @@ pub fn question(column: &Column, new: &NewType) -> Question {
             let labels: Vec<String> = new.labels.iter().map(|l| quote::string(l)).collect();
             match old {
                 T::Enum { labels: old } if old.iter().all(|l| new.labels.contains(l)) => {}
-                T::Enum { .. } => {
-                    q.conditions.push((format!("CAST({c} AS CHAR) NOT IN ({})", labels.join(", ")), "have a label that the new ENUM lacks"))
-                }
-                _ if text => q.conditions.push((format!("{c} NOT IN ({})", labels.join(", ")), "are no label of the new ENUM")),
+                T::Enum { .. } => q
+                    .conditions
+                    .push((format!("CAST({c} AS CHAR) NOT IN ({})", labels.join(", ")), "have a label that is not in the new ENUM")),
+                _ if text => q.conditions.push((format!("{c} NOT IN ({})", labels.join(", ")), "are not labels of the new ENUM")),
                 _ => q.incomplete = true,
             }
         }
@@ -198,7 +198,7 @@ fn charset_question(column: &str, to: &str, from: &str, q: &mut Question) {
     if !to.eq_ignore_ascii_case(from) && !to.eq_ignore_ascii_case("utf8mb4") && known(to) && known(from) {
         q.conditions.push((
             format!("CAST(CONVERT(CONVERT({column} USING {to}) USING {from}) AS BINARY) <> CAST({column} AS BINARY)"),
-            "have characters that the new character set lacks",
+            "have characters that are not in the new character set",
         ));
     }
 }
@@ -358,10 +358,10 @@ async fn evaluate(look: &mut Look<'_>, codec: Option<&KeyCodec>, computed: &Comp
     let object = quote::identifier(column);
     if reason_of(&error) != Reason::DataDoesNotFit {
         let why = match error.code {
-            TIMED_OUT => format!("looking took longer than {} s and was given up", LIMIT_MILLIS / 1000),
+            TIMED_OUT => format!("the check took longer than {} s and was stopped", LIMIT_MILLIS / 1000),
             _ => error.message,
         };
-        let message = format!("whether {object} can be computed for each row is not known: {why}");
+        let message = format!("could not check whether {object} can be computed for every row: {why}");
         look.report.add(Severity::Info, Topic::DataUnknown, column.clone(), message, "");
         return Ok(());
     }
@@ -374,14 +374,16 @@ async fn evaluate(look: &mut Look<'_>, codec: Option<&KeyCodec>, computed: &Comp
     let (severity, then) = match stored {
         true => (Severity::Refuse, "the copy would fail there"),
         // As a native ALTER.
-        false => (Severity::Warning, "the server takes the change, and each SELECT of the column (SELECT * too) then fails at such a row"),
+        false => {
+            (Severity::Warning, "the server accepts the change, and then every SELECT of the column (SELECT * too) fails on such a row")
+        }
     };
     look.report.add(
         severity,
         Reason::DataDoesNotFit,
         column.clone(),
         format!("{object} cannot be computed{place}: {}; {then}", error.message),
-        "mend the rows, or choose an expression that fits them all",
+        "fix the rows, or choose an expression that works for all of them",
     );
     Ok(())
 }
@@ -457,7 +459,7 @@ async fn duplicates(look: &mut Look<'_>, codec: Option<&KeyCodec>, name: &str, p
             Topic::DataUnknown,
             name,
             format!(
-                "the unique key {} is over new columns or expressions: only the copy will show whether two rows have the same value",
+                "the unique key {} covers new columns or expressions: only the copy will show whether two rows have the same value",
                 quote::identifier(name)
             ),
             "",
@@ -484,7 +486,7 @@ async fn duplicates(look: &mut Look<'_>, codec: Option<&KeyCodec>, name: &str, p
             Severity::Refuse,
             Reason::DuplicateKey,
             name,
-            format!("{} {words} {}, compared by the columns' present collation", told(codec, &keys), quote::identifier(name)),
+            format!("{} {words} {}, compared in the columns' current collation", told(codec, &keys), quote::identifier(name)),
             "change or remove all but one of them; there may be more such groups",
         );
     }
@@ -508,7 +510,7 @@ async fn ask(
         Err(error) if error.is_connection() => Err(error.into()),
         Err(error) => {
             let why = if error.code == TIMED_OUT {
-                format!("looking took longer than {} s and was given up", LIMIT_MILLIS / 1000)
+                format!("the check took longer than {} s and was stopped", LIMIT_MILLIS / 1000)
             } else {
                 error.message
             };
@@ -516,7 +518,7 @@ async fn ask(
                 Severity::Info,
                 Topic::DataUnknown,
                 object,
-                format!("whether rows {words} is not known: {why}; the copy tells"),
+                format!("could not check whether rows {words}: {why}; only the copy will show"),
                 "",
             );
             Ok(None)

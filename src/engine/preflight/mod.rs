@@ -247,14 +247,14 @@ impl<'a> Look<'a> {
                 Severity::Warning,
                 reason,
                 object,
-                format!("if the server does not make the change itself, it is refused: {message}"),
-                format!("{advice}; mode DryRun asks the server"),
+                format!("refused unless the server makes the change natively: {message}"),
+                format!("{advice}; mode DryRun shows whether it does"),
             ),
             Copies::No => self.report.add(
                 Severity::Info,
                 reason,
                 object,
-                format!("the server makes the change itself, where this is no harm: {message}"),
+                format!("no problem, because the server makes the change natively: {message}"),
                 "",
             ),
         }
@@ -320,7 +320,7 @@ pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
 async fn open(spec: &MigrationSpec, report: &mut Report) -> Result<Option<Session>, EngineError> {
     match Session::open_raw(&spec.server).await {
         Err(error) if error.code == UNSUPPORTED_SERVER => {
-            let advice = "point the migration at a server that docs/reference/versions.md names";
+            let advice = "use a server version listed in docs/reference/versions.md";
             report.add(Severity::Refuse, Reason::ServerNotSupported, "version", error.message, advice);
             report.product = Some(session::product(&spec.server).await?);
             return Ok(None);
@@ -340,7 +340,7 @@ async fn open(spec: &MigrationSpec, report: &mut Report) -> Result<Option<Sessio
                 Reason::ServerNotSupported,
                 "session variables",
                 error.message,
-                "set the variable, or take it out of init_connect",
+                "set the variable, or remove it from init_connect",
             );
             Ok(None)
         }
@@ -413,7 +413,7 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
         Topic::Size,
         table.clone(),
         format!(
-            "about {rows} rows, {} with indexes, by the server's statistics; a copy under load would take about {} min, a quiet one less",
+            "about {rows} rows, {} with indexes, by the server's statistics; a copy would take about {} min under load, less on a quiet server",
             bytes(total),
             time.as_secs() / 60 + 1
         ),
@@ -435,8 +435,8 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
         Severity::Info,
         Topic::Disk,
         table,
-        format!("if it is copied: about {} for the ghost table and {logged}, besides what the application writes meanwhile; the old table stays until its retention has ended", bytes(total)),
-        "see that this much is free; MySQL does not tell",
+        format!("a copy needs about {} for the ghost table and {logged}, plus what the application writes meanwhile; the old table stays until its retention ends", bytes(total)),
+        "make sure that this much disk space is free; MySQL does not report it",
     );
     let kept: Vec<u64> =
         look.session.rows("read how long binary logs are kept", SHORT, "SELECT @@global.binlog_expire_logs_seconds").await?;
@@ -456,7 +456,7 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
             Severity::Warning,
             Topic::BinlogRetention,
             "binlog_expire_logs_seconds",
-            format!("binary logs are kept for {} s, and the copy alone may take {} s: after a pause or a restart the log to go on from may be gone (BinlogPurged)", kept.as_secs(), time.as_secs()),
+            format!("binary logs are kept for {} s, and the copy alone may take {} s: after a pause or a restart, the log needed to resume may have been purged (BinlogPurged)", kept.as_secs(), time.as_secs()),
             format!("SET GLOBAL binlog_expire_logs_seconds = {} until the migration is over", wanted.as_secs()),
         );
     }
@@ -467,7 +467,7 @@ async fn size(look: &mut Look<'_>, original: &Inspected) -> Result<(), EngineErr
 fn impossible(look: &mut Look<'_>, original: &Inspected, alter: &Alter) {
     let table = look.table();
     for why in predict::impossible(&original.definition, alter) {
-        look.report.add(Severity::Refuse, Reason::AlterRejected, table.clone(), why, "correct the clause");
+        look.report.add(Severity::Refuse, Reason::AlterRejected, table.clone(), why, "fix the clause");
     }
 }
 
@@ -491,7 +491,7 @@ async fn algorithm(look: &mut Look<'_>, original: &Inspected, alter: &Alter, pre
         if look.spec.algorithm == Algorithm::Instant {
             look.report.algorithm = Some(Algorithm::Instant);
             look.copies = Copies::No;
-            let advice = "use Auto or Copy: the copy gives the row versions back";
+            let advice = "use Auto or Copy: a copy resets the row versions";
             look.report.add(Severity::Refuse, Reason::AlgorithmNotSupported, "spec.algorithm", why, advice);
             return Ok(());
         }
@@ -504,24 +504,24 @@ async fn algorithm(look: &mut Look<'_>, original: &Inspected, alter: &Alter, pre
         _ => Copies::No,
     };
     let (chosen, message) = match look.spec.algorithm {
-        _ if look.spec.mode == Mode::TestOnReplica => (Algorithm::Copy, "Copy, as mode TestOnReplica rehearses one".to_owned()),
+        _ if look.spec.mode == Mode::TestOnReplica => (Algorithm::Copy, "Copy, because mode TestOnReplica rehearses a copy".to_owned()),
         Algorithm::Auto => (
             likely,
             format!(
-                "probably {likely:?}: {why}. The server is not asked by reading: INSTANT, then INPLACE are tried on an empty clone first, and a copy is what is left"
+                "probably {likely:?}: {why}. This check does not try it: a migration tries INSTANT and then INPLACE on an empty clone, and copies if the server refuses both"
             ),
         ),
-        Algorithm::Copy => (Algorithm::Copy, "Copy, as spec.algorithm asks".to_owned()),
-        asked if asked == likely => (asked, format!("{asked:?}, as spec.algorithm asks; {why}")),
+        Algorithm::Copy => (Algorithm::Copy, "Copy, as spec.algorithm requests".to_owned()),
+        asked if asked == likely => (asked, format!("{asked:?}, as spec.algorithm requests; {why}")),
         asked => {
             let message =
-                format!("spec.algorithm asks for {asked:?}, but {why}: the server would probably refuse it (AlgorithmNotSupported)");
+                format!("spec.algorithm requests {asked:?}, but {why}: the server would probably refuse it (AlgorithmNotSupported)");
             look.report.add(
                 Severity::Warning,
                 Topic::Algorithm,
                 "spec.algorithm",
                 message,
-                "use Auto, which takes the cheapest way that works; mode DryRun asks the server",
+                "use Auto, which takes the cheapest way that works; mode DryRun shows whether it does",
             );
             look.report.algorithm = Some(asked);
             return Ok(());
@@ -556,7 +556,7 @@ fn key(
             Reason::AlterNotSupported,
             "spec.alter",
             format!("changes of the source could not be applied to the new table: {why}"),
-            "make the change on the source, by mode Execute",
+            "make the change on the source, with mode Execute",
         );
     }
     match crate::sql::key::choose(&original.definition, &prediction.definition, &mapping) {
@@ -575,7 +575,7 @@ fn key(
                 Severity::Info,
                 Topic::Key,
                 key.index.clone(),
-                format!("rows are walked and found again by {} ({}): the primary key first, then keys of integers only, then fewer columns, then fewer bytes{rest}", key.index, columns.join(", ")),
+                format!("rows are read and found by {} ({}); preferred are the primary key, then integer keys, then fewer columns, then fewer bytes{rest}", key.index, columns.join(", ")),
                 "",
             );
             let retyped: Vec<&str> =
@@ -585,15 +585,15 @@ fn key(
                     Severity::Info,
                     Topic::Key,
                     retyped.join(", "),
-                    "the change redefines a column of the key: whether its values stay the same is only known when the server has made the new definition",
-                    "mode DryRun proves it",
+                    "the change redefines a column of the key: whether its values stay the same is known only once the server has built the new definition",
+                    "mode DryRun shows it",
                 );
             }
             if facts.binlog_row_image == "MINIMAL" && key.index != "PRIMARY" {
                 look.rules_out_a_copy(
                     Reason::NoUsableKey,
                     "binlog_row_image",
-                    format!("binlog_row_image=MINIMAL logs the primary key only, and the migration would have to go by {}", key.index),
+                    format!("binlog_row_image=MINIMAL logs the primary key only, and the migration would have to use {}", key.index),
                     "set binlog_row_image=FULL or NOBLOB",
                 );
             }

@@ -164,7 +164,7 @@ pub fn impossible(original: &TableDefinition, alter: &Alter) -> Vec<String> {
     }
     let leaves = |name: &str| gone.iter().any(|d| same(d, name)) || renames.iter().any(|(old, _)| same(old, name));
     for name in added.iter().filter(|name| original.columns.iter().any(|c| same(&c.name, name)) && !leaves(name)) {
-        found.push(format!("the table has a column {} already (1060)", quote::identifier(name)));
+        found.push(format!("the table already has a column {} (1060)", quote::identifier(name)));
     }
     found
 }
@@ -214,7 +214,7 @@ pub struct Forecast {
 /// <https://dev.mysql.com/doc/refman/8.4/en/innodb-online-ddl-operations.html>
 pub fn forecast(original: &TableDefinition, alter: &Alter, prediction: &Prediction, source: &str) -> Forecast {
     let mut worst =
-        Forecast { algorithm: Algorithm::Instant, copies: Copies::No, why: "the clauses change the dictionary only".to_owned() };
+        Forecast { algorithm: Algorithm::Instant, copies: Copies::No, why: "the clauses change only the data dictionary".to_owned() };
     let all = alter.clauses().iter().flat_map(|parsed| clause(original, parsed, source, alter.grammar()));
     for next in all.chain(rows_of(original, alter)) {
         if rank(&next) > rank(&worst) {
@@ -222,7 +222,7 @@ pub fn forecast(original: &TableDefinition, alter: &Alter, prediction: &Predicti
         }
     }
     if worst.algorithm == Algorithm::Instant && prediction.new_unique.iter().any(|(_, parts)| parts.is_empty()) {
-        worst = forecast_of(Algorithm::Inplace, Copies::No, "a unique key over new columns or expressions is built");
+        worst = forecast_of(Algorithm::Inplace, Copies::No, "a unique key is built over new columns or expressions");
     }
     worst
 }
@@ -247,7 +247,7 @@ fn rows_of(original: &TableDefinition, alter: &Alter) -> Option<Forecast> {
         return Some(forecast_of(
             Algorithm::Copy,
             Copies::Perhaps,
-            "the table has a FULLTEXT index, beside which columns are seldom added instantly",
+            "the table has a FULLTEXT index, which mostly prevents instant ADD COLUMN",
         ));
     }
     let dropped = alter.dropped_columns();
@@ -268,22 +268,26 @@ fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str, gramm
                 .iter()
                 .map(|element| match element {
                     TableElement::Column(c) if c.attributes.primary || c.attributes.auto_increment => {
-                        forecast_of(A::Copy, Copies::Yes, format!("column {} needs the rows rebuilt", c.name))
+                        forecast_of(A::Copy, Copies::Yes, format!("column {} requires a rebuild of the rows", c.name))
                     }
                     TableElement::Column(c) if c.attributes.generated && stored() => {
                         forecast_of(A::Copy, Copies::Yes, format!("the values of the stored column {} are computed", c.name))
                     }
                     TableElement::Column(c) if c.attributes.unique => {
-                        forecast_of(A::Inplace, Copies::Perhaps, format!("column {} needs an index built", c.name))
+                        forecast_of(A::Inplace, Copies::Perhaps, format!("column {} requires an index build", c.name))
                     }
-                    TableElement::Column(c) if c.attributes.check => forecast_of(A::Copy, Copies::Yes, "a CHECK is checked by a copy only"),
+                    TableElement::Column(c) if c.attributes.check => {
+                        forecast_of(A::Copy, Copies::Yes, "only a copy can check a CHECK constraint")
+                    }
                     TableElement::Column(_) => forecast_of(A::Instant, Copies::No, ""),
                     TableElement::Index(index) if index.kind != IndexKind::BTree => {
-                        forecast_of(A::Copy, Copies::Yes, "a FULLTEXT or SPATIAL index is built under a lock, or by a copy")
+                        forecast_of(A::Copy, Copies::Yes, "a FULLTEXT or SPATIAL index requires a lock or a copy")
                     }
                     TableElement::Index(_) => forecast_of(A::Inplace, Copies::No, "an index is built, which the server can do in place"),
-                    TableElement::PrimaryKey { .. } => forecast_of(A::Copy, Copies::Yes, "another primary key needs the rows rebuilt"),
-                    TableElement::Check { .. } => forecast_of(A::Copy, Copies::Yes, "a CHECK is checked by a copy only"),
+                    TableElement::PrimaryKey { .. } => {
+                        forecast_of(A::Copy, Copies::Yes, "a new primary key requires a rebuild of the rows")
+                    }
+                    TableElement::Check { .. } => forecast_of(A::Copy, Copies::Yes, "only a copy can check a CHECK constraint"),
                     TableElement::ForeignKey { .. } => forecast_of(A::Copy, Copies::Yes, "foreign keys"),
                 })
                 .collect();
@@ -295,12 +299,12 @@ fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str, gramm
         | Clause::Keys
         | Clause::Validation => return Vec::new(),
         Clause::AlterIndexVisibility { .. } | Clause::RenameIndex { .. } => {
-            forecast_of(A::Inplace, Copies::No, "an index gets another name or visibility, in place")
+            forecast_of(A::Inplace, Copies::No, "an index is renamed or changes visibility, in place")
         }
         Clause::DropIndex { .. } => forecast_of(A::Inplace, Copies::No, "an index is dropped, in place"),
         Clause::DropForeignKey { .. } => forecast_of(A::Inplace, Copies::No, "a foreign key is dropped, in place"),
         Clause::DropConstraint { .. } | Clause::DropCheck { .. } | Clause::AlterCheck { .. } => {
-            forecast_of(A::Inplace, Copies::Perhaps, "a constraint is changed, which the server may do in place")
+            forecast_of(A::Inplace, Copies::Perhaps, "a constraint changes, which the server may do in place")
         }
         Clause::ModifyColumn(spec) => redefined(original, &spec.name, data::new_type(source, grammar, parsed)),
         Clause::ChangeColumn { old, .. } => redefined(original, old, data::new_type(source, grammar, parsed)),
@@ -310,7 +314,7 @@ fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str, gramm
             forecast_of(A::Inplace, Copies::No, "a table option is set, in place")
         }
         Clause::TableOption { name, .. } if !matches!(name.as_str(), "ENGINE" | "ROW_FORMAT" | "KEY_BLOCK_SIZE") => {
-            forecast_of(A::Copy, Copies::Perhaps, format!("the option {name} may need the table rebuilt"))
+            forecast_of(A::Copy, Copies::Perhaps, format!("the option {name} may require a rebuild of the table"))
         }
         _ => forecast_of(A::Copy, Copies::Yes, "the table is rebuilt"),
     };
@@ -321,8 +325,11 @@ fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str, gramm
 fn redefined(original: &TableDefinition, name: &str, new: Option<data::NewType>) -> Forecast {
     use Algorithm as A;
     let words = |why: &str| format!("column {name} is redefined: {why}");
-    let perhaps =
-        forecast_of(A::Copy, Copies::Perhaps, words("that mostly needs the rows rebuilt (a longer VARCHAR or more ENUM labels do not)"));
+    let perhaps = forecast_of(
+        A::Copy,
+        Copies::Perhaps,
+        words("which mostly requires a rebuild of the rows (a longer VARCHAR or more ENUM labels do not)"),
+    );
     let (Some(old), Some(new)) = (original.column(name), new) else { return perhaps };
     let charset = new.charset.as_ref().is_none_or(|c| old.charset.as_ref().is_some_and(|o| o.eq_ignore_ascii_case(c)));
     if old.generated != Generated::No {
@@ -331,7 +338,7 @@ fn redefined(original: &TableDefinition, name: &str, new: Option<data::NewType>)
     let primary =
         original.indexes.iter().any(|i| same(&i.name, "PRIMARY") && i.parts.iter().any(|p| p.column.as_deref() == Some(&old.name)));
     if !primary && new.not_null == old.nullable {
-        return forecast_of(A::Copy, Copies::Yes, words("whether it may be NULL is kept in the rows"));
+        return forecast_of(A::Copy, Copies::Yes, words("whether it may be NULL is stored in the rows"));
     }
     if !charset {
         return perhaps;
@@ -347,26 +354,30 @@ fn redefined(original: &TableDefinition, name: &str, new: Option<data::NewType>)
             };
             // The length is kept in one byte up to 255.
             if to >= from && (to * width <= 255 || from * width > 255) {
-                return forecast_of(A::Inplace, Copies::No, words("a longer VARCHAR changes the dictionary only"));
+                return forecast_of(A::Inplace, Copies::No, words("a longer VARCHAR changes only the data dictionary"));
             }
-            forecast_of(A::Copy, Copies::Yes, words("the length of its values is kept otherwise, or becomes smaller"))
+            forecast_of(A::Copy, Copies::Yes, words("the length of its values is stored differently, or gets smaller"))
         }
         (ColumnType::Enum { labels }, "ENUM") | (ColumnType::Set { labels }, "SET") => {
             if new.labels.starts_with(labels) {
-                forecast_of(A::Instant, Copies::Perhaps, words("more labels change the dictionary only, unless values become longer"))
+                forecast_of(
+                    A::Instant,
+                    Copies::Perhaps,
+                    words("more labels change only the data dictionary, unless the stored values get longer"),
+                )
             } else {
-                forecast_of(A::Copy, Copies::Yes, words("its labels get other numbers"))
+                forecast_of(A::Copy, Copies::Yes, words("its labels are renumbered"))
             }
         }
         (ColumnType::Integer { bits, unsigned }, name) if data::integer_bits(name).is_some() => {
             if data::integer_bits(name) == Some(u32::from(*bits)) && *unsigned == new.unsigned {
                 perhaps
             } else {
-                forecast_of(A::Copy, Copies::Yes, words("another type needs the rows rebuilt"))
+                forecast_of(A::Copy, Copies::Yes, words("a new type requires a rebuild of the rows"))
             }
         }
         (ColumnType::Integer { .. }, _) | (_, "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "INTEGER" | "BIGINT") => {
-            forecast_of(A::Copy, Copies::Yes, words("another type needs the rows rebuilt"))
+            forecast_of(A::Copy, Copies::Yes, words("a new type requires a rebuild of the rows"))
         }
         _ => perhaps,
     }

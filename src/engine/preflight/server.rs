@@ -71,8 +71,12 @@ fn escaped(name: &str) -> String {
 /// What only doing would prove, by the words of SHOW GRANTS.
 async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -> Result<(), EngineError> {
     let lines = sight::grants(&mut look.session).await;
-    let Some(lines) =
-        look.seen(lines, "SHOW GRANTS", "whether the account may ALTER, DROP, LOCK TABLES and CREATE TEMPORARY TABLES is not known", "")?
+    let Some(lines) = look.seen(
+        lines,
+        "SHOW GRANTS",
+        "could not check whether the account may ALTER, DROP, LOCK TABLES and CREATE TEMPORARY TABLES",
+        "",
+    )?
     else {
         return Ok(());
     };
@@ -83,7 +87,7 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
                 Severity::Warning,
                 Reason::MissingPrivilege,
                 privilege,
-                format!("SHOW GRANTS names no {privilege} on the database; nothing but doing it would prove it"),
+                format!("SHOW GRANTS lists no {privilege} on the database; only using the privilege would prove it"),
                 grant(privilege),
             );
         }
@@ -94,7 +98,7 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
             Severity::Warning,
             Reason::MissingPrivilege,
             "REPLICATION_SLAVE_ADMIN",
-            "SHOW GRANTS names no REPLICATION_SLAVE_ADMIN: mode TestOnReplica stops the replica's applier for a moment, and starts it again",
+            "SHOW GRANTS lists no REPLICATION_SLAVE_ADMIN, which mode TestOnReplica needs to stop and restart the replica's applier",
             "GRANT REPLICATION_SLAVE_ADMIN ON *.* TO …",
         );
     }
@@ -103,8 +107,8 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
             Severity::Warning,
             Reason::MissingPrivilege,
             "CONNECTION_ADMIN",
-            "SHOW GRANTS names no CONNECTION_ADMIN: where read_only is on, the account could not write to the replica",
-            "GRANT CONNECTION_ADMIN ON *.* TO …; or leave it where the replica is not read only",
+            "SHOW GRANTS lists no CONNECTION_ADMIN: with read_only on, the account could not write to the replica",
+            "GRANT CONNECTION_ADMIN ON *.* TO …; not needed if the replica is not read-only",
         );
     }
     if look.controls.kill_blockers_after.is_some() && !may("CONNECTION_ADMIN") {
@@ -112,8 +116,8 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
             Severity::Warning,
             Reason::MissingPrivilege,
             "CONNECTION_ADMIN",
-            "SHOW GRANTS names no CONNECTION_ADMIN: cutOver.killBlockersAfter is set, and sessions of other accounts could not be killed",
-            "GRANT CONNECTION_ADMIN ON *.* TO …; or leave killBlockersAfter out",
+            "SHOW GRANTS lists no CONNECTION_ADMIN: cutOver.killBlockersAfter is set, but the account could not kill sessions of other accounts",
+            "GRANT CONNECTION_ADMIN ON *.* TO …; or remove killBlockersAfter",
         );
     }
     Ok(())
@@ -128,23 +132,23 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
         look.against_a_copy(
             unsupported,
             "server_id",
-            "server_id is 0, and such a server gives its binary log to nobody",
-            "SET GLOBAL server_id to a number of its own",
+            "server_id is 0, and with that value the server sends its binary log to no client",
+            "SET GLOBAL server_id to a unique number",
         );
     }
     if !facts.log_bin {
         look.against_a_copy(
             unsupported,
             "log_bin",
-            "the server writes no binary log, so changes made while rows are copied could not be seen",
+            "the server writes no binary log, so changes made during the copy would be missed",
             "set log_bin",
         );
     } else if facts.binlog_format != "ROW" {
         look.against_a_copy(
             unsupported,
             "binlog_format",
-            format!("binlog_format is {}, which does not say which rows changed", facts.binlog_format),
-            "SET GLOBAL binlog_format = ROW, and let sessions reconnect",
+            format!("binlog_format is {}, which does not log which rows changed", facts.binlog_format),
+            "SET GLOBAL binlog_format = ROW, and have sessions reconnect",
         );
     }
     if let Some((message, advice)) = inspector::too_few_sessions(&mut look.session).await? {
@@ -157,7 +161,7 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
             refuse,
             Reason::ReadOnly,
             "read_only",
-            "the server is read only (read_only or super_read_only)",
+            "the server is read-only (read_only or super_read_only)",
             "point the migration at the primary",
         );
     }
@@ -170,7 +174,7 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
             "set binlog_order_commits=ON or gtid_mode=ON",
         );
     }
-    let gtid = if facts.gtid { "GTIDs are on" } else { "no GTIDs: a change of the primary ends the migration" };
+    let gtid = if facts.gtid { "GTIDs are on" } else { "no GTIDs: a failover of the primary ends the migration" };
     report.add(
         Severity::Info,
         Topic::Server,
@@ -205,10 +209,9 @@ pub async fn sessions(look: &mut Look<'_>) -> Result<Grammar, EngineError> {
             Topic::ServerSetting,
             name.clone(),
             format!(
-                "sessions of this account begin with {name}={has} (init_connect), and those of others with the server's {global}: clauses and rows \
-                 are evaluated with {global}, as a native ALTER by another account would be"
+                "sessions of this account start with {name}={has} (init_connect), those of other accounts with the server's {global}: clauses and rows are evaluated with {global}, as in a native ALTER by another account"
             ),
-            "give the server's value in the clauses where it matters, or set it globally",
+            "if the value matters, spell it out in the clauses or set it globally",
         );
     }
     let unknown = look.session.unknown_variables().await?;
@@ -217,8 +220,8 @@ pub async fn sessions(look: &mut Look<'_>) -> Result<Grammar, EngineError> {
             Severity::Warning,
             Topic::ServerSetting,
             unknown.join(", "),
-            "this version does not know these session variables: whether values of rows depend on them is not known either",
-            "look them up in the server's manual, and try the change on a copy if they are not at their defaults",
+            "this version of Theseus does not know these session variables, nor whether row values depend on them",
+            "look them up in the server's manual; if they are not at their defaults, test the change on a copy of the table first",
         );
     }
     Ok(values.grammar())
@@ -233,7 +236,7 @@ pub fn primary_key(look: &mut Look<'_>, original: &Inspected) {
             Severity::Refuse,
             Reason::ServerNotSupported,
             "sql_require_primary_key",
-            format!("{table} has no primary key, and the server lets no such table be made or changed, natively neither"),
+            format!("{table} has no primary key, and the server refuses to create or alter such a table, natively too"),
             "SET GLOBAL sql_require_primary_key=OFF, add the primary key, and set it ON again",
         );
     }
@@ -254,7 +257,8 @@ async fn log(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError
             let (only, not) = (list(2), list(3));
             let database = &look.spec.database;
             if (!only.is_empty() && !only.contains(database)) || not.contains(database) {
-                let message = format!("changes of the database {database} are filtered out of the binary log, so they could not be seen");
+                let message =
+                    format!("the database {database} is filtered out of the binary log, so changes made during the copy would be missed");
                 look.against_a_copy(Reason::ServerNotSupported, "binlog-do-db, binlog-ignore-db", message, "remove the filter");
             }
         }
@@ -273,7 +277,7 @@ async fn replica(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineE
     let channels = look.seen(
         channels,
         "SHOW REPLICA STATUS",
-        "whether the server is itself a replica is not known",
+        "could not check whether the server is itself a replica",
         "GRANT REPLICATION CLIENT ON *.* TO …",
     )?;
     let mode = look.spec.mode;
@@ -298,8 +302,8 @@ async fn replica(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineE
             Severity::Warning,
             Topic::ServerSetting,
             "replica",
-            "the server replicates from another one and is not read only: a change made here is not made there",
-            "point the migration at the primary, unless this is meant",
+            "the server is a replica and not read-only: a change made here is not made on its source",
+            "point the migration at the primary, unless this is intended",
         );
     }
     Ok(())
@@ -309,7 +313,7 @@ async fn replica(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineE
 pub async fn filters(look: &mut Look<'_>) -> Result<(), EngineError> {
     match throttle::filters::check(&mut look.session, look.spec, &look.controls.limits).await {
         Err(error) if error.reason == Reason::ReplicaFiltered => {
-            look.rules_out_a_copy(error.reason, "replicas", error.message, "take the filter away, or leave the replica out");
+            look.rules_out_a_copy(error.reason, "replicas", error.message, "remove the filter, or exclude the replica");
         }
         other => other?,
     }
@@ -336,19 +340,19 @@ pub async fn connections(look: &mut Look<'_>) -> Result<(), EngineError> {
                 look.spec.server.port,
                 uuids.len()
             ),
-            "give the primary's own address, not that of a load balancer",
+            "use the primary's own address, not a load balancer's",
         );
     }
     let lock = crate::sql::names::lock_name(&look.spec.database, &look.spec.table);
     let holder: Option<Option<u64>> =
-        look.session.first("see who holds the lock", SHORT, &format!("SELECT IS_USED_LOCK({})", quote::string(&lock))).await?;
+        look.session.first("check who holds the lock", SHORT, &format!("SELECT IS_USED_LOCK({})", quote::string(&lock))).await?;
     if let Some(id) = holder.flatten() {
         look.report.add(
             Severity::Warning,
             Reason::LockHeldElsewhere,
             look.table(),
-            format!("another engine works on the table now (connection {id})"),
-            "wait for it, or cancel it",
+            format!("another engine is working on the table (connection {id})"),
+            "wait for it to finish, or cancel it",
         );
     }
     Ok(())

@@ -23,7 +23,7 @@ pub async fn original(look: &mut Look<'_>) -> Result<Option<Inspected>, EngineEr
                     Severity::Info,
                     Topic::Partitions,
                     table,
-                    "the table is partitioned: it has no single InnoDB id, so that the outcome of a swap whose connection broke is told by the definitions",
+                    "the table is partitioned, so it has no single InnoDB id: if the connection is lost during the swap, the definitions decide whether it happened",
                     "",
                 );
             }
@@ -34,8 +34,8 @@ pub async fn original(look: &mut Look<'_>) -> Result<Option<Inspected>, EngineEr
                 Severity::Refuse,
                 Reason::TableNotFound,
                 table,
-                "there is no such table, or the account may not see it",
-                "check the names, and SHOW GRANTS",
+                "the table does not exist, or the account cannot see it",
+                "check the names and the account's grants",
             );
             Ok(None)
         }
@@ -57,7 +57,7 @@ pub async fn names(look: &mut Look<'_>) -> Result<bool, EngineError> {
             Topic::Names,
             look.table(),
             format!(
-                "the name is long, so that those of the migration's tables are shortened: {}, {}, {}",
+                "the name is long, so the names of the migration's tables are shortened: {}, {}, {}",
                 names.ghost, names.state, names.old
             ),
             "",
@@ -74,7 +74,7 @@ pub async fn names(look: &mut Look<'_>) -> Result<bool, EngineError> {
                 Topic::EarlierRun,
                 names.state.clone(),
                 format!(
-                    "an earlier run of this change has left its work ({} chunks): the next one takes it up where it can",
+                    "an earlier run of this change left its work ({} chunks): the next run resumes it if possible",
                     stored.chunks.len()
                 ),
                 "",
@@ -87,7 +87,7 @@ pub async fn names(look: &mut Look<'_>) -> Result<bool, EngineError> {
             Reason::NameTaken,
             names.state.clone(),
             format!("{} and {} belong to another migration: {}", names.ghost, names.state, stored.record.display_name),
-            "finish, cancel or delete that one first",
+            "finish, cancel or delete that migration first",
         ),
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => look.report.refuse(&error, names.state.clone()),
@@ -98,7 +98,7 @@ pub async fn names(look: &mut Look<'_>) -> Result<bool, EngineError> {
             Reason::NameTaken,
             quote::qualified(&database, &names.ghost),
             "the table exists and this migration did not make it (gh-ost uses the same names)",
-            "if nobody needs it any more, drop it",
+            "drop it if it is no longer needed",
         );
     }
     if !ours && inspector::exists(&mut look.session, &database, &names.old).await? {
@@ -106,7 +106,7 @@ pub async fn names(look: &mut Look<'_>) -> Result<bool, EngineError> {
             Severity::Info,
             Topic::Names,
             quote::qualified(&database, &names.old),
-            "a table of that name exists and stays as it is: after a copy, the old table gets a name with the time in it",
+            "a table with this name exists and is left alone: after a copy, the old table gets a name with a timestamp instead",
             "",
         );
     }
@@ -126,7 +126,7 @@ fn patterns(table: &str) -> Vec<(String, &'static str)> {
         (format!("\\_{t}\\_20%\\_del"), "gh-ost (an old table)"),
         (format!("\\_\\_osc\\_%\\_{t}"), "fb-osc"),
         (format!("lhm%\\_{t}"), "lhm"),
-        ("\\_vt\\_%".to_owned(), "Vitess (its names do not tell of which table)"),
+        ("\\_vt\\_%".to_owned(), "Vitess (its names do not show which table)"),
     ]
 }
 
@@ -152,8 +152,8 @@ pub async fn other_tools(look: &mut Look<'_>) -> Result<(), EngineError> {
                 Severity::Warning,
                 Topic::OtherTool,
                 quote::qualified(&look.spec.database, &name),
-                format!("it looks like a table of {tool}: is another change of the table under way?"),
-                "let that one finish, or drop what it left",
+                format!("this looks like a table of {tool}: is another change of the table in progress?"),
+                "let that change finish, or drop what it left",
             );
         }
     }
@@ -191,7 +191,7 @@ pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
         look.rules_out_a_copy(
             Reason::Triggers,
             quote::qualified(&database, &trigger),
-            format!("a trigger of the table would not move to the new one{other}"),
+            format!("a trigger on the table would not move to the new table{other}"),
             "drop it first",
         );
     }
@@ -242,21 +242,21 @@ pub async fn blockers(look: &mut Look<'_>) -> Result<(), EngineError> {
         let (object, message) = match (id, seconds) {
             (None, _) => (
                 "XA".to_owned(),
-                "a prepared XA transaction holds the table: neither the copy's start nor the cut-over gets past it (XA RECOVER lists it)"
+                "a prepared XA transaction holds the table and blocks both the start of the copy and the cut-over (XA RECOVER lists it)"
                     .to_owned(),
             ),
             (Some(id), Some(seconds)) => (
                 format!("connection {id}"),
                 format!(
-                    "a transaction of {} has held the table for {seconds} s: the cut-over would wait for its end",
+                    "a transaction of {} has held the table for {seconds} s: the cut-over would wait for it to end",
                     user.unwrap_or_default()
                 ),
             ),
             (Some(id), None) => {
-                (format!("connection {id}"), format!("a statement of {} is at work on the table", user.unwrap_or_default()))
+                (format!("connection {id}"), format!("a statement of {} is running on the table", user.unwrap_or_default()))
             }
         };
-        look.report.add(Severity::Warning, Topic::Blocker, object, message, "see that it ends before the cut-over");
+        look.report.add(Severity::Warning, Topic::Blocker, object, message, "make sure that it ends before the cut-over");
     }
     Ok(())
 }
@@ -269,7 +269,7 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
         return Ok(());
     }
     let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
-    let advice = "change it together with its users";
+    let advice = "change the objects that use the column at the same time";
     let views = look
         .session
         .select::<(String, String, Option<String>)>(
@@ -281,7 +281,7 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
         )
         .await;
     for (schema, view, definition) in
-        look.seen(views, "views", "whether views name the columns that go away is not known", "")?.into_iter().flatten()
+        look.seen(views, "views", "could not check whether views use the columns that go away", "")?.into_iter().flatten()
     {
         let object = quote::qualified(&schema, &view);
         match definition.filter(|text| !text.is_empty()) {
@@ -289,8 +289,8 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
                 Severity::Warning,
                 Topic::Dependents,
                 object,
-                "a view of the table, whose text the account may not read; it may name a column that goes away",
-                "GRANT SHOW VIEW, or look yourself",
+                "the account may not read the text of this view of the table; it may use a column that goes away",
+                "GRANT SHOW VIEW, or check it yourself",
             ),
             Some(text) => {
                 let named: Vec<&str> = gone.iter().filter(|c| mentions(&text, c)).map(String::as_str).collect();
@@ -299,7 +299,7 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
                         Severity::Warning,
                         Topic::Dependents,
                         object,
-                        format!("a view names {}, which goes away: it would be invalid", named.join(", ")),
+                        format!("the view uses {}, which goes away: it would become invalid", named.join(", ")),
                         advice,
                     );
                 }
@@ -323,9 +323,13 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
     for (kind, sql) in sources {
         let rows = look
             .session
-            .select::<(String, String, Option<String>)>("look for users of the table", sql, vec![Value::from(table.to_lowercase())])
+            .select::<(String, String, Option<String>)>(
+                "look for routines, events and triggers that use the table",
+                sql,
+                vec![Value::from(table.to_lowercase())],
+            )
             .await;
-        let rows = look.seen(rows, kind, "whether others name the columns that go away is not known", "")?;
+        let rows = look.seen(rows, kind, "could not check whether others use the columns that go away", "")?;
         for (schema, name, text) in rows.into_iter().flatten() {
             let text = text.unwrap_or_default();
             let named: Vec<&str> = gone.iter().filter(|c| mentions(&text, &table) && mentions(&text, c)).map(String::as_str).collect();
@@ -334,7 +338,7 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
                     Severity::Warning,
                     Topic::Dependents,
                     quote::qualified(&schema, &name),
-                    format!("a {kind} names the table and {}, which goes away", named.join(", ")),
+                    format!("a {kind} mentions the table and {}, which goes away", named.join(", ")),
                     advice,
                 );
             }

@@ -223,10 +223,13 @@ impl Applier {
                     if self.deferred_since.get_or_insert_with(Instant::now).elapsed() > DEFERRED {
                         return Err(EngineError::transient(
                             Reason::DuplicateKey,
-                            "rows keep exchanging unique values faster than the binary log tells of it; they are tried again",
+                            "rows keep exchanging unique values faster than the binary log shows it; they will be retried",
                         ));
                     }
-                    tracing::debug!(keys = keys.len(), "rows are in the way that the stream has not brought; later");
+                    tracing::debug!(
+                        keys = keys.len(),
+                        "rows block each other's unique values, and their changes have not arrived yet; retrying later"
+                    );
                     cycle.reconciled -= keys.len();
                     cycle.deferred = true;
                     keep.extend(keys);
@@ -407,10 +410,10 @@ impl Applier {
         let ranges: Vec<KeyRange> = in_flight.iter().chain(&ahead).cloned().collect();
         for part in keys.chunks(CLASSIFY_BATCH) {
             let sql = self.migration.codec.classify_sql(part, None, &ranges);
-            let places: Vec<(usize, usize)> = self.sessions[0].rows("ask where keys lie", LONG, &sql).await?;
+            let places: Vec<(usize, usize)> = self.sessions[0].rows("find the ranges of changed keys", LONG, &sql).await?;
             let mut found = vec![0; part.len()];
             for (index, range) in places {
-                *found.get_mut(index).ok_or_else(|| EngineError::internal("the server placed a key that it was not asked for"))? = range;
+                *found.get_mut(index).ok_or_else(|| EngineError::internal("the server's answer has a key that was not asked for"))? = range;
             }
             for (key, range) in part.iter().zip(found) {
                 let place = match range {

@@ -229,7 +229,7 @@ async fn expressions(m: &Migration, session: &mut Session, index: &Index) -> Res
         quote::string(&m.names.ghost),
         quote::string(&index.name)
     );
-    let found: Vec<Option<String>> = session.rows("read what an index is made of", SHORT, &sql).await?;
+    let found: Vec<Option<String>> = session.rows("read the columns of an index", SHORT, &sql).await?;
     // An array has no place but in its index.
     Ok(found.into_iter().map(|e| Some(unescaped(&e?)).filter(|e| !e.is_empty() && !e.ends_with(" array)"))).collect())
 }

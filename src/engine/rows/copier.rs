@@ -377,7 +377,7 @@ impl Copier {
         if since.elapsed() > EXCHANGING {
             return Err(EngineError::transient(
                 Reason::DuplicateKey,
-                &format!("{error}: rows keep exchanging a unique value faster than they can be copied; the chunk is tried again later"),
+                &format!("{error}: rows keep exchanging a unique value faster than they can be copied; the chunk will be retried later"),
             ));
         }
         // The holders are stale rows. They must not be written from here: an older state of such a row could come after a newer one that
@@ -471,7 +471,7 @@ pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count
     }
     // The server keeps max_error_count of them.
     if lenient && count > shown {
-        return Err(changed(&format!("{} warnings more than the server keeps", count - shown)));
+        return Err(changed(&format!("{} more warnings than the server keeps", count - shown)));
     }
     Ok(())
 }

@@ -188,7 +188,7 @@ pub fn null_found(table: &str, column: &str) -> EngineError {
     EngineError::terminal(
         Reason::DataDoesNotFit,
         &format!(
-            "{column} of {table} is NULL in some rows and becomes AUTO_INCREMENT: a native ALTER would give these rows new numbers, a migration does not. The original table is untouched; give them numbers first (UPDATE … SET {column} = … WHERE {column} IS NULL), then retry"
+            "{column} of {table} is NULL in some rows and becomes AUTO_INCREMENT: a native ALTER would number these rows, a migration does not. The original table is untouched; number them first (UPDATE … SET {column} = … WHERE {column} IS NULL), then retry"
         ),
     )
 }

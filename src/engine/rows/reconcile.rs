@@ -104,7 +104,11 @@ impl Collisions {
             return Ok(false);
         }
         let met = Met { index: index.name.clone(), lookup: Lookup::new(m, session, error).await?, quiet: 0, unexplained: None };
-        tracing::debug!(index = met.index, ahead = met.ahead().is_some(), "values collide here; they are looked for from now on");
+        tracing::debug!(
+            index = met.index,
+            ahead = met.ahead().is_some(),
+            "unique values collide here; checking for collisions from now on"
+        );
         self.met.push(met);
         Ok(true)
     }
@@ -242,7 +246,7 @@ async fn with_holders(
             break;
         }
         let holders: Vec<Key> = holders.into_iter().collect();
-        session.run("remove rows that are in the way", LONG, &m.delete_keys(&holders)).await?;
+        session.run("remove rows that hold a unique value another row needs", LONG, &m.delete_keys(&holders)).await?;
         keys.extend(holders.into_iter().filter(|key| !pending.contains(key)));
         if keys.len() > room {
             return Err(Undone::Full);
@@ -320,7 +324,7 @@ pub async fn patiently(
                 if conflicts > CONFLICTS {
                     return Err(EngineError::transient(
                         Reason::DuplicateKey,
-                        "rows keep exchanging a unique value faster than they can be reconciled; they are tried again",
+                        "rows keep exchanging a unique value faster than they can be reconciled; they will be retried",
                     ));
                 }
                 if collisions.learn(m, session, &error).await? {

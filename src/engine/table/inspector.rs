@@ -44,7 +44,7 @@ pub fn check_server(facts: &ServerFacts, mode: Mode) -> Result<(), EngineError> 
     if facts.read_only && !mode.on_replica() {
         return Err(EngineError::terminal(
             Reason::ReadOnly,
-            "the server is read only (read_only or super_read_only is set): point the migration at the primary",
+            "the server is read-only (read_only or super_read_only is set): point the migration at the primary",
         ));
     }
     Ok(())
@@ -61,12 +61,13 @@ pub async fn check_log(session: &mut Session, facts: &ServerFacts, database: &st
     }
     if ServerFacts::server_id(session).await? == 0 {
         return refuse(
-            "server_id is 0, and such a server gives its binary log to nobody; SET GLOBAL server_id to a number of its own".to_owned(),
+            "server_id is 0, and with that value the server sends its binary log to no client; SET GLOBAL server_id to a unique number"
+                .to_owned(),
         );
     }
     if !facts.logs_database(session, database).await? {
         return refuse(format!(
-            "the server leaves {} out of its binary log (binlog-do-db or binlog-ignore-db), so changes made while rows are copied could not be seen",
+            "the server leaves {} out of its binary log (binlog-do-db or binlog-ignore-db), so changes made during the copy would be missed",
             quote::identifier(database)
         ));
     }
@@ -98,8 +99,8 @@ pub async fn too_few_sessions(session: &mut Session) -> Result<Option<(String, &
     let limit: u32 = session.first(what, SHORT, "SELECT @@SESSION.max_user_connections").await?.unwrap_or(0);
     Ok((limit > 0 && limit < SESSIONS).then(|| {
         (
-            format!("the account may have {limit} sessions at once (max_user_connections), and a copy needs {SESSIONS}"),
-            "ALTER USER … WITH MAX_USER_CONNECTIONS, or SET GLOBAL max_user_connections; 0 is no limit",
+            format!("the account may have {limit} concurrent sessions (max_user_connections), and a copy needs {SESSIONS}"),
+            "ALTER USER … WITH MAX_USER_CONNECTIONS, or SET GLOBAL max_user_connections; 0 means no limit",
         )
     }))
 }
@@ -107,14 +108,12 @@ pub async fn too_few_sessions(session: &mut Session) -> Result<Option<(String, &
 fn no_log(facts: &ServerFacts) -> Option<String> {
     if !facts.log_bin {
         return Some(
-            "the server writes no binary log (log_bin=OFF), so changes made while rows are copied could not be seen; set log_bin"
-                .to_owned(),
+            "the server writes no binary log (log_bin=OFF), so changes made during the copy would be missed; set log_bin".to_owned(),
         );
     }
     (facts.binlog_format != "ROW").then(|| {
         format!(
-            "binlog_format is {}; a copy needs ROW, because other formats do not say which rows changed: SET GLOBAL binlog_format = ROW, and let \
-             sessions reconnect",
+            "binlog_format is {}; a copy needs ROW, because other formats do not log which rows changed: SET GLOBAL binlog_format = ROW, and have sessions reconnect",
             facts.binlog_format
         )
     })
@@ -186,7 +185,7 @@ async fn read_definition(session: &mut Session, database: &str, table: &str, nam
                 return Err(EngineError::terminal(
                     Reason::ServerNotSupported,
                     &format!(
-                        "information_schema and SHOW CREATE TABLE do not show the same definition of {}: {why}. Nothing was touched; a column that is not seen would be lost, so a migration needs both to be right",
+                        "information_schema and SHOW CREATE TABLE disagree about the definition of {}: {why}. Nothing was touched: a column that one of them hides would be lost",
                         quote::qualified(database, table)
                     ),
                 ));
@@ -214,7 +213,7 @@ async fn check_hidden_key(session: &mut Session, database: &str, table: &str, de
         Ok(()) => Err(EngineError::terminal(
             Reason::ServerNotSupported,
             &format!(
-                "the server hides the generated invisible primary key ({HIDDEN_KEY}) of {name} from its definition, so rows would be found by the wrong column. Nothing was touched; set show_gipk_in_create_table_and_information_schema=ON on the server, then retry"
+                "the server hides the generated invisible primary key ({HIDDEN_KEY}) of {name} from its definition, so rows would be looked up by the wrong column. Nothing was touched; set show_gipk_in_create_table_and_information_schema=ON on the server, then retry"
             ),
         )),
     }
@@ -228,7 +227,7 @@ pub async fn show_create(session: &mut Session, database: &str, table: &str) -> 
     let what = "read the table's definition";
     let row: Option<(String, String)> =
         session.first(what, SHORT, &format!("SHOW CREATE TABLE {}", quote::qualified(database, table))).await?;
-    row.map(|(_, text)| text).ok_or_else(|| EngineError::transient(Reason::StatementInterrupted, "SHOW CREATE TABLE gave no row"))
+    row.map(|(_, text)| text).ok_or_else(|| EngineError::transient(Reason::StatementInterrupted, "SHOW CREATE TABLE returned no row"))
 }
 
 /// Whether a table or view of this name exists.
@@ -447,13 +446,13 @@ pub async fn check_prepared(session: &mut Session, database: &str, table: &str) 
         _ => {}
     }
     let result = prepared_on(session, database, table).await;
-    let ended = session.run("end a look at transactions", SHORT, "ROLLBACK").await;
+    let ended = session.run("end the check for transactions", SHORT, "ROLLBACK").await;
     match result {
         Ok(0) => ended.map_err(EngineError::from),
         Ok(n) => Err(EngineError::transient(
             Reason::PreparedTransaction,
             &format!(
-                "{n} XA transactions that changed {shown} were prepared before the migration began; it waits until they are committed or rolled back (XA RECOVER lists them). No row was copied"
+                "{n} prepared XA transactions changed {shown} before the migration began; waiting until they are committed or rolled back (XA RECOVER lists them). No row was copied"
             ),
         )),
         // The account may not look: [`sight::Fact::Prepared`].
@@ -678,7 +677,7 @@ pub(super) mod tests {
             assert!(check_server(&facts, Mode::Execute).is_ok(), "what needs no copy needs no log: {word}");
             assert!(no_log(&facts).is_some_and(|why| why.contains(word)), "{word}");
         }
-        let error = check_server(&ServerFacts { read_only: true, ..good.clone() }, Mode::Execute).expect_err("it is read only");
+        let error = check_server(&ServerFacts { read_only: true, ..good.clone() }, Mode::Execute).expect_err("it is read-only");
         assert_eq!(error.reason, Reason::ReadOnly);
         let replica = ServerFacts { read_only: true, ..good };
         assert!(check_server(&replica, Mode::ExecuteOnReplica).is_ok(), "a replica is read only as a rule");

@@ -43,7 +43,7 @@ const QUOTES: &str = "natively checks are stored without the quotes of their nam
 const TWICE: &str = "natively a TIMESTAMP of the hour that comes twice becomes the other one; a migration keeps it";
 const STEPS: &str = "natively, in place, the first number of the series is left out; a migration gives those of ALGORITHM=COPY";
 const CLOCK: &str = "a client whose clock stands still has the past as its present";
-const ROWS: &str = "other formats do not say which rows changed";
+const ROWS: &str = "other formats do not log which rows changed";
 
 const EXCEPTIONS: &[Exception] = &[
     exception("binlog_format", "*", "*", End::Refuses(Reason::ServerNotSupported), ROWS),
@@ -69,7 +69,13 @@ const EXCEPTIONS: &[Exception] = &[
     exception("auto_increment_increment", "1000", "numbers are given", End::Differs(", ours: "), STEPS),
     exception("timestamp", "*", "*", End::Differs("row, ours: now_"), CLOCK),
     exception("transaction_read_only", "ON", "*", End::Changes, "the engine's sessions write whatever sessions do by default"),
-    exception("server_id", "0", "*", End::Refuses(Reason::ServerNotSupported), "such a server gives its binary log to nobody"),
+    exception(
+        "server_id",
+        "0",
+        "*",
+        End::Refuses(Reason::ServerNotSupported),
+        "with that value the server sends its binary log to no client",
+    ),
     exception("sql_quote_show_create", "OFF", "*", End::Differs("CONSTRAINT `t_chk_"), QUOTES),
     exception("sql_mode", "*", "a text is cut", End::Refuses(Reason::DataDoesNotFit), CUT),
     exception("sql_mode", "*", "a number is cut", End::Refuses(Reason::DataDoesNotFit), CUT),

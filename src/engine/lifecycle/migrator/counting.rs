@@ -52,7 +52,7 @@ impl Run {
                             notice::ROWS_NOT_COUNTED,
                             true,
                             format!(
-                                "the rows of {} could not be counted ({error}); the progress goes by the server's estimate",
+                                "could not count the rows of {} ({error}); progress is based on the server's estimate",
                                 m.original_name()
                             ),
                         ),

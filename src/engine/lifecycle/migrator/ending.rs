@@ -117,16 +117,16 @@ pub(super) async fn drop_left(control: &mut Session, spec: &MigrationSpec, left:
         return Err(EngineError::terminal(
             Reason::NameTaken,
             &format!(
-                "the table {} is not the one that this migration swapped out, as InnoDB's id tells; it was not dropped",
+                "the table {} is not the one that this migration swapped out (its InnoDB id differs), so it was not dropped",
                 quote::qualified(&spec.database, name)
             ),
         ));
     }
     if let Some(epoch) = epoch {
         let more = left.map(|name| format!(", {} WRITE", quote::qualified(&spec.database, name))).unwrap_or_default();
-        control.run("lock what is left", SHORT, &format!("LOCK TABLES {} WRITE{more}", state.qualified())).await?;
+        control.run("lock the migration's tables", SHORT, &format!("LOCK TABLES {} WRITE{more}", state.qualified())).await?;
         if !state.is_owner(control, epoch).await? {
-            control.run("unlock what is left", SHORT, "UNLOCK TABLES").await?;
+            control.run("unlock the migration's tables", SHORT, "UNLOCK TABLES").await?;
             return Err(fenced());
         }
     }
@@ -136,7 +136,7 @@ pub(super) async fn drop_left(control: &mut Session, spec: &MigrationSpec, left:
     }
     control.run("drop the state table", LONG, &format!("DROP TABLE IF EXISTS {}", state.qualified())).await?;
     if epoch.is_some() {
-        control.run("unlock what was left", SHORT, "UNLOCK TABLES").await?;
+        control.run("unlock the migration's tables", SHORT, "UNLOCK TABLES").await?;
     }
     Ok(())
 }
@@ -200,7 +200,7 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
                 return Err(EngineError::terminal(
                     Reason::NameTaken,
                     &format!(
-                        "the table {ghost} exists, and no state table {} says that this migration made it, so it was not dropped: if no other migration of {} works with it, DROP TABLE {ghost}",
+                        "the table {ghost} exists, and no state table {} says that this migration made it, so it was not dropped: if no other migration of {} uses it, DROP TABLE {ghost}",
                         quote::identifier(&names.state),
                         quote::qualified(&spec.database, &spec.table)
                     ),
@@ -238,7 +238,7 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
             Swap::Unknown => {
                 return Err(EngineError::terminal(
                     Reason::OutcomeUnknown,
-                    &format!("nothing tells whether {} was swapped, so nothing was dropped", quote::qualified(&spec.database, &spec.table)),
+                    &format!("nothing shows whether {} was swapped, so nothing was dropped", quote::qualified(&spec.database, &spec.table)),
                 ));
             }
         },

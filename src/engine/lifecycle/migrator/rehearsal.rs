@@ -27,7 +27,7 @@ impl Run {
         self.publisher.notice(
             notice::REPLICATION_STOPPED,
             false,
-            "the replica applies no changes until the tables are compared at rest, swapped and swapped back".into(),
+            "the replica's applier is stopped until the tables are compared, swapped and swapped back".into(),
         );
         Ok(false)
     }
@@ -44,7 +44,7 @@ impl Run {
         self.record.applier_stopped = false;
         m.state.store(&mut session, m.epoch, &self.record, None).await?;
         session.close().await;
-        self.publisher.notice(notice::REPLICATION_STARTED, false, "the replica applies changes again".into());
+        self.publisher.notice(notice::REPLICATION_STARTED, false, "the replica's applier is running again".into());
         Ok(())
     }
 }

@@ -83,10 +83,7 @@ impl Run {
             // The next attempt takes another name; the work goes on.
             return Err(EngineError::transient(
                 Reason::NameTaken,
-                &format!(
-                    "a table {} was made by someone else meanwhile; it is left alone, and the old table gets another name",
-                    m.names.old
-                ),
+                &format!("someone else created a table {} meanwhile; it is left alone, and the old table gets another name", m.names.old),
             ));
         }
         let limits = self.controls.borrow().limits.clone();
@@ -116,7 +113,11 @@ impl Run {
             Consent::Awaited | Consent::Ask(_) => return Ok(false),
             Consent::Refused(why) => {
                 if self.publisher.cut_over().vetoed_by.is_none() {
-                    self.publisher.notice(notice::CUT_OVER_VETOED, true, format!("a hook vetoed the cut-over: {why}; it is asked again"));
+                    self.publisher.notice(
+                        notice::CUT_OVER_VETOED,
+                        true,
+                        format!("a hook vetoed the cut-over: {why}; it will be asked again"),
+                    );
                 }
                 self.publisher.vetoed(Some(why));
                 self.next_cut_over = Instant::now() + Duration::from_secs(1);
@@ -177,10 +178,10 @@ impl Run {
                     }
                     Swap::DidNot => {
                         self.apply_again(None).await?;
-                        self.failed("the connection was lost while the tables were being swapped; they were not", Duration::ZERO);
+                        self.failed("the connection was lost during the swap, and the tables were not swapped", Duration::ZERO);
                         Ok(false)
                     }
-                    Swap::Unknown => Err(EngineError::terminal(Reason::OutcomeUnknown, "nothing tells whether the tables were swapped")),
+                    Swap::Unknown => Err(EngineError::terminal(Reason::OutcomeUnknown, "nothing shows whether the tables were swapped")),
                 }
             }
         }
@@ -211,7 +212,7 @@ impl Run {
         self.publisher.notice(
             notice::CUT_OVER_ATTEMPT_FAILED,
             true,
-            format!("the cut-over attempt was given up: {why}; the original is in place and the ghost stays current"),
+            format!("the cut-over attempt was abandoned: {why}; the original is in place and the ghost stays current"),
         );
     }
 }
