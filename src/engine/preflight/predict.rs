@@ -451,7 +451,7 @@ mod tests {
             ("DROP INDEX nope", "no index `nope` (1091)"),
             ("RENAME INDEX nope TO n", "no index `nope` (1176)"),
             ("DROP PRIMARY KEY, ADD PRIMARY KEY (a)", ""),
-            ("ADD A INT", "a column `A` already (1060)"),
+            ("ADD A INT", "already has a column `A` (1060)"),
             ("DROP a, ADD a INT", ""),
             ("RENAME COLUMN a TO x, ADD a INT", ""),
         ] {
