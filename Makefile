@@ -21,23 +21,23 @@ bench: ## measure copying, applying and the cut-over against a real server
 	hack/bench $(ARGS)
 
 fmt: ## format the code
-	cargo fmt
+	hack/with-tools test cargo fmt
 
 lint: ## the checks of `make test` without the tests
 	hack/test --checks
 
 crds: ## write the CRDs into crds/ from the types, and copy them into the chart and config/
-	cargo run --locked --quiet -- crd --output-dir crds
+	hack/with-tools build cargo run --locked --quiet -- crd --output-dir crds
 	hack/sync-crds
 
 parts: ## get MySQL, MariaDB and the control plane into the cache now (else the first use does)
+	hack/with-tools demo hack/kube install
 	hack/mysql install
 	hack/mariadb install 10.11
 	hack/mariadb install 11.8
-	hack/kube install
 
 shell: ## a shell with a MySQL server, its replica and a control plane beside it
-	hack/with-parts --mysql --replica --kube --shell
+	hack/with-tools demo hack/with-parts --mysql --replica --kube --shell
 
 clean-parts: ## remove the cached parts (hack/README.md tells where they are)
 	hack/clean-parts

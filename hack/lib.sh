@@ -35,11 +35,11 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# need TOOL… : fails with all that is missing, not with the first.
+# need TOOL[:PACKAGE]… : fails with all that is missing, not with the first. PACKAGE is Debian's name of it.
 need() {
-    local missing=() tool
-    for tool in "$@"; do have "$tool" || missing+=("$tool"); done
-    ((${#missing[@]} == 0)) || die "needs ${missing[*]} on the PATH; install it (Debian: apt-get install ${missing[*]})"
+    local missing=() packages=() tool
+    for tool in "$@"; do have "${tool%:*}" || { missing+=("${tool%:*}") && packages+=("${tool#*:}"); }; done
+    ((${#missing[@]} == 0)) || die "needs ${missing[*]} on the PATH; install it (Debian: apt-get install ${packages[*]})"
 }
 
 # locked NAME COMMAND… : runs COMMAND under an exclusive lock of that name, across processes.

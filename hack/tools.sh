@@ -18,31 +18,37 @@ get_tools() {
     done
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
     if ((${#missing[@]})); then
+        have apt-get || die "this machine lacks ${missing[*]} (as Debian calls them): install them, then run this again"
+        as_root || die "this machine lacks ${missing[*]}, and only root may install them (apt-get install ${missing[*]}); run this again afterwards"
         say "installing by apt what is missing: ${missing[*]}"
-        apt_install "${missing[@]}" || die "this machine lacks ${missing[*]}: install them as root (apt-get install ${missing[*]}), then run this again"
+        apt_install "${missing[@]}" || die "apt could not install ${missing[*]}; its last lines are above"
     fi
     get_rust "$1"
 }
 
 # --- Debian's packages --------------------------------------------------------------------------------------
 
+# Sets AS_ROOT, what makes the command behind it root's; fails where nothing does.
+as_root() {
+    AS_ROOT=()
+    [[ $EUID -ne 0 ]] || return 0
+    have sudo || return 1
+    # Where somebody sits at a terminal, sudo may ask for the password.
+    if sudo -n true 2>/dev/null; then AS_ROOT=(sudo -n); elif [[ -t 0 && -t 2 ]]; then AS_ROOT=(sudo); else return 1; fi
+}
+
 LISTS_FRESH=
 # Installs, or fails where there is no apt or no right to use it.
 apt_install() {
-    local as_root=() log
-    have apt-get || return 1
-    if [[ $EUID -ne 0 ]]; then
-        have sudo || return 1
-        # Where somebody sits at a terminal, sudo may ask for the password.
-        if sudo -n true 2>/dev/null; then as_root=(sudo -n); elif [[ -t 0 && -t 2 ]]; then as_root=(sudo); else return 1; fi
-    fi
+    local log
+    have apt-get && as_root || return 1
     log=$(mktemp)
     if [[ -z $LISTS_FRESH ]]; then
         # A third-party source that cannot be reached is no reason to stop: the install below will tell.
-        "${as_root[@]}" apt-get update -q >"$log" 2>&1 || true
+        "${AS_ROOT[@]}" apt-get update -q >"$log" 2>&1 || true
         LISTS_FRESH=1
     fi
-    if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >>"$log" 2>&1; then
+    if ! "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >>"$log" 2>&1; then
         tail -n 5 "$log" >&2
         rm -f "$log"
         return 1
