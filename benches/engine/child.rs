@@ -63,17 +63,7 @@ pub async fn main(arguments: &[String]) {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("THESEUS_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
-    let spec = MigrationSpec {
-        id: format!("bench-{}", std::process::id()),
-        display_name: format!("bench/{table}"),
-        server: address(url),
-        database: database.clone(),
-        table: table.clone(),
-        alter: alter.clone(),
-        mode: theseus::engine::contract::spec::Mode::Execute,
-        algorithm: Algorithm::Copy,
-        deletion_policy: theseus::engine::contract::spec::DeletionPolicy::Cleanup,
-    };
+    let spec = spec(url, database, table, alter);
     let mut controls = Controls { old_table: OldTable::DropNow, ..Controls::default() };
     controls.workers = crate::setting("WORKERS", controls.workers);
     if crate::setting(UNVERIFIED, 0) == 1 {
@@ -137,6 +127,21 @@ pub async fn main(arguments: &[String]) {
         server_cpu: Duration::ZERO,
     };
     println!("{}", serde_json::to_string(&run).expect("plain numbers"));
+}
+
+/// A migration, as a child gets to know it.
+pub fn spec(url: &str, database: &str, table: &str, alter: &str) -> MigrationSpec {
+    MigrationSpec {
+        id: format!("bench-{}", std::process::id()),
+        display_name: format!("bench/{table}"),
+        server: address(url),
+        database: database.to_owned(),
+        table: table.to_owned(),
+        alter: alter.to_owned(),
+        mode: theseus::engine::contract::spec::Mode::Execute,
+        algorithm: Algorithm::Copy,
+        deletion_policy: theseus::engine::contract::spec::DeletionPolicy::Cleanup,
+    }
 }
 
 /// User and system time of a process so far: fields 14 and 15 of its `stat`, in hundredths of a second.

@@ -8,6 +8,7 @@ mod child;
 mod hostile;
 mod others;
 mod report;
+mod stream;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[path = "../../tests/support/workload.rs"]
@@ -49,6 +50,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a tokio runtime");
     if let Some(at) = arguments.iter().position(|a| a == child::FLAG) {
         runtime.block_on(child::main(&arguments[at + 1..]));
+        return;
+    }
+    if let Some(at) = arguments.iter().position(|a| a == stream::FLAG) {
+        runtime.block_on(stream::main(&arguments[at + 1..]));
         return;
     }
     let missed = runtime.block_on(bench());
@@ -94,6 +99,9 @@ async fn bench() -> usize {
     }
     if wanted("small") {
         small(&mut db, &mut report).await;
+    }
+    if wanted("stream") {
+        stream::stream_cost(&mut db, &mut report).await;
     }
     if wanted("backlog") {
         hostile::backlog(&mut db, &mut report).await;
