@@ -1,5 +1,6 @@
 //! Errors of the server and the driver, with a class and without row values.
 
+use super::codes::{self, DUP_ENTRY, DUP_ENTRY_WITH_KEY_NAME};
 use crate::sql::token::{self, TokenKind};
 use thiserror::Error;
 
@@ -24,60 +25,36 @@ pub struct MySqlError {
     pub message: String,
     /// What a caller may do about it.
     pub class: Class,
-    /// For [`DUPLICATE_ENTRY`]: the name of the index, without the table.
+    /// For [`codes::DUP_ENTRY`]: the name of the index, without the table.
     pub index: Option<String>,
 }
 
-/// ER_DUP_ENTRY
-pub const DUPLICATE_ENTRY: u16 = 1062;
-/// ER_DUP_ENTRY_WITH_KEY_NAME
-pub const DUPLICATE_ENTRY_WITH_KEY_NAME: u16 = 1586;
-/// ER_LOCK_WAIT_TIMEOUT
-pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
-/// ER_LOCK_DEADLOCK
-pub const DEADLOCK: u16 = 1213;
-/// ER_QUERY_INTERRUPTED
-pub const QUERY_INTERRUPTED: u16 = 1317;
-/// ER_BINLOG_FATAL_ERROR: also "could not find first log file name in binary log index file" and purged GTIDs.
-pub const BINLOG_FATAL: u16 = 1236;
-
-/// CR_VERSION_ERROR: the server is none that a migration can run on ([`super::versions::Product::refusal`]).
-pub const UNSUPPORTED_SERVER: u16 = 2007;
-/// ER_NOT_SUPPORTED_AUTH_MODE: the client lacks the method of authentication that the server asks for.
-pub const AUTH_METHOD: u16 = 1251;
-
-/// A variable that does not take its value, or a server that lacks it: ER_WRONG_VALUE_FOR_VAR, and what [`MySqlError::setting`] makes.
-pub const SETTING: u16 = 1231;
-
-/// ER_INVALID_CHARACTER_STRING: as a warning it says that a text was changed for want of characters.
-pub const CANNOT_CONVERT: u16 = 1300;
-
 /// Server errors that a retry may cure. Source: MySQL 9.x error message reference.
 pub(crate) const TRANSIENT: &[u16] = &[
-    1020, // ER_CHECKREAD
-    1040, // ER_CON_COUNT_ERROR
-    1053, // ER_SERVER_SHUTDOWN
-    1077, // ER_NORMAL_SHUTDOWN
-    1152, // ER_ABORTING_CONNECTION
-    1158,
-    1159,
-    1160,
-    1161, // ER_NET_*
-    1203, // ER_TOO_MANY_USER_CONNECTIONS
-    LOCK_WAIT_TIMEOUT,
-    1206, // ER_LOCK_TABLE_FULL
-    DEADLOCK,
-    1226, // ER_USER_LIMIT_REACHED
-    1290, // ER_OPTION_PREVENTS_STATEMENT (read only: a failover under way)
-    QUERY_INTERRUPTED,
-    1836, // ER_READ_ONLY_MODE
-    1877, // ER_TEMP_TABLE_PREVENTS_SWITCH
-    1927, // ER_CONNECTION_KILLED (MariaDB)
-    3024, // ER_QUERY_TIMEOUT
-    3032, // ER_SERVER_OFFLINE_MODE
-    3169, // ER_SESSION_WAS_KILLED
-    3572, // ER_LOCK_NOWAIT
-    4031, // ER_CLIENT_INTERACTION_TIMEOUT
+    codes::CHECKREAD,
+    codes::CON_COUNT_ERROR,
+    codes::SERVER_SHUTDOWN,
+    codes::NORMAL_SHUTDOWN,
+    codes::ABORTING_CONNECTION,
+    codes::NET_READ_ERROR,
+    codes::NET_READ_INTERRUPTED,
+    codes::NET_ERROR_ON_WRITE,
+    codes::NET_WRITE_INTERRUPTED,
+    codes::TOO_MANY_USER_CONNECTIONS,
+    codes::LOCK_WAIT_TIMEOUT,
+    codes::LOCK_TABLE_FULL,
+    codes::LOCK_DEADLOCK,
+    codes::USER_LIMIT_REACHED,
+    // Read only: a failover under way.
+    codes::OPTION_PREVENTS_STATEMENT,
+    codes::QUERY_INTERRUPTED,
+    codes::READ_ONLY_MODE,
+    codes::CONNECTION_KILLED,
+    codes::QUERY_TIMEOUT,
+    codes::SERVER_OFFLINE_MODE,
+    codes::SESSION_WAS_KILLED,
+    codes::LOCK_NOWAIT,
+    codes::CLIENT_INTERACTION_TIMEOUT,
 ];
 
 impl MySqlError {
@@ -101,7 +78,7 @@ impl MySqlError {
             // which accounts there are.
             mysql_async::Error::Driver(mysql_async::DriverError::UnknownAuthPlugin { name }) => Self {
                 what: what.to_owned(),
-                code: AUTH_METHOD,
+                code: codes::NOT_SUPPORTED_AUTH_MODE,
                 message: format!("the server asks for authentication by {name}, which is not supported; or it has no such account"),
                 class: Class::Terminal,
                 index: None,
@@ -122,12 +99,12 @@ impl MySqlError {
 
     /// The server is none that a migration can run on.
     pub fn unsupported_server(what: &str, message: String) -> Self {
-        Self { what: what.to_owned(), code: UNSUPPORTED_SERVER, message, class: Class::Terminal, index: None }
+        Self { what: what.to_owned(), code: codes::UNSUPPORTED_SERVER, message, class: Class::Terminal, index: None }
     }
 
     /// A setting of the server, or of the account's sessions, that rules a migration out; the message names it.
     pub fn setting(what: &str, message: String) -> Self {
-        Self { what: what.to_owned(), code: SETTING, message, class: Class::Terminal, index: None }
+        Self { what: what.to_owned(), code: codes::WRONG_VALUE_FOR_VAR, message, class: Class::Terminal, index: None }
     }
 
     /// A wait that passed its limit.
@@ -147,18 +124,18 @@ impl MySqlError {
 
     /// Whether a transaction lost against another one and may simply run again on the same connection.
     pub fn is_contention(&self) -> bool {
-        matches!(self.code, DEADLOCK | LOCK_WAIT_TIMEOUT)
+        matches!(self.code, codes::LOCK_DEADLOCK | codes::LOCK_WAIT_TIMEOUT)
     }
 
     /// Whether a unique key of the written table was hit.
     pub fn is_duplicate(&self) -> bool {
-        matches!(self.code, DUPLICATE_ENTRY | DUPLICATE_ENTRY_WITH_KEY_NAME)
+        matches!(self.code, DUP_ENTRY | DUP_ENTRY_WITH_KEY_NAME)
     }
 }
 
 /// The name of the violated index: `… for key '_t_gho.u'` (8.0.19 and later) or `… for key 'u'`.
 fn duplicate_index(code: u16, message: &str) -> Option<String> {
-    if !matches!(code, DUPLICATE_ENTRY | DUPLICATE_ENTRY_WITH_KEY_NAME) {
+    if !matches!(code, DUP_ENTRY | DUP_ENTRY_WITH_KEY_NAME) {
         return None;
     }
     // The value comes first and may hold anything, so the name is taken from the end.
@@ -353,7 +330,7 @@ fn without_literals(expression: &str) -> String {
 
 /// The server's message with every value taken out; names of columns and indexes stay.
 pub fn without_values(code: u16, message: &str) -> String {
-    if matches!(code, DUPLICATE_ENTRY | DUPLICATE_ENTRY_WITH_KEY_NAME) {
+    if matches!(code, DUP_ENTRY | DUP_ENTRY_WITH_KEY_NAME) {
         return match duplicate_index(code, message) {
             Some(index) => format!("Duplicate entry for key '{index}'"),
             None => "Duplicate entry".to_owned(),
@@ -456,7 +433,7 @@ mod tests {
     fn an_unknown_method_of_authentication_is_told() {
         let error = mysql_async::DriverError::UnknownAuthPlugin { name: "sha256_password".into() };
         let error = MySqlError::new("connect", &error.into());
-        assert_eq!((error.code, error.class), (AUTH_METHOD, Class::Terminal));
+        assert_eq!((error.code, error.class), (codes::NOT_SUPPORTED_AUTH_MODE, Class::Terminal));
         assert!(error.message.contains("sha256_password"), "{error}");
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Promises: every variable of a session that matters is defined ([`variables`]), not inherited; every statement has a time limit; no error text carries a
 //! row value, an account or a password ([`error::MySqlError`]).
+pub mod codes;
 pub mod error;
 pub mod gtid;
 pub mod own;

@@ -1,6 +1,7 @@
 //! One connection with defined variables ([`variables`], [`settings`]). Statements have a name (for errors and logs) and a limit.
 
-use super::error::{CANNOT_CONVERT, MySqlError};
+use super::codes::INVALID_CHARACTER_STRING;
+use super::error::MySqlError;
 use super::own::{Connections, Registered, ServerRun};
 use super::settings::{self, Purpose, ServerValues};
 use super::variables;
@@ -100,7 +101,7 @@ impl Session {
     ///
     /// # Errors
     /// Unreachable, refused, TLS not as asked for; or a variable that does not take its value, named
-    /// ([`crate::mysql::error::SETTING`]).
+    /// ([`crate::mysql::codes::WRONG_VALUE_FOR_VAR`]).
     pub async fn open(address: &ServerAddress) -> Result<Self, MySqlError> {
         let mut session = Self::open_raw(address).await?;
         session.define().await?;
@@ -132,7 +133,7 @@ impl Session {
     /// Gives the session the variables of a purpose; says nothing to the server where they are the same.
     ///
     /// # Errors
-    /// A variable that does not take its value, named ([`crate::mysql::error::SETTING`]); a lost connection.
+    /// A variable that does not take its value, named ([`crate::mysql::codes::WRONG_VALUE_FOR_VAR`]); a lost connection.
     pub async fn wear(&mut self, purpose: Purpose<'_>) -> Result<(), MySqlError> {
         self.set(&purpose.wanted()).await
     }
@@ -146,7 +147,7 @@ impl Session {
         self.wear(purpose).await?;
         let result = self.write(what, limit, sql).await;
         let lost = match &result {
-            Ok(written) if written.warnings > 0 => self.warnings().await?.iter().any(|(_, code, _)| *code == CANNOT_CONVERT),
+            Ok(written) if written.warnings > 0 => self.warnings().await?.iter().any(|(_, code, _)| *code == INVALID_CHARACTER_STRING),
             _ => false,
         };
         if result.as_ref().err().is_none_or(|error| !error.is_connection()) {
@@ -154,11 +155,11 @@ impl Session {
         }
         if lost {
             return Err(MySqlError {
-                code: CANNOT_CONVERT,
+                code: INVALID_CHARACTER_STRING,
                 ..MySqlError::setting(
                     what,
                     format!(
-                        "{CANNOT_CONVERT}: a text in the clauses has characters that the server's character_set_connection lacks; \
+                        "{INVALID_CHARACTER_STRING}: a text in the clauses has characters that the server's character_set_connection lacks; \
                          write it with an introducer, as in _utf8mb4'…'"
                     ),
                 )

@@ -71,7 +71,7 @@ async fn a_restart_gives_our_connection_ids_to_others() {
     let handle = theseus::engine::start(plain(db.spec("t", ALTER), &proxy), never);
     until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
     let ports: Vec<u16> = proxy.links().into_iter().map(|(port, _)| port).collect();
-    let all: Vec<(u32, String)> = db.conn.query("SELECT ID, HOST FROM information_schema.PROCESSLIST").await.expect("list connections");
+    let all: Vec<(u32, String)> = db.conn.query("SELECT ID, HOST FROM performance_schema.processlist").await.expect("list connections");
     let ours: Vec<u32> =
         all.into_iter().filter(|(_, host)| ports.iter().any(|p| host.ends_with(&format!(":{p}")))).map(|(id, _)| id).collect();
     assert!(ours.len() >= 4, "{ours:?}");

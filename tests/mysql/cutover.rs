@@ -178,6 +178,53 @@ async fn who_blocks_for_too_long_is_killed_and_nobody_else() {
     }
 }
 
+/// While any session's statement has a character of four bytes, the server lists neither transactions nor (in information_schema) sessions.
+/// Who is in the way is found and killed all the same, with the age of the transaction and not of the last statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_with_a_character_of_four_bytes_hides_nobody() {
+    // For the others on the shared server nothing is hidden.
+    let server = Server::start(&[]);
+    for (algorithm, alter) in [(Algorithm::Copy, WIDEN), (Algorithm::Instant, "ADD COLUMN b INT")] {
+        let mut db = Db::on(&server.url, "bytes").await;
+        fill(&mut db).await;
+        db.run("CREATE TABLE other (id INT PRIMARY KEY, v VARCHAR(20))").await;
+        let mut bystander = db.connect().await;
+        let id = bystander.id();
+        let riding = tokio::spawn(async move {
+            bystander.query_drop("BEGIN; INSERT INTO other VALUES (1, '🚲'); DO SLEEP(1000) + ('🚲' = 'x')").await
+        });
+        until_hidden(&mut db).await;
+        // It is never idle for a second.
+        let mut blocking = blocker(&db, "BEGIN; SELECT * FROM t WHERE id = 1").await;
+        let blocks = blocking.id();
+        let busy = tokio::spawn(async move { while blocking.query_drop("DO SLEEP(0.2)").await.is_ok() {} });
+        let spec = MigrationSpec { algorithm, ..db.spec("t", alter) };
+        let report = theseus::engine::preflight::check(&spec, &quick()).await;
+        let held = report.findings.iter().find(|finding| finding.object == format!("connection {blocks}"));
+        assert!(held.is_some_and(|finding| finding.message.contains("a transaction of root has held the table")), "{report:?}");
+        let handle = theseus::engine::start(spec, Controls { kill_blockers_after: Some(SECOND), ..quick() });
+        let (outcome, last) = ends(handle).await;
+        assert_eq!(outcome, Outcome::Succeeded, "{algorithm:?}");
+        let killed = notices(&last, notice::BLOCKER_KILLED);
+        let words = format!("connection {blocks} (root): a transaction open for ");
+        assert!(killed.len() == 1 && killed[0].contains(&words), "{algorithm:?}: {killed:?}");
+        busy.await.expect("the blocker is killed");
+        until_hidden(&mut db).await;
+        db.run(&format!("KILL {id}")).await;
+        assert!(riding.await.expect("the bystander").is_err(), "{algorithm:?}: it lived until now");
+        db.drop().await;
+    }
+}
+
+/// The server does not list transactions.
+async fn until_hidden(db: &mut Db) {
+    let end = Instant::now() + 20 * SECOND;
+    while db.conn.query_first::<u64, _>("SELECT COUNT(*) FROM information_schema.INNODB_TRX").await.is_ok() {
+        assert!(Instant::now() < end, "a statement with a character of four bytes hides no transaction on this server");
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+}
+
 /// A statement that runs for long is as much in the way, and so is it for a change that the server makes itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_statement_is_killed_also_for_a_native_change() {

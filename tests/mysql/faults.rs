@@ -172,7 +172,7 @@ async fn reach(handle: &Handle, moment: Moment, proxy: &Proxy, database: &str) -
 
 /// Ends connections on the server; they are known there by their port. The number of those that were there.
 async fn kill(db: &mut Db, ports: &[u16]) -> usize {
-    let all: Vec<(u64, String)> = db.conn.query("SELECT ID, HOST FROM information_schema.PROCESSLIST").await.expect("list connections");
+    let all: Vec<(u64, String)> = db.conn.query("SELECT ID, HOST FROM performance_schema.processlist").await.expect("list connections");
     let ids = all.into_iter().filter(|(_, host)| host.rsplit(':').next().is_some_and(|p| p.parse().is_ok_and(|p: u16| ports.contains(&p))));
     let mut killed = 0;
     for (id, _) in ids {

@@ -79,7 +79,7 @@ async fn kill(db: &mut Db, proxy: &Proxy, kind: Kind) {
     let ports: Vec<u16> = proxy.links().into_iter().filter(|(_, k)| *k == kind).map(|(port, _)| port).collect();
     assert!(!ports.is_empty(), "there is a connection of kind {kind:?}");
     for port in ports {
-        let sql = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE HOST LIKE '%:{port}'");
+        let sql = format!("SELECT ID FROM performance_schema.processlist WHERE HOST LIKE '%:{port}'");
         let id: u64 = db.value(&sql).await;
         db.run(&format!("KILL {id}")).await;
     }

@@ -83,6 +83,67 @@ async fn a_transaction_prepared_before_is_waited_for() {
     }
 }
 
+/// The same while the server lists no transaction, since a statement of some session has a character of four bytes: by the locks, whether the
+/// session waits, does something else or is gone, and after a restart of the server. Sessions that only write are nobody's business.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_prepared_before_is_seen_beside_any_statement() {
+    let server = support::PrivateServer::start(&[]).await;
+    for case in ["attached", "waiting", "elsewhere", "gone", "restarted"] {
+        let mut mirror = ten_rows("xa_bytes", &server.url).await;
+        let x = xid("bytes");
+        let mut holder = mirror.db.connect().await;
+        if case == "attached" {
+            run(&mut holder, "SET SESSION xa_detach_on_prepare=OFF").await;
+        }
+        run(&mut holder, &format!("XA START {x}; UPDATE t SET a = 100 WHERE id = 3; XA END {x}; XA PREPARE {x}")).await;
+        if case == "elsewhere" {
+            run(&mut holder, "BEGIN; SELECT * FROM t").await;
+        }
+        if case == "restarted" {
+            server.restart(true).await;
+            mirror.db.conn = mirror.db.connect().await;
+            holder = mirror.db.connect().await;
+        } else if case == "gone" {
+            holder = mirror.db.connect().await;
+        }
+        let mut writer = mirror.db.connect().await;
+        run(&mut writer, "BEGIN; UPDATE t SET b = 'z' WHERE id = 9").await;
+        let mut other = mirror.db.connect().await;
+        let riding = other.id();
+        let rides = tokio::spawn(async move { other.query_drop("BEGIN; SELECT * FROM m; DO SLEEP(1000) + ('🚲' = 'x')").await });
+        // The server answers from a copy until nobody has asked for 0.1 s.
+        let hidden = async |db: &mut Db| {
+            while db.conn.query_drop("SELECT COUNT(*) FROM information_schema.INNODB_TRX").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), hidden(&mut mirror.db)).await.expect("transactions are not listed");
+        let handle = theseus::engine::start(mirror.db.spec("t", ALTER), manual());
+        let s = until(&handle, "it waits", |s| s.retrying.is_some()).await;
+        let retrying = s.retrying.expect("just seen");
+        assert_eq!(retrying.reason, Reason::PreparedTransaction, "{case}: {}", retrying.message);
+        assert!(retrying.message.starts_with("1 prepared XA transaction"), "{case}: {}", retrying.message);
+        run(&mut writer, "ROLLBACK").await;
+        if case == "elsewhere" {
+            run(&mut holder, "COMMIT").await;
+        }
+        run(&mut holder, &format!("XA COMMIT {x}")).await;
+        // On another table, which is nobody's business: the account may list it, so it is looked for.
+        run(
+            &mut holder,
+            &format!("CREATE TABLE other (id INT PRIMARY KEY); XA START {x}; INSERT INTO other VALUES (1); XA END {x}; XA PREPARE {x}"),
+        )
+        .await;
+        gate(&handle).await;
+        tokio::time::timeout(Duration::from_secs(20), hidden(&mut mirror.db)).await.expect("transactions are not listed until now");
+        mirror.db.run(&format!("KILL {riding}")).await;
+        assert!(rides.await.expect("the other one").is_err());
+        run(&mut holder, &format!("XA ROLLBACK {x}; DROP TABLE other")).await;
+        mirror.db.run("UPDATE m SET a = 100 WHERE id = 3").await;
+        finish(mirror, handle).await;
+    }
+}
+
 /// A transaction prepared on another table is nobody's business.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_prepared_elsewhere_is_not() {

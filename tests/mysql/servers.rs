@@ -471,3 +471,22 @@ async fn a_connection_that_was_broken_off_answers_no_more() {
     refused.run("ask for nothing", SHORT, "SELECT nothing").await.expect_err("there is no such column");
     assert_eq!(refused.first::<u64>("ask", SHORT, "SELECT 42").await.expect("an answer"), Some(42));
 }
+
+/// The numbers that decide what an error means are what their names say: the server names them itself. Those that it does not raise any more
+/// are not listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn error_numbers_have_the_servers_names() {
+    let mut db = Db::new("codes").await;
+    let mut listed = 0;
+    for (name, code) in theseus::mysql::codes::ALL {
+        let sql = format!("SELECT ERROR_NAME FROM performance_schema.events_errors_summary_global_by_error WHERE ERROR_NUMBER = {code}");
+        let Some(theirs) = db.conn.query_first::<String, _>(sql).await.expect("a name") else { continue };
+        // WARN_DATA_TRUNCATED is the only one without ER_.
+        let ours = if *name == "DATA_TRUNCATED" { format!("WARN_{name}") } else { format!("ER_{name}") };
+        // Names changed where they spoke of masters and slaves.
+        assert_eq!(theirs.replace("MASTER", "SOURCE"), ours, "{code}");
+        listed += 1;
+    }
+    assert!(listed > theseus::mysql::codes::ALL.len() * 3 / 4, "{listed} of {}", theseus::mysql::codes::ALL.len());
+    db.drop().await;
+}

@@ -159,7 +159,7 @@ impl Shop {
     /// Connections of the migrations' account.
     pub async fn connections(&mut self) -> u64 {
         let user = self.user.clone();
-        self.db.value(&format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'")).await
+        self.db.value(&format!("SELECT COUNT(*) FROM performance_schema.processlist WHERE user = '{user}'")).await
     }
 
     /// Changes a row as an application does, and waits until the ghost table has it: changes flow. Then the row is as it was; no writers may be

@@ -8,7 +8,7 @@ use crate::controller::visit::apply;
 use crate::controller::visit::apply::api;
 use crate::controller::visit::context::{Context, Error};
 use crate::engine::contract::reason::Reason;
-use crate::mysql::error::UNSUPPORTED_SERVER;
+use crate::mysql::codes::UNSUPPORTED_SERVER;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::{MySqlError, Product, Session};
 use futures::StreamExt;

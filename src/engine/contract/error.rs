@@ -1,8 +1,7 @@
 //! The engine's one error: a documented reason, a class, and a sentence for people.
 
 use super::reason::Reason;
-use crate::mysql::error::UNSUPPORTED_SERVER;
-use crate::mysql::{Class, MySqlError};
+use crate::mysql::{Class, MySqlError, codes};
 
 /// An error that ends or delays a migration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,21 +65,25 @@ impl From<MySqlError> for EngineError {
 fn advice_on_access(error: &MySqlError) -> &'static str {
     let of_resource = |name: &str| error.message.contains(name);
     match error.code {
-        1040 => "; the server has no free connection (max_connections): retrying; raise max_connections if this persists",
-        1184 if error.message.contains("init_connect") => {
+        codes::CON_COUNT_ERROR => "; the server has no free connection (max_connections): retrying; raise max_connections if this persists",
+        codes::NEW_ABORTING_CONNECTION if error.message.contains("init_connect") => {
             "; init_connect fails for this account: fix it (SET GLOBAL init_connect), or GRANT CONNECTION_ADMIN ON *.* TO the account, whose sessions then skip it"
         }
-        1203 => "; a copy needs 11 concurrent sessions: raise the server's max_user_connections",
-        1226 if of_resource("max_user_connections") => {
+        codes::TOO_MANY_USER_CONNECTIONS => "; a copy needs 11 concurrent sessions: raise the server's max_user_connections",
+        codes::USER_LIMIT_REACHED if of_resource("max_user_connections") => {
             "; a copy needs 11 concurrent sessions: ALTER USER … WITH MAX_USER_CONNECTIONS, 0 for no limit"
         }
-        1226 if of_resource("max_questions") => "; lift the limit: ALTER USER … WITH MAX_QUERIES_PER_HOUR 0",
-        1226 if of_resource("max_updates") => "; lift the limit: ALTER USER … WITH MAX_UPDATES_PER_HOUR 0",
-        1226 if of_resource("max_connections_per_hour") => "; lift the limit: ALTER USER … WITH MAX_CONNECTIONS_PER_HOUR 0",
-        1251 => "; ALTER USER … IDENTIFIED WITH caching_sha2_password BY …",
-        1820 | 1862 => "; set a new password (ALTER USER … IDENTIFIED BY …) and update the Secret",
-        3118 => "; unlock it with ALTER USER … ACCOUNT UNLOCK",
-        3159 => "; set tls.mode to Required or stricter",
+        codes::USER_LIMIT_REACHED if of_resource("max_questions") => "; lift the limit: ALTER USER … WITH MAX_QUERIES_PER_HOUR 0",
+        codes::USER_LIMIT_REACHED if of_resource("max_updates") => "; lift the limit: ALTER USER … WITH MAX_UPDATES_PER_HOUR 0",
+        codes::USER_LIMIT_REACHED if of_resource("max_connections_per_hour") => {
+            "; lift the limit: ALTER USER … WITH MAX_CONNECTIONS_PER_HOUR 0"
+        }
+        codes::NOT_SUPPORTED_AUTH_MODE => "; ALTER USER … IDENTIFIED WITH caching_sha2_password BY …",
+        codes::MUST_CHANGE_PASSWORD | codes::MUST_CHANGE_PASSWORD_LOGIN => {
+            "; set a new password (ALTER USER … IDENTIFIED BY …) and update the Secret"
+        }
+        codes::ACCOUNT_HAS_BEEN_LOCKED => "; unlock it with ALTER USER … ACCOUNT UNLOCK",
+        codes::SECURE_TRANSPORT_REQUIRED => "; set tls.mode to Required or stricter",
         _ => "",
     }
 }
@@ -91,27 +94,65 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         0 if error.class == Class::Terminal => Reason::ServerError,
         0 if error.message.contains("TLS") || error.message.contains("certificate") => Reason::TlsFailed,
         0 => Reason::ConnectionFailed,
-        // Access denied for user / to database / no password / account locked / expired / authentication method not supported.
-        1045 | 1251 | 1698 | 1820 | 1862 | 3118 | 3878 => Reason::AccessDenied,
-        1044 | 1142 | 1143 | 1227 | 1370 | 3955 => Reason::MissingPrivilege,
-        1049 | 1146 => Reason::TableNotFound,
-        // Connections using insecure transport are prohibited.
-        3159 => Reason::TlsFailed,
-        1290 | 1836 | 3100 => Reason::ReadOnly,
-        1040 | 1053 | 1203 | 1226 | 3032 | 3169 => Reason::ConnectionFailed,
-        1062 | 1586 => Reason::DuplicateKey,
-        // Data too long, out of range, incorrect value, NULL in NOT NULL, invalid JSON/GIS, CHECK violated, no partition, invalid default.
-        1048 | 1138 | 1264 | 1265 | 1292 | 1364 | 1365 | 1366 | 1367 | 1406 | 1411 | 1416 | 1441 | 1525 | 1526 | 1690 | 1748 | 3140
-        | 3141 | 3144 | 3155 | 3156 | 3819 | 3854 | 6136 => Reason::DataDoesNotFit,
-        1184 if error.message.contains("init_connect") => Reason::ServerNotSupported,
-        // Unknown system variable, wrong value or type for one, one that has no value for a session.
-        1193 | 1231 | 1232 | 1238 => Reason::ServerNotSupported,
-        // Disk full, the table is full.
-        1021 | 1114 => Reason::DiskFull,
-        1235 | 1845 | 1846 => Reason::AlgorithmNotSupported,
-        UNSUPPORTED_SERVER => Reason::ServerNotSupported,
+        codes::ACCESS_DENIED_ERROR
+        | codes::NOT_SUPPORTED_AUTH_MODE
+        | codes::ACCESS_DENIED_NO_PASSWORD_ERROR
+        | codes::MUST_CHANGE_PASSWORD
+        | codes::MUST_CHANGE_PASSWORD_LOGIN
+        | codes::ACCOUNT_HAS_BEEN_LOCKED
+        | codes::USER_ACCESS_DENIED_FOR_USER_ACCOUNT_BLOCKED_BY_PASSWORD_LOCK => Reason::AccessDenied,
+        codes::DBACCESS_DENIED_ERROR
+        | codes::TABLEACCESS_DENIED_ERROR
+        | codes::COLUMNACCESS_DENIED_ERROR
+        | codes::SPECIFIC_ACCESS_DENIED_ERROR
+        | codes::PROCACCESS_DENIED_ERROR => Reason::MissingPrivilege,
+        codes::BAD_DB_ERROR | codes::NO_SUCH_TABLE => Reason::TableNotFound,
+        codes::SECURE_TRANSPORT_REQUIRED => Reason::TlsFailed,
+        codes::OPTION_PREVENTS_STATEMENT | codes::READ_ONLY_MODE | codes::RUN_HOOK_ERROR => Reason::ReadOnly,
+        codes::CON_COUNT_ERROR
+        | codes::SERVER_SHUTDOWN
+        | codes::TOO_MANY_USER_CONNECTIONS
+        | codes::USER_LIMIT_REACHED
+        | codes::SERVER_OFFLINE_MODE
+        | codes::SESSION_WAS_KILLED => Reason::ConnectionFailed,
+        codes::DUP_ENTRY | codes::DUP_ENTRY_WITH_KEY_NAME => Reason::DuplicateKey,
+        codes::BAD_NULL_ERROR
+        | codes::INVALID_USE_OF_NULL
+        | codes::WARN_DATA_OUT_OF_RANGE
+        | codes::DATA_TRUNCATED
+        | codes::TRUNCATED_WRONG_VALUE
+        | codes::NO_DEFAULT_FOR_FIELD
+        | codes::DIVISION_BY_ZERO
+        | codes::TRUNCATED_WRONG_VALUE_FOR_FIELD
+        | codes::ILLEGAL_VALUE_FOR_TYPE
+        | codes::DATA_TOO_LONG
+        | codes::WRONG_VALUE_FOR_TYPE
+        | codes::CANT_CREATE_GEOMETRY_OBJECT
+        | codes::DATETIME_FUNCTION_OVERFLOW
+        | codes::WRONG_VALUE
+        | codes::NO_PARTITION_FOR_GIVEN_VALUE
+        | codes::DATA_OUT_OF_RANGE
+        | codes::ROW_DOES_NOT_MATCH_GIVEN_PARTITION_SET
+        | codes::INVALID_JSON_TEXT
+        | codes::INVALID_JSON_TEXT_IN_PARAM
+        | codes::INVALID_JSON_CHARSET
+        | codes::NUMERIC_JSON_VALUE_OUT_OF_RANGE
+        | codes::INVALID_JSON_VALUE_FOR_CAST
+        | codes::CHECK_CONSTRAINT_VIOLATED
+        | codes::CANNOT_CONVERT_STRING
+        | codes::DATA_INCOMPATIBLE_WITH_VECTOR => Reason::DataDoesNotFit,
+        codes::NEW_ABORTING_CONNECTION if error.message.contains("init_connect") => Reason::ServerNotSupported,
+        codes::UNKNOWN_SYSTEM_VARIABLE
+        | codes::WRONG_VALUE_FOR_VAR
+        | codes::WRONG_TYPE_FOR_VAR
+        | codes::INCORRECT_GLOBAL_LOCAL_VAR
+        | codes::UNSUPPORTED_SERVER => Reason::ServerNotSupported,
+        codes::DISK_FULL | codes::RECORD_FILE_FULL => Reason::DiskFull,
+        codes::NOT_SUPPORTED_YET | codes::ALTER_OPERATION_NOT_SUPPORTED | codes::ALTER_OPERATION_NOT_SUPPORTED_REASON => {
+            Reason::AlgorithmNotSupported
+        }
         // A text of the clauses has characters that the connection's character set lacks.
-        1300 => Reason::AlterRejected,
+        codes::INVALID_CHARACTER_STRING => Reason::AlterRejected,
         _ if error.class != Class::Terminal => Reason::StatementInterrupted,
         _ => Reason::ServerError,
     }

@@ -8,15 +8,14 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::Publisher;
 use crate::engine::contract::spec::ServerAddress;
-use crate::mysql::Session;
+use crate::engine::table::sight;
 use crate::mysql::own::own_connections;
 use crate::mysql::session::SHORT;
+use crate::mysql::{Session, codes};
 use crate::sql::quote;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// ER_NO_SUCH_THREAD: it has gone by itself.
-const NO_SUCH_THREAD: u16 = 1094;
 /// How often it is looked again while somebody is in the way.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After a kill: the session is gone in a moment, unless it has much to roll back.
@@ -48,7 +47,8 @@ pub struct Holder {
     pub on_table: bool,
     /// Whether it is sure to keep it beyond this moment: it does more than look at a definition, or is idle.
     pub firm: bool,
-    /// When its transaction began, in the server's words; `None` if it has none.
+    /// What tells its transaction from the connection's others: the performance schema's number, or the time when it began. `None` if it has
+    /// none.
     pub transaction: Option<String>,
     /// For how long it holds the lock at least: the age of its transaction, or of its present state.
     pub held: Duration,
@@ -101,26 +101,48 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
     // but an idle session that has one (by HANDLER, or DESCRIBE in a transaction) keeps it.
     // INNODB_TRX tells local time (of the server's own zone, whatever the session's). A state's time is how long it lasts: a lock that a
     // session has without a transaction (LOCK TABLES, HANDLER) is at least as old, since it takes a statement to get one.
-    let sql = format!(
-        "SELECT id, MAX(user), MAX(name), MAX(command), MAX(on_table), MAX(firm), MAX(started), CAST(MAX(held) AS SIGNED) AS age FROM ( \
-           SELECT t.PROCESSLIST_ID AS id, IFNULL(t.PROCESSLIST_USER, '') AS user, t.NAME AS name, IFNULL(t.PROCESSLIST_COMMAND, '') AS command, \
-             l.OBJECT_TYPE = 'TABLE' AS on_table, \
-             l.LOCK_TYPE NOT IN ('SHARED', 'SHARED_HIGH_PRIO') OR t.PROCESSLIST_COMMAND = 'Sleep' OR l.OBJECT_TYPE <> 'TABLE' AS firm, DATE_FORMAT(x.trx_started, '%Y-%m-%d %H:%i:%s') AS started, \
-             IFNULL(TIMESTAMPDIFF(SECOND, x.trx_started, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM')), IFNULL(t.PROCESSLIST_TIME, 0)) AS held \
-           FROM performance_schema.metadata_locks l JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
-           LEFT JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID \
-           WHERE l.LOCK_STATUS = 'GRANTED' AND t.PROCESSLIST_ID IS NOT NULL AND t.PROCESSLIST_ID NOT IN (CONNECTION_ID(){}{}) \
-             AND (l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME IN ({}) \
-               OR l.OBJECT_TYPE IN ('GLOBAL', 'BACKUP LOCK') AND l.LOCK_TYPE = 'SHARED')) AS holders \
-         GROUP BY id HAVING age >= {} ORDER BY age DESC",
-        if ours.is_empty() { "" } else { ", " },
-        ours.join(", "),
-        quote::string(place.database),
-        tables.join(", "),
-        least.as_secs()
-    );
+    let sql = |innodb: bool| {
+        // The performance schema's number of a transaction comes first, so that one that is looked at in both ways stays the same one.
+        let (started, age, source) = if innodb {
+            (
+                "DATE_FORMAT(x.trx_started, '%Y-%m-%d %H:%i:%s')",
+                "TIMESTAMPDIFF(SECOND, x.trx_started, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM'))",
+                "LEFT JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID",
+            )
+        } else {
+            // Counted in picoseconds, up to now while it is active.
+            ("NULL", "e.TIMER_WAIT DIV 1000000000000", "")
+        };
+        format!(
+            "SELECT id, MAX(user), MAX(name), MAX(command), MAX(on_table), MAX(firm), MAX(started), CAST(MAX(held) AS SIGNED) AS age FROM ( \
+               SELECT t.PROCESSLIST_ID AS id, IFNULL(t.PROCESSLIST_USER, '') AS user, t.NAME AS name, IFNULL(t.PROCESSLIST_COMMAND, '') AS command, \
+                 l.OBJECT_TYPE = 'TABLE' AS on_table, \
+                 l.LOCK_TYPE NOT IN ('SHARED', 'SHARED_HIGH_PRIO') OR t.PROCESSLIST_COMMAND = 'Sleep' OR l.OBJECT_TYPE <> 'TABLE' AS firm, \
+                 COALESCE(CONCAT(e.THREAD_ID, '-', e.EVENT_ID), {started}) AS started, \
+                 COALESCE({age}, t.PROCESSLIST_TIME, 0) AS held \
+               FROM performance_schema.metadata_locks l JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
+               LEFT JOIN performance_schema.events_transactions_current e \
+                 ON e.THREAD_ID = t.THREAD_ID AND e.STATE = 'ACTIVE' AND e.AUTOCOMMIT = 'NO' \
+               {source} \
+               WHERE l.LOCK_STATUS = 'GRANTED' AND t.PROCESSLIST_ID IS NOT NULL AND t.PROCESSLIST_ID NOT IN (CONNECTION_ID(){}{}) \
+                 AND (l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME IN ({}) \
+                   OR l.OBJECT_TYPE IN ('GLOBAL', 'BACKUP LOCK') AND l.LOCK_TYPE = 'SHARED')) AS holders \
+             GROUP BY id HAVING age >= {} ORDER BY age DESC",
+            if ours.is_empty() { "" } else { ", " },
+            ours.join(", "),
+            quote::string(place.database),
+            tables.join(", "),
+            least.as_secs()
+        )
+    };
     type Line = (u64, String, String, String, u8, u8, Option<String>, i64);
-    match session.rows::<Line>("look for sessions that hold the table", SHORT, &sql).await {
+    let what = "look for sessions that hold the table";
+    let found = match session.rows::<Line>(what, SHORT, &sql(true)).await {
+        // Some session runs a statement that INNODB_TRX cannot show, and shows nothing then.
+        Err(error) if error.code == codes::CANNOT_CONVERT_STRING => session.rows::<Line>(what, SHORT, &sql(false)).await,
+        found => found,
+    };
+    match found {
         Ok(rows) => Ok(rows
             .into_iter()
             .map(|(id, user, thread, command, on_table, firm, transaction, held)| Holder {
@@ -135,9 +157,10 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
             })
             .collect()),
         Err(error) if error.is_connection() => Err(error.into()),
-        // Without the privileges there is nothing to see; the attempt itself is bounded.
+        // Without the privileges there is nothing to see ([`sight::Fact::Blockers`]); the attempt itself is bounded.
+        Err(error) if sight::is_not_there(&error) => Ok(Vec::new()),
         Err(error) => {
-            tracing::debug!("{error}");
+            tracing::warn!("who holds a cut-over back cannot be told: {error}");
             Ok(Vec::new())
         }
     }
@@ -257,7 +280,7 @@ impl Blockers {
                     );
                 }
                 Err(error) if error.is_connection() => return Err(error.into()),
-                Err(error) if error.code == NO_SUCH_THREAD => any = true,
+                Err(error) if error.code == codes::NO_SUCH_THREAD => any = true,
                 Err(error) => {
                     if self.said.insert(holder.id) {
                         publisher.notice(

@@ -133,7 +133,7 @@ pub async fn run(
                     Err(error) if is_algorithm_refusal(&error) && spec.algorithm == Algorithm::Auto => {
                         return Ok(Ended::AnotherWay(error.message));
                     }
-                    Err(error) if error.is_contention() || error.code == crate::mysql::error::QUERY_INTERRUPTED => {
+                    Err(error) if error.is_contention() || error.code == crate::mysql::codes::QUERY_INTERRUPTED => {
                         failures += 1;
                         pause = back_off(failures);
                         publisher.update(|s| s.cut_over.last_failure = Some(error.message.clone()));

@@ -12,7 +12,7 @@ use crate::engine::rows::migration::Migration;
 use crate::engine::state::record::Record;
 use crate::engine::state::store::fenced;
 use crate::engine::table::{inspector, sight};
-use crate::mysql::error::QUERY_INTERRUPTED;
+use crate::mysql::codes::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Purpose, Session};
 use crate::sql::key::Key;
@@ -364,14 +364,9 @@ async fn raise_auto_increment(m: &Migration, session: &mut Session) -> Result<()
 pub async fn wait_gone(control: &mut Session, id: u32, limit: Duration) -> Result<(), EngineError> {
     let end = Instant::now() + limit;
     loop {
-        let there: Option<u64> = control
-            .first(
-                "check whether a session has ended",
-                SHORT,
-                &format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id}"),
-            )
-            .await?;
-        if there == Some(0) {
+        // Not information_schema.PROCESSLIST, which cannot show every statement and lists nobody then.
+        let sessions: Vec<mysql_async::Row> = control.rows("check whether a session has ended", SHORT, "SHOW PROCESSLIST").await?;
+        if !sessions.iter().any(|row| row.get::<u64, _>(0) == Some(u64::from(id))) {
             return Ok(());
         }
         if Instant::now() > end {

@@ -23,7 +23,7 @@ use crate::engine::table::chooser::{self, Choice, Native, Refused};
 use crate::engine::table::definition::{check_alter_as, make_clone, normalise, not_readable};
 use crate::engine::table::inspector::{self, Inspected};
 use crate::engine::table::{evaluation, replica, sight};
-use crate::mysql::error::{CANNOT_CONVERT, SETTING};
+use crate::mysql::codes;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::versions::OFFSET_LITERALS;
@@ -520,7 +520,10 @@ async fn make(
     let plain = format!("ALTER TABLE {ghost_name} {clauses}");
     let what = "apply the ALTER to the empty ghost table";
     if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &copy).await {
-        if error.is_connection() || error.is_contention() || matches!(error.code, SETTING | CANNOT_CONVERT) {
+        if error.is_connection()
+            || error.is_contention()
+            || matches!(error.code, codes::WRONG_VALUE_FOR_VAR | codes::INVALID_CHARACTER_STRING)
+        {
             return Err(error.into());
         }
         if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &plain).await {

@@ -8,6 +8,7 @@ use super::{Look, Severity, Topic};
 use crate::engine::contract::error::{EngineError, reason_of};
 use crate::engine::contract::reason::Reason;
 use crate::engine::table::inspector::Inspected;
+use crate::mysql::codes;
 use crate::mysql::session::SHORT;
 use crate::sql::alter::{Alter, Clause, ColumnSpec, ParsedClause, TableElement};
 use crate::sql::key::{KeyCodec, Side};
@@ -18,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// How long the server may look for one kind of row, in milliseconds (`MAX_EXECUTION_TIME`).
 const LIMIT_MILLIS: u32 = 3000;
-/// `ER_QUERY_TIMEOUT`
-const TIMED_OUT: u16 = 3024;
 /// Keys that are told.
 const KEYS: usize = 3;
 
@@ -358,7 +357,7 @@ async fn evaluate(look: &mut Look<'_>, codec: Option<&KeyCodec>, computed: &Comp
     let object = quote::identifier(column);
     if reason_of(&error) != Reason::DataDoesNotFit {
         let why = match error.code {
-            TIMED_OUT => format!("the check took longer than {} s and was stopped", LIMIT_MILLIS / 1000),
+            codes::QUERY_TIMEOUT => format!("the check took longer than {} s and was stopped", LIMIT_MILLIS / 1000),
             _ => error.message,
         };
         let message = format!("could not check whether {object} can be computed for every row: {why}");
@@ -509,7 +508,7 @@ async fn ask(
         )),
         Err(error) if error.is_connection() => Err(error.into()),
         Err(error) => {
-            let why = if error.code == TIMED_OUT {
+            let why = if error.code == codes::QUERY_TIMEOUT {
                 format!("the check took longer than {} s and was stopped", LIMIT_MILLIS / 1000)
             } else {
                 error.message

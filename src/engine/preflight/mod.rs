@@ -23,7 +23,7 @@ use crate::engine::contract::spec::{Algorithm, Controls, MigrationSpec, Mode};
 use crate::engine::contract::text::bytes;
 use crate::engine::table::inspector::{self, Inspected};
 use crate::engine::table::{chooser, replica};
-use crate::mysql::error::UNSUPPORTED_SERVER;
+use crate::mysql::codes::UNSUPPORTED_SERVER;
 use crate::mysql::session::SHORT;
 use crate::mysql::{Class, MySqlError, Product, Session, session};
 use crate::sql::alter::Alter;

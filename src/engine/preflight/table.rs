@@ -5,6 +5,7 @@ use crate::engine::contract::reason::Reason;
 use crate::engine::state::store::StateTable;
 use crate::engine::table::inspector::{self, Inspected};
 use crate::engine::table::sight::{self, Fact};
+use crate::mysql::codes;
 use crate::mysql::session::SHORT;
 use crate::sql::alter::Alter;
 use crate::sql::quote;
@@ -220,18 +221,28 @@ pub async fn unseen(look: &mut Look<'_>) -> Result<(), EngineError> {
 
 /// Sessions that hold the table now: a cut-over waits for them.
 pub async fn blockers(look: &mut Look<'_>) -> Result<(), EngineError> {
-    let found = look
-        .session
-        .select::<(Option<u64>, Option<i64>, Option<String>)>(
-            "look for sessions that hold the table",
-            "SELECT t.PROCESSLIST_ID, TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), t.PROCESSLIST_USER FROM performance_schema.metadata_locks l \
-             LEFT JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID \
-             LEFT JOIN information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID \
+    let what = "look for sessions that hold the table";
+    let sql = |age: &str, source: &str| {
+        format!(
+            "SELECT t.PROCESSLIST_ID, {age}, t.PROCESSLIST_USER FROM performance_schema.metadata_locks l \
+             LEFT JOIN performance_schema.threads t ON t.THREAD_ID = l.OWNER_THREAD_ID LEFT JOIN {source} \
              WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = ? AND l.OBJECT_NAME = ? AND l.LOCK_STATUS = 'GRANTED' \
-             AND (t.PROCESSLIST_ID IS NULL OR t.PROCESSLIST_ID <> CONNECTION_ID()) ORDER BY 2 DESC LIMIT 50",
-            vec![Value::from(&look.spec.database), Value::from(&look.spec.table)],
+             AND (t.PROCESSLIST_ID IS NULL OR t.PROCESSLIST_ID <> CONNECTION_ID()) ORDER BY 2 DESC LIMIT 50"
         )
-        .await;
+    };
+    let by_innodb =
+        sql("TIMESTAMPDIFF(SECOND, x.trx_started, NOW())", "information_schema.INNODB_TRX x ON x.trx_mysql_thread_id = t.PROCESSLIST_ID");
+    type Line = (Option<u64>, Option<i64>, Option<String>);
+    let values = || vec![Value::from(&look.spec.database), Value::from(&look.spec.table)];
+    let mut found = look.session.select::<Line>(what, &by_innodb, values()).await;
+    if found.as_ref().is_err_and(|error| error.code == codes::CANNOT_CONVERT_STRING) {
+        // Some session runs a statement that INNODB_TRX cannot show, and it lists none then.
+        let by_events = sql(
+            "CAST(e.TIMER_WAIT DIV 1000000000000 AS SIGNED)",
+            "performance_schema.events_transactions_current e ON e.THREAD_ID = t.THREAD_ID AND e.STATE = 'ACTIVE' AND e.AUTOCOMMIT = 'NO'",
+        );
+        found = look.session.select::<Line>(what, &by_events, values()).await;
+    }
     let found = match found {
         Ok(found) => found,
         // [`unseen`] tells.

@@ -8,7 +8,7 @@ use super::migration::Migration;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::mysql::session::{LONG, SHORT};
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{MySqlError, Session, codes};
 use crate::sql::key::{Key, Side};
 use crate::sql::mapping::Conversion;
 use crate::sql::quote;
@@ -18,8 +18,6 @@ use crate::sql::table::{Generated, Index, IndexPart};
 const ROUNDS: usize = 10;
 /// Temporary tables of converted rows; private to a session.
 const SCRATCH: &str = "_theseus_unique";
-/// ER_LOCK_NOWAIT.
-const LOCK_NOWAIT: u16 = 3572;
 
 /// Why a transaction that writes to the ghost did not come about.
 pub enum Failure {
@@ -326,7 +324,7 @@ async fn try_collision(m: &Migration, session: &mut Session, lookup: &Lookup, pa
         Ok(rows) if rows.len() == 2 => {}
         // One is gone, or in somebody's hands: the next try sees more.
         Ok(_) => return Ok(false),
-        Err(error) if error.code == LOCK_NOWAIT || error.is_contention() => return Ok(false),
+        Err(error) if error.code == codes::LOCK_NOWAIT || error.is_contention() => return Ok(false),
         Err(error) => return Err(error.into()),
     }
     for _ in 0..ROUNDS {

@@ -16,7 +16,7 @@ use crate::engine::state::record::{ChunkId, ChunkRecord};
 use crate::engine::state::store::fenced;
 use crate::engine::throttle::decide::Decision;
 use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{MySqlError, Session, codes};
 use crate::sql::key::{Key, KeyRange, Side};
 use crate::sql::mapping::MaybeEmpty;
 use parking_lot::Mutex;
@@ -463,7 +463,7 @@ pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count
     let warnings = session.warnings().await?;
     let (shown, mut lenient) = (warnings.len(), false);
     for (level, code, text) in warnings {
-        if code == NO_DEFAULT && left_out(&text) {
+        if code == codes::NO_DEFAULT_FOR_FIELD && left_out(&text) {
             lenient = true;
         } else if level != "Note" && !DEPRECATIONS.contains(&code) {
             return Err(changed(&format!("{code}: {text}")));
@@ -476,11 +476,20 @@ pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count
     Ok(())
 }
 
-/// ER_NO_DEFAULT_FOR_FIELD
-const NO_DEFAULT: u16 = 1364;
-
-/// ER_WARN_DEPRECATED_*: say nothing about values. The last two speak of delimiters in dates and times, which native ALTERs accept.
-const DEPRECATIONS: &[u16] = &[1287, 1681, 1831, 3090, 3135, 3719, 3720, 3778, 4079, 4095, 4096];
+/// They say nothing about values. The last two speak of delimiters in dates and times, which native ALTERs accept.
+const DEPRECATIONS: &[u16] = &[
+    codes::WARN_DEPRECATED_SYNTAX,
+    codes::WARN_DEPRECATED_SYNTAX_NO_REPLACEMENT,
+    codes::DUP_INDEX,
+    codes::WARN_DEPRECATED_SQLMODE,
+    codes::SQL_MODE_MERGED,
+    codes::DEPRECATED_UTF8_ALIAS,
+    codes::DEPRECATED_NATIONAL,
+    codes::WARN_DEPRECATED_UTF8MB3_COLLATION,
+    codes::WARN_DEPRECATED_COLLATION,
+    codes::WARN_DEPRECATED_DATETIME_DELIMITER,
+    codes::WARN_DEPRECATED_SUPERFLUOUS_DELIMITER,
+];
 
 #[cfg(test)]
 mod tests {

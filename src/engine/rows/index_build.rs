@@ -9,19 +9,14 @@ use super::migration::Migration;
 use crate::engine::contract::error::EngineError;
 use crate::engine::table::inspector;
 use crate::mysql::Session;
-use crate::mysql::error::{DUPLICATE_ENTRY, DUPLICATE_ENTRY_WITH_KEY_NAME};
+use crate::mysql::codes;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::versions::INDEX_THREADS;
 use tokio_util::sync::CancellationToken;
 
-/// ER_DUP_KEYNAME
-const DUPLICATE_KEY_NAME: u16 = 1061;
-/// ER_INNODB_ONLINE_LOG_TOO_BIG
-const ONLINE_LOG_TOO_BIG: u16 = 1799;
-/// ER_DUP_UNKNOWN_IN_INDEX: a duplicate in the replayed log.
-const DUPLICATE_IN_LOG: u16 = 1859;
 /// What changes beside a build may cause. The deferred indexes are not unique, so a duplicate is never the rows' fault.
-const DISTURBANCES: &[u16] = &[DUPLICATE_ENTRY, DUPLICATE_ENTRY_WITH_KEY_NAME, ONLINE_LOG_TOO_BIG, DUPLICATE_IN_LOG];
+const DISTURBANCES: &[u16] =
+    &[codes::DUP_ENTRY, codes::DUP_ENTRY_WITH_KEY_NAME, codes::INNODB_ONLINE_LOG_TOO_BIG, codes::DUP_UNKNOWN_IN_INDEX];
 
 /// What happens to changes during a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +70,7 @@ pub async fn build(
                 Ok(Built::Disturbed)
             }
             // Or after: the server does not notice that it is gone while the statement works, and ours waited for that.
-            Err(error) if error.code == DUPLICATE_KEY_NAME && built(m, definitions, &mut session).await? => Ok(Built::Done),
+            Err(error) if error.code == codes::DUP_KEYNAME && built(m, definitions, &mut session).await? => Ok(Built::Done),
             Err(error) => Err(error.into()),
         }
     };

@@ -25,8 +25,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const OLDEST: u32 = 1;
 /// How the table says whose it is; the version follows.
 const COMMENT: &str = "Theseus migration state, version ";
-/// ER_BAD_FIELD_ERROR
-const UNKNOWN_COLUMN: u16 = 1054;
 
 /// Why a version cannot be used, if it cannot (pure).
 fn other_version(version: Option<u32>) -> Option<String> {
@@ -119,7 +117,7 @@ impl StateTable {
         let read =
             session.rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified)).await;
         let rows: Vec<(String, u64, String)> = match read {
-            Err(error) if error.code == UNKNOWN_COLUMN => return Err(self.unreadable("its columns are other ones")),
+            Err(error) if error.code == crate::mysql::codes::BAD_FIELD_ERROR => return Err(self.unreadable("its columns are other ones")),
             read => read?,
         };
         let (mut record, mut safe, mut chunks, mut epoch) = (None, None, Vec::new(), None);

@@ -13,7 +13,7 @@ use super::inspector::{self, Inspected};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Algorithm, MigrationSpec, Mode};
-use crate::mysql::error::{CANNOT_CONVERT, SETTING};
+use crate::mysql::codes;
 use crate::mysql::session::SHORT;
 use crate::mysql::versions::{MANY_ROW_VERSIONS, Version};
 use crate::mysql::{MySqlError, Purpose, ServerValues, Session};
@@ -23,9 +23,6 @@ use crate::sql::{create, quote};
 
 /// Below this size the server's own index build takes about a second, so no replica stands still for long.
 pub const SMALL_BYTES: u64 = 16 << 20;
-
-/// ER_TABLE_DEF_CHANGED
-const TABLE_DEF_CHANGED: u16 = 1412;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,7 +275,7 @@ async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Resu
             let clone = quote::qualified(&spec.database, &question.names.ghost);
             match witness.run("look whether the clone was rebuilt", SHORT, &format!("SELECT 1 FROM {clone} USE INDEX () LIMIT 1")).await {
                 Ok(()) => Ok(false),
-                Err(error) if error.code == TABLE_DEF_CHANGED => Ok(true),
+                Err(error) if error.code == codes::TABLE_DEF_CHANGED => Ok(true),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -292,7 +289,7 @@ async fn attempt(question: &Question<'_>, control: &mut Session, suffix: &str) -
     let statement = format!("ALTER TABLE {clone} {}, {suffix}", question.clone_clauses);
     match control.run_as(Purpose::Clauses(question.values), "try an algorithm on an empty clone", SHORT, &statement).await {
         // The second one is found out afterwards: the clone is changed then.
-        Err(error) if matches!(error.code, SETTING | CANNOT_CONVERT) => Err(error.into()),
+        Err(error) if matches!(error.code, codes::WRONG_VALUE_FOR_VAR | codes::INVALID_CHARACTER_STRING) => Err(error.into()),
         Ok(()) => Ok(Ok(())),
         Err(error) if error.is_connection() || error.is_contention() => Err(error.into()),
         Err(error) => Ok(Err(Why::of(&error))),
@@ -310,10 +307,18 @@ fn asks_for_a_rebuild(alter: &Alter) -> bool {
     alter.clauses().iter().any(|c| matches!(c.clause, Clause::Force)) || alter.table_option("ENGINE").is_some()
 }
 
-/// ER_ALTER_OPERATION_NOT_SUPPORTED, …_REASON, ER_NOT_SUPPORTED_YET, ER_INNODB_MAX_ROW_VERSION, ER_INNODB_INSTANT_ADD_NOT_SUPPORTED_MAX_SIZE,
-/// …_MAX_FIELDS, ER_INNODB_ONLINE_LOG_TOO_BIG.
+/// Whether the server cannot make the change by the algorithm that it was asked to use, and may by another.
 pub fn is_algorithm_refusal(error: &MySqlError) -> bool {
-    matches!(error.code, 1845 | 1846 | 1235 | 4092 | 4093 | 4158 | 1799)
+    matches!(
+        error.code,
+        codes::ALTER_OPERATION_NOT_SUPPORTED
+            | codes::ALTER_OPERATION_NOT_SUPPORTED_REASON
+            | codes::NOT_SUPPORTED_YET
+            | codes::INNODB_MAX_ROW_VERSION
+            | codes::INNODB_INSTANT_ADD_NOT_SUPPORTED_MAX_SIZE
+            | codes::INNODB_INSTANT_ADD_NOT_SUPPORTED_MAX_FIELDS
+            | codes::INNODB_ONLINE_LOG_TOO_BIG
+    )
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ pub(crate) async fn make_clone(
 
 /// A table without a primary key cannot be changed at all where the server wants one, natively neither.
 pub(crate) fn needs_key(spec: &MigrationSpec, error: MySqlError) -> EngineError {
-    if error.code != REQUIRES_PRIMARY_KEY {
+    if error.code != crate::mysql::codes::TABLE_WITHOUT_PK {
         return error.into();
     }
     EngineError::terminal(
@@ -95,6 +95,3 @@ pub(crate) fn needs_key(spec: &MigrationSpec, error: MySqlError) -> EngineError 
         ),
     )
 }
-
-/// ER_TABLE_WITHOUT_PK
-pub(crate) const REQUIRES_PRIMARY_KEY: u16 = 3750;

@@ -9,7 +9,7 @@ use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::Mode;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{MySqlError, Session, codes};
 use crate::sql::key::KeyCodec;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use crate::sql::{create, quote};
@@ -196,8 +196,6 @@ async fn read_definition(session: &mut Session, database: &str, table: &str, nam
 
 /// The generated invisible primary key, which a server may hide from every definition while the rows have it.
 const HIDDEN_KEY: &str = "my_row_id";
-/// ER_BAD_FIELD_ERROR
-const UNKNOWN_COLUMN: u16 = 1054;
 
 /// Refuses a table whose generated primary key is hidden (`show_gipk_in_create_table_and_information_schema=OFF`): it can be selected all
 /// the same.
@@ -208,7 +206,7 @@ async fn check_hidden_key(session: &mut Session, database: &str, table: &str, de
     let name = quote::qualified(database, table);
     let sql = format!("SELECT {HIDDEN_KEY} FROM {name} LIMIT 0");
     match session.run("look for a hidden primary key", SHORT, &sql).await {
-        Err(error) if error.code == UNKNOWN_COLUMN => Ok(()),
+        Err(error) if error.code == codes::BAD_FIELD_ERROR => Ok(()),
         Err(error) => Err(error.into()),
         Ok(()) => Err(EngineError::terminal(
             Reason::ServerNotSupported,
@@ -445,7 +443,12 @@ pub async fn check_prepared(session: &mut Session, database: &str, table: &str) 
         Err(error) if error.is_connection() => return Err(error.into()),
         _ => {}
     }
-    let result = prepared_on(session, database, table).await;
+    let result = match prepared_on(session, database, table).await {
+        Err(error) if error.code == codes::CANNOT_CONVERT_STRING => prepared_by_locks(session, database, table).await,
+        // The account may not look: [`sight::Fact::Prepared`].
+        Err(error) if sight::is_refusal(&error) => Ok(0),
+        result => result.map_err(EngineError::from),
+    };
     let ended = session.run("end the check for transactions", SHORT, "ROLLBACK").await;
     match result {
         Ok(0) => ended.map_err(EngineError::from),
@@ -455,10 +458,36 @@ pub async fn check_prepared(session: &mut Session, database: &str, table: &str) 
                 "{n} prepared XA transactions changed {shown} before the migration began; waiting until they are committed or rolled back (XA RECOVER lists them). No row was copied"
             ),
         )),
-        // The account may not look: [`sight::Fact::Prepared`].
-        Err(error) if sight::is_refusal(&error) => ended.map_err(EngineError::from),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
+}
+
+/// The same, while INNODB_TRX cannot be read because of some session's statement. Relies on a prepared transaction keeping its metadata
+/// lock, also when its session does something else or is gone, and after a restart of the server (9.7): then the lock belongs to no
+/// transaction that its thread has now.
+async fn prepared_by_locks(session: &mut Session, database: &str, table: &str) -> Result<u64, EngineError> {
+    let what = "look for prepared transactions by their locks";
+    let instruments = "SELECT COUNT(*) FROM performance_schema.setup_instruments \
+                       WHERE NAME IN ('wait/lock/metadata/sql/mdl', 'transaction') AND ENABLED = 'YES' AND @@performance_schema = 1";
+    if session.first::<u64>(what, SHORT, instruments).await? != Some(2) {
+        return Err(EngineError::transient(
+            Reason::StatementInterrupted,
+            "cannot check for prepared XA transactions on the table: while a statement of another session has a 4-byte character, the server \
+             does not list transactions (information_schema.INNODB_TRX), and the performance schema does not record metadata locks and \
+             transactions. Enable the instruments wait/lock/metadata/sql/mdl and transaction, or GRANT XA_RECOVER_ADMIN ON *.* TO the account. \
+             No row was copied",
+        ));
+    }
+    let sql = format!(
+        "SELECT COUNT(*) FROM performance_schema.metadata_locks l WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} \
+         AND l.OBJECT_NAME = {} AND l.LOCK_STATUS = 'GRANTED' AND l.LOCK_TYPE = 'SHARED_WRITE' \
+         AND NOT EXISTS (SELECT * FROM performance_schema.threads t JOIN performance_schema.events_transactions_current e USING (THREAD_ID) \
+           WHERE t.THREAD_ID = l.OWNER_THREAD_ID AND t.PROCESSLIST_ID IS NOT NULL AND e.STATE = 'ACTIVE' \
+           AND COALESCE(e.XA_STATE, '') <> 'PREPARED' AND e.EVENT_ID <= l.OWNER_EVENT_ID)",
+        quote::string(database),
+        quote::string(table)
+    );
+    Ok(session.first(what, SHORT, &sql).await?.unwrap_or(0))
 }
 
 /// The number of prepared transactions on a table now. Leaves a transaction open.

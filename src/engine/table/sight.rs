@@ -13,25 +13,18 @@
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::mysql::session::SHORT;
-use crate::mysql::{MySqlError, Session};
+use crate::mysql::{MySqlError, Session, codes};
 use crate::sql::grants::Grants;
 use crate::sql::quote;
 use mysql_async::Value;
 
-/// ER_SPECIFIC_ACCESS_DENIED_ERROR: for want of PROCESS and the like.
-pub const NEEDS_PRIVILEGE: u16 = 1227;
-/// ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR.
-const NO_ACCESS: [u16; 2] = [1044, 1142];
-
 /// Whether the server refused to show something.
 pub fn is_refusal(error: &MySqlError) -> bool {
-    error.code == NEEDS_PRIVILEGE || NO_ACCESS.contains(&error.code)
+    matches!(error.code, codes::SPECIFIC_ACCESS_DENIED_ERROR | codes::DBACCESS_DENIED_ERROR | codes::TABLEACCESS_DENIED_ERROR)
 }
 
-/// ER_CANNOT_CONVERT_STRING
-const CANNOT_CONVERT_STRING: u16 = 3854;
-/// ER_BAD_FIELD_ERROR, ER_NO_SUCH_TABLE, ER_UNKNOWN_TABLE, ER_UNKNOWN_SYSTEM_VARIABLE: an older server has no such thing to show.
-const NO_SUCH_THING: [u16; 4] = [1054, 1146, 1109, 1193];
+/// An older server has no such thing to show.
+const NO_SUCH_THING: [u16; 4] = [codes::BAD_FIELD_ERROR, codes::NO_SUCH_TABLE, codes::UNKNOWN_TABLE, codes::UNKNOWN_SYSTEM_VARIABLE];
 
 /// Whether a look is of no use on this server, or for this account. Any other error says nothing, and is no answer.
 pub fn is_not_there(error: &MySqlError) -> bool {
@@ -355,7 +348,7 @@ async fn shown(session: &mut Session, sql: &str) -> Result<bool, EngineError> {
         Ok(_) => Ok(true),
         Err(error) if is_not_there(&error) => Ok(false),
         // The server was already listing rows: it cannot show a statement of another session that has a character of four bytes.
-        Err(error) if error.code == CANNOT_CONVERT_STRING => Ok(true),
+        Err(error) if error.code == codes::CANNOT_CONVERT_STRING => Ok(true),
         Err(error) => Err(error.into()),
     }
 }

@@ -95,7 +95,7 @@ pub async fn status(session: &mut Session) -> Result<Vec<Row>, MySqlError> {
     let what = "look at a replica's filters";
     match session.rows(what, READING_LIMIT, "SHOW REPLICA STATUS").await {
         // Servers before 8.0.22.
-        Err(error) if error.code == 1064 => session.rows(what, READING_LIMIT, "SHOW SLAVE STATUS").await,
+        Err(error) if error.code == crate::mysql::codes::PARSE_ERROR => session.rows(what, READING_LIMIT, "SHOW SLAVE STATUS").await,
         other => other,
     }
 }

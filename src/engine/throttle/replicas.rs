@@ -10,7 +10,7 @@ use crate::engine::contract::notice;
 use crate::engine::contract::spec::{Replicas, ServerAddress};
 use crate::engine::table::replica::channel;
 use crate::mysql::session::{FIRST_SERVER_ID, SHORT};
-use crate::mysql::{GtidSet, MySqlError, Session};
+use crate::mysql::{GtidSet, MySqlError, Session, codes};
 use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
@@ -28,8 +28,8 @@ const ITS_OWN_EVERY: Duration = Duration::from_secs(1);
 const PORT: u16 = 3306;
 /// A heartbeat that is later than this may have been left out by the replica: it is asked what it has applied.
 const SUSPECT_AFTER: Duration = Duration::from_secs(2);
-/// ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE: the table's creation has not arrived yet.
-const NOT_ARRIVED: [u16; 2] = [1049, 1146];
+/// The table's creation has not arrived yet.
+const NOT_ARRIVED: [u16; 2] = [codes::BAD_DB_ERROR, codes::NO_SUCH_TABLE];
 
 /// Microseconds since 1970 that never go backwards, and what was written with them.
 pub struct Beat {
@@ -211,7 +211,7 @@ pub async fn watch_itself(signals: &Signals) {
         let what = "look at the replica's lag";
         let reading = match line.rows(what, "SHOW REPLICA STATUS", false).await {
             // Servers before 8.0.22.
-            Err(error) if error.code == 1064 => line.rows(what, "SHOW SLAVE STATUS", false).await,
+            Err(error) if error.code == codes::PARSE_ERROR => line.rows(what, "SHOW SLAVE STATUS", false).await,
             other => other,
         };
         let pause = pause_after(began.elapsed(), reading.is_err()).max(ITS_OWN_EVERY);
@@ -266,7 +266,7 @@ pub async fn discovered(session: &mut Session) -> Result<Vec<Result<String, u64>
     let what = "list the replicas";
     let rows = match session.rows(what, SHORT, "SHOW REPLICAS").await {
         // Servers before 8.0.22.
-        Err(error) if error.code == 1064 => session.rows(what, SHORT, "SHOW SLAVE HOSTS").await?,
+        Err(error) if error.code == codes::PARSE_ERROR => session.rows(what, SHORT, "SHOW SLAVE HOSTS").await?,
         other => other?,
     };
     Ok(listed(&rows))
@@ -276,7 +276,7 @@ async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MyS
     let what = "list the replicas";
     let rows = match line.rows(what, "SHOW REPLICAS", false).await {
         // Servers before 8.0.22.
-        Err(error) if error.code == 1064 => line.rows(what, "SHOW SLAVE HOSTS", false).await?,
+        Err(error) if error.code == codes::PARSE_ERROR => line.rows(what, "SHOW SLAVE HOSTS", false).await?,
         other => other?,
     };
     Ok(listed(&rows)

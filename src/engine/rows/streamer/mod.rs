@@ -595,7 +595,7 @@ fn malformed(error: std::io::Error) -> EngineError {
 
 fn stream_error(error: &mysql_async::Error) -> EngineError {
     let error = MySqlError::new("read the binary log", error);
-    if error.code == crate::mysql::error::BINLOG_FATAL {
+    if error.code == crate::mysql::codes::SOURCE_FATAL_ERROR_READING_BINLOG {
         let gone = ["purged", "Could not find first log", "log file name", "does not exist"].iter().any(|w| error.message.contains(w));
         if gone {
             return EngineError::terminal(
