@@ -72,7 +72,7 @@ impl Intents {
                 CUT_OVER => Err("the value must be \"approved\"; remove the annotation to close the gate"),
                 RETRY => token(value, &mut intents.retry),
                 FORCE_CUT_OVER => token(value, &mut intents.force_cut_over),
-                _ => Err("this version knows theseus.dev/throttle, pause, cut-over, force-cut-over, cancel and retry"),
+                _ => Err("this version supports theseus.dev/throttle, pause, cut-over, force-cut-over, cancel and retry"),
             };
             if let Err(expected) = understood {
                 intents.nonsense.push(Nonsense { annotation: name.clone(), expected });

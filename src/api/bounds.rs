@@ -100,7 +100,7 @@ impl NumberBounds {
 pub fn load(name: &str, limits: impl IntoIterator<Item = (String, i64)>) -> Result<BTreeMap<String, u64>, String> {
     let one = |(variable, limit): (String, i64)| match u64::try_from(limit) {
         Ok(limit) if !variable.is_empty() && variable.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => Ok((variable, limit)),
-        _ => Err(format!("{name} must have names of status variables with numbers from 0 upwards; it has {variable:?}: {limit}")),
+        _ => Err(format!("{name} must map status variables to numbers of 0 or more; it has {variable:?}: {limit}")),
     };
     limits.into_iter().map(one).collect()
 }

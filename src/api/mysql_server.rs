@@ -40,7 +40,7 @@ pub const DEFAULT_MAX_CONCURRENT_MIGRATIONS: i32 = 2;
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
         priority = 1,
-        description = "What is wrong with it, or what it is."
+        description = "Version and settings, or what is wrong."
     )
 )]
 #[serde(rename_all = "camelCase")]

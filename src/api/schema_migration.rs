@@ -130,8 +130,8 @@ pub struct SchemaMigrationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.serverRef) != has(self.host)").message("exactly one of serverRef and host must be given"),
-    validation = Rule::new("!has(self.serverRef) || (!has(self.port) && !has(self.credentialsSecretRef) && !has(self.tls))").message("port, credentialsSecretRef and tls belong to host; with serverRef they are those of the MySQLServer"),
+    validation = Rule::new("has(self.serverRef) != has(self.host)").message("exactly one of serverRef and host must be set"),
+    validation = Rule::new("!has(self.serverRef) || (!has(self.port) && !has(self.credentialsSecretRef) && !has(self.tls))").message("port, credentialsSecretRef and tls go with host; with serverRef the MySQLServer has them"),
     validation = Rule::new("!has(self.host) || has(self.credentialsSecretRef)").message("host needs credentialsSecretRef: a Secret in the same namespace with the keys username and password")
 )]
 pub struct Target {

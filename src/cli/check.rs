@@ -14,12 +14,12 @@ use std::process::ExitCode;
 
 /// The end of `--help`.
 const AFTER_HELP: &str = "\
-Nothing is written and nothing is locked; an account with SELECT on the database, REPLICATION CLIENT and PROCESS sees nearly everything.
-What reading cannot tell is said to be so; `theseus run --dry-run` asks the server.
+Writes nothing and locks nothing; an account with SELECT on the database, REPLICATION CLIENT and PROCESS can check nearly everything.
+The report says what cannot be checked by reading; `theseus run --dry-run` tries it on the server.
 
 Exit status:
   0  nothing found would refuse or fail the migration; there may be warnings
-  2  something would, or the file or the command line makes no sense
+  2  something would, or the file or the command line is not valid
 
 Environment:
   THESEUS_PASSWORD  the account's password; --password-file and THESEUS_PASSWORD win over a Secret";
@@ -85,9 +85,9 @@ fn text(spec: &MigrationSpec, report: &Report) -> String {
     }
     let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
     let verdict = match (count(Severity::Refuse), count(Severity::Warning)) {
-        (0, 0) => "Nothing found speaks against it.".to_owned(),
-        (0, warnings) => format!("Nothing found would refuse it; {warnings} warnings."),
-        (refusals, warnings) => format!("It would be refused, or fail: {refusals} findings, and {warnings} warnings."),
+        (0, 0) => "No problems found.".to_owned(),
+        (0, warnings) => format!("It would not be refused; {warnings} warnings."),
+        (refusals, warnings) => format!("It would be refused, or fail: {refusals} problems, {warnings} warnings."),
     };
     let _ = write!(text, "\n{verdict}");
     text

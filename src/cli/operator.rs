@@ -69,7 +69,7 @@ pub fn run(args: Args) -> ExitCode {
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the operator ends");
+            tracing::error!(%error, "the operator is stopping");
             eprintln!("theseus operator: {error}");
             ExitCode::FAILURE
         }
@@ -96,7 +96,7 @@ async fn operate(args: Args) -> Result<(), Error> {
         instance = options.instance,
         http = %server.local_addr(),
         lease = options.lease.as_ref().map(|lease| lease.name.as_str()),
-        "the operator starts"
+        "the operator is starting"
     );
     // Probes are answered until everything else has ended.
     let serving = CancellationToken::new();

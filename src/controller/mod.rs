@@ -95,7 +95,7 @@ async fn custom_resources_are_there(client: &Client, options: &Options, readines
             () = shutdown.cancelled() => return false,
         };
         let Some(missing) = missing else { return true };
-        tracing::warn!("{missing}; trying again");
+        tracing::warn!("{missing}; retrying");
         readiness.not_ready(missing);
         tokio::select! {
             () = tokio::time::sleep(CRD_RETRY) => {}

@@ -84,10 +84,10 @@ impl MySqlError {
                 index: None,
             },
             // The other driver errors may print values; their kind is enough.
-            mysql_async::Error::Driver(_) => Self::connection(what, "the driver could not go on with this connection"),
+            mysql_async::Error::Driver(_) => Self::connection(what, "the driver could not use this connection any further"),
             mysql_async::Error::Other(_) => Self::connection(what, "the connection failed"),
             mysql_async::Error::Url(_) => {
-                Self { what: what.to_owned(), code: 0, message: "the address is not usable".into(), class: Class::Terminal, index: None }
+                Self { what: what.to_owned(), code: 0, message: "the address is not valid".into(), class: Class::Terminal, index: None }
             }
         }
     }

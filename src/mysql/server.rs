@@ -120,10 +120,8 @@ impl ServerFacts {
     pub async fn log_end(&self, session: &mut Session) -> Result<(BinlogPosition, GtidSet), MySqlError> {
         let what = "read the end of the binary log";
         let sql = self.show_log_status();
-        let row: mysql_async::Row = session
-            .first(what, SHORT, sql)
-            .await?
-            .ok_or_else(|| MySqlError::unexpected(what, "the server says that it has no binary log"))?;
+        let row: mysql_async::Row =
+            session.first(what, SHORT, sql).await?.ok_or_else(|| MySqlError::unexpected(what, "the server reports no binary log"))?;
         let file: Option<String> = row.get(0);
         let offset: Option<u64> = row.get(1);
         let gtids: Option<Option<String>> = row.get(4);
@@ -134,7 +132,7 @@ impl ServerFacts {
                 let gtids = GtidSet::parse(&gtids).ok_or_else(|| MySqlError::unexpected(what, "the executed GTIDs are not readable"))?;
                 Ok((BinlogPosition { file, offset }, gtids))
             }
-            _ => Err(MySqlError::unexpected(what, "the answer has another shape")),
+            _ => Err(MySqlError::unexpected(what, "the answer has an unexpected shape")),
         }
     }
 }

@@ -117,7 +117,7 @@ impl Session {
         for (name, value) in shown {
             if name == "version" && String::from_utf8_lossy(&value).contains("MariaDB") {
                 let message = format!("the server is MariaDB ({}); MySQL 8.0.13 or later is needed", String::from_utf8_lossy(&value));
-                return Err(MySqlError::setting("see which server answers", message));
+                return Err(MySqlError::setting("check which server answers", message));
             }
             if variables::class_of(&name).is_some() {
                 self.variables.insert(name, String::from_utf8_lossy(&value).into_owned());
@@ -159,8 +159,7 @@ impl Session {
                 ..MySqlError::setting(
                     what,
                     format!(
-                        "{INVALID_CHARACTER_STRING}: a text in the clauses has characters that the server's character_set_connection lacks; \
-                         write it with an introducer, as in _utf8mb4'…'"
+                        "{INVALID_CHARACTER_STRING}: a string in the clauses has characters that are not in the server's character_set_connection; write it with an introducer, as in _utf8mb4'…'"
                     ),
                 )
             });
@@ -175,7 +174,7 @@ impl Session {
         if change.is_empty() {
             return Ok(());
         }
-        let what = "define the session's variables";
+        let what = "set the session's variables";
         let assignment = |(name, value): &(String, String)| {
             let value = if name == "timestamp" && value == "0" { "DEFAULT".to_owned() } else { settings::literal(value) };
             format!("{name}={value}")
@@ -191,7 +190,7 @@ impl Session {
         for ((name, value), has) in change.into_iter().zip(row.unwrap()) {
             let has = text_of(&has);
             if !settings::same(&name, &has, &value) {
-                return Err(refused(&name, &has, &value, "the server keeps the other value"));
+                return Err(refused(&name, &has, &value, "the server kept its own value"));
             }
             // Two that go with others.
             if name == "collation_connection" {
@@ -205,7 +204,7 @@ impl Session {
     /// Finds the variable that the server does not let us set: none of them is set then.
     async fn blame(&mut self, change: &[(String, String)], list: &[String], error: MySqlError) -> MySqlError {
         for ((name, value), assignment) in change.iter().zip(list) {
-            match self.run("define a variable of the session", SHORT, &format!("SET SESSION {assignment}")).await {
+            match self.run("set a session variable", SHORT, &format!("SET SESSION {assignment}")).await {
                 Ok(()) => {}
                 Err(one) if one.class != super::Class::Terminal => return one,
                 Err(one) => {
@@ -236,7 +235,7 @@ impl Session {
                 unknown.push(name);
                 continue;
             }
-            match self.run("look whether a variable is a session's", SHORT, &format!("SELECT @@SESSION.{name} LIMIT 0")).await {
+            match self.run("check whether a variable has a session value", SHORT, &format!("SELECT @@SESSION.{name} LIMIT 0")).await {
                 Ok(()) => unknown.push(name),
                 Err(error) if error.class != super::Class::Terminal => return Err(error),
                 // ER_INCORRECT_GLOBAL_LOCAL_VAR: the server has one value for all.
@@ -271,7 +270,7 @@ impl Session {
         let Some((now, Some(there), Some(least), Some(most), print)) = row else {
             return Err(MySqlError::setting(
                 what,
-                format!("the server's time_zone ({}) cannot be evaluated: load its tables of time zones", found.get("time_zone")),
+                format!("the server's time_zone ({}) cannot be evaluated: load its time zone tables", found.get("time_zone")),
             ));
         };
         found.offset = (least == most).then_some(least);
@@ -299,7 +298,7 @@ impl Session {
     pub async fn open_in(address: &ServerAddress, database: &str) -> Result<Self, MySqlError> {
         let mut session = Self::open(address).await?;
         let sql = format!("USE {}", crate::sql::quote::identifier(database));
-        match session.run("choose the default database", SHORT, &sql).await {
+        match session.run("select the default database", SHORT, &sql).await {
             // That it is not there, or not for this account, is found where the table is looked for.
             Err(error) if error.class == super::Class::Terminal => {}
             other => other?,
@@ -316,8 +315,8 @@ impl Session {
             return Ok(());
         }
         Err(MySqlError::connection(
-            "see which server answers",
-            &format!("the address leads to another server now ({}) than for the other connections ({uuid})", self.run.uuid),
+            "check which server answers",
+            &format!("the address now leads to a different server ({}) than for the other connections ({uuid})", self.run.uuid),
         ))
     }
 
@@ -393,7 +392,9 @@ impl Session {
         tracing::trace!(what, sql);
         let rows: Vec<Row> = whole(&mut self.broken, what, limit, self.conn.query(sql)).await?;
         rows.into_iter()
-            .map(|row| mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has another type")))
+            .map(|row| {
+                mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has an unexpected type"))
+            })
             .collect()
     }
 
@@ -427,8 +428,10 @@ impl Session {
             Ok(last)
         })
         .await?;
-        row.map(|row| mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has another type")))
-            .transpose()
+        row.map(|row| {
+            mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has an unexpected type"))
+        })
+        .transpose()
     }
 
     /// Bound values go through a prepared statement.
@@ -462,7 +465,9 @@ impl Session {
         let params = if params.is_empty() { mysql_async::Params::Empty } else { mysql_async::Params::Positional(params) };
         let rows: Vec<Row> = whole(&mut self.broken, what, SHORT, self.conn.exec(sql, params)).await?;
         rows.into_iter()
-            .map(|row| mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has another type")))
+            .map(|row| {
+                mysql_async::from_row_opt(row).map_err(|_| MySqlError::unexpected(what, "a column of the answer has an unexpected type"))
+            })
             .collect()
     }
 
@@ -495,10 +500,9 @@ fn text_of(value: &mysql_async::Value) -> String {
 
 fn refused(name: &str, has: &str, wanted: &str, words: &str) -> MySqlError {
     MySqlError::setting(
-        "define the session's variables",
+        "set the session's variables",
         format!(
-            "{name} is {} in sessions of this account, where a migration needs {}, and it could not be set ({words}); SET GLOBAL {name}, take it \
-             out of init_connect, or GRANT SESSION_VARIABLES_ADMIN to the account",
+            "{name} is {} in sessions of this account; a migration needs {} and could not set it ({words}); SET GLOBAL {name}, remove it from init_connect, or GRANT SESSION_VARIABLES_ADMIN to the account",
             if has.is_empty() { "empty" } else { has },
             if wanted.is_empty() { "empty" } else { wanted },
         ),
@@ -527,7 +531,7 @@ async fn whole<T>(
     work: impl Future<Output = Result<T, mysql_async::Error>>,
 ) -> Result<T, MySqlError> {
     if *broken {
-        return Err(MySqlError::connection(what, "an earlier statement on this connection was broken off"));
+        return Err(MySqlError::connection(what, "an earlier statement on this connection was interrupted"));
     }
     *broken = true;
     let result = tokio::time::timeout(limit, work).await;
@@ -540,7 +544,7 @@ async fn whole<T>(
     }
 }
 
-const WHICH_SERVER: &str = "see which server answers";
+const WHICH_SERVER: &str = "check which server answers";
 
 /// What a server is, whether or not a migration can run on it: the settings of our sessions are not known to each.
 ///

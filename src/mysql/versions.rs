@@ -70,7 +70,7 @@ pub const SWAP_UNDER_LOCK: Feature = Feature {
 pub const OFFSET_LITERALS: Feature = Feature {
     name: "`'2024-06-01 03:00:00+00:00'`, a time with its offset",
     from: (8, 0, 19),
-    with: "TIMESTAMP columns are copied as instants where values depend on a time zone with summer time",
+    with: "TIMESTAMP columns are copied as points in time where values depend on a time zone with daylight saving time",
     without: "a change of a table with TIMESTAMP columns whose values depend on such a zone is refused, `ServerNotSupported`",
     source: "https://dev.mysql.com/doc/refman/8.0/en/time-zone-support.html",
 };
@@ -84,7 +84,7 @@ pub const REPLICA_STATEMENTS: Feature = Feature {
 };
 /// Dropping a table does not walk through the buffer pool.
 pub const LAZY_DROP: Feature = Feature {
-    name: "`DROP TABLE` without a walk through the buffer pool",
+    name: "`DROP TABLE` without a scan of the buffer pool",
     from: (8, 0, 23),
     with: "an old table is dropped in one statement; the partitions of a big one are emptied first",
     without: "the partitions of any old table are emptied first",
@@ -102,7 +102,7 @@ pub const REPLICA_VARIABLES: Feature = Feature {
 pub const INDEX_THREADS: Feature = Feature {
     name: "`innodb_ddl_threads`",
     from: (8, 0, 27),
-    with: "set to 1 where more threads would take too much from others",
+    with: "set to 1 where more threads would slow down other sessions",
     without: "an index is built in one thread anyway",
     source: "https://dev.mysql.com/doc/refman/8.0/en/online-ddl-parallel-thread-configuration.html",
 };

@@ -18,10 +18,10 @@ use super::token::{Span, Token, TokenError, TokenKind, tokenize};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CreateError {
     /// Not even tokens.
-    #[error("the table's definition cannot be read: {0}")]
+    #[error("cannot parse the table's definition: {0}")]
     Token(#[from] TokenError),
     /// Not of the form that SHOW CREATE TABLE gives.
-    #[error("the table's definition is not understood: {0}")]
+    #[error("cannot parse the table's definition: {0}")]
     Malformed(&'static str),
     /// A CHECK constraint that keeps the table from being renamed.
     #[error("the name of the CHECK constraint {name} becomes longer than 64 characters when the table is renamed; shorten it first")]
@@ -285,7 +285,7 @@ pub fn disagreement(read: &TableDefinition, show_create: &str) -> Result<Option<
         return Ok(Some(format!("the columns {} there, and {} here", names(&columns_read), names(&columns_shown))));
     }
     if let Some((column, _)) = read.columns.iter().zip(&shown).find(|(read, shown)| read.generated != shown.generated) {
-        return Ok(Some(format!("the column {} is generated in another way", quote::identifier(&column.name))));
+        return Ok(Some(format!("the column {} is generated differently", quote::identifier(&column.name))));
     }
     let definition = Definition::parse(show_create)?;
     let mut indexes_shown: Vec<(String, usize)> =

@@ -65,7 +65,10 @@ impl Plan {
         }
         let mut not = self.not_comparable.clone();
         if !self.indexes.is_empty() {
-            not.push(format!("what no row has (virtual columns, expressions) in the indexes {}", self.indexes.join(", ")));
+            not.push(format!(
+                "values that are not stored in rows (virtual columns, expressions) in the indexes {}",
+                self.indexes.join(", ")
+            ));
         }
         if !not.is_empty() {
             text.push_str(&format!(", not comparable: {}", not.join(", ")));

@@ -177,21 +177,21 @@ pub struct ComputedColumn {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MappingError {
     /// A ghost column that neither the original nor the ALTER explains.
-    #[error("column {column} of the ghost comes neither from the original nor from the ALTER; was the original changed meanwhile?")]
+    #[error("column {column} of the ghost is neither in the original nor in the ALTER; was the original changed meanwhile?")]
     Unexplained {
         /// On the ghost.
         column: String,
     },
     /// An original column that vanished without being dropped.
     #[error(
-        "column {column} of the original is missing on the ghost though the ALTER does not drop it; was the original changed meanwhile?"
+        "column {column} of the original is missing from the ghost, but the ALTER does not drop it; was the original changed meanwhile?"
     )]
     Vanished {
         /// On the original.
         column: String,
     },
     /// Nothing to copy.
-    #[error("no column of the original is left on the ghost")]
+    #[error("the ghost has no column of the original")]
     NothingShared,
 }
 
@@ -283,7 +283,7 @@ impl ColumnMapping {
                 || self.added.iter().any(|a| same(a, name))
         };
         let strange = ghost.iter().find(|c| !made(&c.name));
-        strange.map(|column| format!("the column {} of the ghost comes from nowhere", quote::identifier(&column.name)))
+        strange.map(|column| format!("the column {} of the ghost has no source", quote::identifier(&column.name)))
     }
 
     /// The columns and expressions to select from the original, quoted; goes with [`ColumnMapping::insert_list`].

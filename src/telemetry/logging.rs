@@ -58,7 +58,7 @@ impl FromStr for LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// Neither `json` nor `text`.
-    #[error("log format {0:?} is not known: use json or text")]
+    #[error("unknown log format {0:?}: use json or text")]
     UnknownFormat(String),
     /// The filter in the environment cannot be read.
     #[error("{variable}={value:?} is not a log filter ({reason}): use a level such as debug, or a list such as info,theseus::engine=debug")]
@@ -71,7 +71,7 @@ pub enum LoggingError {
         reason: String,
     },
     /// Somebody set up logging before.
-    #[error("logging is set up already in this process")]
+    #[error("logging is already set up in this process")]
     AlreadySet,
 }
 

@@ -220,7 +220,7 @@ impl Metrics {
         ])));
         r.add("build", None, "info", "The program's version, the revision it was built from, and its architecture.", build);
         let inner = Inner {
-            migrations: r.add("migrations", None, "gauge", "SchemaMigrations that this operator looks after, by phase.", Family::default()),
+            migrations: r.add("migrations", None, "gauge", "SchemaMigrations that this operator manages, by phase.", Family::default()),
             rows_copied: r.add("rows_copied", None, "counter", "Rows written to the ghost table by chunks.", Family::default()),
             copy_progress: r.add("copy_progress_ratio", None, "gauge", "Share of the table's rows copied, 0 to 1.", Family::default()),
             binlog_events: r.add(
@@ -234,37 +234,37 @@ impl Metrics {
                 "changes_applied",
                 None,
                 "counter",
-                "Changed keys brought up to date on the ghost table, or found not to need it.",
+                "Changed keys updated on the ghost table, or found to be up to date.",
                 Family::default(),
             ),
-            backlog_keys: r.add("backlog_keys", None, "gauge", "Distinct changed keys that wait to be applied.", Family::default()),
+            backlog_keys: r.add("backlog_keys", None, "gauge", "Distinct changed keys waiting to be applied.", Family::default()),
             binlog_lag: r.add(
                 "binlog_lag",
                 Some(Unit::Seconds),
                 "gauge",
-                "How long the end of the binary log, as last read from the server, has not been reached.",
+                "How long the stream has been behind the end of the binary log, as last read from the server.",
                 Family::default(),
             ),
             heartbeat_lag: r.add(
                 "heartbeat_lag",
                 Some(Unit::Seconds),
                 "gauge",
-                "Age of the newest heartbeat on the replica that is furthest behind.",
+                "Age of the newest heartbeat on the replica with the most lag.",
                 Family::default(),
             ),
             verify_mismatches: r.add(
                 "verify_mismatches",
                 None,
                 "counter",
-                "Rows found different although no change in the binary log explained it.",
+                "Rows found different with no change in the binary log to explain it.",
                 Family::default(),
             ),
-            throttled: r.add("throttled", None, "gauge", "1 while copying is held back for this reason, else 0.", Family::default()),
+            throttled: r.add("throttled", None, "gauge", "1 while copying is throttled for this reason, else 0.", Family::default()),
             throttled_seconds: r.add(
                 "throttled",
                 Some(Unit::Seconds),
                 "counter",
-                "Time for which copying was held back, by reason.",
+                "Time during which copying was throttled, by reason.",
                 Family::default(),
             ),
             cut_over_attempts: r.add("cut_over_attempts", None, "counter", "Attempts to swap the tables, by outcome.", Family::default()),
@@ -276,15 +276,15 @@ impl Metrics {
                 Histogram::new(CUT_OVER_LOCK_BUCKETS),
             ),
             chunk: r.add("chunk", Some(Unit::Seconds), "histogram", "Time that one chunk of the copy took.", Histogram::new(CHUNK_BUCKETS)),
-            reconciliations: r.add("reconciliations", None, "counter", "Visits to objects, by outcome.", Family::default()),
+            reconciliations: r.add("reconciliations", None, "counter", "Reconciles, by outcome.", Family::default()),
             reconciliation: r.add(
                 "reconciliation",
                 Some(Unit::Seconds),
                 "histogram",
-                "Time that one visit to an object took.",
+                "Time that one reconcile took.",
                 Histogram::new(RECONCILIATION_BUCKETS),
             ),
-            leader: r.add("leader", None, "gauge", "1 while this process leads and runs migrations, else 0.", Gauge::default()),
+            leader: r.add("leader", None, "gauge", "1 while this process is the leader and runs migrations, else 0.", Gauge::default()),
             seen: Mutex::default(),
             registry: r.registry,
             descriptions: r.descriptions,
@@ -408,7 +408,7 @@ impl Metrics {
         let mut text = String::new();
         // Writing to a String does not fail; should an encoder say so all the same, a scraper sees a text without its end mark and refuses it.
         if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.0.registry) {
-            tracing::error!(%error, "metrics could not be encoded");
+            tracing::error!(%error, "could not encode metrics");
         }
         text
     }

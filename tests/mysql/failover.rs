@@ -232,9 +232,10 @@ async fn connections_to_two_servers_are_never_mixed() {
     let message = s.retrying.map(|r| r.message).unwrap_or_default();
     assert!(message.contains("another server"), "{message}");
     // While changes flow it may first be told that the replica has some to apply.
-    let s =
-        until(&handle, "it says what to do", |s| s.retrying.as_ref().is_some_and(|r| r.message.contains("replicates from the former one")))
-            .await;
+    let s = until(&handle, "it says what to do", |s| {
+        s.retrying.as_ref().is_some_and(|r| r.message.contains("replicates from the previous one"))
+    })
+    .await;
     assert_eq!(s.retrying.map(|r| r.reason), Some(Reason::ReadOnly));
     // Nothing was written there: all transactions are the primary's.
     caught_up(&primary, &replica).await;
@@ -285,7 +286,7 @@ async fn without_gtids_a_promotion_is_a_new_start() {
     promote(&replica).await;
     proxy.lead_to(port(&replica).await);
     match join(handle).await {
-        Outcome::Failed { reason: Reason::ServerChanged, message } => assert!(message.contains("retry to start anew"), "{message}"),
+        Outcome::Failed { reason: Reason::ServerChanged, message } => assert!(message.contains("retry to start over"), "{message}"),
         outcome => panic!("{outcome:?}"),
     }
     conn.query_drop(format!("USE `{}`", db.name)).await.expect("use it");

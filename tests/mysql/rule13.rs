@@ -448,8 +448,8 @@ async fn a_truncated_table_is_copied_anew() {
 async fn rows_of_other_columns_stop_the_stream() {
     let alters = [
         ("ALTER TABLE t ADD COLUMN x INT FIRST", "ALTER TABLE t DROP COLUMN x", "have 4 columns"),
-        ("ALTER TABLE t MODIFY a BIGINT UNSIGNED", "ALTER TABLE t MODIFY a INT", "another column 2"),
-        ("ALTER TABLE t MODIFY a INT AFTER b", "ALTER TABLE t MODIFY a INT AFTER id", "another column 2"),
+        ("ALTER TABLE t MODIFY a BIGINT UNSIGNED", "ALTER TABLE t MODIFY a INT", "a different column 2"),
+        ("ALTER TABLE t MODIFY a INT AFTER b", "ALTER TABLE t MODIFY a INT AFTER id", "a different column 2"),
     ];
     for (there, back, words) in alters {
         let mut mirror = ten_rows("columns", &mysql_url()).await;

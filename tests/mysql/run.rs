@@ -184,7 +184,7 @@ async fn the_old_table_is_kept_until_it_is_dropped_on_request() {
     assert!(db.tables().await.contains(&"_t_del".to_owned()));
     let output = file.run(&["--drop-old-table"]).await;
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("An earlier run had swapped the tables"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("An earlier run had already swapped the tables"), "{}", text(&output.stdout));
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }
@@ -198,7 +198,7 @@ async fn a_change_that_is_asked_for_again_looks_at_the_table() {
     assert_eq!(code(&file.run(&[]).await), 0);
     let output = file.run(&[]).await;
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("An earlier run had swapped the tables"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("An earlier run had already swapped the tables"), "{}", text(&output.stdout));
     db.run("ALTER TABLE t MODIFY a INT NOT NULL").await;
     let output = file.run(&[]).await;
     assert_eq!(code(&output), 2, "the column is there: {}", text(&output.stdout));
@@ -383,7 +383,7 @@ async fn bad_files_are_refused_by_the_path_of_the_field() {
         (good().with("  cutOver: {windows: [{schedule: 0 2 * * *}]}\n"), "spec.cutOver.windows[0].duration is missing"),
         (
             good().with("  cutOver: {windows: [{schedule: 0 2 30 2 *, duration: 1h}]}\n"),
-            "spec.cutOver.windows[0]: schedule \"0 2 30 2 *\" names no time that ever comes",
+            "spec.cutOver.windows[0]: schedule \"0 2 30 2 *\" never matches any time",
         ),
         (good().replace("  table: t\n", ""), "spec.table is missing"),
         (good().replace("kind: SchemaMigration", "kind: SchemaMigrations"), "SchemaMigrations"),
@@ -493,15 +493,15 @@ async fn a_run_is_steered_through_its_socket() {
     for bad in [&["chunk-time=1h"][..], &["jump"], &["-o", "json", "jump"]] {
         assert_eq!(code(&ctl(&path, bad).await), 1, "{bad:?}");
     }
-    said(ctl(&path, &["no-throttle"]).await, "goes on");
+    said(ctl(&path, &["no-throttle"]).await, "copying continues");
     run.until("To swap the tables: theseus ctl").await;
     // Another run may not take the socket.
     let other = file.run(&["--socket", &path]).await;
     assert_eq!(code(&other), 2);
-    assert!(text(&other.stderr).contains("another run listens"), "{}", text(&other.stderr));
+    assert!(text(&other.stderr).contains("another run is listening"), "{}", text(&other.stderr));
     said(ctl(&path, &["pause"]).await, "the work is kept");
     run.until("State: paused").await;
-    said(ctl(&path, &["resume"]).await, "going on");
+    said(ctl(&path, &["resume"]).await, "resuming");
     run.until("State: awaiting cut-over").await;
     said(ctl(&path, &["approve"]).await, "approved");
     let (code_of_run, out, err) = run.end().await;
@@ -527,7 +527,7 @@ async fn a_run_waits_for_its_window_and_can_be_forced() {
     let path = line.split_whitespace().nth(4).expect("a path").to_owned();
     run.until(&format!("the next window opens at {}T{:02}:00:00Z", opens.date(), opens.hour())).await;
     run.until("To swap the tables").await;
-    assert!(text(&ctl(&path, &["approve"]).await.stdout).contains("whatever the windows"));
+    assert!(text(&ctl(&path, &["approve"]).await.stdout).contains("also outside the windows"));
     run.until(&format!("blocked by connection {}", blocker.id())).await;
     assert!(text(&ctl(&path, &["kill-blockers-after=24h"]).await.stdout).contains("kill-blockers-after=24h"));
     blocker.query_drop("SELECT 1").await.expect("it lives");

@@ -61,18 +61,18 @@ async fn additions_of_a_later_binary_are_no_harm() {
 async fn what_cannot_be_read_is_refused_and_left_alone() {
     let comment = |version: &str| format!("ALTER TABLE _t_ghc COMMENT = 'Theseus migration state, version {version}'");
     let cases = [
-        (comment("2"), comment("1"), "version 2, written by a newer theseus"),
+        (comment("2"), comment("1"), "version 2, from a newer Theseus"),
         (comment("0"), comment("1"), "version 0"),
         (comment("x"), comment("1"), "version is not readable"),
         (
             "UPDATE _t_ghc SET value = JSON_SET(value, '$.version', 99) WHERE kind = 'migration'".into(),
             "UPDATE _t_ghc SET value = JSON_SET(value, '$.version', 1) WHERE kind = 'migration'".into(),
-            "version 99, written by a newer theseus",
+            "version 99, from a newer Theseus",
         ),
         (
             "ALTER TABLE _t_ghc RENAME COLUMN value TO payload".into(),
             "ALTER TABLE _t_ghc RENAME COLUMN payload TO value".into(),
-            "columns are other ones",
+            "columns are different",
         ),
         (
             "UPDATE _t_ghc SET value = JSON_SET(value, '$.stage', 'Thinking') WHERE kind = 'migration'".into(),
@@ -139,7 +139,7 @@ const LOSSES: &[Loss] = &[
     Loss {
         done: "DROP TABLE _t_ghc",
         reason: Reason::StateNotReadable,
-        words: &["dropped or renamed the state table", "`_t_ghc`", "was removed", "retry to start anew"],
+        words: &["dropped or renamed the state table", "`_t_ghc`", "was dropped", "retry to start over"],
         left: &["t"],
         advice: "",
     },
@@ -153,14 +153,14 @@ const LOSSES: &[Loss] = &[
     Loss {
         done: "TRUNCATE TABLE _t_ghc",
         reason: Reason::StateNotReadable,
-        words: &["emptied the state table", "`_t_ghc`", "retry to start anew"],
+        words: &["emptied the state table", "`_t_ghc`", "retry to start over"],
         left: &["_t_ghc", "_t_gho", "t"],
         advice: "",
     },
     Loss {
         done: "ALTER TABLE _t_ghc DROP COLUMN value",
         reason: Reason::StateNotReadable,
-        words: &["`_t_ghc`", "columns are other ones", "drop the ghost and state tables"],
+        words: &["`_t_ghc`", "columns are different", "drop the ghost and state tables"],
         left: &["_t_ghc", "_t_gho", "t"],
         advice: "DROP TABLE _t_gho, _t_ghc",
     },

@@ -42,7 +42,7 @@ async fn a_window_is_waited_for_and_a_token_clears_the_way() {
     let waiting = migration.phase("AwaitingCutOver").await;
     let status = waiting.status();
     assert_eq!(waiting.condition("CutOverReady"), "True/AwaitingCutOver");
-    let message = format!("ready for the cut-over; waits for the window that opens at {at}");
+    let message = format!("ready for the cut-over; waiting for the window that opens at {at}");
     assert_eq!((status.message.as_ref(), waiting.message("Ready")), (Some(&message), message.clone()));
     assert_eq!(status.cut_over.unwrap().window_opens_at.unwrap().0.to_string(), at);
     assert_eq!(migration.event("AwaitingCutOver").await.1, message);

@@ -19,7 +19,7 @@ async fn a_second_migration_of_a_table_waits_for_the_first() {
     };
     assert_eq!(queued.condition("Ready"), "False/Queued");
     assert_eq!(queued.condition("Validated"), "Unknown/Queued");
-    let wanted = format!("waits for {}/first, which has the table {}.orders", shop.namespace, shop.db.name);
+    let wanted = format!("waiting for {}/first, which is using the table {}.orders", shop.namespace, shop.db.name);
     assert_eq!(queued.message("Ready"), wanted);
     let (_, note) = second.event("Queued").await;
     assert_eq!(note, wanted);
@@ -106,7 +106,7 @@ async fn who_waits_is_refused_at_once_where_no_place_would_help() {
     let mut builds_on_it = shop.migrate("builds-on-it", "orders", json!({"alter": "MODIFY w BIGINT"}), &[]).await;
     let told = builds_on_it.until("it is said what it depends on", |version| version.message("Ready").contains("AlterRejected")).await;
     assert_eq!(told.condition("Ready"), "False/Queued");
-    assert!(told.message("Ready").starts_with(&format!("waits for {}/first", shop.namespace)), "{}", told.message("Ready"));
+    assert!(told.message("Ready").starts_with(&format!("waiting for {}/first", shop.namespace)), "{}", told.message("Ready"));
     first.annotate("cut-over", Some("approved")).await;
     first.succeeded().await;
     builds_on_it.succeeded().await;

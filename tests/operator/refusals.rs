@@ -16,9 +16,9 @@ const BAD: [(&str, &str); 19] = [
     ("alter: ADD COLUMN a INT\n  cutover: {policy: Manual}", r#"unknown field "spec.cutover""#),
     (
         "alter: ADD COLUMN a INT\n  target: {serverRef: {name: s}, host: db, credentialsSecretRef: {name: l}}",
-        "exactly one of serverRef and host must be given",
+        "exactly one of serverRef and host must be set",
     ),
-    ("alter: ADD COLUMN a INT\n  target: {}", "exactly one of serverRef and host must be given"),
+    ("alter: ADD COLUMN a INT\n  target: {}", "exactly one of serverRef and host must be set"),
     ("alter: ADD COLUMN a INT\n  target: {host: db}", "host needs credentialsSecretRef"),
     ("alter: ''", "spec.alter: Invalid value"),
     ("alter: ADD COLUMN a INT\n  table: ttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt", "spec.table: Too long"),

@@ -10,26 +10,26 @@ use std::time::{Duration, SystemTime};
 
 /// The answer to `help`, and the end of `theseus ctl --help`.
 pub const HELP: &str = "\
-status              where it is and what it waits for
+status              progress, and what the migration is waiting for
 sup                 the same in one line
 throttle            stop copying; changes are still applied
-no-throttle         go on copying
+no-throttle         continue copying
 pause               stop, keep the work, release the connections
-resume              go on
-approve             let the tables be swapped (policy Manual)
-unapprove           take the approval back; possible until the tables are locked
+resume              continue
+approve             allow the swap (policy Manual)
+unapprove           withdraw the approval; possible until the tables are locked
 force-cut-over      the next attempt may kill the sessions that block it
-cancel              stop for good and remove what was made
+cancel              stop, and drop the tables that the migration created
 chunk-time=500ms    the time one chunk should take, 10ms to 10s
 workers=2           copy workers, 0 to 64; 0 lets the engine choose
-exact-row-count=true    count the rows beside the copy, so that the progress is exact; true or false
-nice-ratio=50       sleep this share of each chunk's time, in percent, 0 to 1000
-lock-timeout=3s     the longest that clients may wait in one cut-over attempt, 1s to 1m
-kill-blockers-after=0s  kill sessions that have blocked the cut-over for so long, 1s to 24h; 0s never
-max-lag=10s         the replica lag that holds copying, 1s to 24h; 0s looks at no replica
-max-load=Threads_running=50,…       status variables above which copying is held
+exact-row-count=true    count the rows during the copy, for exact progress; true or false
+nice-ratio=50       sleep after each chunk for this percentage of its time, 0 to 1000
+lock-timeout=3s     the longest that one cut-over attempt may block clients, 1s to 1m
+kill-blockers-after=0s  kill sessions that have blocked the cut-over for this long, 1s to 24h; 0s never
+max-lag=10s         the replica lag above which copying stops, 1s to 24h; 0s checks no replica
+max-load=Threads_running=50,…       status variables above which copying stops
 critical-load=Threads_running=1000  … and above which the migration fails
-help                this";
+help                this list";
 
 /// A command.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +99,7 @@ impl Command {
             "max-lag" => Change::MaxLag(bounds::MAX_REPLICA_LAG.check_or_off(name, duration(name, needs()?)?)?),
             "max-load" => Change::MaxLoad(load(name, needs()?)?),
             "critical-load" => Change::CriticalLoad(load(name, needs()?)?),
-            _ if value.is_some() => return Err(format!("{name} is not a setting; `help` tells what is")),
+            _ if value.is_some() => return Err(format!("{name} is not a setting; `help` lists them")),
             "status" => return Ok(Self::Status),
             "sup" => return Ok(Self::Sup),
             "help" => return Ok(Self::Help),
@@ -111,7 +111,7 @@ impl Command {
             "unapprove" => Change::Approve(false),
             "force-cut-over" => Change::ForceCutOver,
             "cancel" => Change::Cancel,
-            _ => return Err(format!("{:?} is not a command; `help` tells what is", name.chars().take(40).collect::<String>())),
+            _ => return Err(format!("{:?} is not a command; `help` lists them", name.chars().take(40).collect::<String>())),
         };
         Ok(Self::Change(change))
     }
@@ -145,29 +145,31 @@ impl Change {
                 if on {
                     "copying stops; changes are still applied".into()
                 } else {
-                    "copying goes on, as far as nothing else holds it".into()
+                    "copying continues, unless something else throttles it".into()
                 }
             }
             Self::Pause(on) => {
                 controls.paused = on;
-                if on { "pausing; the work is kept".into() } else { "going on".into() }
+                if on { "pausing; the work is kept".into() } else { "resuming".into() }
             }
             Self::Approve(on) => {
                 controls.approved = on;
                 let windows = !controls.windows.is_empty();
                 match (on, controls.cut_over_policy) {
-                    (true, _) if windows => "approved: the tables are swapped as soon as everything is ready, whatever the windows".into(),
+                    (true, _) if windows => {
+                        "approved: the tables are swapped as soon as everything is ready, also outside the windows".into()
+                    }
                     (false, crate::engine::contract::spec::CutOverPolicy::Automatic) if windows => {
-                        "the approval is taken back: the windows count again".into()
+                        "approval withdrawn: the windows apply again".into()
                     }
                     (true, crate::engine::contract::spec::CutOverPolicy::Automatic) => {
-                        "approved, though the policy Automatic does not ask".into()
+                        "approved, though the policy Automatic needs no approval".into()
                     }
                     (true, _) => "approved: the tables are swapped as soon as everything is ready".into(),
                     (false, crate::engine::contract::spec::CutOverPolicy::Automatic) => {
-                        "the policy Automatic does not ask for an approval; use throttle or pause to hold the swap".into()
+                        "the policy Automatic needs no approval; use throttle or pause to delay the swap".into()
                     }
-                    (false, _) => "the approval is taken back, unless the tables are being swapped already".into(),
+                    (false, _) => "approval withdrawn, unless the swap is already under way".into(),
                 }
             }
             Self::ForceCutOver => {
@@ -201,11 +203,11 @@ impl Change {
             }
             Self::KillBlockersAfter(time) => {
                 controls.kill_blockers_after = time;
-                time.map_or_else(|| "nobody is killed".into(), |time| format!("kill-blockers-after={}", KubeDuration(time)))
+                time.map_or_else(|| "no sessions are killed".into(), |time| format!("kill-blockers-after={}", KubeDuration(time)))
             }
             Self::MaxLag(lag) => {
                 controls.limits.max_replica_lag = lag;
-                lag.map_or_else(|| "no replica is looked at".into(), |lag| format!("max-lag={}", KubeDuration(lag)))
+                lag.map_or_else(|| "replica lag is not checked".into(), |lag| format!("max-lag={}", KubeDuration(lag)))
             }
             Self::MaxLoad(load) => {
                 let text = format!("max-load={}", shown(&load));

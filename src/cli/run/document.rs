@@ -93,7 +93,7 @@ impl Source {
         };
         read.map_err(|error| Refused::spec(format!("cannot read {name}: {error}")))?;
         if bytes.len() as u64 > MAX_FILE {
-            return Err(Refused::spec(format!("{name} has more than {} MiB: that is not one migration", MAX_FILE >> 20)));
+            return Err(Refused::spec(format!("{name} is larger than {} MiB, too large for one migration", MAX_FILE >> 20)));
         }
         String::from_utf8(bytes).map_err(|_| Refused::spec(format!("{name} is not UTF-8")))
     }
@@ -129,8 +129,8 @@ pub fn job(text: &str, login: &Login) -> Result<Job, Refused> {
     }
     let migration = match all.migrations.len() {
         1 => all.migrations.remove(0),
-        0 => return Err(Refused::spec(format!("the file holds no SchemaMigration (apiVersion: {GROUP}/{VERSION})"))),
-        many => return Err(Refused::spec(format!("the file holds {many} SchemaMigrations; one run is for one of them"))),
+        0 => return Err(Refused::spec(format!("the file has no SchemaMigration (apiVersion: {GROUP}/{VERSION})"))),
+        many => return Err(Refused::spec(format!("the file has {many} SchemaMigrations; it must have one"))),
     };
     resolve(migration, &all, login)
 }
@@ -172,11 +172,13 @@ impl Documents {
                 self.secrets.push((namespace(fields), name, data));
             }
             (_, "SchemaMigration" | "MySQLServer") => {
-                return Err(Refused::spec(format!("document {number}: {kind} has the apiVersion {version:?}; this version knows {ours}")));
+                return Err(Refused::spec(format!(
+                    "document {number}: {kind} has the apiVersion {version:?}; this version supports {ours}"
+                )));
             }
             _ => {
                 return Err(Refused::spec(format!(
-                    "document {number} has the apiVersion {version:?} and the kind {kind:?}: a file may hold one SchemaMigration, and the MySQLServers and Secrets (v1) it refers to"
+                    "document {number} has the apiVersion {version:?} and the kind {kind:?}: a file may have one SchemaMigration, and the MySQLServers and Secrets (v1) it refers to"
                 )));
             }
         }
@@ -233,7 +235,7 @@ fn secret(fields: &Map<String, Value>, problems: &mut Vec<String>) -> SecretData
                 Ok(bytes) => {
                     data.insert(key.clone(), bytes.0);
                 }
-                Err(_) => problems.push(format!("data.{key} is not base64; stringData takes plain text")),
+                Err(_) => problems.push(format!("data.{key} is not base64; use stringData for plain text")),
             }
         }
     }
@@ -246,9 +248,7 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
     let mut spec = migration.spec;
     let target = &mut spec.target;
     if target.server_ref.is_some() && (target.port.is_some() || target.credentials_secret_ref.is_some() || target.tls.is_some()) {
-        return Err(Refused::spec(
-            "spec.target: port, credentialsSecretRef and tls belong to host; with serverRef they are those of the MySQLServer",
-        ));
+        return Err(Refused::spec("spec.target: port, credentialsSecretRef and tls go with host; with serverRef the MySQLServer has them"));
     }
     if target.host.is_some() && target.credentials_secret_ref.is_none() && login.user.is_some() {
         target.credentials_secret_ref = Some(LocalReference { name: NO_SECRET.to_owned() });
@@ -264,7 +264,7 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
                 .ok_or_else(|| Refused {
                     reason: Reason::ServerNotFound,
                     message: format!(
-                        "spec.target.serverRef: the file holds no MySQLServer {}; add it as a document, or name a host",
+                        "spec.target.serverRef: the file has no MySQLServer {}; add it as a document, or set a host",
                         reference.name
                     ),
                 })?,
@@ -291,7 +291,7 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
             return Err(Refused {
                 reason: Reason::SecretNotFound,
                 message: format!(
-                    "--user has no password: give --password-file or set {PASSWORD_VARIABLE} (empty for an account without one)"
+                    "--user needs a password: use --password-file or set {PASSWORD_VARIABLE} (empty for an account without a password)"
                 ),
             });
         }
@@ -300,7 +300,7 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
         reason: error.reason(),
         message: match &error {
             dereference::Error::SecretNotFound(name) => {
-                format!("the file holds no Secret {name}; add it as a document, or give --user with --password-file or {PASSWORD_VARIABLE}")
+                format!("the file has no Secret {name}; add it as a document, or use --user with --password-file or {PASSWORD_VARIABLE}")
             }
             other => other.to_string(),
         },
@@ -501,7 +501,7 @@ fn object(path: &str, fields: &Map<String, Value>, schema: &JSONSchemaProps, pro
             (None, Some(JSONSchemaPropsOrBool::Bool(true))) => {}
             (None, _) => {
                 let known: Vec<&str> = schema.properties.iter().flatten().map(|(name, _)| name.as_str()).collect();
-                problems.push(format!("{path} is not a field; known here: {}", known.join(", ")));
+                problems.push(format!("{path} is not a field; valid fields here: {}", known.join(", ")));
             }
         }
     }

@@ -10,12 +10,12 @@ use crate::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
 pub fn parse(text: &str) -> Result<Hook, String> {
     let (when, program) = text.split_once('=').ok_or("it must be WHEN=PROGRAM, such as BeforeCutOver=./may-i")?;
     if program.is_empty() {
-        return Err("it names no program".to_owned());
+        return Err("the program is missing".to_owned());
     }
     let moment = |word: &str| {
         let known = Moment::ALL.map(Moment::as_str);
         let found = Moment::ALL.into_iter().find(|moment| moment.as_str() == word.trim());
-        found.ok_or_else(|| format!("{word:?} is no moment; known: {}", known.join(", ")))
+        found.ok_or_else(|| format!("{word:?} is not a valid moment; use one of {}", known.join(", ")))
     };
     Ok(Hook {
         when: when.split(',').map(moment).collect::<Result<_, _>>()?,
@@ -37,7 +37,7 @@ mod tests {
         assert_eq!((hook.timeout.as_secs(), hook.failure_policy), (10, FailurePolicy::Fail));
         for (text, words) in [
             ("/opt/tell", "WHEN=PROGRAM"),
-            ("Failed=", "no program"),
+            ("Failed=", "the program is missing"),
             ("=/opt/tell", "BeforeCutOver, Succeeded, Failed"),
             ("Failed,failed=/opt/tell", "\"failed\" is no moment"),
         ] {

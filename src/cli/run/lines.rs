@@ -94,7 +94,7 @@ pub fn state(s: &Snapshot, controls: &Controls) -> String {
             Some(opens) => {
                 let _ = write!(text, ", the next window opens at {opens:.0}");
             }
-            None => text.push_str(", no window ever opens"),
+            None => text.push_str(", none of the windows ever opens"),
         }
     } else if let (Phase::AwaitingCutOver, Some(why)) = (s.phase, &s.cut_over.vetoed_by) {
         let _ = write!(text, ", vetoed by a hook: {why}");
@@ -102,7 +102,7 @@ pub fn state(s: &Snapshot, controls: &Controls) -> String {
         if let Some(blocker) = &s.cut_over.blocked_by {
             let _ = write!(text, ", blocked by {blocker}");
         } else if let Some(failure) = &s.cut_over.last_failure {
-            let _ = write!(text, ", attempt {} was given up: {failure}", s.cut_over.attempts);
+            let _ = write!(text, ", attempt {} was abandoned: {failure}", s.cut_over.attempts);
         }
     }
     text
@@ -144,7 +144,7 @@ pub fn status(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: 
             "\nverification: {} chunks compared, {} rows repaired{}",
             v.chunks_checked,
             v.rows_repaired,
-            if v.complete { "; a whole pass found both tables the same" } else { "" }
+            if v.complete { "; a complete pass found both tables identical" } else { "" }
         );
     }
     let _ = write!(
@@ -156,7 +156,7 @@ pub fn status(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: 
             CutOverPolicy::Manual => "manual, not approved",
         },
         s.cut_over.attempts,
-        s.cut_over.last_failure.as_ref().map(|f| format!("; the last one was given up: {f}")).unwrap_or_default()
+        s.cut_over.last_failure.as_ref().map(|f| format!("; the last one was abandoned: {f}")).unwrap_or_default()
     );
     let _ = write!(
         text,
@@ -190,21 +190,21 @@ pub fn summary(
     match outcome {
         Outcome::Succeeded | Outcome::Tested => Ok(succeeded(spec, s, controls, running, file, &names)),
         Outcome::Proven => Ok(format!(
-            "Proven: the server accepts the ALTER on an empty copy of {table}, and a key is there. Nothing was changed, nothing is left."
+            "Proven: the server accepts the ALTER on an empty copy of {table}, and the table has a usable key. Nothing was changed, and nothing is left behind."
         )),
         Outcome::Cancelled if spec.deletion_policy == crate::engine::contract::spec::DeletionPolicy::Orphan => Err(format!(
-            "Cancelled: {table} is as it was; {} and {} are left, as spec.deletionPolicy Orphan asks",
+            "Cancelled: {table} is unchanged; {} and {} are kept, as spec.deletionPolicy Orphan requests",
             names.ghost, names.state
         )),
-        Outcome::Cancelled => Err(format!("Cancelled: {table} is as it was, and what was made for the change is removed")),
+        Outcome::Cancelled => Err(format!("Cancelled: {table} is unchanged, and the migration's own tables are dropped")),
         Outcome::Stopped if s.validated => Err(format!(
-            "Stopped: {table} is as it was; the work so far ({} rows) is kept in {} and {}. The same command goes on from there; with --cancel it removes them",
+            "Stopped: {table} is unchanged; the work so far ({} rows) is kept in {} and {}. Run the same command to resume, or add --cancel to drop them",
             s.progress.rows_copied, names.ghost, names.state
         )),
-        Outcome::Stopped => Err(format!("Stopped before this run did anything to {table}")),
+        Outcome::Stopped => Err(format!("Stopped before this run touched {table}")),
         Outcome::Refused { reason, message } => Err(format!("Refused ({reason}): {message}")),
         Outcome::Failed { reason, message } => Err(format!(
-            "Failed ({reason}): {message}. The same command tries again, with the work that is there where it can; with --cancel it removes what is left"
+            "Failed ({reason}): {message}. Run the same command to retry, from the work so far if possible, or add --cancel to remove what is left"
         )),
         Outcome::Unknown { message } => Err(format!("Outcome unknown: {message}")),
     }
@@ -214,14 +214,14 @@ fn succeeded(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: D
     let ghost = quote::qualified(&spec.database, &names.ghost);
     let test = spec.mode == Mode::TestOnReplica;
     let mut text = match spec.mode {
-        Mode::TestOnReplica => format!("Tested: {} was swapped with {ghost} and swapped back; it is as it was.\n", table(spec)),
+        Mode::TestOnReplica => format!("Tested: {} was swapped with {ghost} and swapped back; it is unchanged.\n", table(spec)),
         _ => format!("Succeeded: {} has its new definition.\n", table(spec)),
     };
     let algorithm = s.algorithm.as_ref();
     let copied = algorithm.is_some_and(|a| a.chosen == crate::engine::contract::spec::Algorithm::Copy);
     match algorithm {
-        None if test => text.push_str("  An earlier run had done it already; this one only finished it.\n"),
-        None => text.push_str("  An earlier run had swapped the tables already; this one only finished it.\n"),
+        None if test => text.push_str("  An earlier run had already done it; this one only cleaned up.\n"),
+        None => text.push_str("  An earlier run had already swapped the tables; this one only cleaned up.\n"),
         Some(chosen) => {
             if copied {
                 let _ = writeln!(text, "  rows       {} copied, {} changes applied", s.progress.rows_copied, s.progress.changes_applied);
@@ -248,7 +248,7 @@ fn succeeded(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: D
             OldTable::Keep => {
                 let _ = writeln!(
                     text,
-                    "  new table  kept as {ghost}, with the rows of the moment of the swap. To drop it: theseus run -f {file} --drop-old-table"
+                    "  new table  kept as {ghost}, with the rows it had at the swap. To drop it: theseus run -f {file} --drop-old-table"
                 );
             }
         }

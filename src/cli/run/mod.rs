@@ -49,21 +49,21 @@ const REQUESTS: usize = 16;
 const AFTER_HELP: &str = "\
 Exit status:
   0    done: the table has its new definition (--dry-run: the server accepts it)
-  1    failed: the original is untouched; the message tells what is left
-  2    refused before anything was touched, or the command line makes no sense
+  1    failed: the original is untouched; the message says what is left
+  2    refused before anything was touched, or the command line is not valid
   3    cancelled
-  4    outcome unknown: the connection broke at the swap, and nothing tells whether it happened
-  130  stopped by SIGINT, 143 by SIGTERM: the work is kept, the same command goes on with it.
-       A second signal does not wait for the stop.
+  4    outcome unknown: the connection was lost during the swap, and nothing shows whether it happened
+  130  stopped by SIGINT, 143 by SIGTERM: the work is kept, and the same command resumes it.
+       A second signal ends the program at once.
 
-Programs as hooks (--hook BeforeCutOver=./may-i) have a CloudEvent in JSON on their standard input, and its main words as
-THESEUS_EVENT, THESEUS_NAME, THESEUS_DATABASE and THESEUS_TABLE in their environment, which is otherwise that of theseus
-without THESEUS_PASSWORD. They have 10 s; then they are killed with all that they started. Before the cut-over 0 agrees; 1 to
-125 is a veto, with the first line of what the program says as the reason; anything else is a veto too. It is asked again each 10 s.
+Programs as hooks (--hook BeforeCutOver=./may-i) get a CloudEvent in JSON on standard input, and its main fields as
+THESEUS_EVENT, THESEUS_NAME, THESEUS_DATABASE and THESEUS_TABLE in the environment, which is otherwise that of theseus
+without THESEUS_PASSWORD. After 10 s they are killed, with every process they started. Before the cut-over, exit status 0 agrees; 1 to
+125 is a veto, with the program's first line of output as the reason; anything else is a veto too. It is asked again every 10 s.
 
 Environment:
   THESEUS_PASSWORD  the account's password; --password-file and THESEUS_PASSWORD win over a Secret
-  THESEUS_LOG       what is logged to standard error: error, warn (the default), info, debug, …
+  THESEUS_LOG       log level on standard error: error, warn (the default), info, debug, …
 
 Logs and errors go to standard error, status lines and the summary to standard output.";
 
@@ -206,7 +206,7 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
         Ended::AtOnce(code) => {
             show.finish();
             eprintln!(
-                "theseus: left without waiting for the engine; what it was doing is rolled back by the server. The same command goes on with the work"
+                "theseus: exited without waiting for the engine; the server rolls back what it was doing. Run the same command to resume"
             );
             return code;
         }
@@ -225,7 +225,7 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
         && controls.old_table == OldTable::Keep
         && let Err(error) = engine::clean_up(&migration, true).await
     {
-        show.say(&format!("Warning: the state table {} could not be dropped ({error}); the same command drops it", last.tables.state));
+        show.say(&format!("Warning: could not drop the state table {} ({error}); run the same command to drop it", last.tables.state));
     }
     view.notices(&last, show);
     show.finish();
@@ -285,7 +285,7 @@ async fn follow(
                 }
                 signalled = Some(code);
                 handle.stop();
-                show.say("Stopping: the present chunk ends, the work is kept. A second signal does not wait");
+                show.say("Stopping after the current chunk; the work is kept. Send a second signal to exit at once");
             }
             request = requests.recv(), if listening => match request {
                 None => listening = false,
@@ -306,11 +306,7 @@ async fn follow(
         if let Some(retrying) = snapshot.retrying.as_ref().filter(|_| !snapshot.validated && view.began.elapsed() > patience) {
             return Ended::GivenUp {
                 reason: retrying.reason,
-                message: format!(
-                    "{}. Given up after {}; nothing was touched by this run",
-                    retrying.message,
-                    lines::seconds(view.began.elapsed())
-                ),
+                message: format!("{}. Gave up after {}; this run touched nothing", retrying.message, lines::seconds(view.began.elapsed())),
             };
         }
     }

@@ -24,7 +24,7 @@ pub type Request = (String, oneshot::Sender<Answer>);
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody answers there.
-    #[error("another run listens on {0}: choose another --socket")]
+    #[error("another run is listening on {0}: choose another --socket")]
     InUse(String),
     /// A file that is no socket.
     #[error("{0} exists and is not a socket: choose another --socket")]
@@ -38,7 +38,7 @@ pub enum SocketError {
         source: std::io::Error,
     },
     /// Nobody listens there, or it does not answer.
-    #[error("no run answers at {path}: {source}")]
+    #[error("no run is listening at {path}: {source}")]
     NoAnswer {
         /// The socket.
         path: String,
@@ -118,7 +118,7 @@ async fn serve(listener: UnixListener, requests: mpsc::Sender<Request>) {
             }
             // Out of file descriptors, most likely: not our end.
             Err(error) => {
-                tracing::warn!("the socket cannot take a client: {error}");
+                tracing::warn!("the socket could not accept a client: {error}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }

@@ -91,11 +91,11 @@ impl Lookout {
                 let found = match found {
                     Ok(Ok(found)) => Some(found),
                     Ok(Err(error)) => {
-                        tracing::debug!(namespace, name, %error, "what can be known ahead is not known");
+                        tracing::debug!(namespace, name, %error, "the check of a waiting migration failed");
                         None
                     }
                     Err(_) => {
-                        tracing::debug!(namespace, name, "what can be known ahead took too long");
+                        tracing::debug!(namespace, name, "the check of a waiting migration took too long");
                         None
                     }
                 };

@@ -164,7 +164,7 @@ impl Entry {
                 self.end(end, now);
             }
             Consequence::Stopped if pause => self.state = State::Paused,
-            Consequence::Stopped => self.trouble(Reason::Internal, "the engine stopped without being asked to".to_owned(), now),
+            Consequence::Stopped => self.trouble(Reason::Internal, "the engine stopped without being told to".to_owned(), now),
             Consequence::TryAgain { reason, message } => self.trouble(reason, message, now),
         }
     }

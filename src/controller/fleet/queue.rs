@@ -62,9 +62,9 @@ impl Holding {
     fn describe(self) -> &'static str {
         match self {
             Holding::Paused => "is paused",
-            Holding::Failed => "failed and has left tables: retry or delete it",
-            Holding::CleanUp => "has succeeded and is dropping what it left",
-            Holding::TestTable => "was a test and keeps its new table: shorten its spec.oldTable.retention to go on at once",
+            Holding::Failed => "failed and left tables behind: retry or delete it",
+            Holding::CleanUp => "succeeded and is dropping its leftovers",
+            Holding::TestTable => "was a test and keeps its new table: shorten its spec.oldTable.retention to continue now",
         }
     }
 }
@@ -219,7 +219,7 @@ impl Queue {
     }
 
     fn why(&self, uid: &str) -> String {
-        let Some(mine) = self.claims.get(uid) else { return "waits".to_owned() };
+        let Some(mine) = self.claims.get(uid) else { return "waiting".to_owned() };
         let key = mine.ticket.table_key();
         let others = || self.in_order().into_iter().filter(|(other, claim)| other.as_str() != uid && claim.ticket.table_key() == key);
         let holder = others().find(|(_, claim)| claim.slot != Slot::Wanted || claim.has_table);
@@ -227,9 +227,9 @@ impl Queue {
             let (database, table) = &mine.ticket.table;
             return match claim.slot {
                 Slot::None(why) => {
-                    format!("waits for {}, which has the table {database}.{table}: it {}", claim.ticket.display_name, why.describe())
+                    format!("waiting for {}, which is using the table {database}.{table}: it {}", claim.ticket.display_name, why.describe())
                 }
-                _ => format!("waits for {}, which has the table {database}.{table}", claim.ticket.display_name),
+                _ => format!("waiting for {}, which is using the table {database}.{table}", claim.ticket.display_name),
             };
         }
         let there = self
@@ -243,7 +243,7 @@ impl Queue {
         if self.running() >= self.total_limit {
             return format!("waiting for a free slot of this operator ({} in use; --max-concurrent-migrations)", self.total_limit);
         }
-        "waits for older migrations that are about to start".to_owned()
+        "waiting for older migrations that are about to start".to_owned()
     }
 }
 
@@ -280,7 +280,10 @@ mod tests {
     fn one_migration_per_table_whatever_the_case_of_names() {
         let mut queue = settled(10);
         assert_eq!(queue.enter("a", ticket(1, "db:3306", "orders"), false), Place::Granted);
-        assert_eq!(why(queue.enter("b", ticket(2, "DB:3306", "Orders"), false)), "waits for ns/orders-1, which has the table shop.Orders");
+        assert_eq!(
+            why(queue.enter("b", ticket(2, "DB:3306", "Orders"), false)),
+            "waiting for ns/orders-1, which is using the table shop.Orders"
+        );
         assert_eq!(queue.enter("c", ticket(3, "db:3306", "items"), false), Place::Granted);
         assert_eq!(queue.enter("d", ticket(3, "other:3306", "orders"), false), Place::Granted);
         queue.leave("a");

@@ -202,7 +202,7 @@ impl Registry {
                 tracing::warn!(
                     namespace = slot.identity.namespace,
                     name = slot.identity.name,
-                    "the object has gone without its clean-up; the engine is stopped"
+                    "the object was removed without its clean-up; stopping the engine"
                 );
                 engine.stop();
                 engine.join().await;

@@ -197,7 +197,7 @@ impl Connection {
                 max_concurrent_migrations: DEFAULT_MAX_CONCURRENT_MIGRATIONS,
                 replicas: ReplicasSpec::default(),
             }),
-            _ => Err(Error::Target("exactly one of serverRef and host must be given")),
+            _ => Err(Error::Target("exactly one of serverRef and host must be set")),
         }
     }
 

@@ -128,12 +128,12 @@ fn hooks(specs: &[HookSpec], keys: &HookKeys) -> Result<Vec<Hook>, Invalid> {
     let hook = |(index, hook): (usize, &HookSpec)| {
         let field = |name: &str| format!("spec.hooks[{index}].{name}");
         if hook.when.is_empty() {
-            return Err(Invalid::spec(format!("{} must name when the hook is called", field("when"))));
+            return Err(Invalid::spec(format!("{} must list when the hook is called", field("when"))));
         }
         let url = &hook.url;
         if !(url.starts_with("http://") || url.starts_with("https://")) || url.contains(char::is_whitespace) {
             // Not shown: it may hold a secret.
-            return Err(Invalid::spec(format!("{} must be an address that begins with http:// or https://", field("url"))));
+            return Err(Invalid::spec(format!("{} must be a URL that begins with http:// or https://", field("url"))));
         }
         Ok(Hook {
             when: hook
@@ -151,11 +151,7 @@ fn hooks(specs: &[HookSpec], keys: &HookKeys) -> Result<Vec<Hook>, Invalid> {
                     None => None,
                     Some(secret) => Some(keys.get(&secret.name).cloned().ok_or_else(|| Invalid {
                         reason: Reason::SecretNotFound,
-                        message: format!(
-                            "{}: the Secret {} with the key {HOOK_KEY} is not there: create it",
-                            field("secretRef"),
-                            secret.name
-                        ),
+                        message: format!("{}: there is no Secret {} with the key {HOOK_KEY}: create it", field("secretRef"), secret.name),
                     })?),
                 },
             },
@@ -211,7 +207,7 @@ fn limits(throttle: &ThrottleSpec) -> Result<Limits, Invalid> {
     let url = &throttle.http_url;
     if !url.is_empty() && (!(url.starts_with("http://") || url.starts_with("https://")) || url.contains(char::is_whitespace)) {
         // Not shown: it may hold a secret.
-        return Err(Invalid::spec("spec.throttle.httpUrl must be an address that begins with http:// or https://"));
+        return Err(Invalid::spec("spec.throttle.httpUrl must be a URL that begins with http:// or https://"));
     }
     Ok(Limits {
         max_replica_lag: bounds::MAX_REPLICA_LAG

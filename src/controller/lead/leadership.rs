@@ -128,14 +128,14 @@ where
             me: format!("{}_{:08x}", lease.identity, fastrand::u32(..)),
         };
         let Some(mut held) = lock.stand_by(shutdown).await else { return Ok(()) };
-        tracing::info!("this process leads");
+        tracing::info!("this process is the leader");
         metrics.leader(true);
         let term = shutdown.child_token();
         let work = work(term.clone(), held.validity.clone());
         let ended = lock.hold(&mut held, &term, work).await;
         metrics.leader(false);
         if let (Ended::Lost, false) = (&ended, shutdown.is_cancelled()) {
-            tracing::warn!("the Lease was lost; all engines are stopped");
+            tracing::warn!("the Lease was lost; stopping all engines");
             continue;
         }
         lock.release(held.version).await;
@@ -220,7 +220,7 @@ impl Lock {
                 Ok(None) => {}
                 // Somebody else was quicker.
                 Err(refusal) if refusal.has_code(CONFLICT) => {}
-                Err(error) => tracing::warn!(%error, name = self.name, "cannot read or take the Lease; trying again"),
+                Err(error) => tracing::warn!(%error, name = self.name, "cannot read or acquire the Lease; retrying"),
             }
             tokio::select! {
                 () = sleep(POLL) => {}
@@ -229,7 +229,7 @@ impl Lock {
         }
     }
 
-    /// One renewal, at its time. `Ok(None)`: the Lease is somebody else's, or gone.
+    /// One renewal, at its time. `Ok(None)`: another process holds the Lease, or gone.
     async fn renew(&self, at: Instant, version: String) -> Result<Option<(String, Instant)>, Refusal> {
         sleep_until(at).await;
         let sent = Instant::now();
@@ -270,7 +270,7 @@ impl Lock {
                             sent + RENEW_EVERY
                         }
                         Ok(None) => {
-                            tracing::warn!("the Lease is somebody else's");
+                            tracing::warn!("another process holds the Lease");
                             break;
                         }
                         Err(error) => {
@@ -285,7 +285,7 @@ impl Lock {
         drop(renewal);
         term.cancel();
         if let Err(error) = work.await {
-            tracing::error!(error, "the leader's work ended badly");
+            tracing::error!(error, "the leader's work failed");
         }
         Ended::Lost
     }
@@ -305,9 +305,9 @@ impl Lock {
             }
         });
         match released.await {
-            Ok(Ok(())) => tracing::info!("the Lease was given back"),
-            Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be given back; it ends by itself"),
-            Err(_) => tracing::warn!("the Lease could not be given back in time; it ends by itself"),
+            Ok(Ok(())) => tracing::info!("the Lease was released"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not release the Lease; it will expire"),
+            Err(_) => tracing::warn!("could not release the Lease in time; it will expire"),
         }
     }
 }

@@ -129,7 +129,7 @@ async fn write_last(ctx: &Context, object: &SchemaMigration, identity: Identity,
     let intents = Intents::read(object.metadata.annotations.as_ref().unwrap_or(&Default::default()));
     let visit = Visit { ctx, object, identity, intents, now: Timestamp::now() };
     if let Err(error) = visit.write(entry, None, true).await {
-        tracing::error!(%error, name = visit.identity.name, "the result of a migration could not be written; the next leader finds it in the state table");
+        tracing::error!(%error, name = visit.identity.name, "could not write the result of a migration; the next leader reads it from the state table");
     }
 }
 
@@ -185,7 +185,7 @@ async fn migrations(ctx: Arc<Context>, watched: Watched, writer: reflector::stor
         .run(reconcile, error_policy, ctx)
         .for_each(|result| async move {
             match result {
-                Err(ControllerError::QueueError(error)) => tracing::warn!(%error, "the watch of SchemaMigrations failed; it starts again"),
+                Err(ControllerError::QueueError(error)) => tracing::warn!(%error, "the watch on SchemaMigrations failed; restarting it"),
                 Err(ControllerError::RunnerError(error)) => tracing::error!(%error, "the controller's queue failed"),
                 // A failed visit was logged by the error policy; an object that has gone needs no visit.
                 Err(ControllerError::ReconcilerFailed(..) | ControllerError::ObjectNotFound(_)) | Ok(_) => {}

@@ -50,7 +50,7 @@ pub async fn servers(ctx: Arc<Context>, namespace: Option<String>, term: Cancell
         .run(visit, error_policy, ctx)
         .for_each(|result| async move {
             if let Err(ControllerError::QueueError(error)) = result {
-                tracing::warn!(%error, "the watch of MySQLServers failed; it starts again");
+                tracing::warn!(%error, "the watch on MySQLServers failed; restarting it");
             }
         })
         .await;

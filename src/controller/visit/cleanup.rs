@@ -138,7 +138,7 @@ async fn clean_up(visit: &Visit<'_>, entry: &mut Entry, since: Duration) -> Resu
         Err(error) => {
             let delay = entry.attempts.failed().min(BOUND.saturating_sub(since)).max(Duration::from_secs(1));
             entry.not_before = Some(Instant::now() + delay);
-            let note = format!("the tables cannot be dropped yet: {error}; the finalizer is removed after at most {} s", BOUND.as_secs());
+            let note = format!("cannot drop the tables yet: {error}; the finalizer is removed after at most {} s", BOUND.as_secs());
             tracing::warn!("{note}");
             visit.ctx.publisher.publish(&visit.reference(), Note::warning("CleanUpDelayed", note)).await;
             Ok(Action::requeue(delay))
@@ -161,7 +161,7 @@ fn left(entry: &Entry) -> String {
 async fn release(visit: &Visit<'_>, entry: &mut Entry, left_behind: Option<String>) -> Result<Action, Error> {
     match left_behind {
         Some(left) => {
-            tracing::warn!("the object is let go; {left}");
+            tracing::warn!("the finalizer is removed; {left}");
             visit.ctx.publisher.publish(&visit.reference(), Note::warning("CleanUpAbandoned", left)).await;
         }
         None if !visit.cleans_up() && !entry.tables.is_empty() => {

@@ -135,7 +135,7 @@ pub fn table(scene: &Scene<'_>, message: &str) -> Vec<Wanted> {
 
 fn accepted(scene: &Scene<'_>) -> Wanted {
     if let Some(problem) = scene.invalid_controls {
-        return Wanted::new(ACCEPTED, false, "InvalidSpec", format!("{problem}; the values before stay in force"));
+        return Wanted::new(ACCEPTED, false, "InvalidSpec", format!("{problem}; the previous values stay in force"));
     }
     if scene.nonsense.is_empty() {
         return Wanted::new(ACCEPTED, true, "Accepted", "");

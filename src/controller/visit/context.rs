@@ -73,10 +73,10 @@ pub enum Error {
     #[error(transparent)]
     Dereference(#[from] dereference::Error),
     /// The Lease could not be renewed in time, or this process stood still: somebody else may lead by now.
-    #[error("the Lease was not renewed in time; nothing is written until it is known who leads")]
+    #[error("the Lease was not renewed in time; nothing is written until the leader is known")]
     LeaseEnded,
     /// The Lease was lost, or the operator shuts down.
-    #[error("the visit was broken off at the end of the term")]
+    #[error("the reconcile was stopped because this process is no longer the leader")]
     TermEnded,
     /// An object without a name, a namespace or a UID.
     #[error("the API server sent an object without {0}")]

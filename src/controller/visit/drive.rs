@@ -62,7 +62,7 @@ pub async fn drive(
                         finish(visit, entry, End::Cancelled { message: "cancelled before the swap; its tables were dropped".to_owned() });
                     }
                     Err(error) if error.class == Class::Terminal => {
-                        let message = format!("cancelled before the swap; not everything could be dropped: {error}");
+                        let message = format!("cancelled before the swap; could not drop everything: {error}");
                         finish(visit, entry, End::Cancelled { message });
                     }
                     Err(error) => entry.trouble(error.reason, format!("cannot clean up: {error}"), visit.now),
@@ -200,7 +200,7 @@ pub async fn aftermath(visit: &Visit<'_>, entry: &mut Entry) -> Result<Option<Du
             Ok(Some(Duration::from_secs(left.clamp(1, 86_400))))
         }
         Aftermath::DeleteObject => {
-            tracing::info!("the object's time to live has ended");
+            tracing::info!("the object's time to live has expired");
             apply::delete(&visit.ctx.client, &visit.object.metadata).await?;
             Ok(None)
         }
@@ -244,12 +244,12 @@ async fn drop_tables(visit: &Visit<'_>, entry: &mut Entry, old_too: bool) -> Res
         Err(error) if error.class == Class::Terminal => {
             entry.gave_up_dropping = true;
             claim(visit, entry);
-            Note::warning("CleanUpAbandoned", format!("the tables of this migration stay: {error}"))
+            Note::warning("CleanUpAbandoned", format!("the tables of this migration are kept: {error}"))
         }
         Err(error) => {
             let delay = entry.attempts.failed();
             entry.not_before = Some(std::time::Instant::now() + delay);
-            Note::warning("CleanUpDelayed", format!("the tables of this migration cannot be dropped yet: {error}"))
+            Note::warning("CleanUpDelayed", format!("cannot drop the tables of this migration yet: {error}"))
         }
     };
     tracing::warn!(reason = note.reason, "{}", note.note);

@@ -47,7 +47,7 @@ pub fn transitions(before: &SchemaMigrationStatus, after: &SchemaMigrationStatus
         let stalled = is(&after.conditions, STALLED, Truth::True);
         notes.extend(match now.as_str() {
             "Queued" => Some(Note::normal("Queued", after.message.clone().unwrap_or_default())),
-            "Inspecting" => Some(Note::normal("Started", "an engine works for this migration")),
+            "Inspecting" => Some(Note::normal("Started", "an engine is working on this migration")),
             "Copying" => Some(Note::normal("Copying", "rows are being copied")),
             "AwaitingCutOver" => Some(Note::normal("AwaitingCutOver", message(READY))),
             "CuttingOver" => Some(Note::normal("CuttingOver", "the tables are being swapped")),
@@ -64,7 +64,7 @@ pub fn transitions(before: &SchemaMigrationStatus, after: &SchemaMigrationStatus
         notes.push(Note::normal("Paused", "stopped on request; the work is kept"));
     }
     if is(&before.conditions, PAUSED, Truth::True) && !is(&after.conditions, PAUSED, Truth::True) {
-        notes.push(Note::normal("Resumed", "not paused any more"));
+        notes.push(Note::normal("Resumed", "no longer paused"));
     }
     let complaint = |status: &SchemaMigrationStatus| {
         find(&status.conditions, ACCEPTED).filter(|condition| condition.status == "False").map(|condition| condition.message.clone())

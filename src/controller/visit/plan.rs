@@ -90,7 +90,9 @@ pub fn plan(facts: &Facts<'_>) -> Directive {
     if facts.cancel {
         return match facts.target {
             _ if !facts.begun => Directive::Cancel("cancelled before it began; nothing was touched"),
-            _ if !facts.cleans_up => Directive::Cancel("cancelled before the swap; its tables stay, as spec.deletionPolicy Orphan says"),
+            _ if !facts.cleans_up => {
+                Directive::Cancel("cancelled before the swap; its tables are kept, as spec.deletionPolicy Orphan requests")
+            }
             Target::Known if facts.must_wait => Directive::Linger,
             Target::Known => Directive::CleanUpAndCancel,
             Target::Trouble(reason, message) => Directive::Retry(*reason, format!("cannot clean up: {message}")),

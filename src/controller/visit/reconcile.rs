@@ -135,7 +135,7 @@ impl Visit<'_> {
             entry.well();
         }
         if self.decide(entry, new_token.is_some(), controls.clone(), invalid_controls.as_ref()).await? == Directive::Restart {
-            tracing::info!("the migration starts again");
+            tracing::info!("the migration restarts");
             entry.restart();
             entry.handled_retry = new_token.clone().unwrap_or_default();
             self.decide(entry, false, controls, invalid_controls.as_ref()).await?;
@@ -198,7 +198,7 @@ impl Visit<'_> {
             (Some(Place::Waits(why)), Some(spec)) if !entry.begun => match self.look_ahead(entry, spec, &controls) {
                 Some(Ahead::Refused(reason, message)) => target = Target::Invalid(validate::Invalid { reason, message }),
                 Some(Ahead::Doubtful(reason, message)) => {
-                    why.push_str(&format!("; if the table stays as it is, this one will then be refused ({reason}): {message}"));
+                    why.push_str(&format!("; unless the table changes, this migration will then be refused ({reason}): {message}"));
                 }
                 Some(Ahead::Fine) | None => {}
             },
@@ -258,7 +258,7 @@ async fn undecodable(invalid: &InvalidObject, ctx: &Context) -> Result<Action, E
         ctx.registry.forget(uid);
         return Ok(Action::await_change());
     }
-    let message = format!("this version of the operator cannot read the object: {}", invalid.error);
+    let message = format!("this version of the operator cannot read this object: {}", invalid.error);
     tracing::warn!("{message}");
     let reason = Reason::InvalidSpec.as_str();
     let wanted = vec![

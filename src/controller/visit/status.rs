@@ -237,7 +237,7 @@ pub const PHASES: [&str; 16] = [
 
 fn message(scene: &Scene<'_>) -> String {
     match scene.state {
-        State::New => "not looked at yet".to_owned(),
+        State::New => "not processed yet".to_owned(),
         State::Queued(why) => why.clone(),
         State::Paused => "paused; the work is kept".to_owned(),
         State::Retrying(trouble) | State::Blocked(trouble) => {
@@ -246,7 +246,7 @@ fn message(scene: &Scene<'_>) -> String {
         State::Working => working(scene),
         State::Ended(End::Succeeded(Success::Proven)) => "dry run: the change can be made; nothing was changed".to_owned(),
         State::Ended(End::Succeeded(Success::Tested)) => {
-            "tested: the tables were swapped and swapped back; the new one is left beside the table, which is as it was".to_owned()
+            "tested: the tables were swapped and swapped back; the table is unchanged, and the new one is kept beside it".to_owned()
         }
         State::Ended(End::Succeeded(Success::Changed)) => "the table has its new definition".to_owned(),
         State::Ended(
@@ -273,13 +273,13 @@ fn working(scene: &Scene<'_>) -> String {
             let left = progress.eta.map(|eta| format!(", {} left{when}", rounded(eta))).unwrap_or_default();
             format!("{} % copied{left}{throttle}", progress.percent())
         }
-        Phase::CatchingUp => format!("all rows are copied; {} changed keys wait{throttle}", progress.backlog),
-        Phase::Verifying => format!("both tables are being compared{throttle}"),
+        Phase::CatchingUp => format!("all rows are copied; {} changed keys are waiting{throttle}", progress.backlog),
+        Phase::Verifying => format!("comparing both tables{throttle}"),
         Phase::AwaitingCutOver => format!("ready for the cut-over; {}", waits(&snapshot.cut_over)),
         Phase::CuttingOver => match (&snapshot.cut_over.blocked_by, &snapshot.cut_over.last_failure) {
-            (Some(blocker), _) => format!("the cut-over waits for {blocker}"),
-            (None, Some(failure)) => format!("the tables are being swapped; the last attempt failed: {failure}"),
-            (None, None) => "the tables are being swapped".to_owned(),
+            (Some(blocker), _) => format!("the cut-over is waiting for {blocker}"),
+            (None, Some(failure)) => format!("swapping the tables; the last attempt failed: {failure}"),
+            (None, None) => "swapping the tables".to_owned(),
         },
         Phase::CleaningUp | Phase::Finished => "finished; removing leftovers".to_owned(),
         Phase::Paused => "paused; the work is kept".to_owned(),
@@ -288,13 +288,15 @@ fn working(scene: &Scene<'_>) -> String {
 
 fn waits(cut_over: &crate::engine::contract::snapshot::CutOver) -> String {
     match cut_over.waits {
-        Some(Waits::Hook) => format!("waits for a hook's consent: {}", cut_over.vetoed_by.as_deref().unwrap_or("asked again soon")),
-        Some(Waits::Throttle) => "waits for the end of the throttle".to_owned(),
+        Some(Waits::Hook) => {
+            format!("waiting for a hook's consent: {}", cut_over.vetoed_by.as_deref().unwrap_or("it will be asked again soon"))
+        }
+        Some(Waits::Throttle) => "waiting until the throttle ends".to_owned(),
         Some(Waits::Window { opens }) => match opens.and_then(|opens| Timestamp::try_from(opens).ok()) {
-            Some(opens) => format!("waits for the window that opens at {}", clock(opens)),
+            Some(opens) => format!("waiting for the window that opens at {}", clock(opens)),
             None => "none of its windows ever opens".to_owned(),
         },
-        Some(Waits::Approval) | None => "waits for the annotation theseus.dev/cut-over=approved".to_owned(),
+        Some(Waits::Approval) | None => "waiting for the annotation theseus.dev/cut-over=approved".to_owned(),
     }
 }
 

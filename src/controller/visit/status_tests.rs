@@ -192,9 +192,9 @@ fn what_the_gate_waits_for_is_told() {
         built(&Given { snapshot: Some(Snapshot { phase: Phase::AwaitingCutOver, cut_over, ..copying(1) }), ..Given::default() })
     };
     for (waits, words, opens_at) in [
-        (Waits::Approval, "waits for the annotation theseus.dev/cut-over=approved", None),
-        (Waits::Throttle, "waits for the end of the throttle", None),
-        (Waits::Window { opens: Some(opens) }, "waits for the window that opens at 2026-01-01T02:00:00Z", Some(time(at(1_767_232_800)))),
+        (Waits::Approval, "waiting for the annotation theseus.dev/cut-over=approved", None),
+        (Waits::Throttle, "waiting until the throttle ends", None),
+        (Waits::Window { opens: Some(opens) }, "waiting for the window that opens at 2026-01-01T02:00:00Z", Some(time(at(1_767_232_800)))),
         (Waits::Window { opens: None }, "none of its windows ever opens", None),
     ] {
         let status = status(Some(waits));

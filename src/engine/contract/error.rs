@@ -28,7 +28,7 @@ impl EngineError {
 
     /// A broken invariant.
     pub fn internal(message: &str) -> Self {
-        Self::terminal(Reason::Internal, &format!("{message}; this is a bug in theseus, please report it with the log"))
+        Self::terminal(Reason::Internal, &format!("{message}; this is a bug in Theseus, please report it with the log"))
     }
 
     /// With more words: what is left behind, what to do.

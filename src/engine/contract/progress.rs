@@ -108,12 +108,12 @@ impl Publisher {
         let told = self.long_throttle.lock().look(Instant::now(), by);
         // No numbers: equal Events are counted as one.
         match (told, by) {
-            (Some(Told::Held), Some(BY_A_PERSON)) => self.notice(notice::THROTTLED, false, "copying waits: User".to_owned()),
+            (Some(Told::Held), Some(BY_A_PERSON)) => self.notice(notice::THROTTLED, false, "copying is throttled: User".to_owned()),
             (Some(Told::Held), _) => {
                 let by = by.unwrap_or_default();
-                self.notice(notice::THROTTLED, false, format!("copying has waited for more than a minute: {by}"));
+                self.notice(notice::THROTTLED, false, format!("copying has been throttled for more than a minute: {by}"));
             }
-            (Some(Told::Released), _) => self.notice(notice::UNTHROTTLED, false, "copying goes on".to_owned()),
+            (Some(Told::Released), _) => self.notice(notice::UNTHROTTLED, false, "copying continues".to_owned()),
             (None, _) => {}
         }
         self.sender.send_if_modified(|s| match (&mut s.throttle, now) {

@@ -16,7 +16,7 @@ pub fn bytes(n: u64) -> String {
 
 /// The address of a URL without user, password and query.
 pub fn shown_url(url: &str) -> String {
-    url.parse().map_or_else(|_| "an address that makes no sense".to_owned(), |uri| shown(&uri))
+    url.parse().map_or_else(|_| "an address that cannot be parsed".to_owned(), |uri| shown(&uri))
 }
 
 /// The same of an address that was read already.

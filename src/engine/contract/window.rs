@@ -20,14 +20,14 @@ pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 pub enum InvalidWindow {
     /// The schedule is not five fields of cron.
     #[error(
-        "schedule {0:?} is not understood: write five fields of cron (minute, hour, day of month, month, day of week), such as 0 2 * * *"
+        "schedule {0:?} is not a cron expression: write five fields (minute, hour, day of month, month, day of week), such as 0 2 * * *"
     )]
     Schedule(String),
     /// The schedule names no time that there is.
-    #[error("schedule {0:?} names no time that ever comes")]
+    #[error("schedule {0:?} never matches any time")]
     Never(String),
     /// The time zone database has no such zone.
-    #[error("timeZone {0:?} is not known: write a name of the IANA time zone database, such as Europe/Berlin or UTC")]
+    #[error("timeZone {0:?} is unknown: use a name from the IANA time zone database, such as Europe/Berlin or UTC")]
     TimeZone(String),
     /// Too short or too long.
     #[error("duration must be between 1m and 168h")]

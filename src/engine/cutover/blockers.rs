@@ -66,19 +66,19 @@ impl Holder {
             return Some("it belongs to replication");
         }
         if command == "Daemon" || thread.starts_with("sql/event_") {
-            return Some("it is a thread of the server");
+            return Some("it is a server thread");
         }
         if ["", "system user", "event_scheduler", "mysql.session", "mysql.sys", "mysql.infoschema"].contains(&self.user.as_str()) {
-            return Some("it is a thread of the server");
+            return Some("it is a server thread");
         }
-        (!self.on_table).then_some("it holds a lock on the whole server, as a backup does")
+        (!self.on_table).then_some("it holds a server-wide lock, as a backup does")
     }
 
     /// In a few words, without anything that is secret.
     pub fn describe(&self) -> String {
         let seconds = self.held.as_secs();
         let what = match (&self.transaction, self.command.as_str()) {
-            _ if !self.on_table => format!("a lock on the whole server for {seconds} s"),
+            _ if !self.on_table => format!("a server-wide lock for {seconds} s"),
             (Some(_), _) => format!("a transaction open for {seconds} s"),
             (None, "Sleep") => format!("a lock on the table, idle for {seconds} s"),
             (None, _) => format!("a statement running for {seconds} s"),
@@ -264,7 +264,7 @@ impl Blockers {
                     publisher.notice(
                         notice::BLOCKER_NOT_KILLED,
                         true,
-                        format!("connection {} holds the cut-over back and is not killed: {why}; the cut-over waits", holder.id),
+                        format!("connection {} blocks the cut-over and is not killed: {why}; the cut-over waits", holder.id),
                     );
                 }
                 continue;
@@ -276,7 +276,7 @@ impl Blockers {
                     publisher.notice(
                         notice::BLOCKER_KILLED,
                         true,
-                        format!("killed, since it held the cut-over back: {}", holder.describe()),
+                        format!("killed, because it blocked the cut-over: {}", holder.describe()),
                     );
                 }
                 Err(error) if error.is_connection() => return Err(error.into()),
@@ -287,7 +287,7 @@ impl Blockers {
                             notice::BLOCKER_NOT_KILLED,
                             true,
                             format!(
-                                "connection {} holds the cut-over back and cannot be killed ({}): grant CONNECTION_ADMIN to the migration's account, or end it yourself; the cut-over waits",
+                                "connection {} blocks the cut-over and could not be killed ({}): grant CONNECTION_ADMIN to the migration's account, or end it yourself; the cut-over waits",
                                 holder.id, error.message
                             ),
                         );

@@ -41,7 +41,7 @@ async fn histograms(m: &Migration, session: &mut Session) -> Result<Vec<(String,
     );
     match session.rows("read the original's histograms", SHORT, &sql).await {
         Err(error) if !error.is_connection() => {
-            tracing::warn!("the original's histograms cannot be read, so the new table has none: {error}");
+            tracing::warn!("could not read the original's histograms, so the new table has none: {error}");
             Ok(Vec::new())
         }
         found => found,
@@ -51,7 +51,7 @@ async fn histograms(m: &Migration, session: &mut Session) -> Result<Vec<(String,
 async fn analyze(session: &mut Session, sql: &str) -> Result<(), MySqlError> {
     // Errors of the table come as rows.
     type Line = (String, String, String, String);
-    match session.rows::<Line>("gather statistics of the new table", LONG, sql).await {
+    match session.rows::<Line>("collect statistics of the new table", LONG, sql).await {
         Ok(lines) => {
             for (_, _, kind, text) in lines.iter().filter(|(_, _, kind, _)| kind != "status") {
                 tracing::warn!(kind, "statistics of the new table: {text}");
@@ -60,7 +60,7 @@ async fn analyze(session: &mut Session, sql: &str) -> Result<(), MySqlError> {
         }
         Err(error) if error.is_connection() => Err(error),
         Err(error) => {
-            tracing::warn!("the new table lacks statistics: {error}");
+            tracing::warn!("could not collect statistics of the new table: {error}");
             Ok(())
         }
     }

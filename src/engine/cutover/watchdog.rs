@@ -94,7 +94,7 @@ pub async fn watch_over(
         }
         if !granted && *step.borrow() == Step::Waiting {
             // Dropping the connection would leave the request in the server's queue, with every client behind it.
-            let _ = second.say("take back the lock request", &format!("KILL QUERY {lock_id}")).await;
+            let _ = second.say("withdraw the lock request", &format!("KILL QUERY {lock_id}")).await;
         }
     }
     tokio::time::sleep_until(end.into()).await;
@@ -104,7 +104,7 @@ pub async fn watch_over(
 /// Ends a session, as far as that can be done.
 pub async fn kill(second: &mut Second<'_>, id: u32) {
     if let Err(error) = second.say("end the locking session", &format!("KILL {id}")).await {
-        tracing::warn!("the locking session could not be killed; the server closes it by itself: {error}");
+        tracing::warn!("could not kill the locking session; the server will close it: {error}");
     }
 }
 

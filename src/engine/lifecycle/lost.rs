@@ -95,23 +95,23 @@ pub async fn explain(owned: &Owned, spec: &MigrationSpec, state: &StateTable, co
         Loss::State { ghost_is_ours } => {
             let left = if ghost_is_ours {
                 control.run("drop the ghost table", LONG, &format!("DROP TABLE IF EXISTS {ghost}")).await?;
-                format!("The ghost table {ghost} was removed; retry to start anew")
+                format!("The ghost table {ghost} was dropped; retry to start over")
             } else {
                 format!(
-                    "The ghost table {ghost} is left, since nothing proves any more whose it is: DROP TABLE {ghost}, then retry to start anew"
+                    "The ghost table {ghost} is left, because nothing shows any longer that it belongs to this migration: DROP TABLE {ghost}, then retry to start over"
                 )
             };
             Err(EngineError::terminal(
                 Reason::StateNotReadable,
                 &format!(
-                    "someone else dropped or renamed the state table {shown}, without which the work cannot go on. {table} is untouched and was not swapped. {left}"
+                    "someone else dropped or renamed the state table {shown}, which the migration needs to continue. {table} is untouched and was not swapped. {left}"
                 ),
             ))
         }
         Loss::Emptied => Err(EngineError::terminal(
             Reason::StateNotReadable,
             &format!(
-                "someone else emptied the state table {shown}, without which the work cannot go on. {table} is untouched and was not swapped; retry to start anew, or delete the migration, which removes {ghost} and {shown}"
+                "someone else emptied the state table {shown}, which the migration needs to continue. {table} is untouched and was not swapped; retry to start over, or delete the migration, which drops {ghost} and {shown}"
             ),
         )),
         Loss::Ghost => {
@@ -119,18 +119,18 @@ pub async fn explain(owned: &Owned, spec: &MigrationSpec, state: &StateTable, co
                 Some(id) => inspector::name_of(control, id).await?,
                 None => None,
             };
-            let now = now.map_or_else(String::new, |name| format!(" It is called {name} now: drop it when you do not need it."));
+            let now = now.map_or_else(String::new, |name| format!(" It is now called {name}: drop it when you no longer need it."));
             Err(EngineError::terminal(
                 Reason::GhostWritten,
                 &format!(
-                    "someone else dropped or renamed the ghost table {ghost}.{now} {table} is untouched and was not swapped; retry to start anew, or delete the migration"
+                    "someone else dropped or renamed the ghost table {ghost}.{now} {table} is untouched and was not swapped; retry to start over, or delete the migration"
                 ),
             ))
         }
         Loss::Original => Err(EngineError::terminal(
             Reason::TableNotFound,
             &format!(
-                "someone else dropped or renamed {table} while it was being migrated; nothing was swapped. {ghost} and {shown} are left: delete the migration, which removes them, or bring the table back and retry to start anew"
+                "someone else dropped or renamed {table} during the migration; nothing was swapped. {ghost} and {shown} are left: delete the migration, which drops them, or restore the table and retry to start over"
             ),
         )),
     }

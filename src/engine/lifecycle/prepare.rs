@@ -127,7 +127,7 @@ pub async fn prepare(
             *touched = true;
             return Err(EngineError::transient(
                 Reason::ReadOnly,
-                &format!("{error}; the work done so far is kept, and goes on when the server takes writes"),
+                &format!("{error}; the work so far is kept, and continues when the server accepts writes"),
             ));
         }
         checked => checked?,
@@ -160,7 +160,7 @@ pub async fn prepare(
     };
     if again {
         let table = quote::qualified(&spec.database, &spec.table);
-        let message = format!("an earlier run made this change of {table}, whose definition is another now: it is made again");
+        let message = format!("an earlier run made this change to {table}, but its definition has changed since: making the change again");
         publisher.notice(notice::STARTED_ANEW, true, message);
     }
     if let Some(stored) = &found
@@ -178,7 +178,7 @@ pub async fn prepare(
             return Err(EngineError::terminal(
                 Reason::NameTaken,
                 &format!(
-                    "the tables {} and {} belong to another migration ({}). Nothing was touched; finish or delete that one first",
+                    "the tables {} and {} belong to another migration ({}). Nothing was touched; finish or delete that migration first",
                     names.ghost, names.state, stored.record.display_name
                 ),
             ));
@@ -241,7 +241,7 @@ async fn free_name(control: &mut Session, spec: &MigrationSpec, name: fn(Stamp, 
     Err(EngineError::terminal(
         Reason::NameTaken,
         &format!(
-            "the table {} exists, and so do those with the next times in their names. Nothing was touched; drop what nobody needs",
+            "the table {} exists, and so do tables with the following timestamps in their names. Nothing was touched; drop the ones that are no longer needed",
             quote::qualified(&spec.database, &last)
         ),
     ))
@@ -259,10 +259,7 @@ async fn original(spec: &MigrationSpec, control: &mut Session) -> Result<Inspect
     inspector::table(control, &spec.database, &spec.table).await?.ok_or_else(|| {
         EngineError::terminal(
             Reason::TableNotFound,
-            &format!(
-                "{} does not exist, or the account may not see it. Nothing was touched",
-                quote::qualified(&spec.database, &spec.table)
-            ),
+            &format!("{} does not exist, or the account cannot see it. Nothing was touched", quote::qualified(&spec.database, &spec.table)),
         )
     })
 }
@@ -302,7 +299,7 @@ async fn fresh(
         return Err(EngineError::terminal(
             Reason::NameTaken,
             &format!(
-                "the table {name} exists, and no state table {} says that this migration made it. Nothing was touched. If it is a left-over of a migration (a finished one, or one whose state table was dropped), DROP TABLE {name}, then retry",
+                "the table {name} exists, and no state table {} says that this migration made it. Nothing was touched. If it is left from a migration that is finished or lost its state table, DROP TABLE {name}, then retry",
                 quote::identifier(&names.state),
                 name = quote::qualified(&spec.database, &names.ghost)
             ),
@@ -437,7 +434,7 @@ async fn undo(control: &mut Session, spec: &MigrationSpec, names: &TableNames, t
             error
         }
         Err(left) => EngineError {
-            message: format!("{}; and the tables {} and {} could not be removed ({left})", error.message, names.ghost, names.state),
+            message: format!("{}; and could not drop the tables {} and {} ({left})", error.message, names.ghost, names.state),
             ..error
         },
     }
@@ -537,7 +534,7 @@ async fn make(
             return Err(EngineError::terminal(
                 reason,
                 &format!(
-                    "the server refuses the ALTER on an empty copy of {}: {}. Nothing is left behind",
+                    "the server refused the ALTER on an empty copy of {}: {}. Nothing is left behind",
                     quote::qualified(&spec.database, &spec.table),
                     error.message
                 ),
@@ -606,7 +603,7 @@ async fn check_defaults(
         Some(column) => Err(EngineError::terminal(
             Reason::AlterRejected,
             &format!(
-                "the default of {} is no date that the server's sql_mode takes (1067, Invalid default value). Nothing is left behind",
+                "the server's sql_mode does not accept the default of {} as a date (1067, Invalid default value). Nothing is left behind",
                 quote::identifier(column)
             ),
         )),
@@ -625,7 +622,7 @@ async fn check_filled_dates(
         return Ok(());
     }
     let table = quote::qualified(&spec.database, &spec.table);
-    let row: Option<u8> = control.first("look whether the table has rows", SHORT, &format!("SELECT 1 FROM {table} LIMIT 1")).await?;
+    let row: Option<u8> = control.first("check whether the table has rows", SHORT, &format!("SELECT 1 FROM {table} LIMIT 1")).await?;
     if row.is_none() {
         return Ok(());
     }
@@ -661,8 +658,7 @@ async fn evaluated(
             return Err(EngineError::terminal(
                 Reason::ServerNotSupported,
                 &format!(
-                    "the change depends on time_zone ({}), which knows summer time, and {} has TIMESTAMP columns, which servers before 8.0.19 \
-                     cannot copy exactly then. Nothing is left behind; SET GLOBAL time_zone='+00:00' if that is right for the change",
+                    "the change depends on time_zone ({}), which has daylight saving time, and {} has TIMESTAMP columns, which servers before 8.0.19 cannot then copy exactly. Nothing is left behind; SET GLOBAL time_zone='+00:00' if that is correct for the change",
                     values.get("time_zone"),
                     quote::qualified(&spec.database, &spec.table)
                 ),
@@ -709,7 +705,7 @@ async fn probe_privileges(spec: &MigrationSpec, names: &TableNames, control: &mu
 async fn ghost(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
     inspector::table(control, &spec.database, &names.ghost)
         .await?
-        .ok_or_else(|| EngineError::transient(Reason::GhostWritten, "the ghost table was dropped by someone else while it was being made"))
+        .ok_or_else(|| EngineError::transient(Reason::GhostWritten, "someone else dropped the ghost table while it was being created"))
 }
 
 fn choose_key(
@@ -727,7 +723,7 @@ fn choose_key(
         return Err(EngineError::terminal(
             Reason::NoUsableKey,
             &format!(
-                "{}: binlog_row_image=MINIMAL logs the primary key only, and the migration would have to go by {}; set binlog_row_image=FULL or NOBLOB",
+                "{}: binlog_row_image=MINIMAL logs the primary key only, and the migration would have to use {}; set binlog_row_image=FULL or NOBLOB",
                 quote::qualified(&spec.database, &spec.table),
                 key.index
             ),
@@ -770,14 +766,14 @@ async fn drop_deferrable(ghost_name: &str, ghost: &Inspected, control: &mut Sess
         return Ok(Vec::new());
     }
     let drops: Vec<String> = later.iter().map(|i| format!("DROP INDEX {}", quote::identifier(&i.name))).collect();
-    control.run("leave secondary indexes off the ghost", SHORT, &format!("ALTER TABLE {ghost_name} {}", drops.join(", "))).await?;
+    control.run("drop secondary indexes of the ghost", SHORT, &format!("ALTER TABLE {ghost_name} {}", drops.join(", "))).await?;
     Ok(later.iter().map(|i| i.definition.clone()).collect())
 }
 
 fn codec(original: &Inspected, ghost: &TableDefinition, key: &key::MigrationKey, rows: &RowSettings) -> Result<Arc<KeyCodec>, EngineError> {
     KeyCodec::new(&original.definition, ghost, key)
         .map(|codec| Arc::new(codec.in_zone(evaluation::zone(rows))))
-        .map_err(|error| EngineError::internal(&format!("the chosen key cannot be coded: {error}")))
+        .map_err(|error| EngineError::internal(&format!("the chosen key cannot be encoded: {error}")))
 }
 
 /// Takes up the work of a former engine; `None` when there is none to take up.
@@ -839,14 +835,16 @@ async fn resume(
         return Ok(None);
     }
     inspector::check_log(control, facts, &spec.database).await.map_err(|error| {
-        left(error, ". The original is as it is; the work done so far is kept: when that is cured, a retry goes on from there, and deleting the migration removes it")
+        left(
+            error,
+            ". The original is unchanged and the work so far is kept: fix this and retry to resume, or delete the migration to remove it",
+        )
     })?;
     let Some(values) = record.server_values.clone().filter(|values| values.zone_print == now.zone_print) else {
         publisher.notice(
             notice::STARTED_ANEW,
             true,
-            "the rows copied so far were evaluated in other settings of the server (its time zone, or by an older version): the copy starts anew"
-                .into(),
+            "the rows so far were copied under other server settings (time zone, or an older version): the copy starts over".into(),
         );
         return Ok(None);
     };
@@ -854,23 +852,23 @@ async fn resume(
     sight::relations(control, &spec.database, &spec.table).await.map_err(|error| match error.is_transient() {
         true => error,
         false => error.and(
-            ". The original is as it is; the work done so far is kept: when that is cured, a retry goes on from there, and deleting the migration removes it",
+            ". The original is unchanged and the work so far is kept: fix this and retry to resume, or delete the migration to remove it",
         ),
     })?;
     if normalise(&original.show_create)? != record.original_definition || sight::replaced(record.original_id, original.table_id) {
         publisher.notice(
             notice::STARTED_ANEW,
             true,
-            format!("{} was changed or made anew by someone else while no engine was running: the copy starts anew", spec.table),
+            format!("someone else changed or rebuilt {} while no engine was running: the copy starts over", spec.table),
         );
         return Ok(None);
     }
     let Some(mut ghost) = inspector::table(control, &spec.database, &names.ghost).await? else {
-        publisher.notice(notice::STARTED_ANEW, true, "the ghost table was dropped by someone else: the copy starts anew".into());
+        publisher.notice(notice::STARTED_ANEW, true, "someone else dropped the ghost table: the copy starts over".into());
         return Ok(None);
     };
     if sight::replaced(record.ghost_id, ghost.table_id) {
-        publisher.notice(notice::STARTED_ANEW, true, "the ghost table was replaced by someone else: the copy starts anew".into());
+        publisher.notice(notice::STARTED_ANEW, true, "someone else replaced the ghost table: the copy starts over".into());
         return Ok(None);
     }
     if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
@@ -891,7 +889,7 @@ async fn resume(
     let board = match Board::resume(&ranges) {
         Some(board) if key.index == record.key_index => board,
         _ => {
-            publisher.notice(notice::STARTED_ANEW, true, "the recorded chunks do not fit the key: the copy starts anew".into());
+            publisher.notice(notice::STARTED_ANEW, true, "the recorded chunks do not match the key: the copy starts over".into());
             return Ok(None);
         }
     };
@@ -927,7 +925,7 @@ async fn resume(
         let estimated = if record.rows_counted { 0 } else { original.rows_estimated };
         s.progress.rows_estimated = record.rows_estimated.max(rows).max(estimated);
     });
-    publisher.notice(notice::RESUMED, false, format!("took up the work of a former engine: {rows} rows were copied already"));
+    publisher.notice(notice::RESUMED, false, format!("resumed the work of an earlier engine: {rows} rows were already copied"));
     let codec = codec(&original, &ghost.definition, &key, &row_settings)?;
     let migration = Migration {
         spec: spec.clone(),

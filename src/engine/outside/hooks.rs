@@ -115,7 +115,9 @@ pub async fn ask(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot) -> R
     for hook in hooks.iter().filter(|hook| hook.when.contains(&event.moment)) {
         match verdict(hook.failure_policy, send(&mut web, hook, &event).await) {
             Verdict::Go => {}
-            Verdict::GoUnasked(why) => tracing::warn!(hook = hook.target.shown(), "the hook could not be asked and is ignored: {why}"),
+            Verdict::GoUnasked(why) => {
+                tracing::warn!(hook = hook.target.shown(), "could not call the hook, and its failure is ignored: {why}")
+            }
             Verdict::Veto(why) => return Err(why),
         }
     }
@@ -209,9 +211,9 @@ fn meant(path: &Path, ended: &Ended) -> Reply {
     let path = path.display();
     match (ended.status.code(), ended.status.signal()) {
         (Some(0), _) => Reply::Yes,
-        (Some(code @ 1..=125), _) => Reply::No(format!("{path} ended with {code}{colon}{text}")),
-        (Some(code), _) => Reply::Failed(format!("{path} ended with {code}{colon}{text}")),
-        (None, signal) => Reply::Failed(format!("{path} was ended by signal {}{colon}{text}", signal.unwrap_or_default())),
+        (Some(code @ 1..=125), _) => Reply::No(format!("{path} exited with {code}{colon}{text}")),
+        (Some(code), _) => Reply::Failed(format!("{path} exited with {code}{colon}{text}")),
+        (None, signal) => Reply::Failed(format!("{path} was killed by signal {}{colon}{text}", signal.unwrap_or_default())),
     }
 }
 

@@ -35,10 +35,10 @@ pub async fn run(program: &Path, variables: &[(&str, &str)], input: &[u8], limit
     let mut command = Command::new(program);
     command.env_remove(PASSWORD_VARIABLE).envs(variables.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut group = Group(command.spawn().map_err(|error| format!("{name} could not be started: {error}"))?);
+    let mut group = Group(command.spawn().map_err(|error| format!("could not start {name}: {error}"))?);
     match tokio::time::timeout(limit, converse(&mut group.0, input, text_limit)).await {
-        Ok(ended) => ended.map_err(|error| format!("{name}: it cannot be told how it ended: {error}")),
-        Err(_) => Err(format!("{name} was not done within {} s and was killed", limit.as_secs_f32())),
+        Ok(ended) => ended.map_err(|error| format!("{name}: could not read its exit status: {error}")),
+        Err(_) => Err(format!("{name} did not finish within {} s and was killed", limit.as_secs_f32())),
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
             };
             if limit < Duration::from_secs(60) {
                 let ended = run(&path, &variables, b"", limit, 100).await;
-                assert!(ended.as_ref().is_err_and(|why| why.ends_with("was not done within 3 s and was killed")), "{ended:?}");
+                assert!(ended.as_ref().is_err_and(|why| why.ends_with("did not finish within 3 s and was killed")), "{ended:?}");
             } else {
                 tokio::select! {
                     ended = run(&path, &variables, b"", limit, 100) => panic!("{ended:?}"),

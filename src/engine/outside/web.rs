@@ -41,12 +41,12 @@ impl Web {
         body: Vec<u8>,
         text_limit: usize,
     ) -> Result<Answer, String> {
-        let uri: Uri = url.parse().map_err(|_| "it is not an address".to_owned())?;
+        let uri: Uri = url.parse().map_err(|_| "it is not a URL".to_owned())?;
         let mut request = Request::builder().method(method).uri(&uri).header("user-agent", concat!("theseus/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|_| "it is not an address".to_owned())?;
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|_| "it is not a URL".to_owned())?;
         let answer = match uri.scheme_str() {
             Some("http") => self.plain.get_or_insert_with(|| Client::builder(TokioExecutor::new()).build_http()).request(request).await,
             Some("https") => {
@@ -55,7 +55,7 @@ impl Web {
                     None => {
                         let connector = HttpsConnectorBuilder::new()
                             .with_native_roots()
-                            .map_err(|error| format!("the system's certificate authorities cannot be read: {error}"))?;
+                            .map_err(|error| format!("could not read the system's certificate authorities: {error}"))?;
                         Client::builder(TokioExecutor::new()).build(connector.https_only().enable_http1().build())
                     }
                 };

@@ -355,7 +355,7 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
             }
         }
     }
-    look.session.run("stay connected", SHORT, "DO 1").await?;
+    look.session.run("keep the connection alive", SHORT, "DO 1").await?;
     Ok(())
 }
 

@@ -455,7 +455,7 @@ pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count
         EngineError::terminal(
             Reason::DataDoesNotFit,
             &format!(
-                "a row would change its value under the new definition ({what}). The original table is untouched; the ghost and state tables are kept for a retry"
+                "a row's value would change under the new definition ({what}). The original table is untouched; the ghost and state tables are kept for a retry"
             ),
         )
     };

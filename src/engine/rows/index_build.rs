@@ -50,7 +50,7 @@ pub async fn build(
     let mut session = m.own_session().await?;
     if one_thread && INDEX_THREADS.of(m.facts.version) {
         let sql = "SET SESSION innodb_ddl_threads = 1, innodb_parallel_read_threads = 1";
-        session.run("ask for one thread", SHORT, sql).await?;
+        session.run("limit the index build to one thread", SHORT, sql).await?;
     }
     let mut clauses: Vec<String> = definitions.iter().map(|d| format!("ADD {d}")).collect();
     if changes == Changes::Held {
@@ -66,7 +66,10 @@ pub async fn build(
         match session.run("build the secondary indexes", LONG, &sql).await {
             Ok(()) => Ok(Built::Done),
             Err(error) if changes == Changes::Beside && DISTURBANCES.contains(&error.code) => {
-                tracing::warn!(table = m.spec.table, "{error}: changes came between; the indexes are built again while changes wait");
+                tracing::warn!(
+                    table = m.spec.table,
+                    "{error}: changes arrived meanwhile; building the indexes again, with changes on hold"
+                );
                 Ok(Built::Disturbed)
             }
             // Or after: the server does not notice that it is gone while the statement works, and ours waited for that.

@@ -159,7 +159,7 @@ impl Migration {
             // Their numbers stay theirs.
             Some(numbering) if aside => {
                 let highest =
-                    session.first::<u64>("read the numbers of rows put aside", LONG, &numbering.highest_kept(&self.spec.database)).await?;
+                    session.first::<u64>("read the saved row numbers", LONG, &numbering.highest_kept(&self.spec.database)).await?;
                 numbering.reserve(highest.unwrap_or(0));
             }
             Some(numbering) => sql = format!("{}COMMIT", numbering.forget(&self.spec.database)),

@@ -205,7 +205,7 @@ impl Verifier {
             return Err(EngineError::terminal(
                 Reason::VerificationFailed,
                 &format!(
-                    "{why} ({} and its ghost {}). The tables were not swapped and the original is untouched; retry to start anew",
+                    "{why} ({} and its ghost {}). The tables were not swapped and the original is untouched; retry to start over",
                     m.original_name(),
                     m.ghost_name()
                 ),
@@ -226,7 +226,7 @@ impl Verifier {
             );
             // The ghost's columns as they are: a definition that is read, with whatever defaults the server's clauses have left in it.
             session.wear(Purpose::Definition(&m.rows.values)).await?;
-            session.run("make a temporary table for the comparison (CREATE TEMPORARY TABLES)", SHORT, &sql).await?;
+            session.run("create a temporary table for the comparison (CREATE TEMPORARY TABLES)", SHORT, &sql).await?;
             session.wear(Purpose::Rows(&m.rows)).await?;
         }
         Ok(comparison)
@@ -364,7 +364,7 @@ impl Verifier {
         let ghost = m.ghost_name();
         let anew = self.computed_anew();
         let (direct, through) = (comparison.direct(&anew), comparison.through_table());
-        let what = "narrow a difference to keys";
+        let what = "find the keys of a difference";
         let matching = self.matching();
         let mut keys = Vec::new();
         if !comparison.all_through_table {
@@ -427,7 +427,7 @@ impl Verifier {
         if valued.is_empty() {
             return Ok(Vec::new());
         }
-        let what = "read values to compare them as they are shown";
+        let what = "read values to compare them as text";
         let list = |side, name: fn(&Compared) -> &str| {
             let mut list = m.codec.select_list(side);
             for (column, _) in &valued {
@@ -620,7 +620,7 @@ impl Verifier {
         }
         let scratch = quote::qualified(&m.spec.database, RECOMPUTED);
         let made = format!("CREATE TEMPORARY TABLE IF NOT EXISTS {scratch} LIKE {}", m.ghost_name());
-        match session.run("make a temporary table like the ghost (CREATE TEMPORARY TABLES)", SHORT, &made).await {
+        match session.run("create a temporary table like the ghost (CREATE TEMPORARY TABLES)", SHORT, &made).await {
             Ok(()) => {}
             Err(error) if error.is_connection() => return Err(error.into()),
             // A partitioned table has none that is like it. The difference stands.
@@ -629,12 +629,12 @@ impl Verifier {
         let written: Vec<String> = m.mapping.shared.iter().map(|c| c.ghost.clone()).collect();
         let part = keys.get(..keys.len().min(SUSPECTS)).unwrap_or_default();
         let condition = m.codec.in_list(Side::Original, part.iter());
-        session.run("compute rows anew", LONG, &m.convert_into(&scratch, &written, &condition)).await?;
+        session.run("recompute rows", LONG, &m.convert_into(&scratch, &written, &condition)).await?;
         let mut anew = Vec::new();
         for column in &computed {
             // Wrong is what differs from the value computed anew.
             let wrong = self.differing_from(&scratch, column, &m.codec.in_list(Side::Ghost, part.iter()));
-            if session.first::<u64>("compare what is computed", LONG, &wrong).await? == Some(0) {
+            if session.first::<u64>("compare computed values", LONG, &wrong).await? == Some(0) {
                 anew.push(column.ghost.clone());
             }
         }
@@ -656,8 +656,8 @@ impl Verifier {
                 names.sort_unstable();
                 names.join(", ")
             };
-            tracing::info!(columns = names, "stored generated columns are computed anew by the change");
-            let scope = format!("{}, computed anew: {names}", comparison.plan.scope());
+            tracing::info!(columns = names, "the change recomputes stored generated columns");
+            let scope = format!("{}, recomputed: {names}", comparison.plan.scope());
             self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).scope = scope);
             *self.computed_anew.lock() = now;
         }
@@ -679,7 +679,7 @@ impl Verifier {
             left(columns, "o"),
             right(columns, "g"),
         );
-        Ok(!self.keys(session, "look which columns differ", &sql).await?.is_empty())
+        Ok(!self.keys(session, "find the columns that differ", &sql).await?.is_empty())
     }
 
     async fn reach(&self, end: &crate::mysql::BinlogPosition) -> Result<(), EngineError> {
@@ -725,7 +725,7 @@ impl Verifier {
         if !through.is_empty() && self.fill(session, &through, &condition).await.is_ok() {
             for column in through {
                 let sql = self.differing_from(&self.scratch(), column, &m.codec.in_list(Side::Ghost, key_only.iter()));
-                if let Ok(Some(1)) = session.first::<u64>("name the columns that differ", LONG, &sql).await {
+                if let Ok(Some(1)) = session.first::<u64>("find the columns that differ", LONG, &sql).await {
                     columns.push(column.ghost.clone());
                 }
             }
@@ -736,12 +736,15 @@ impl Verifier {
             return null;
         }
         let columns: Vec<String> = columns.iter().map(|c| quote::identifier(c)).collect();
-        let columns =
-            if columns.is_empty() { "the row is missing on one side".to_owned() } else { format!("columns {}", columns.join(", ")) };
+        let columns = if columns.is_empty() {
+            "the row is missing in one of the tables".to_owned()
+        } else {
+            format!("columns {}", columns.join(", "))
+        };
         EngineError::terminal(
             Reason::VerificationFailed,
             &format!(
-                "the row with {} = {} differs between {} and its ghost, and no change in the binary log explains it: {columns}. The tables were not swapped and the original is untouched; somebody writes past the binary log (sql_log_bin=0), or to the ghost. Retry to start anew",
+                "the row with {} = {} differs between {} and its ghost, and no change in the binary log explains it: {columns}. The tables were not swapped and the original is untouched; a session may be writing without the binary log (sql_log_bin=0), or to the ghost. Retry to start over",
                 m.key.index,
                 m.codec.tuple(key),
                 m.original_name()

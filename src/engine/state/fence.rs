@@ -26,11 +26,11 @@ pub async fn take_lock(guard: &mut Session, spec: &MigrationSpec) -> Result<(), 
         return Ok(());
     }
     let holder: Option<Option<u64>> =
-        guard.first("see who holds the lock", SHORT, &format!("SELECT IS_USED_LOCK({})", quote::string(&name))).await?;
+        guard.first("check who holds the lock", SHORT, &format!("SELECT IS_USED_LOCK({})", quote::string(&name))).await?;
     Err(EngineError::transient(
         Reason::LockHeldElsewhere,
         &format!(
-            "another engine works on {} (the lock {name} is held by connection {}); trying again until it is gone",
+            "another engine is working on {} (connection {} holds the lock {name}); retrying until it is gone",
             quote::qualified(&spec.database, &spec.table),
             holder.flatten().map_or_else(|| "?".to_owned(), |id| id.to_string())
         ),
@@ -98,15 +98,15 @@ pub async fn put_out(control: &mut Session, database: &str, state: &str) -> Resu
         quote::string(database),
         quote::string(state)
     );
-    let found = match control.rows::<u64>("look for a former owner's sessions", SHORT, &sql).await {
+    let found = match control.rows::<u64>("look for an earlier owner's sessions", SHORT, &sql).await {
         Ok(found) => found,
         // Then its own end is waited for.
         Err(error) if is_not_there(&error) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
     for id in found {
-        tracing::warn!(connection = id, state, "a former owner holds the state table; its session is ended");
-        match control.run("end a former owner's session", SHORT, &format!("KILL {id}")).await {
+        tracing::warn!(connection = id, state, "an earlier owner holds the state table; ending its session");
+        match control.run("end an earlier owner's session", SHORT, &format!("KILL {id}")).await {
             Err(error) if error.is_connection() => return Err(error.into()),
             // It is gone by now.
             _ => {}

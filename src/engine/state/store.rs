@@ -29,8 +29,8 @@ const COMMENT: &str = "Theseus migration state, version ";
 /// Why a version cannot be used, if it cannot (pure).
 fn other_version(version: Option<u32>) -> Option<String> {
     match version {
-        Some(v) if v > VERSION => Some(format!("it is of version {v}, written by a newer theseus; this one reads up to version {VERSION}")),
-        Some(v) if v < OLDEST => Some(format!("it is of version {v}; this theseus reads versions {OLDEST} to {VERSION}")),
+        Some(v) if v > VERSION => Some(format!("it has version {v}, from a newer Theseus; this one reads versions up to {VERSION}")),
+        Some(v) if v < OLDEST => Some(format!("it has version {v}; this Theseus reads versions {OLDEST} to {VERSION}")),
         Some(_) => None,
         None => Some("its version is not readable".to_owned()),
     }
@@ -117,7 +117,7 @@ impl StateTable {
         let read =
             session.rows("read the state table", SHORT, &format!("SELECT kind, id, value FROM {} ORDER BY kind, id", self.qualified)).await;
         let rows: Vec<(String, u64, String)> = match read {
-            Err(error) if error.code == crate::mysql::codes::BAD_FIELD_ERROR => return Err(self.unreadable("its columns are other ones")),
+            Err(error) if error.code == crate::mysql::codes::BAD_FIELD_ERROR => return Err(self.unreadable("its columns are different")),
             read => read?,
         };
         let (mut record, mut safe, mut chunks, mut epoch) = (None, None, Vec::new(), None);
@@ -149,7 +149,7 @@ impl StateTable {
             (None, None) if chunks.is_empty() => {
                 Ok(Some(Stored { record: Record::empty(), safe: SafePosition::default(), chunks, epoch: 0 }))
             }
-            _ => Err(self.unreadable("rows are missing in it")),
+            _ => Err(self.unreadable("rows are missing from it")),
         }
     }
 
@@ -168,7 +168,7 @@ impl StateTable {
     pub async fn all_kept(session: &mut Session, spec: &MigrationSpec) -> Result<Vec<(Self, Stored)>, EngineError> {
         let names: Vec<String> = session
             .select(
-                "look for state tables that are kept",
+                "look for kept state tables",
                 "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_COMMENT LIKE 'Theseus migration state%' ORDER BY 1",
                 vec![spec.database.clone().into()],
             )
@@ -201,7 +201,10 @@ impl StateTable {
     fn taken(&self) -> EngineError {
         EngineError::terminal(
             Reason::NameTaken,
-            &format!("the table {} exists and was not made by theseus. Nothing was touched; rename or drop it, then retry", self.qualified),
+            &format!(
+                "the table {} exists and was not created by Theseus. Nothing was touched; rename or drop it, then retry",
+                self.qualified
+            ),
         )
     }
 
@@ -209,7 +212,7 @@ impl StateTable {
         EngineError::terminal(
             Reason::StateNotReadable,
             &format!(
-                "the state table {} cannot be used: {why}. The original table is untouched; drop the ghost and state tables to start anew",
+                "the state table {} cannot be used: {why}. The original table is untouched; drop the ghost and state tables to start over",
                 self.qualified
             ),
         )
@@ -222,7 +225,7 @@ impl StateTable {
     /// A lost connection.
     pub async fn free(&self, session: &mut Session) -> Result<(), EngineError> {
         let sql = format!("SELECT 1 FROM {} LIMIT 1", self.qualified);
-        match session.run("look whether the state table is locked", SHORT, &sql).await {
+        match session.run("check whether the state table is locked", SHORT, &sql).await {
             Err(error) if error.is_contention() => crate::engine::state::fence::put_out(session, &self.database, &self.shown).await,
             Err(error) if error.is_connection() => Err(error.into()),
             // It does not exist, or the caller will see for itself.
@@ -350,7 +353,10 @@ impl StateTable {
 
 /// Another engine has taken over.
 pub fn fenced() -> EngineError {
-    EngineError::terminal(Reason::Fenced, "another engine has taken over this migration; this one has stopped and written nothing since")
+    EngineError::terminal(
+        Reason::Fenced,
+        "another engine has taken over this migration; this one has stopped and has written nothing since",
+    )
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, EngineError> {

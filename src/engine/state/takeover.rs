@@ -71,7 +71,7 @@ impl Owned {
             None if !same_server => Ok(Still::Unknown),
             None => Err(EngineError::terminal(
                 Reason::Fenced,
-                "the state table of this migration is gone: another engine has finished it or cleaned it up. This one has stopped and written nothing since",
+                "the state table of this migration is gone: another engine has finished it or cleaned it up. This one has stopped and has written nothing since",
             )),
         }
     }
@@ -92,7 +92,7 @@ pub async fn check_promoted(control: &mut Session, facts: &ServerFacts, former: 
     match not_yet(&channels, &executed, former) {
         Some(why) => Err(EngineError::transient(
             Reason::ReadOnly,
-            &format!("the address leads to another server than before, and it {why}; nothing was written, trying again"),
+            &format!("the address now leads to a different server, which {why}; nothing was written, retrying"),
         )),
         None => Ok(()),
     }
@@ -104,7 +104,7 @@ fn not_yet(channels: &[Channel], executed: &GtidSet, former: &str) -> Option<&'s
         return Some("has received transactions that it has not applied yet");
     }
     if channels.iter().any(|c| c.receiving && c.source_uuid == former) {
-        return Some("still replicates from the former one (STOP REPLICA ends that)");
+        return Some("still replicates from the previous one (STOP REPLICA ends that)");
     }
     None
 }
@@ -122,7 +122,7 @@ pub async fn check_position(control: &mut Session, facts: &ServerFacts, record: 
             true => Err(EngineError::terminal(
                 Reason::BinlogPurged,
                 &format!(
-                    "the binary log of the server ends at {end}, before {}, where this migration has to go on: it was reset, or lost in a crash. The original table is untouched; retry to start anew",
+                    "the binary log of the server ends at {end}, before {}, where this migration has to resume: the log was reset, or lost in a crash. The original table is untouched; retry to start over",
                     safe.position
                 ),
             )),
@@ -132,7 +132,7 @@ pub async fn check_position(control: &mut Session, facts: &ServerFacts, record: 
     if !facts.gtid || wanted.is_empty() {
         return Err(EngineError::terminal(
             Reason::ServerChanged,
-            "the server is another one than before, and without GTIDs nothing tells where its binary log goes on. The original table is untouched; retry to start anew",
+            "this is a different server than before, and without GTIDs nothing shows where to resume in its binary log. The original table is untouched; retry to start over",
         ));
     }
     if executed.contains(&wanted) {
@@ -141,12 +141,12 @@ pub async fn check_position(control: &mut Session, facts: &ServerFacts, record: 
     if channels(control).await?.iter().any(|c| c.applying) {
         return Err(EngineError::transient(
             Reason::ReadOnly,
-            "the address leads to another server than before, and it lacks transactions that this migration has seen; waiting for it to catch up",
+            "the address now leads to a different server, which lacks transactions that this migration has seen; waiting for it to catch up",
         ));
     }
     Err(EngineError::terminal(
         Reason::ServerChanged,
-        "the server is another one than before, lacks transactions that this migration has seen, and receives none. The original table is untouched; retry to start anew",
+        "this is a different server than before, which lacks transactions that this migration has seen and is not receiving any. The original table is untouched; retry to start over",
     ))
 }
 

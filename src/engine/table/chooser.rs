@@ -76,9 +76,9 @@ pub fn inplace_allowed(effect: Effect, asked: Algorithm, bytes: u64, replicas: b
     match (asked, effect) {
         (Algorithm::Inplace, _) | (_, Effect { rebuilt: false, indexed: false }) => Ok(()),
         // A rebuild cannot be throttled, paused or resumed, and gains nothing over a copy.
-        (_, Effect { rebuilt: true, .. }) => Err("INPLACE would rebuild the table, which nobody could throttle"),
+        (_, Effect { rebuilt: true, .. }) => Err("INPLACE would rebuild the table, which cannot be throttled"),
         (_, Effect { indexed: true, .. }) if bytes <= SMALL_BYTES || !replicas => Ok(()),
-        _ => Err("INPLACE would build an index, and the replicas would stand still for as long"),
+        _ => Err("INPLACE would build an index, and replication would stall for as long"),
     }
 }
 
@@ -112,10 +112,10 @@ pub struct Question<'a> {
 pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Choice, EngineError> {
     let Question { spec, alter, original, replicas, .. } = question;
     if spec.algorithm == Algorithm::Copy {
-        return Ok(Choice::Copy { reason: "asked for".into() });
+        return Ok(Choice::Copy { reason: "as requested".into() });
     }
     if spec.mode == Mode::TestOnReplica {
-        return Ok(Choice::Copy { reason: "a test leaves the table as it is".into() });
+        return Ok(Choice::Copy { reason: "a test leaves the table unchanged".into() });
     }
     let before = look(spec, question.names, control).await?;
     let mut words = Vec::new();
@@ -129,7 +129,7 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
                 if expected == crate::engine::table::definition::normalise(&before.show_create)? && !asks_for_a_rebuild(alter) {
                     return Ok(Choice::Nothing);
                 }
-                let reason = "the server changes only its dictionary".into();
+                let reason = "the server changes only its data dictionary".into();
                 return Ok(Choice::Native(Native {
                     algorithm: Algorithm::Instant,
                     suffix: "ALGORITHM=INSTANT",
@@ -163,7 +163,7 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
                     let how = if works {
                         "the server does it in place, without locking"
                     } else {
-                        "the server changes only its dictionary, in place"
+                        "the server changes only its data dictionary, in place"
                     };
                     words.push(how.into());
                     let expected = crate::engine::table::definition::normalise(&after.show_create)?;
@@ -207,7 +207,7 @@ impl Why {
         EngineError::terminal(
             reason,
             &format!(
-                "the server refuses {algorithm} for {}: {}. Nothing is left behind; spec.algorithm: Auto or Copy takes another way",
+                "the server refuses {algorithm} for {}: {}. Nothing is left behind; use spec.algorithm Auto or Copy",
                 quote::qualified(&spec.database, &spec.table),
                 self.words
             ),
@@ -248,7 +248,7 @@ pub fn versions_used_up(used: u64, version: Version) -> Option<String> {
     let limit = row_versions_limit(version);
     (used >= limit).then(|| {
         format!(
-            "the table has used all {limit} row versions, of which each instant ADD or DROP COLUMN takes one (4092); a rebuild of the table gives them back"
+            "the table has used all {limit} row versions, one for each instant ADD or DROP COLUMN (4092); a rebuild of the table resets them"
         )
     })
 }
@@ -273,7 +273,7 @@ async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Resu
         Ok(()) => {
             // By no index: a new one is younger than the snapshot, too.
             let clone = quote::qualified(&spec.database, &question.names.ghost);
-            match witness.run("look whether the clone was rebuilt", SHORT, &format!("SELECT 1 FROM {clone} USE INDEX () LIMIT 1")).await {
+            match witness.run("check whether the clone was rebuilt", SHORT, &format!("SELECT 1 FROM {clone} USE INDEX () LIMIT 1")).await {
                 Ok(()) => Ok(false),
                 Err(error) if error.code == codes::TABLE_DEF_CHANGED => Ok(true),
                 Err(error) => return Err(error.into()),
@@ -299,7 +299,7 @@ async fn attempt(question: &Question<'_>, control: &mut Session, suffix: &str) -
 async fn look(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
     inspector::table(control, &spec.database, &names.ghost)
         .await?
-        .ok_or_else(|| EngineError::transient(Reason::GhostWritten, "the clone was dropped by someone else while it was being looked at"))
+        .ok_or_else(|| EngineError::transient(Reason::GhostWritten, "someone else dropped the clone while it was in use"))
 }
 
 /// `FORCE` and `ENGINE=InnoDB` mean the work itself, not its result.

@@ -50,7 +50,7 @@ pub fn normalise(show_create: &str) -> Result<String, EngineError> {
 pub(crate) fn not_readable(error: create::CreateError) -> EngineError {
     match error {
         create::CreateError::CheckName { .. } => EngineError::terminal(Reason::TableNotSupported, &error.to_string()),
-        _ => EngineError::terminal(Reason::TableNotSupported, &format!("the table's definition is not understood: {error}")),
+        _ => EngineError::terminal(Reason::TableNotSupported, &format!("cannot parse the table's definition: {error}")),
     }
 }
 
@@ -89,8 +89,7 @@ pub(crate) fn needs_key(spec: &MigrationSpec, error: MySqlError) -> EngineError 
     EngineError::terminal(
         Reason::ServerNotSupported,
         &format!(
-            "{} has no primary key, and the server lets no such table be made or changed (sql_require_primary_key=ON), natively neither. Nothing \
-             is left behind; SET GLOBAL sql_require_primary_key=OFF, add the primary key, and set it ON again",
+            "{} has no primary key, and the server refuses to create or alter such a table (sql_require_primary_key=ON), natively too. Nothing is left behind; SET GLOBAL sql_require_primary_key=OFF, add the primary key, and set it ON again",
             quote::qualified(&spec.database, &spec.table)
         ),
     )

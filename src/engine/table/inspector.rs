@@ -154,7 +154,7 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
     let partitioned = options.is_some_and(|o| o.contains("partitioned"));
     let table_id = if partitioned { None } else { table_id(session, database, &name).await? };
     let foreign_keys = create::foreign_keys(&show_create)
-        .map_err(|error| EngineError::terminal(Reason::TableNotSupported, &format!("the table's definition is not understood: {error}")))?;
+        .map_err(|error| EngineError::terminal(Reason::TableNotSupported, &format!("cannot parse the table's definition: {error}")))?;
     Ok(Some(Inspected {
         foreign_keys,
         definition,

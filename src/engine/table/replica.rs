@@ -41,7 +41,7 @@ pub struct Channel {
 /// The account lacks REPLICATION CLIENT, or the connection was lost.
 pub async fn channels(session: &mut Session) -> Result<Vec<Channel>, MySqlError> {
     let sql = format!("SHOW {} STATUS", word(session));
-    let what = "look at the server's replication";
+    let what = "read the server's replication status";
     let rows: Vec<mysql_async::Row> = session.rows(what, SHORT, &sql).await?;
     rows.iter().map(|row| channel(row).map_err(|column| MySqlError::unexpected(what, &format!("{column} is not readable")))).collect()
 }
@@ -92,17 +92,16 @@ pub fn unfit(mode: Mode, facts: &ServerFacts, channels: &[Channel]) -> Option<(R
         ));
     }
     if facts.super_read_only {
-        let message = "super_read_only is set on the replica, so that nobody can write there: SET GLOBAL super_read_only=OFF (read_only may \
-                       stay on), and set it again afterwards";
+        let message = "super_read_only is set on the replica, so no account can write there: SET GLOBAL super_read_only=OFF (read_only may stay on), and set it again afterwards";
         return Some((Reason::ReadOnly, message.to_owned()));
     }
     if !facts.log_replica_updates {
-        let message = "log_replica_updates is off: what the replica applies is not in its binary log, and could not be followed";
+        let message =
+            "log_replica_updates is off: what the replica applies is not in its binary log, so changes during the copy would be missed";
         return Some((Reason::ServerNotSupported, message.to_owned()));
     }
     if mode == Mode::TestOnReplica && channels.iter().any(|channel| !channel.applying) {
-        let message =
-            "the replica does not apply changes now, and mode TestOnReplica makes it apply them when it is done: START REPLICA first";
+        let message = "the replica's applier is stopped, and mode TestOnReplica starts it at the end: START REPLICA first";
         return Some((Reason::NotAReplica, message.to_owned()));
     }
     None
@@ -114,7 +113,7 @@ pub fn may_not_write(error: EngineError) -> EngineError {
         return error;
     }
     let message = format!(
-        "{error}: a replica that is read only lets accounts with CONNECTION_ADMIN write; GRANT CONNECTION_ADMIN ON *.* TO the account. Nothing was touched"
+        "{error}: only accounts with CONNECTION_ADMIN can write to a read-only replica; GRANT CONNECTION_ADMIN ON *.* TO the account. Nothing was touched"
     );
     EngineError::terminal(Reason::MissingPrivilege, &message)
 }
@@ -130,7 +129,7 @@ pub async fn still(session: &mut Session, spec: &MigrationSpec) -> Result<(), En
     Err(EngineError::terminal(
         Reason::NotAReplica,
         &format!(
-            "the server does not replicate any more: it was promoted, and a change made here would be the primary's alone. {} is as it was; the ghost and state tables are kept until the migration is deleted",
+            "the server is no longer a replica: it was promoted, and the change would be made on the primary only. {} is unchanged; the ghost and state tables are kept until the migration is deleted",
             quote::qualified(&spec.database, &spec.table)
         ),
     ))
@@ -160,7 +159,7 @@ pub fn retyped(original: &TableDefinition, new: &TableDefinition, conversions: b
         let same = column.type_text == now.type_text || conversions && !labels(column) && !labels(now);
         (!same || column.charset != now.charset || column.nullable && !now.nullable).then(|| {
             format!(
-                "the column {} would have another type than on the source ({} there, {} here), or refuse its NULL{}",
+                "the column {} would have a different type from the source ({} there, {} here), or refuse its NULL{}",
                 quote::identifier(&column.name),
                 column.type_text,
                 now.type_text,
@@ -190,7 +189,7 @@ pub async fn check_columns(
         Some(why) => Err(EngineError::terminal(
             Reason::AlterNotSupported,
             &format!(
-                "changes of the source could not be applied to the new table: {why}. Nothing is left behind; make the change on the source, by mode Execute"
+                "changes of the source could not be applied to the new table: {why}. Nothing is left behind; make the change on the source, with mode Execute"
             ),
         )),
         None => Ok(()),
@@ -224,7 +223,7 @@ pub async fn resume(session: &mut Session, spec: &MigrationSpec) -> Result<(), E
         EngineError::transient(
             crate::engine::contract::error::reason_of(&error),
             &format!(
-                "the replica's applier was stopped to compare {} at rest, and could not be started again yet: {error}; START REPLICA SQL_THREAD does it by hand",
+                "the replica's applier was stopped to compare {}, and could not be restarted yet: {error}; to restart it by hand, START REPLICA SQL_THREAD",
                 quote::qualified(&spec.database, &spec.table)
             ),
         )

@@ -116,19 +116,19 @@ impl Fact {
     /// What cannot be told without it, or would go wrong.
     pub fn consequence(self) -> &'static str {
         match self {
-            Fact::ForeignKeys => "the foreign key would go on referring to the old table, and its checks would be wrong after the swap",
+            Fact::ForeignKeys => "the foreign key would still refer to the old table, and its checks would be wrong after the swap",
             Fact::Triggers => "triggers would stay on the old table",
-            Fact::LogEnd => "there would be no place to begin, and changes that are not logged could not be known",
-            Fact::Replicas => "nobody could tell which replicas lag",
-            Fact::DiskUsage => "the limit could not be held",
+            Fact::LogEnd => "the start position would be unknown, and so would databases that are not logged",
+            Fact::Replicas => "replica lag could not be checked",
+            Fact::DiskUsage => "the limit could not be enforced",
             Fact::Prepared => {
-                "such a transaction is found only by the comparison before the cut-over; commit or roll back what XA RECOVER lists before starting"
+                "only the comparison before the cut-over finds such a transaction; commit or roll back what XA RECOVER lists before starting"
             }
             Fact::Blockers => {
-                "who holds a cut-over back is not named, and `cutOver.killBlockersAfter` and the force token find nobody to kill; attempts are made all the same, each bounded by `cutOver.lockTimeout`"
+                "sessions that block a cut-over are not reported, and `cutOver.killBlockersAfter` and the force token find none to kill; attempts are still made, each bounded by `cutOver.lockTimeout`"
             }
             Fact::TableIds => {
-                "whether a table was replaced by one of the same definition is told by the binary log only, and the outcome of a swap whose connection broke by the names of the tables"
+                "only the binary log shows whether a table was replaced by one of the same definition, and only the table names show the outcome of a swap whose connection was lost"
             }
             Fact::HistoryList => "`throttle.maxHistoryListLength` has no effect",
         }
@@ -253,7 +253,7 @@ async fn sees_all_tables(grants: &Grants, session: &mut Session) -> Result<bool,
         return Ok(false);
     }
     let sql = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'user'";
-    Ok(session.first::<u64>("look whether all tables are shown", SHORT, sql).await? == Some(1))
+    Ok(session.first::<u64>("check whether the account can see all tables", SHORT, sql).await? == Some(1))
 }
 
 /// All triggers on a table.
@@ -344,7 +344,7 @@ pub async fn unseen(session: &mut Session) -> Result<Vec<Fact>, EngineError> {
 }
 
 async fn shown(session: &mut Session, sql: &str) -> Result<bool, EngineError> {
-    match session.rows::<mysql_async::Row>("see what the account is shown", SHORT, sql).await {
+    match session.rows::<mysql_async::Row>("check what the account can see", SHORT, sql).await {
         Ok(_) => Ok(true),
         Err(error) if is_not_there(&error) => Ok(false),
         // The server was already listing rows: it cannot show a statement of another session that has a character of four bytes.
@@ -354,7 +354,7 @@ async fn shown(session: &mut Session, sql: &str) -> Result<bool, EngineError> {
 }
 
 async fn counted(session: &mut Session, sql: &str) -> Result<bool, EngineError> {
-    match session.first::<u64>("see what the server watches", SHORT, sql).await {
+    match session.first::<u64>("check what the server instruments", SHORT, sql).await {
         Ok(count) => Ok(count.is_some_and(|n| n > 0)),
         Err(error) if is_not_there(&error) => Ok(false),
         Err(error) => Err(error.into()),
@@ -376,7 +376,7 @@ pub fn tell(unseen: &[Fact], database: &str) -> Option<String> {
 /// [`Reason::MissingPrivilege`]; a lost connection.
 pub async fn check_disk(session: &mut Session, database: &str) -> Result<(), EngineError> {
     for sql in ["SELECT COUNT(*) FROM information_schema.INNODB_TABLESPACES", "SHOW BINARY LOGS"] {
-        match session.rows::<mysql_async::Row>("see whether the size of the files is shown", SHORT, sql).await {
+        match session.rows::<mysql_async::Row>("check whether the account can see file sizes", SHORT, sql).await {
             Err(error) if is_refusal(&error) => return Err(Fact::DiskUsage.missing(database)),
             Err(error) if error.is_connection() => return Err(error.into()),
             _ => {}

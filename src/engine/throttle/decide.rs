@@ -101,7 +101,7 @@ impl<T> Signal<T> {
         let silence = self.silence(now);
         (silence >= GRACE && !self.hidden).then(|| {
             let error = self.error.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
-            format!("{what} has not been readable for {}{error}", seconds(silence))
+            format!("{what} could not be read for {}{error}", seconds(silence))
         })
     }
 }
@@ -274,7 +274,7 @@ pub fn decide(previous: &Decision, readings: &Readings, controls: &Controls, now
             CRITICAL_LOAD => critical_now
                 .clone()
                 .filter(|_| hibernates && (sustained || previous.apply.is_some()))
-                .map(|words| format!("{words}; nothing is written until it has been lower for {}", seconds(limits.hibernation))),
+                .map(|words| format!("{words}; nothing is written until it has been below the limit for {}", seconds(limits.hibernation))),
             LOAD => load(readings, limits, now),
             REPLICA_LAG => replica_lag(readings, limits, now),
             DISK_USAGE => disk(readings, limits, now),
@@ -328,7 +328,7 @@ fn load(readings: &Readings, limits: &Limits, now: Instant) -> Option<String> {
         names
             .into_iter()
             .find(|name| status.get(*name) == Some(&None))
-            .map(|name| format!("SHOW GLOBAL STATUS has no number called {name}"))
+            .map(|name| format!("SHOW GLOBAL STATUS has no numeric variable {name}"))
     };
     signal
         .stale("the server's status", now)

@@ -92,7 +92,7 @@ impl Filters {
 
 /// What `SHOW REPLICA STATUS` says, whatever the version calls it.
 pub async fn status(session: &mut Session) -> Result<Vec<Row>, MySqlError> {
-    let what = "look at a replica's filters";
+    let what = "read a replica's filters";
     match session.rows(what, READING_LIMIT, "SHOW REPLICA STATUS").await {
         // Servers before 8.0.22.
         Err(error) if error.code == crate::mysql::codes::PARSE_ERROR => session.rows(what, READING_LIMIT, "SHOW SLAVE STATUS").await,
@@ -112,7 +112,7 @@ pub fn arrives_not(replica: &str, table: &str) -> EngineError {
     filtered(
         replica,
         table,
-        "has applied all that the primary had logged, so that a replicate-* option of it, or of a server in between, leaves it out",
+        "has applied everything that the primary had logged, so a replicate-* option on it, or on a server in between, filters the table out",
     )
 }
 
@@ -121,7 +121,7 @@ fn filtered(replica: &str, table: &str, why: &str) -> EngineError {
     EngineError::terminal(
         Reason::ReplicaFiltered,
         &format!(
-            "the replica {replica} does not get the table {table}: it {why}. After the swap it would keep the old definition, and stop at the first change that does not fit it. Take the filter away there, or, if that replica shall not have the table, leave it out of the replicas that are looked at (throttle.replicas.hosts names the others)"
+            "the replica {replica} does not replicate the table {table}: it {why}. After the swap it would keep the old definition, and stop at the first change that does not fit it. Remove the filter, or, if that replica should not have the table, list only the other replicas in throttle.replicas.hosts"
         ),
     )
 }

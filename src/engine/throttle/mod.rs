@@ -110,7 +110,7 @@ async fn follow(
             return Err(EngineError::terminal(
                 Reason::CriticalLoad,
                 &format!(
-                    "the load of the server became critical: {words}. The original table is untouched; ghost and state table are kept, and a retry goes on from there"
+                    "the load on the server became critical: {words}. The original table is untouched; the ghost and state tables are kept, and a retry resumes from there"
                 ),
             ));
         }

@@ -102,11 +102,11 @@ async fn read_status(
 async fn own_threads(line: &mut Line, server: &ServerAddress) -> Result<(u64, u64), MySqlError> {
     let own = own_connections(server).iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let sql = format!("SELECT COUNT(*), SUM(COMMAND <> 'Sleep') FROM performance_schema.processlist WHERE ID IN ({own})");
-    let rows = match line.rows("tell the engine's own threads", &sql, false).await {
+    let rows = match line.rows("identify the engine's own threads", &sql, false).await {
         Ok(rows) => rows,
         Err(error) if error.is_connection() => return Err(error),
         Err(error) => {
-            tracing::debug!("the engine's own threads cannot be told from others: {error}");
+            tracing::debug!("could not identify the engine's own threads: {error}");
             return Ok((0, 0));
         }
     };
@@ -144,7 +144,7 @@ pub async fn watch_history(signals: &Signals) {
                 let fact = sight::Fact::HistoryList;
                 signals.notice(
                     notice::SIGNAL_NOT_AVAILABLE,
-                    format!("{}: {error}. {}, or take the limit away", sight::plain(fact.consequence()), fact.grant("")),
+                    format!("{}: {error}. {}, or remove the limit", sight::plain(fact.consequence()), fact.grant("")),
                 );
                 signals.hide(history);
                 line.close().await;
@@ -216,13 +216,13 @@ pub async fn watch_query(signals: &Signals) {
         };
         signals.begin(query);
         let began = Instant::now();
-        let reading = line.rows("run it", &sql, true).await;
+        let reading = line.rows("run the query", &sql, true).await;
         let pause = pause_after(began.elapsed(), reading.is_err());
         let value = match reading {
             // No row and NULL are not above zero.
             Ok(rows) => match rows.first() {
                 Some(row) if !matches!(row.as_ref(0), None | Some(mysql_async::Value::NULL)) => {
-                    number(row, 0).ok_or_else(|| "its first column is no number".to_owned())
+                    number(row, 0).ok_or_else(|| "its first column is not a number".to_owned())
                 }
                 _ => Ok(0.0),
             },

@@ -130,7 +130,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
                 Err(error) => {
                     signals.notice(
                         notice::SIGNAL_NOT_AVAILABLE,
-                        format!("the primary's replicas cannot be found: {error}; name them in throttle.replicas.hosts"),
+                        format!("cannot list the primary's replicas: {error}; list them in throttle.replicas.hosts"),
                     );
                     pause = Duration::from_secs(1);
                     None
@@ -157,7 +157,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
                         signals.notice(
                             notice::REPLICA_FORGOTTEN,
                             format!(
-                                "replica {name} is not registered with the primary any more and cannot be read; its lag is not looked at"
+                                "replica {name} is no longer registered with the primary and cannot be reached; its lag is no longer checked"
                             ),
                         );
                     }
@@ -208,7 +208,7 @@ pub async fn watch_itself(signals: &Signals) {
             continue;
         }
         let began = Instant::now();
-        let what = "look at the replica's lag";
+        let what = "read the replica's lag";
         let reading = match line.rows(what, "SHOW REPLICA STATUS", false).await {
             // Servers before 8.0.22.
             Err(error) if error.code == codes::PARSE_ERROR => line.rows(what, "SHOW SLAVE STATUS", false).await,
@@ -285,7 +285,7 @@ async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MyS
             one.map_err(|id| {
                 signals.notice(
                     notice::REPLICA_WITHOUT_ADDRESS,
-                    format!("the replica with server_id {id} has not told the primary its address, so its lag is not looked at: set report_host there, or name it in throttle.replicas.hosts"),
+                    format!("the replica with server_id {id} does not report its address to the primary, so its lag is not checked: set report_host there, or list it in throttle.replicas.hosts"),
                 );
             })
             .ok()

@@ -28,13 +28,13 @@ use super::token::{Grammar, Span, TokenError};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AlterError {
     /// Nothing but blanks and comments.
-    #[error("the ALTER is empty; give the clauses that would follow ALTER TABLE t, such as ADD COLUMN c INT")]
+    #[error("the ALTER is empty; write the clauses that would follow ALTER TABLE t, such as ADD COLUMN c INT")]
     Empty,
     /// Not even tokens.
-    #[error("the ALTER cannot be read: {0}")]
+    #[error("cannot parse the ALTER: {0}")]
     Token(#[from] TokenError),
     /// Something else than what the grammar allows there.
-    #[error("the ALTER is not understood at character {position}, near \"{near}\": {message}")]
+    #[error("cannot parse the ALTER at character {position}, near \"{near}\": {message}")]
     Syntax {
         /// In characters, from 1.
         position: usize,

@@ -125,8 +125,8 @@ fn check_statement(source: &str, tokens: &[Token]) -> Result<()> {
     let first = tokens.first().ok_or(AlterError::Empty)?;
     for token in tokens {
         let message = match token.kind {
-            TokenKind::ExecutableOpen => "executable comments are not taken: whether they count depends on the server's version",
-            TokenKind::Hint => "optimizer hints are not taken",
+            TokenKind::ExecutableOpen => "executable comments are not accepted: their effect depends on the server's version",
+            TokenKind::Hint => "optimizer hints are not accepted",
             TokenKind::Symbol if token.text(source) == ";" => {
                 "one statement without a semicolon; several changes of a table are clauses separated by commas"
             }
@@ -137,7 +137,7 @@ fn check_statement(source: &str, tokens: &[Token]) -> Result<()> {
     let mut words = tokens.iter().map(|t| t.text(source).to_ascii_uppercase());
     let (one, two) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if first.kind == TokenKind::Word && one == "ALTER" && matches!(two.as_str(), "TABLE" | "IGNORE" | "ONLINE" | "OFFLINE") {
-        let message = "leave out ALTER TABLE and the table's name (spec.table has it); give only the clauses, such as ADD COLUMN c INT";
+        let message = "leave out ALTER TABLE and the table's name (spec.table has it); write only the clauses, such as ADD COLUMN c INT";
         return Err(syntax(source, first.span.start, message));
     }
     Ok(())
@@ -179,7 +179,7 @@ fn segments<'t>(source: &str, tokens: &'t [Token]) -> Result<Vec<&'t [Token]>> {
         let segment = tokens.get(start..end).unwrap_or_default();
         if segment.is_empty() {
             let offset = tokens.get(start.saturating_sub(1)).map_or(0, |t| t.span.start);
-            return Err(syntax(source, offset, "a clause is missing beside the comma"));
+            return Err(syntax(source, offset, "a clause is missing next to the comma"));
         }
         if let Some(last) = out.last_mut() {
             let before = tokens.get(last.0..last.1).unwrap_or_default();
@@ -287,7 +287,7 @@ impl<'a> Parser<'a> {
     }
 
     fn end(&self) -> Result<()> {
-        if self.at < self.tokens.len() { self.error("nothing more was expected in this clause") } else { Ok(()) }
+        if self.at < self.tokens.len() { self.error("the clause was expected to end here") } else { Ok(()) }
     }
 
     fn skip_rest(&mut self) {
@@ -329,7 +329,7 @@ impl<'a> Parser<'a> {
         let clause = match following {
             true => match self.table_option()? {
                 Some(clause) => return Ok(clause),
-                None => return self.error("nothing more was expected in this clause"),
+                None => return self.error("the clause was expected to end here"),
             },
             false => self.verb()?,
         };
@@ -368,7 +368,7 @@ impl<'a> Parser<'a> {
         }
         if self.eat("CHANGE") {
             self.eat("COLUMN");
-            let old = self.name("the column's present name")?;
+            let old = self.name("the column's current name")?;
             return Ok(Clause::ChangeColumn { old, new: self.column(false)? });
         }
         if self.eat("ALTER") {
@@ -418,7 +418,7 @@ impl<'a> Parser<'a> {
         }
         match self.table_option()? {
             Some(clause) => Ok(clause),
-            None => self.error("this is not a clause of ALTER TABLE that is known here"),
+            None => self.error("this is not an ALTER TABLE clause that Theseus knows"),
         }
     }
 
@@ -509,7 +509,7 @@ impl<'a> Parser<'a> {
 
     fn rename(&mut self) -> Result<Clause> {
         if self.eat("COLUMN") {
-            let old = self.name("the column's present name")?;
+            let old = self.name("the column's current name")?;
             self.expect("TO")?;
             return Ok(Clause::RenameColumn { old, new: self.name("the column's new name")? });
         }

@@ -43,9 +43,9 @@ impl RefusalKind {
     const fn advice(self) -> &'static str {
         match self {
             RefusalKind::RenameTable => "a migration keeps the table's name; rename it with RENAME TABLE, which is instant",
-            RefusalKind::AlgorithmClause => "how the change is made is chosen by spec.algorithm; leave the clause out",
+            RefusalKind::AlgorithmClause => "spec.algorithm chooses how the change is made; remove the clause",
             RefusalKind::ForeignKey => {
-                "the server checks a new foreign key against every row, by a copy that locks writes out; a migration's copy cannot carry it over either. Add it with a native ALTER when the table may stand still"
+                "the server checks a new foreign key against every row, with a copy that blocks writes, and a migration cannot add it to its copy either. Add it with a native ALTER when writes to the table may stop"
             }
             RefusalKind::PartitionData => {
                 "it changes which rows the table has, and a migration keeps them all; run it as a statement of its own"

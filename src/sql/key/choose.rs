@@ -65,22 +65,21 @@ impl fmt::Display for Rejection {
         match self {
             Rejection::Invisible => write!(f, "it is invisible"),
             Rejection::Kind(kind) => write!(f, "it is a {kind} index, not a BTREE"),
-            Rejection::Expression => write!(f, "it has an expression as a part"),
+            Rejection::Expression => write!(f, "one of its parts is an expression"),
             Rejection::Prefix(c) => write!(f, "it has only a prefix of column {c}"),
             Rejection::Nullable(c) => write!(f, "column {c} may be NULL"),
-            Rejection::Type(c, t) => write!(f, "column {c} has the type {t}, whose values cannot serve as keys"),
+            Rejection::Type(c, t) => write!(f, "column {c} has the type {t}, which cannot be used as a key"),
             Rejection::Virtual(c) => write!(f, "column {c} is a virtual generated column"),
-            Rejection::Stored(c) => write!(
-                f,
-                "column {c} is a stored generated column, which the new table computes anew: nothing tells that a row gets the same value there"
-            ),
+            Rejection::Stored(c) => {
+                write!(f, "column {c} is a stored generated column, which the new table recomputes: a row might get another value there")
+            }
             Rejection::UnknownColumn(c) => write!(f, "column {c} is not known"),
             Rejection::NotShared(c) => write!(f, "column {c} is dropped or becomes a generated column"),
             Rejection::Conversion(c, from, to) => write!(f, "column {c} changes from {from} to {to}, which may change its values"),
             Rejection::NotUniqueOnGhost => {
                 write!(f, "after the ALTER no unique index (without prefixes and expressions) covers its columns")
             }
-            Rejection::NoLookUpOnGhost => write!(f, "after the ALTER no visible index finds rows by its columns"),
+            Rejection::NoLookUpOnGhost => write!(f, "after the ALTER no visible index can find rows by its columns"),
         }
     }
 }
@@ -96,7 +95,7 @@ pub struct NoUsableKey {
 
 impl fmt::Display for NoUsableKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "table {} has no unique key that a migration can walk along", self.table)?;
+        write!(f, "table {} has no unique key that a migration can use", self.table)?;
         if self.rejected.is_empty() {
             write!(f, ": it has no unique index at all")?;
         }
@@ -105,8 +104,7 @@ impl fmt::Display for NoUsableKey {
         }
         write!(
             f,
-            ". Needed is a unique index on NOT NULL columns that the table has before and after the change with the same values; \
-             add one, or split the change in two migrations so that one key lives through each"
+            ". A migration needs a unique index on NOT NULL columns that the table has before and after the change with the same values; add one, or split the change in two migrations so that each keeps one key"
         )
     }
 }

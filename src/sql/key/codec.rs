@@ -21,7 +21,7 @@ const TERMINATOR: [u8; 2] = [0, 0];
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyError {
     /// A key column that one of the definitions does not have.
-    #[error("key column {0} is missing in the table's definition")]
+    #[error("key column {0} is missing from the table's definition")]
     MissingColumn(String),
     /// A key column of a type that cannot be one.
     #[error("key column {0} has a type that cannot be part of a key")]
@@ -35,7 +35,7 @@ pub enum KeyError {
         found: usize,
     },
     /// NULL in a NOT NULL column, or a value of another type: the table is not what it was.
-    #[error("the value read for key column {column} is no {expected}; was the table changed meanwhile?")]
+    #[error("the value read for key column {column} is not of type {expected}; was the table changed meanwhile?")]
     UnexpectedValue {
         /// The column of the original.
         column: String,
@@ -43,7 +43,7 @@ pub enum KeyError {
         expected: String,
     },
     /// Stored bytes that are no key of this table.
-    #[error("stored bytes are no key of this table; was its definition changed meanwhile?")]
+    #[error("the stored key does not match this table; was its definition changed meanwhile?")]
     Malformed,
 }
 

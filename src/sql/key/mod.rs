@@ -92,7 +92,7 @@ impl Serialize for Key {
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let bytes = quote::unhex(&text).ok_or_else(|| serde::de::Error::custom("a key is an even number of hexadecimal digits"))?;
+        let bytes = quote::unhex(&text).ok_or_else(|| serde::de::Error::custom("a key must have an even number of hexadecimal digits"))?;
         Ok(Key::from_bytes(&bytes))
     }
 }

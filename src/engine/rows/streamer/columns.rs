@@ -52,16 +52,11 @@ pub fn seen(table: &TableMapEvent<'_>) -> Vec<Seen> {
 pub fn difference(read: &[Column], seen: &[Seen]) -> Option<String> {
     if read.len() != seen.len() {
         let names: Vec<&str> = read.iter().map(|c| c.name.as_str()).collect();
-        return Some(format!("have {} columns, and the definition that was read has {} ({})", seen.len(), read.len(), names.join(", ")));
+        return Some(format!("have {} columns, but the table's definition has {} ({})", seen.len(), read.len(), names.join(", ")));
     }
     read.iter().zip(seen).enumerate().find_map(|(at, (read, seen))| {
         let why = column(read, seen)?;
-        Some(format!(
-            "have another column {} than the definition that was read, in which it is {} {}: {why}",
-            at + 1,
-            read.name,
-            read.type_text
-        ))
+        Some(format!("have a different column {} from the table's definition, where it is {} {}: {why}", at + 1, read.name, read.type_text))
     })
 }
 
@@ -158,7 +153,7 @@ mod tests {
         text.type_text = "mediumtext".into();
         assert_eq!(difference(&[int(), text.clone()], &[seen(), of(L::MYSQL_TYPE_BLOB, &[3])]), None);
         for (read, logged, words) in [
-            (vec![int()], vec![of(L::MYSQL_TYPE_LONGLONG, &[]), seen()], "have 2 columns, and the definition that was read has 1 (a)"),
+            (vec![int()], vec![of(L::MYSQL_TYPE_LONGLONG, &[]), seen()], "have 2 columns, but the table's definition has 1 (a)"),
             (vec![int(), int()], vec![seen()], "have 1 columns"),
             (vec![int()], vec![of(L::MYSQL_TYPE_LONGLONG, &[])], "LONGLONG"),
             (vec![int()], vec![Seen { nullable: false, ..seen() }], "NOT NULL"),

@@ -310,7 +310,7 @@ impl Streamer {
             EventType::INCIDENT_EVENT => {
                 return Err(EngineError::terminal(
                     Reason::StatementLogged,
-                    "the binary log reports an incident (LOST_EVENTS): changes may be missing in it. The original table is untouched; delete the migration and start it anew",
+                    "the binary log reports an incident (LOST_EVENTS): changes may be missing in it. The original table is untouched; delete the migration and create it again",
                 ));
             }
             // Sent again, out of place, whenever a stream starts in the middle of a file.
@@ -416,7 +416,7 @@ impl Streamer {
     /// Makes dirty what changed in a stretch of the log, as parts of the transaction that is about to end: its commit made that visible.
     /// The position is before that still, so a successor that finds this half-done does it again.
     async fn read_again(&mut self, from: StreamPoint, to: BinlogPosition) -> Result<(), EngineError> {
-        tracing::debug!("a prepared transaction was too large to be remembered; its keys are read from the log once more");
+        tracing::debug!("a prepared transaction was too large to keep in memory; reading its keys from the log again");
         let (address, watched, inbox) = (self.address.clone(), Arc::clone(&self.watched), Arc::clone(&self.inbox));
         let mut second = Self::connect(address, Start::Position(from.position), self.log_end.clone(), watched, inbox).await?;
         second.again = true;
@@ -447,7 +447,7 @@ impl Streamer {
             return Ok(());
         };
         let Some(table) = self.stream.get_tme(rows.table_id()) else {
-            return Err(EngineError::transient(Reason::StatementInterrupted, "a rows event came without its table map"));
+            return Err(EngineError::transient(Reason::StatementInterrupted, "a rows event arrived without its table map"));
         };
         if !self.watched.same(&table.database_name(), &self.watched.database) {
             return Ok(());
@@ -550,7 +550,7 @@ fn other_columns(watched: &Watched, why: &str) -> EngineError {
     EngineError::terminal(
         Reason::DefinitionChanged,
         &format!(
-            "the rows of {} in the binary log {why}. The table was changed meanwhile, or the server does not show all of its columns (a generated invisible primary key, where show_gipk_in_create_table_and_information_schema is OFF). The tables were not swapped and the original is as it is; the ghost is of no use any more: retry to start anew, or delete the migration",
+            "the rows of {} in the binary log {why}. The table changed meanwhile, or the server hides some of its columns (a generated invisible primary key, where show_gipk_in_create_table_and_information_schema is OFF). The tables were not swapped and the original is unchanged. The ghost is no longer usable: retry to start over, or delete the migration",
             quote::qualified(&watched.database, &watched.table)
         ),
     )
@@ -601,7 +601,7 @@ fn stream_error(error: &mysql_async::Error) -> EngineError {
             return EngineError::terminal(
                 Reason::BinlogPurged,
                 &format!(
-                    "the binary logs that are needed to go on are gone ({}). The original table is untouched; keep logs longer (binlog_expire_logs_seconds) and retry: it starts anew",
+                    "the binary logs needed to resume are gone ({}). The original table is untouched; keep logs longer (binlog_expire_logs_seconds), then retry to start over",
                     error.message
                 ),
             );

@@ -29,7 +29,7 @@ pub enum RowsError {
     #[error("a rows event cannot be decoded: {0}")]
     Malformed(#[from] io::Error),
     /// A row image does not hold the key (`binlog_row_image` is not FULL and the key is not the primary key).
-    #[error("the row image in the binary log lacks key column number {0}; set binlog_row_image=FULL or use the primary key")]
+    #[error("the row image in the binary log has no key column number {0}; set binlog_row_image=FULL or use the primary key")]
     KeyNotLogged(usize),
     /// The table has fewer columns than its definition.
     #[error("the table in the binary log has {0} columns, too few for the key")]
@@ -178,7 +178,10 @@ fn stored_length(kind: ColumnType, meta: &[u8], buffer: &mut ParseBuf<'_>) -> io
             little_endian(buffer, width)?
         }
         other => {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("columns of type {other:?} are not known in the binary log")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("columns of type {other:?} are not supported in the binary log"),
+            ));
         }
     })
 }

@@ -156,7 +156,7 @@ impl Parser<'_> {
         }
         let name = self.name("the name of a column")?;
         if self.is_symbol_at(0, ".") {
-            return self.error("the column is named without its table");
+            return self.error("write the column's name without its table");
         }
         let mut attributes = ColumnAttributes::default();
         let mut position = None;
@@ -207,7 +207,7 @@ impl Parser<'_> {
             return self.error("the definition of the column was expected");
         }
         if !in_list && (self.is_symbol_at(0, ")") || self.is_symbol_at(0, ",")) {
-            return self.error("nothing more was expected in this clause");
+            return self.error("the clause was expected to end here");
         }
         Ok(ColumnSpec { name, position, attributes })
     }
