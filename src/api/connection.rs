@@ -14,15 +14,15 @@ pub struct LocalReference {
     pub name: String,
 }
 
-/// Transport security towards the server.
+/// TLS for the connection to the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(self.mode in ['VerifyCA', 'VerifyIdentity']) || has(self.secretRef)").message("mode VerifyCA and VerifyIdentity need secretRef: a Secret with the key ca.crt")
 )]
 pub struct TlsSpec {
-    /// As `--ssl-mode` of the MySQL clients. `Preferred` uses TLS when the server offers it, without checking its certificate;
-    /// `VerifyIdentity` is the only mode that a person in the middle cannot get around.
+    /// As `--ssl-mode` of the MySQL clients. `Preferred` uses TLS if the server offers it, without checking its certificate;
+    /// only `VerifyIdentity` protects against a man in the middle.
     #[serde(default)]
     pub mode: TlsMode,
     /// A Secret in the same namespace with the keys `ca.crt` (needed by `VerifyCA` and `VerifyIdentity`), and `tls.crt` with `tls.key`
@@ -37,7 +37,7 @@ pub struct TlsSpec {
 pub enum TlsMode {
     /// Plain text.
     Disabled,
-    /// TLS when the server offers it, plain text otherwise.
+    /// TLS if the server offers it, plain text otherwise.
     #[default]
     Preferred,
     /// TLS, certificate not checked.

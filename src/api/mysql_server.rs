@@ -45,7 +45,7 @@ pub const DEFAULT_MAX_CONCURRENT_MIGRATIONS: i32 = 2;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MySQLServerSpec {
-    /// Host name or address, best that of a Service which always leads to the primary.
+    /// Host name or address; a Service that always points to the primary is best.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\s/]+$"))]
     pub host: String,
     /// TCP port.
@@ -54,14 +54,14 @@ pub struct MySQLServerSpec {
     pub port: i32,
     /// A Secret in the same namespace with the keys `username` and `password`.
     pub credentials_secret_ref: LocalReference,
-    /// Transport security.
+    /// TLS.
     #[serde(default)]
     pub tls: TlsSpec,
-    /// Its replicas, whose lag holds migrations: for those that do not say themselves (`throttle.replicas` with discovery `Auto` and no
-    /// hosts). Read when a migration starts or goes on.
+    /// The replicas whose lag throttles migrations; used by migrations that list none (`throttle.replicas` with discovery `Auto` and no
+    /// hosts). Read when a migration starts or resumes.
     #[serde(default)]
     pub replicas: ReplicasSpec,
-    /// How many migrations run on this server at once; the others wait as `Queued`. A paused migration takes no place.
+    /// How many migrations run on this server at once; the others wait as `Queued`. A paused migration takes no slot.
     #[serde(default = "default_max_concurrent_migrations")]
     #[schemars(range(min = 1, max = 64))]
     pub max_concurrent_migrations: i32,
@@ -75,14 +75,14 @@ fn default_max_concurrent_migrations() -> i32 {
     DEFAULT_MAX_CONCURRENT_MIGRATIONS
 }
 
-/// What was found on the server, refreshed each minute.
+/// What was found on the server, refreshed every minute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MySQLServerStatus {
     /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The server's version, as it says it.
+    /// The server's version, as it reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// `MySQL`, `Percona Server` or `MariaDB`.
@@ -94,7 +94,7 @@ pub struct MySQLServerStatus {
     /// `binlog_format`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binlog_format: Option<String>,
-    /// When the server was last asked.
+    /// When the server was last checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe: Option<Time>,
     /// `Ready`: reachable, and able to run migrations.

@@ -76,7 +76,7 @@ pub struct SchemaMigrationSpec {
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^\x00-\x1f\x7f/\\]*[^\x00-\x1f\x7f/\\ ]$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("database is immutable: create a new SchemaMigration, and delete this one (or annotate it theseus.dev/cancel=true)"))]
     pub database: String,
-    /// The table. Immutable.
+    /// The table to change. Immutable.
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^\x00-\x1f\x7f/\\]*[^\x00-\x1f\x7f/\\ ]$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("table is immutable: create a new SchemaMigration, and delete this one (or annotate it theseus.dev/cancel=true)"))]
     pub table: String,
@@ -84,43 +84,43 @@ pub struct SchemaMigrationSpec {
     #[schemars(length(min = 1, max = 32768))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("alter is immutable: create a new SchemaMigration with the other change, and delete this one (or annotate it theseus.dev/cancel=true)"))]
     pub alter: String,
-    /// `Execute` changes the table; `DryRun` proves the ALTER on an empty copy of the table and drops it; `ExecuteOnReplica` and
-    /// `TestOnReplica` want a replica as target, and change or rehearse there alone. Immutable.
+    /// `Execute` changes the table. `DryRun` tries the ALTER on an empty copy of the table and drops the copy. `ExecuteOnReplica` and
+    /// `TestOnReplica` need a replica as target, and change the table or rehearse the change only there. Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("mode is immutable: create a new SchemaMigration with the other mode"))]
     pub mode: Mode,
-    /// How the change may be made: `Auto` takes the cheapest way that the server accepts, the others demand one way and are refused
-    /// when the server does not accept it. Immutable.
+    /// How the change may be made. `Auto` takes the cheapest algorithm that the server accepts; the others require one algorithm and are refused
+    /// if the server does not accept it. Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("algorithm is immutable: create a new SchemaMigration with the other algorithm"))]
     pub algorithm: Algorithm,
-    /// `true` stops the migration, releases its connections and its place, and keeps the work; `false` takes it up again.
+    /// `true` stops the migration, releases its connections and its slot, and keeps the work; `false` resumes it.
     /// The annotation `theseus.dev/pause=true` does the same.
     #[serde(default)]
     pub suspend: bool,
     /// How rows are copied. May be changed while the migration runs.
     #[serde(default)]
     pub copy: CopySpec,
-    /// What holds the copying back. May be changed while the migration runs.
+    /// What throttles the copy. May be changed while the migration runs.
     #[serde(default)]
     pub throttle: ThrottleSpec,
-    /// Whether both tables are compared before they are swapped. May be changed while the migration runs.
+    /// Whether both tables are compared before the swap. May be changed while the migration runs.
     #[serde(default)]
     pub verify: VerifySpec,
     /// When and how the tables are swapped. May be changed while the migration runs.
     #[serde(default)]
     pub cut_over: CutOverSpec,
-    /// What becomes of the table as it was.
+    /// What happens to the old table after the swap.
     #[serde(default)]
     pub old_table: OldTableSpec,
-    /// Who is asked before the tables are swapped, and told of the end. May be changed while the migration runs.
+    /// Services that are called before the swap, where they can veto it, and at the end. May be changed while the migration runs.
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub hooks: Vec<HookSpec>,
-    /// What happens to the tables that an unfinished migration made when the object is deleted or cancelled.
+    /// What happens to the tables of an unfinished migration when it is deleted or cancelled.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// The object is deleted this long after it has finished, whatever the result, but not before the old table's retention has ended.
+    /// Delete the object this long after it finished, whatever the result, but not before the old table's retention ends.
     /// Empty keeps the object.
     #[serde(default)]
     pub ttl_after_finished: TimeToLive,
@@ -142,14 +142,14 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\s/]+$"))]
     pub host: Option<String>,
-    /// TCP port; 3306 when not given.
+    /// TCP port; 3306 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
     /// A Secret in the same namespace with the keys `username` and `password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<LocalReference>,
-    /// Transport security; mode `Preferred` when not given.
+    /// TLS; mode `Preferred` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
 }
@@ -161,11 +161,11 @@ pub enum Mode {
     /// Change the table.
     #[default]
     Execute,
-    /// Prove the ALTER on an empty copy of the table and drop it.
+    /// Try the ALTER on an empty copy of the table and drop the copy.
     DryRun,
-    /// Change the table on the replica that is the target, and there alone: nothing of it is in the replica's binary log.
+    /// Change the table on the target replica only: nothing of it goes into the replica's binary log.
     ExecuteOnReplica,
-    /// Rehearse on the replica that is the target: copy, compare while it applies no changes, swap and swap back. The new table is left for
+    /// Rehearse on the target replica: copy, compare while its applier is stopped, swap and swap back. The new table is kept for
     /// `oldTable.retention`.
     TestOnReplica,
 }
@@ -177,9 +177,9 @@ pub enum Algorithm {
     /// The cheapest that the server accepts.
     #[default]
     Auto,
-    /// `ALGORITHM=INSTANT` or nothing.
+    /// `ALGORITHM=INSTANT` only.
     Instant,
-    /// `ALGORITHM=INPLACE, LOCK=NONE` or nothing.
+    /// `ALGORITHM=INPLACE, LOCK=NONE` only.
     Inplace,
     /// Copy the table.
     Copy,
@@ -193,15 +193,15 @@ pub struct CopySpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 64))]
     pub workers: i32,
-    /// The time that one chunk of rows should take, from 10ms to 10s: longer is faster, shorter is gentler.
+    /// How long one chunk of rows should take, from 10ms to 10s: longer is faster, shorter is gentler on the server.
     #[serde(default = "default_target_chunk_time")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10ms') && duration(self) <= duration('10s')").message("targetChunkTime must be between 10ms and 10s"))]
     pub target_chunk_time: KubeDuration,
-    /// Whether secondary indexes are built in one pass after the rows.
+    /// Whether to build secondary indexes in one pass after copying the rows.
     #[serde(default)]
     pub defer_indexes: DeferIndexes,
-    /// Count the rows beside the copy, so that `status.progress` is a share of what is there and not of the server's estimate, which may
-    /// be far off. It reads the whole index that the copy goes by once, bit by bit and without locks, and rests while the copying is held.
+    /// Count the rows during the copy, so that `status.progress` is a share of the actual rows and not of the server's estimate, which may
+    /// be far off. The count reads the whole index that the copy uses once, in small pieces and without locks, and stops while the copy is throttled.
     #[serde(default)]
     pub exact_row_count: bool,
 }
@@ -220,7 +220,7 @@ impl Default for CopySpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum DeferIndexes {
-    /// When no replica would lag by the build.
+    /// If the build would make no replica lag.
     #[default]
     Auto,
     /// Always.
@@ -229,47 +229,47 @@ pub enum DeferIndexes {
     Never,
 }
 
-/// What holds the copying back, and with it the swap; changes go on being applied.
+/// What throttles the copy and delays the swap; changes are still applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ThrottleSpec {
-    /// A replica that is further behind holds the copying: 1s to 24h, or 0s to look at no replica.
+    /// The replica lag above which copying stops: 1s to 24h, or 0s to check no replica.
     #[serde(default = "default_max_replica_lag")]
     #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("maxReplicaLag must be 0s, or between 1s and 24h"))]
     pub max_replica_lag: KubeDuration,
-    /// Which replicas are looked at.
+    /// Which replicas are checked for lag.
     #[serde(default)]
     pub replicas: ReplicasSpec,
-    /// Variables of `SHOW GLOBAL STATUS` on the primary, and the values above which the copying is held. The engine's own threads are not
+    /// Variables of `SHOW GLOBAL STATUS` on the primary, and the values above which copying stops. The engine's own threads are not
     /// counted. `{}` is no limit.
     #[serde(default = "default_max_load")]
     #[schemars(extend("maxProperties" = 16))]
     pub max_load: BTreeMap<String, i64>,
-    /// As above, for values above which the server is in danger: when they last for two seconds, the migration fails or hibernates.
+    /// As `maxLoad`, for values that put the server in danger: if one is exceeded for two seconds, the migration fails or hibernates.
     #[serde(default = "default_critical_load")]
     #[schemars(extend("maxProperties" = 16))]
     pub critical_load: BTreeMap<String, i64>,
-    /// `Fail` ends the migration, and a retry goes on with its work; `Hibernate` writes nothing, not even changes, until the load has been
-    /// lower for a minute.
+    /// `Fail` ends the migration, and a retry resumes its work. `Hibernate` writes nothing, not even changes, until the load has been
+    /// below the limit for a minute.
     #[serde(default)]
     pub critical_load_action: CriticalLoadAction,
-    /// A query that is run on the primary all the time, by the migration's account; a first column of the first row above 0 holds the copying.
+    /// A query that is polled on the primary with the migration's account; copying stops while the first column of the first row is above 0.
     #[serde(default)]
     #[schemars(length(max = 4096))]
     pub query: String,
-    /// An address that is asked all the time, `http://…` or `https://…`; any answer but 200 holds the copying.
+    /// A URL that is polled, `http://…` or `https://…`; copying stops while it answers anything but 200.
     #[serde(default)]
     #[schemars(length(max = 2048), regex(pattern = r"^(https?://[^\s]+)?$"))]
     pub http_url: String,
-    /// The most transactions that InnoDB has not purged yet; more hold the copying. 0 is no limit.
+    /// InnoDB's history list length (unpurged transactions) above which copying stops. 0 is no limit.
     #[serde(default = "default_max_history_list_length")]
     #[schemars(range(min = 0))]
     pub max_history_list_length: i64,
-    /// The most that InnoDB's tablespaces and the binary logs may take together, for example `450Gi`, with or without a unit
-    /// of k, M, G, T, P, Ki, Mi, Gi, Ti or Pi; more holds the copying. `""` is no limit. Needs PROCESS.
+    /// The total size of InnoDB's tablespaces and the binary logs above which copying stops, for example `450Gi`, with or without a unit
+    /// of k, M, G, T, P, Ki, Mi, Gi, Ti or Pi. `""` is no limit. Needs PROCESS.
     #[serde(default)]
     pub max_disk_usage: ByteLimit,
-    /// Sleep this share of each chunk's time, in percent: 100 halves the speed.
+    /// Sleep after each chunk for this percentage of its time: 100 halves the speed.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub nice_ratio_percent: i32,
@@ -308,14 +308,14 @@ impl Default for ThrottleSpec {
     }
 }
 
-/// Which replicas are looked at.
+/// Which replicas are checked for lag.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReplicasSpec {
-    /// `Auto`: those that the primary lists with an address (`SHOW REPLICAS`; they have `report_host` set). `None`: none. Counts when there
-    /// are no hosts.
+    /// `Auto`: those that the primary lists with an address (`SHOW REPLICAS`; they have `report_host` set). `None`: none. Used if `hosts`
+    /// is empty.
     pub discovery: ReplicaDiscovery,
-    /// Only these: `host`, or `host:port` where the port is not 3306. Account and TLS are those of the primary.
+    /// Only these replicas: `host`, or `host:port` if the port is not 3306. Account and TLS are those of the primary.
     #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
     pub hosts: Vec<String>,
 }
@@ -324,10 +324,10 @@ pub struct ReplicasSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum ReplicaDiscovery {
-    /// The primary is asked.
+    /// Ask the primary.
     #[default]
     Auto,
-    /// They are not.
+    /// Do not.
     None,
 }
 
@@ -342,12 +342,12 @@ pub enum CriticalLoadAction {
     Hibernate,
 }
 
-/// Whether both tables are compared before they are swapped.
+/// Whether both tables are compared before the swap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VerifySpec {
-    /// `Always` compares every row of both tables, without locks, before the swap, and goes on doing so while the gate is closed. `Never`
-    /// trusts the copy, and saves the server the reading of both tables.
+    /// `Always` compares every row of both tables, without locks, before the swap, and keeps comparing while the cut-over waits. `Never`
+    /// trusts the copy, and saves reading both tables.
     pub policy: VerifyPolicy,
 }
 
@@ -355,10 +355,10 @@ pub struct VerifySpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum VerifyPolicy {
-    /// They are.
+    /// Compare them.
     #[default]
     Always,
-    /// They are not.
+    /// Do not.
     Never,
 }
 
@@ -367,23 +367,23 @@ pub enum VerifyPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct CutOverSpec {
     /// `Automatic` swaps as soon as everything is ready; `Manual` waits for the annotation `theseus.dev/cut-over=approved`,
-    /// which may be taken back until the tables are locked.
+    /// which may be removed again until the tables are locked.
     #[serde(default)]
     pub policy: CutOverPolicy,
-    /// How: `LockAndRename` locks both tables in one session, applies the last changes and renames them there. `Auto` is the best that the
-    /// server can do, which is the same on every server that is supported.
+    /// `LockAndRename` locks both tables in one session, applies the last changes and renames the tables there. `Auto` is the best method that the
+    /// server supports, which is `LockAndRename` on every supported server.
     #[serde(default)]
     pub method: CutOverMethod,
-    /// The longest that clients may wait in one attempt, from 1s to 1m. A failed attempt is repeated later.
+    /// The longest that one attempt may block clients, from 1s to 1m. A failed attempt is repeated later.
     #[serde(default = "default_lock_timeout")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1m')").message("lockTimeout must be between 1s and 1m"))]
     pub lock_timeout: KubeDuration,
-    /// When the tables may be swapped, or changed by the server itself; none is at any time. Outside of them the migration waits and stays
-    /// current. The annotation `theseus.dev/cut-over=approved` stands above them.
+    /// When the tables may be swapped, or changed natively; empty means at any time. Outside the windows the migration waits and stays
+    /// current. The annotation `theseus.dev/cut-over=approved` overrides them.
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub windows: Vec<WindowSpec>,
-    /// Kill the sessions that have held the cut-over back for so long (they hold a metadata lock on the table), from 1s to 24h; 0s never
+    /// Kill sessions that have blocked the cut-over for this long (they hold a metadata lock on the table), from 1s to 24h; 0s never
     /// kills. Replication, the server's own threads and backups are never killed.
     #[serde(default)]
     #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("killBlockersAfter must be 0s, or between 1s and 24h"))]
@@ -393,18 +393,18 @@ pub struct CutOverSpec {
 /// The most windows that one migration may have.
 pub const MAX_WINDOWS: usize = 16;
 
-/// A window for the cut-over. Where clocks are changed, a time that is skipped opens it at the change, and a time that comes twice opens it
+/// A window for the cut-over. When daylight saving time starts or ends, a skipped time opens the window at the change, and a repeated time opens it
 /// the first time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WindowSpec {
-    /// When it opens: five fields of cron (minute, hour, day of month, month, day of week), such as `0 2 * * *`.
+    /// When it opens: five cron fields (minute, hour, day of month, month, day of week), such as `0 2 * * *`.
     #[schemars(length(max = 128), regex(pattern = r"^\s*\S+(\s+\S+){4}\s*$"))]
     pub schedule: String,
     /// How long it stays open, in elapsed time, from 1m to 168h.
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')").message("duration must be between 1m and 168h"))]
     pub duration: KubeDuration,
-    /// The zone of the schedule: a name of the IANA time zone database, such as `Europe/Berlin`.
+    /// The schedule's time zone: a name from the IANA time zone database, such as `Europe/Berlin`.
     #[serde(default = "default_time_zone")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
@@ -430,7 +430,7 @@ impl Default for CutOverSpec {
     }
 }
 
-/// Who opens the gate of the cut-over.
+/// What lets the cut-over start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum CutOverPolicy {
@@ -445,7 +445,7 @@ pub enum CutOverPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum CutOverMethod {
-    /// The best that the server can do.
+    /// The best method that the server supports.
     #[default]
     Auto,
     /// `LOCK TABLES` and `RENAME TABLE` in one session.
@@ -465,17 +465,17 @@ pub struct HookSpec {
     /// When it is called.
     #[schemars(length(min = 1, max = 3))]
     pub when: Vec<HookMoment>,
-    /// An address, `http://…` or `https://…`.
+    /// The URL, `http://…` or `https://…`.
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
     pub url: String,
     /// How long one call may take, from 1s to 1m.
     #[serde(default = "default_hook_timeout")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1m')").message("timeout must be between 1s and 1m"))]
     pub timeout: KubeDuration,
-    /// What it means before the cut-over that the service cannot be reached or answers neither 2xx nor 4xx. 4xx is always a veto.
+    /// What to do before the cut-over if the service cannot be reached or answers neither 2xx nor 4xx. 4xx is always a veto.
     #[serde(default)]
     pub failure_policy: HookFailurePolicy,
-    /// A Secret in the same namespace with the key `key`: each call is signed with it (HMAC-SHA256 of the body, header `theseus-signature-256`).
+    /// A Secret in the same namespace whose key `key` signs each call (HMAC-SHA256 of the body, header `theseus-signature-256`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalReference>,
 }
@@ -489,31 +489,31 @@ pub fn default_hook_timeout() -> KubeDuration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum HookMoment {
-    /// Before each attempt at the cut-over, or at a change that the server makes itself: 2xx agrees, 4xx is a veto.
+    /// Before each attempt at the cut-over or at a native change: 2xx agrees, 4xx is a veto.
     BeforeCutOver,
     /// When the table has its new definition.
     Succeeded,
-    /// When the migration was refused or has failed for good.
+    /// When the migration was refused or has failed.
     Failed,
 }
 
-/// What it means that a hook cannot be asked.
+/// What to do if a hook cannot be called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum HookFailurePolicy {
-    /// As a veto.
+    /// Treat it as a veto.
     #[default]
     Fail,
-    /// Nothing.
+    /// Ignore it.
     Ignore,
 }
 
-/// What becomes of the table as it was.
+/// What happens to the old table after the swap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OldTableSpec {
-    /// How long it stays under its new name `_<table>_del` after the swap: a duration, `0s` to drop it at once, or `Keep` to never drop it.
-    /// Where that name is taken, the time is put in it. Later migrations of the table do not wait for it to go.
+    /// How long to keep it as `_<table>_del` after the swap: a duration, `0s` to drop it at once, or `Keep` to never drop it.
+    /// If that name is taken, a timestamp is added. Later migrations of the table do not wait until it is dropped.
     pub retention: Retention,
 }
 
@@ -521,9 +521,9 @@ pub struct OldTableSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum DeletionPolicy {
-    /// They are dropped.
+    /// Drop them.
     #[default]
     Cleanup,
-    /// They stay.
+    /// Keep them.
     Orphan,
 }

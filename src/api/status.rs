@@ -13,10 +13,10 @@ pub struct SchemaMigrationStatus {
     /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the migration is, in a word, for people and printer columns; programs read the conditions.
+    /// The migration's phase, for people and printer columns; programs read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The present state in a sentence.
+    /// The current state in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Host and port of the server.
@@ -28,7 +28,7 @@ pub struct SchemaMigrationStatus {
     /// Rows and changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressStatus>,
-    /// What holds the copying back.
+    /// What throttles the copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<ThrottleStatus>,
     /// The swap so far.
@@ -40,13 +40,13 @@ pub struct SchemaMigrationStatus {
     /// Which process does the work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineStatus>,
-    /// The tables that this migration made and that are still there.
+    /// The migration's own tables that still exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<TablesStatus>,
-    /// The once-only annotations that have been acted upon.
+    /// The once-only annotations that have been handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_tokens: Option<HandledTokens>,
-    /// When the migration first got to work.
+    /// When the migration first started to work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// When it finished, whatever the result.
@@ -64,7 +64,7 @@ pub struct SchemaMigrationStatus {
 pub struct AlgorithmStatus {
     /// `Instant`, `Inplace` or `Copy`.
     pub chosen: String,
-    /// Why, in the server's words where it refused a cheaper one.
+    /// Why; if the server refused a cheaper algorithm, its message.
     pub reason: String,
 }
 
@@ -74,26 +74,26 @@ pub struct AlgorithmStatus {
 pub struct ProgressStatus {
     /// Rows written by chunks.
     pub rows_copied: i64,
-    /// Rows that the table is thought to have.
+    /// Rows in the table, by the server's estimate, or counted with `copy.exactRowCount`.
     pub rows_estimated: i64,
     /// Share of rows copied; 100 only when the copy is complete.
     pub percent: i32,
-    /// Estimated time to the end of the copy, without the time that it will be throttled.
+    /// Estimated time to the end of the copy, not counting time that it will be throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<String>,
     /// Row images of the table seen in the binary log.
     pub changes_seen: i64,
-    /// Keys reconciled, or found not to need it.
+    /// Changed keys applied, or found to be up to date.
     pub changes_applied: i64,
-    /// Distinct changed keys that wait.
+    /// Distinct changed keys waiting to be applied.
     pub backlog: i64,
 }
 
-/// What holds the copying back.
+/// What throttles the copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ThrottleStatus {
-    /// Whether copying waits now.
+    /// Whether copying is stopped now.
     pub active: bool,
     /// `User`, `Load`, `ReplicaLag`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ pub struct ThrottleStatus {
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// Sum of all throttled time.
+    /// Total time throttled.
     pub total_seconds: i64,
 }
 
@@ -117,7 +117,7 @@ pub struct CutOverStatus {
     /// Time of the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Time>,
-    /// What ended it.
+    /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
     /// The session that holds a metadata lock on the table.
@@ -126,10 +126,10 @@ pub struct CutOverStatus {
     /// How long the table was locked at the swap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_milliseconds: Option<i64>,
-    /// When the next window opens; absent while the cut-over does not wait for one.
+    /// When the next window opens; absent unless the cut-over is waiting for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_opens_at: Option<Time>,
-    /// Since when the approval of policy `Manual` has been there; absent without it.
+    /// When policy `Manual` was approved; absent without an approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_at: Option<Time>,
 }
@@ -142,7 +142,7 @@ pub struct VerificationStatus {
     pub chunks_checked: i64,
     /// Rows found different once and repaired.
     pub rows_repaired: i64,
-    /// `Running`, or `Same` once a whole pass found no difference that came back; then how many columns were compared as they are stored, how
+    /// `Running`, or `Same` once a complete pass found no difference that came back; then how many columns were compared as stored, how
     /// many after the change of type, and the names of those that cannot be compared.
     pub result: String,
 }
@@ -156,14 +156,14 @@ pub struct EngineStatus {
     /// The engine's random id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// When this engine was started.
+    /// When this engine started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// How often the work was taken up again.
+    /// How often the work was resumed.
     pub resumed_count: i32,
 }
 
-/// The tables that this migration made and that are still there; empty strings for those that are not.
+/// The migration's own tables that still exist; empty strings for those that do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TablesStatus {
@@ -185,7 +185,7 @@ impl TablesStatus {
     }
 }
 
-/// The once-only annotations that have been acted upon, so that one that stays is not acted upon again.
+/// The once-only annotations that have been handled, so that one that stays on the object is not handled again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HandledTokens {

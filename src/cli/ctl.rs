@@ -14,7 +14,7 @@ pub struct Args {
     /// text or json.
     #[arg(short = 'o', long = "output", value_name = "FORMAT", default_value = "text")]
     output: OutputFormat,
-    /// What to say: one of the commands below.
+    /// One of the commands below.
     #[arg(value_name = "COMMAND")]
     command: String,
 }

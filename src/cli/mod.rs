@@ -14,7 +14,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "theseus", version, about, max_term_width = 110)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -26,9 +26,9 @@ pub enum Command {
     Operator(operator::Args),
     /// Run one SchemaMigration to its end without a cluster.
     Run(Box<run::Args>),
-    /// Tell what a SchemaMigration would do and what would be refused, by reading only.
+    /// Report what a SchemaMigration would do and what would be refused, without writing anything.
     Check(check::Args),
-    /// Say something to a running `theseus run`.
+    /// Send a command to a running `theseus run`.
     Ctl(ctl::Args),
     /// Print the custom resource definitions as YAML.
     Crd(crd::Args),

@@ -19,16 +19,16 @@ const RUNTIME_LIMIT: Duration = Duration::from_secs(2);
 /// `theseus operator`
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Watch this namespace only; may be given several times. All namespaces when it is not given.
+    /// Watch this namespace only; may be repeated. Default: all namespaces.
     #[arg(long, value_name = "NAMESPACE")]
     pub watch_namespace: Vec<String>,
-    /// Work for the SchemaMigrations with these labels only, e.g. theseus.dev/shard=a. An operator with another selector has another Lease.
+    /// Handle only SchemaMigrations with these labels, e.g. theseus.dev/shard=a. An operator with another selector uses another Lease.
     #[arg(long, value_name = "SELECTOR")]
     pub watch_label_selector: Option<String>,
-    /// Hold a Lease while working, so that of several replicas one is active.
+    /// Use leader election with a Lease, so that only one of several replicas is active.
     #[arg(long)]
     pub leader_elect: bool,
-    /// Serve /healthz, /readyz and /metrics here.
+    /// Address on which to serve /healthz, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_bind: SocketAddr,
     /// How many migrations run at once; the others wait as Queued.
@@ -37,10 +37,10 @@ pub struct Args {
     /// json or text.
     #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
-    /// The name of this process in the Lease, the status and Events; the host's name when not given.
+    /// The name of this process in the Lease, the status and Events; default: the host name.
     #[arg(long, value_name = "NAME", env = "POD_NAME", hide = true)]
     pub pod_name: Option<String>,
-    /// The operator's own namespace, where the Lease is.
+    /// The operator's own namespace, which holds the Lease.
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", hide = true)]
     pub pod_namespace: Option<String>,
 }

@@ -211,6 +211,6 @@ mod tests {
         for format in [LogFormat::Json, LogFormat::Text] {
             assert_eq!(format.to_string().parse::<LogFormat>().unwrap(), format);
         }
-        assert_eq!("yaml".parse::<LogFormat>().unwrap_err().to_string(), "log format \"yaml\" is not known: use json or text");
+        assert_eq!("yaml".parse::<LogFormat>().unwrap_err().to_string(), "unknown log format \"yaml\": use json or text");
     }
 }

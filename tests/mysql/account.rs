@@ -393,7 +393,7 @@ async fn it_is_looked_at_again_under_the_lock() {
             privilege => account.grant(privilege, &on).await,
         }
         let (outcome, last) = copied(spec, controls()).await;
-        assert_eq!((outcome, said(&last, notice::STARTED_ANEW)), (Outcome::Succeeded, None), "{case}");
+        assert_eq!((outcome, said(&last, notice::STARTED_OVER)), (Outcome::Succeeded, None), "{case}");
         assert!(said(&last, notice::RESUMED).is_some(), "{case}");
         assert_eq!(db.tables().await, ["t"], "{case}");
         account.drop().await;
@@ -435,7 +435,7 @@ async fn a_privilege_that_comes_or_goes_between_two_engines_costs_no_work() {
             account.grant("PROCESS", "*.*").await
         }
         let (outcome, last) = copied(spec, controls()).await;
-        assert_eq!((outcome, said(&last, notice::STARTED_ANEW)), (Outcome::Succeeded, None), "goes: {goes}");
+        assert_eq!((outcome, said(&last, notice::STARTED_OVER)), (Outcome::Succeeded, None), "goes: {goes}");
         assert!(said(&last, notice::RESUMED).is_some(), "goes: {goes}");
         assert_eq!(db.tables().await, ["t"]);
         account.drop().await;

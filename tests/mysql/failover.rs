@@ -156,7 +156,7 @@ async fn promotion(moment: Moment, engine: Engine) {
     if !matches!(moment, Moment::Swapped | Moment::CleaningUp) {
         let s = until(&handle, "the gate is reached again", |s| s.phase == Phase::AwaitingCutOver).await;
         assert!(s.resumed_count > 0, "{what}: the work is taken up");
-        assert!(s.notices.iter().all(|n| n.reason != "StartedAnew"), "{what}: {:?}", s.notices);
+        assert!(s.notices.iter().all(|n| n.reason != "StartedOver"), "{what}: {:?}", s.notices);
         tokio::time::sleep(Duration::from_millis(200)).await;
         handle.control(manual(true));
     }

@@ -581,7 +581,7 @@ async fn programs_are_asked_and_told_and_do_not_see_the_password() {
     let file = file.replace(&format!("password: '{}'", address(&db.url).password), "password: wrong");
     let mut run = start(&file);
     let line = run.until("vetoed by a hook").await;
-    assert!(line.contains("/may-i ended with 1: release freeze"), "{line}");
+    assert!(line.contains("/may-i exited with 1: release freeze"), "{line}");
     assert!(!db.definition("t").await.contains("`c`"), "it was vetoed");
     std::fs::write(file.folder.path().join("agreed"), "").expect("agree");
     let (code_of_run, out, err) = run.end().await;

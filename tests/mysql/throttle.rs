@@ -330,7 +330,7 @@ async fn load_holds_fails_or_sends_to_sleep() {
     };
     let handle = copying(&db, limits).await;
     let others = crowd(&server, 10).await;
-    held(&handle, "CriticalLoad", "nothing is written until it has been lower for 2 s").await;
+    held(&handle, "CriticalLoad", "nothing is written until it has been below the limit for 2 s").await;
     db.run("UPDATE t SET b = 'asleep' WHERE id = 1").await;
     let s = until(&handle, "the change waits", |s| s.progress.backlog > 0).await;
     assert_ne!(db.value::<String>("SELECT b FROM _t_gho WHERE id = 1").await, "asleep");
@@ -374,7 +374,7 @@ async fn a_replica_that_lags_or_is_gone_holds() {
         handle.control(slow(Limits { max_replica_lag: Some(Duration::from_secs(60)), ..limits }));
         let asked = Instant::now();
         replica.stop().await;
-        held(&handle, "ReplicaLag", &format!("replica {place} has not been readable for 1")).await;
+        held(&handle, "ReplicaLag", &format!("replica {place} could not be read for 1")).await;
         assert!(asked.elapsed() > Duration::from_secs(9), "a replica that restarts holds nothing: {:?}", asked.elapsed());
         only_changes_flow(&mut db, &handle).await;
         handle.control(slow(unlimited()));

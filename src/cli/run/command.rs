@@ -408,7 +408,7 @@ mod tests {
             ("max-lag=1ms", "0s, or between 1s and 24h"),
             ("max-lag=25h", "24h"),
             ("max-load=Threads running=1", "status variables"),
-            ("critical-load=Threads_running=-1", "0 upwards"),
+            ("critical-load=Threads_running=-1", "0 or more"),
             ("max-load=50", "VARIABLE=NUMBER"),
             ("max-load=a=b", "number"),
         ] {

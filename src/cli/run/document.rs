@@ -32,10 +32,10 @@ pub struct Source {
     /// YAML: one SchemaMigration, and the MySQLServers and Secrets that it refers to, as documents separated by `---`. `-` is standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub file: PathBuf,
-    /// Log in as this account, whatever a Secret says.
+    /// Log in as this account; overrides the Secret.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// Take the password from the first line of this file, whatever a Secret says.
+    /// Read the password from the first line of this file; overrides the Secret.
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 }

@@ -39,7 +39,7 @@ mod tests {
             ("/opt/tell", "WHEN=PROGRAM"),
             ("Failed=", "the program is missing"),
             ("=/opt/tell", "BeforeCutOver, Succeeded, Failed"),
-            ("Failed,failed=/opt/tell", "\"failed\" is no moment"),
+            ("Failed,failed=/opt/tell", "\"failed\" is not a valid moment"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(words), "{text}: {error}");

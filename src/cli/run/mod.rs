@@ -73,25 +73,25 @@ Logs and errors go to standard error, status lines and the summary to standard o
 pub struct Args {
     #[command(flatten)]
     source: Source,
-    /// Prove the ALTER on an empty copy of the table, drop it, and change nothing: as `mode: DryRun`.
+    /// Try the ALTER on an empty copy of the table, drop the copy, and change nothing: as `mode: DryRun`.
     #[arg(long)]
     dry_run: bool,
-    /// Stop for good and remove what an earlier run of the same change left: as the annotation theseus.dev/cancel.
+    /// Cancel the change and remove what an earlier run of it left: as the annotation theseus.dev/cancel.
     #[arg(long, conflicts_with = "dry_run")]
     cancel: bool,
-    /// Drop the old table at once after the swap: as `oldTable.retention: 0s`. After a run that kept it, drops it.
+    /// Drop the old table right after the swap: as `oldTable.retention: 0s`. After a run that kept it, drop it now.
     #[arg(long, conflicts_with_all = ["dry_run", "cancel"])]
     drop_old_table: bool,
-    /// Listen for `theseus ctl` here. Without it, one in the folder for temporary files is opened when the migration waits for somebody.
+    /// Socket on which to listen for `theseus ctl`. Without it, a socket in the temporary folder is opened when the migration waits for a command.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Run a program at these moments, separated by commas: BeforeCutOver, Succeeded, Failed. May be given several times.
+    /// Run a program at these moments, separated by commas: BeforeCutOver, Succeeded, Failed. May be repeated.
     #[arg(long = "hook", value_name = "WHEN=PROGRAM", value_parser = hook::parse)]
     hooks: Vec<Hook>,
-    /// Before the migration has begun, give up when the server cannot be reached, or another engine works on the table, for this long.
+    /// Give up if, before the migration begins, the server cannot be reached or another engine works on the table for this long.
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     wait: crate::api::duration::KubeDuration,
-    /// The logs' form: json or text.
+    /// Log format: json or text.
     #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }

@@ -22,7 +22,7 @@ pub const REPLICATION_STARTED: &str = "ReplicationStarted";
 /// The work of a former engine was taken up.
 pub const RESUMED: &str = "Resumed";
 /// It could not be.
-pub const STARTED_ANEW: &str = "StartedAnew";
+pub const STARTED_OVER: &str = "StartedOver";
 /// The rows could not be counted (`copy.exactRowCount`); the server's estimate stays.
 pub const ROWS_NOT_COUNTED: &str = "RowsNotCounted";
 /// A replica is gone; its lag is not looked at.
@@ -50,7 +50,7 @@ pub const ALL: &[&str] = &[
     REPLICATION_STOPPED,
     REPLICATION_STARTED,
     RESUMED,
-    STARTED_ANEW,
+    STARTED_OVER,
     ROWS_NOT_COUNTED,
     REPLICA_FORGOTTEN,
     REPLICA_WITHOUT_ADDRESS,

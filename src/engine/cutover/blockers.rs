@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(words(holder(7, Some("t"))), "connection 7 (app): a transaction open for 12 s");
         assert_eq!(words(holder(7, None)), "connection 7 (app): a lock on the table, idle for 12 s");
         assert_eq!(words(Holder { command: "Query".into(), ..holder(7, None) }), "connection 7 (app): a statement running for 12 s");
-        assert_eq!(words(Holder { on_table: false, ..holder(7, None) }), "connection 7 (app): a lock on the whole server for 12 s");
+        assert_eq!(words(Holder { on_table: false, ..holder(7, None) }), "connection 7 (app): a server-wide lock for 12 s");
         let mut blockers = Blockers::default();
         blockers.killed.insert(7);
         assert_eq!(

@@ -161,7 +161,7 @@ pub async fn prepare(
     if again {
         let table = quote::qualified(&spec.database, &spec.table);
         let message = format!("an earlier run made this change to {table}, but its definition has changed since: making the change again");
-        publisher.notice(notice::STARTED_ANEW, true, message);
+        publisher.notice(notice::STARTED_OVER, true, message);
     }
     if let Some(stored) = &found
         && !stored.record.id.is_empty()
@@ -842,7 +842,7 @@ async fn resume(
     })?;
     let Some(values) = record.server_values.clone().filter(|values| values.zone_print == now.zone_print) else {
         publisher.notice(
-            notice::STARTED_ANEW,
+            notice::STARTED_OVER,
             true,
             "the rows so far were copied under other server settings (time zone, or an older version): the copy starts over".into(),
         );
@@ -857,18 +857,18 @@ async fn resume(
     })?;
     if normalise(&original.show_create)? != record.original_definition || sight::replaced(record.original_id, original.table_id) {
         publisher.notice(
-            notice::STARTED_ANEW,
+            notice::STARTED_OVER,
             true,
             format!("someone else changed or rebuilt {} while no engine was running: the copy starts over", spec.table),
         );
         return Ok(None);
     }
     let Some(mut ghost) = inspector::table(control, &spec.database, &names.ghost).await? else {
-        publisher.notice(notice::STARTED_ANEW, true, "someone else dropped the ghost table: the copy starts over".into());
+        publisher.notice(notice::STARTED_OVER, true, "someone else dropped the ghost table: the copy starts over".into());
         return Ok(None);
     };
     if sight::replaced(record.ghost_id, ghost.table_id) {
-        publisher.notice(notice::STARTED_ANEW, true, "someone else replaced the ghost table: the copy starts over".into());
+        publisher.notice(notice::STARTED_OVER, true, "someone else replaced the ghost table: the copy starts over".into());
         return Ok(None);
     }
     if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
@@ -889,7 +889,7 @@ async fn resume(
     let board = match Board::resume(&ranges) {
         Some(board) if key.index == record.key_index => board,
         _ => {
-            publisher.notice(notice::STARTED_ANEW, true, "the recorded chunks do not match the key: the copy starts over".into());
+            publisher.notice(notice::STARTED_OVER, true, "the recorded chunks do not match the key: the copy starts over".into());
             return Ok(None);
         }
     };

@@ -314,12 +314,12 @@ mod tests {
         let meant = |raw, text: &str| meant(Path::new("/bin/may-i"), &Ended { status: ExitStatus::from_raw(raw), text: text.to_owned() });
         let exit = |code: i32| code << 8;
         assert_eq!(meant(exit(0), "a word"), Reply::Yes);
-        assert_eq!(meant(exit(1), ""), Reply::No("/bin/may-i ended with 1".into()));
-        assert_eq!(meant(exit(125), "release\tfreeze\nuntil Monday"), Reply::No("/bin/may-i ended with 125: release freeze".into()));
+        assert_eq!(meant(exit(1), ""), Reply::No("/bin/may-i exited with 1".into()));
+        assert_eq!(meant(exit(125), "release\tfreeze\nuntil Monday"), Reply::No("/bin/may-i exited with 125: release freeze".into()));
         for code in [126, 127, 128, 137, 255] {
-            assert_eq!(meant(exit(code), "not found"), Reply::Failed(format!("/bin/may-i ended with {code}: not found")));
+            assert_eq!(meant(exit(code), "not found"), Reply::Failed(format!("/bin/may-i exited with {code}: not found")));
         }
-        assert_eq!(meant(9, "dying"), Reply::Failed("/bin/may-i was ended by signal 9: dying".into()));
+        assert_eq!(meant(9, "dying"), Reply::Failed("/bin/may-i was killed by signal 9: dying".into()));
         let Reply::No(long) = meant(exit(1), &"x".repeat(4000)) else { panic!("1 is a no") };
         assert!(long.len() < 250, "{long}");
     }

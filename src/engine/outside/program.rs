@@ -126,7 +126,7 @@ mod tests {
             assert_eq!(end(text, b"event").await, (code, said.to_owned()), "{text}");
         }
         let nowhere = run(Path::new("/nowhere/at/all"), &[], b"", Duration::from_secs(20), 100).await;
-        assert!(nowhere.is_err_and(|why| why.starts_with("/nowhere/at/all could not be started: No such file")));
+        assert!(nowhere.is_err_and(|why| why.starts_with("could not start /nowhere/at/all: No such file")));
     }
 
     /// Pipes hold 64 KiB.

@@ -283,29 +283,29 @@ fn what_is_not_readable_holds_after_the_grace_and_says_so() {
                 w.readings.replicas.insert("db-2".into(), unread(w.start, "refused"));
             },
             "ReplicaLag",
-            "replica db-2 has not been readable for 10 s: refused",
+            "replica db-2 could not be read for 10 s: refused",
         ),
         (
             |w| {
                 w.readings.replicas.insert("db-9".into(), unread(w.start, ""));
             },
             "ReplicaLag",
-            "replica db-9 has not been readable for 10 s",
+            "replica db-9 could not be read for 10 s",
         ),
         (
             |w| w.readings.heartbeat = Some(unread(w.start, "no")),
             "ReplicaLag",
-            "the heartbeat on the primary has not been readable for 10 s: no",
+            "the heartbeat on the primary could not be read for 10 s: no",
         ),
-        (|w| w.readings.load = Some(unread(w.start, "no answer")), "Load", "the server's status has not been readable for 10 s: no answer"),
+        (|w| w.readings.load = Some(unread(w.start, "no answer")), "Load", "the server's status could not be read for 10 s: no answer"),
         (
             |w| w.readings.history = Some(unread(w.start, "no")),
             "HistoryLength",
-            "the length of the history list has not been readable for 10 s: no",
+            "the length of the history list could not be read for 10 s: no",
         ),
         // A poller that hangs gives no error at all.
-        (|w| w.readings.query = Some(unread(w.start, "")), "Query", "throttle.query has not been readable for 10 s"),
-        (|w| w.readings.http = Some(unread(w.start, "")), "Http", "throttle.httpUrl has not been readable for 10 s"),
+        (|w| w.readings.query = Some(unread(w.start, "")), "Query", "throttle.query could not be read for 10 s"),
+        (|w| w.readings.http = Some(unread(w.start, "")), "Http", "throttle.httpUrl could not be read for 10 s"),
     ];
     for (break_it, reason, detail) in cases {
         for (at, expected) in [(9_999, ("", "")), (10_000, (reason, detail))] {
@@ -330,7 +330,7 @@ fn a_misspelt_variable_is_not_silently_no_limit() {
         .expect("it is there")
         .read(BTreeMap::from([("Threads_runing".into(), None), ("Threads_running".into(), Some(1))]), now);
     world.decide();
-    assert_eq!(world.copy(), ("Load", "SHOW GLOBAL STATUS has no number called Threads_runing"));
+    assert_eq!(world.copy(), ("Load", "SHOW GLOBAL STATUS has no numeric variable Threads_runing"));
 }
 
 #[test]
@@ -357,7 +357,10 @@ fn a_hibernation_stops_everything_until_the_load_has_been_lower_for_a_while() {
     world.threads(1001).decide();
     world.at(2000).threads(1001).decide();
     assert_eq!(world.decision.critical, None);
-    assert_eq!(world.copy(), ("CriticalLoad", "Threads_running is 1001, above 1000; nothing is written until it has been lower for 60 s"));
+    assert_eq!(
+        world.copy(),
+        ("CriticalLoad", "Threads_running is 1001, above 1000; nothing is written until it has been below the limit for 60 s")
+    );
     assert!(world.decision.apply.is_some());
     // A short relapse makes it longer.
     world.at(30_000).all_read().decide();
