@@ -169,8 +169,8 @@ impl std::fmt::Display for Standing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Tested => "tested",
-            Self::Documentation => "supported by documentation, not tested",
-            Self::Newer => "newer than any version that was tested",
+            Self::Documentation => "supported according to the documentation, not tested",
+            Self::Newer => "newer than any tested version",
             Self::Refused => "not supported",
         })
     }

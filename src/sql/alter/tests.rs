@@ -169,7 +169,7 @@ fn what_is_not_understood() {
         ("DROP TABLE t", 6, "TABLE needs backticks"),
         ("DROP COLUMN a b", 15, "expected to end here"),
         ("DROP COLUMN t.a", 14, "expected to end here"),
-        ("CREATE TABLE t (a INT)", 1, "not a clause"),
+        ("CREATE TABLE t (a INT)", 1, "not an ALTER TABLE clause"),
         ("ADD a INT)", 10, "not opened"),
         ("ADD a DECIMAL(10", 17, "not closed"),
         ("ADD INDEX k", 12, "columns of the index"),
