@@ -26,18 +26,18 @@ fmt: ## format the code
 lint: ## the checks of `make test` without the tests
 	hack/test --checks
 
-crds: ## write the CRDs into crds/ from the types, and copy them into the chart and config/
+crds: ## generate the CRDs in crds/ from the types, and copy them into the chart and config/
 	hack/with-tools build cargo run --locked --quiet -- crd --output-dir crds
 	hack/sync-crds
 
-parts: ## get MySQL, MariaDB and the control plane into the cache now (else the first use does)
+parts: ## fetch MySQL, MariaDB and the control plane into the cache now (otherwise at first use)
 	hack/with-tools demo hack/kube install
 	hack/mysql install
 	hack/mariadb install 10.11
 	hack/mariadb install 11.8
 
-shell: ## a shell with a MySQL server, its replica and a control plane beside it
+shell: ## a shell with a running MySQL server, replica and control plane
 	hack/with-tools demo hack/with-parts --mysql --replica --kube --shell
 
-clean-parts: ## remove the cached parts (hack/README.md tells where they are)
+clean-parts: ## remove the cached parts (hack/README.md lists their folders)
 	hack/clean-parts

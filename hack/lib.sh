@@ -81,7 +81,7 @@ staging() {
 unpack_debian() {
     local tree=$1 suite=$2 what=$3 how=$4 mirror keyring tmp files
     shift 4
-    have apt-get && have dpkg || die "this is no Debian machine, from which a server could be unpacked; $how"
+    have apt-get && have dpkg || die "this is not a Debian machine, which is needed to unpack a server; $how"
     # The machine's own mirror, whatever it is: the first source whose release calls itself Debian.
     mirror=$(apt_targets | awk '$1 == "Debian" && $2 == "Debian" && $3 == "main" {print $4; exit}')
     [[ -n $mirror ]] || mirror=$(configured_mirror)
@@ -190,7 +190,7 @@ stop_pid() {
         alive "$pid" || return 0
         sleep 0.05
     done
-    say "error: process $pid is still there"
+    say "error: process $pid is still running"
     return 1
 }
 

@@ -20,7 +20,7 @@ get_tools() {
     if ((${#missing[@]})); then
         have apt-get || die "this machine lacks ${missing[*]} (as Debian calls them): install them, then run this again"
         as_root || die "this machine lacks ${missing[*]}, and only root may install them (apt-get install ${missing[*]}); run this again afterwards"
-        say "installing by apt what is missing: ${missing[*]}"
+        say "installing with apt: ${missing[*]}"
         apt_install "${missing[@]}" || die "apt could not install ${missing[*]}; its last lines are above"
     fi
     get_rust "$1"
@@ -83,13 +83,13 @@ rust_by_apt() {
     local version
     version=$(candidate rustc)
     [[ -n $version ]] && at_least "$version" "$RUST" || return 1
-    say "installing Rust $version by apt"
+    say "installing Rust $version with apt"
     apt_install rustc cargo rustfmt rust-clippy && rust_fits
 }
 
 rust_by_rustup() {
     have rustup || return 1
-    say "installing Rust by rustup"
+    say "installing Rust with rustup"
     rustup toolchain install stable --profile minimal --component rustfmt --component clippy && rustup default stable && rust_fits
 }
 
@@ -105,7 +105,7 @@ rust_unpacked() {
 unpack_rust() {
     [[ ! -e $RUST_TREE/ready ]] || return 0
     local program file libs loader
-    say "no Rust $RUST here: unpacking it from Debian sid into $RUST_TREE (about 150 MB to download, once; the system stays as it is)"
+    say "no Rust $RUST here: unpacking it from Debian sid into $RUST_TREE (about 150 MB to download, once; the system is not changed)"
     unpack_debian "$RUST_TREE" sid Rust 'install it by rustup (https://rustup.rs)' rustc cargo rustfmt rust-clippy patchelf
     libs=$(echo "$RUST_TREE"/usr/lib/*-linux-gnu)
     for loader in "$RUST_TREE"/usr/lib64/ld-linux-x86-64.so.2 "$RUST_TREE"/usr/lib/ld-linux-aarch64.so.1; do [[ ! -e $loader ]] || break; done

@@ -22,13 +22,13 @@ fn the_page_says_what_was_run() {
     assert_eq!((standing(&oldest, ""), standing(&oldest, "Percona Server")), (Standing::Documentation, Standing::Documentation));
     writeln!(
         table,
-        "| MySQL {oldest} to {}, other patches of it too | by documentation | no server of these was in reach; what depends on the version stands below with its source |",
+        "| MySQL {oldest} to {}, and their other patch releases | according to the documentation | not tested; features that depend on the version are listed below with their source |",
         dotted(TESTED[TESTED.len() - 1])
     )
     .unwrap();
-    writeln!(table, "| Percona Server from {oldest} | by documentation | it follows MySQL's versions |").unwrap();
-    writeln!(table, "| later MySQL | newer than tested | taken; nothing is known of it |").unwrap();
-    writeln!(table, "| MySQL before {oldest} | refused | `ServerNotSupported`, by documentation |").unwrap();
+    writeln!(table, "| Percona Server from {oldest} | according to the documentation | it follows MySQL's versions |").unwrap();
+    writeln!(table, "| later MySQL | newer than tested | accepted, but untested |").unwrap();
+    writeln!(table, "| MySQL before {oldest} | refused | `ServerNotSupported`, according to the documentation |").unwrap();
     for series in REFUSED_MARIADB {
         assert_eq!(standing(&format!("{series}.1-MariaDB"), ""), Standing::Refused);
         writeln!(table, "| MariaDB {series} | refused | `ServerNotSupported`, tested on it |").unwrap();
@@ -39,7 +39,7 @@ fn the_page_says_what_was_run() {
 
 #[test]
 fn the_page_has_every_branch_by_version() {
-    let mut table = String::from("| from | what | a server that has it | one that has not | source |\n|---|---|---|---|---|\n");
+    let mut table = String::from("| from | what | newer servers | older servers | source |\n|---|---|---|---|---|\n");
     for feature in FEATURES {
         let source = match feature.source.trim_end_matches('/').rsplit('/').next().unwrap() {
             "" => format!("not opened: seen on {} only", dotted(TESTED[TESTED.len() - 1])),

@@ -54,11 +54,11 @@ const EXCEPTIONS: &[Exception] = &[
     exception("max_error_count", "0", "*", End::Refuses(Reason::ServerNotSupported), WARNINGS),
     exception("max_prepared_stmt_count", "0", "*", End::Refuses(Reason::ServerError), PREPARED),
     exception("require_row_format", "ON", "*", End::Refuses(Reason::ServerError), "no session with it may make a temporary table"),
-    exception("sql_mode", "''", "an engine that is not there", End::Refuses(Reason::AlterNotSupported), ENGINE),
+    exception("sql_mode", "''", "an engine that does not exist", End::Refuses(Reason::AlterNotSupported), ENGINE),
     exception(
         "sql_mode",
         "REPLACE(@@GLOBAL.sql_mode, 'NO_ENGINE_SUBSTITUTION', '')",
-        "an engine that is not there",
+        "an engine that does not exist",
         End::Refuses(Reason::AlterNotSupported),
         ENGINE,
     ),

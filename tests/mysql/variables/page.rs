@@ -171,12 +171,12 @@ fn row(name: &str, value: &Value) -> String {
 fn make(lists: &Lists, version: &str) -> String {
     let mut page = format!(
         "<!-- made by THESEUS_UPDATE=1 cargo test --test mysql variables:: -->\n# Session variables, tried\n\n\
-         What a migration does on a server that was told something else. {SEEN_ON}{version}, by `tests/variables`: each variable that the server \
+         What a migration does on a server with other settings. {SEEN_ON}{version}, by `tests/variables`: each variable that the server \
          lets one set while it runs is set globally, one at a time, or in `init_connect` where it is a session's alone. Then a table with \
          every type, generated columns, checks and indexes over expressions is migrated under writes, once by a copy and once with algorithm \
          Auto, by the account of [MySQLServer](mysqlserver.md#the-account). Its twin has the same rows and writes, and is altered by the `mysql` client. \
          *Equal*: definition and rows are the native ALTER's, read by a session that has none of the engine's code or settings.\n\n\
-         ## With a value of its own\n\n\
+         ## With another value\n\n\
          Numbers get the least that they may be; those of sessions a larger one too, unless they are sizes. Rules that a single variable or mode decides have tables of their \
          own; they are named.\n\n\
          | variable | class | value | ends |\n|---|---|---|---|\n"

@@ -76,7 +76,7 @@ const PROFILES: &[Profile] = &[
             "init-connect=SET SESSION sql_select_limit=3, autocommit=0",
         ],
         then: &[],
-        more: &["a key that nobody sees"],
+        more: &["a hidden key"],
         refused: None,
     },
     // https://cloud.google.com/sql/docs/mysql/flags
@@ -116,7 +116,7 @@ const PROFILES: &[Profile] = &[
             "init-connect=SET SESSION sql_select_limit=500, sql_safe_updates=1",
         ],
         then: &[],
-        more: &["a key that nobody sees", "a page size that does not exist"],
+        more: &["a hidden key", "a page size that does not exist"],
         refused: None,
     },
     // What Vitess starts its servers with: https://github.com/vitessio/vitess/tree/main/config/mycnf (default.cnf, mysql84.cnf)
@@ -172,7 +172,7 @@ const PROFILES: &[Profile] = &[
             "global-connection-memory-tracking=ON",
         ],
         then: &[],
-        more: &["a key that nobody sees", "the primary key goes"],
+        more: &["a hidden key", "the primary key goes"],
         refused: None,
     },
     Profile {

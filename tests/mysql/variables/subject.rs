@@ -166,11 +166,17 @@ pub const RULES: &[Subject] = &[
     small("a space after a function's name", ONE, &[], "ADD s VARCHAR(10) AS (SUBSTR (tx, 1, 2)) STORED", &["IGNORE_SPACE"]),
     small("names in double quotes", ONE, &[], "ADD \"new one\" INT AFTER \"id\"", &["ANSI_QUOTES"]),
     small("an escaped quote", ONE, &[], "ADD p VARCHAR(20) NOT NULL DEFAULT 'it\\'s' /* ' */", &["NO_BACKSLASH_ESCAPES"]),
-    small("an engine that is not there", ONE, &[], "ENGINE=NoSuch", &["NO_ENGINE_SUBSTITUTION"]),
-    small("time stamps without a word", ONE, &[], "ADD c TIMESTAMP, ADD d TIMESTAMP", &["explicit_defaults_for_timestamp", "NO_ZERO_DATE"]),
+    small("an engine that does not exist", ONE, &[], "ENGINE=NoSuch", &["NO_ENGINE_SUBSTITUTION"]),
+    small(
+        "timestamps without NULL or DEFAULT",
+        ONE,
+        &[],
+        "ADD c TIMESTAMP, ADD d TIMESTAMP",
+        &["explicit_defaults_for_timestamp", "NO_ZERO_DATE"],
+    ),
     small("a page size that does not exist", ONE, &[], "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=3", &["innodb_strict_mode"]),
     small(
-        "a key that nobody sees",
+        "a hidden key",
         &[
             "SET SESSION sql_generate_invisible_primary_key = 1",
             "CREATE TABLE {db}.t (a INT NOT NULL, b INT)",

@@ -142,7 +142,7 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("log_error_services", &["'log_sink_internal'"]),
     ("log_error_suppression_list", &["'MY-010914'"]),
     ("log_output", &["'TABLE'", "'FILE,TABLE'", "'NONE'"]),
-    ("mandatory_roles", &["'somebody'"]),
+    ("mandatory_roles", &["'a_role'"]),
     ("max_allowed_packet", &["1024", "16384", "1073741824"]),
     ("max_connections", &["100"]),
     ("max_execution_time", &["1"]),
