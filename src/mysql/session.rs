@@ -44,7 +44,6 @@ impl std::fmt::Debug for ServerAddress {
 /// TLS towards MySQL, with MySQL's own mode names.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Tls {
-    /// The mode.
     pub mode: TlsMode,
     /// PEM bundle of certificate authorities.
     pub ca_pem: Option<Vec<u8>>,

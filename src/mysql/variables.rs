@@ -36,7 +36,7 @@ impl Class {
 pub struct Group {
     /// Their class.
     pub class: Class,
-    /// Why.
+    /// Why they are in this class; the page of sessions has it.
     pub why: &'static str,
     /// Their names.
     pub names: &'static [&'static str],

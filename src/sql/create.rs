@@ -25,22 +25,15 @@ pub enum CreateError {
     Malformed(&'static str),
     /// A CHECK constraint that keeps the table from being renamed.
     #[error("the name of the CHECK constraint {name} becomes longer than 64 characters when the table is renamed; shorten it first")]
-    CheckName {
-        /// The constraint.
-        name: String,
-    },
+    CheckName { name: String },
     /// A CHECK constraint without a name for the ghost.
     #[error("the CHECK constraint {name} has no name for the ghost")]
-    UnmappedCheck {
-        /// The constraint.
-        name: String,
-    },
+    UnmappedCheck { name: String },
 }
 
 /// A CHECK constraint of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckConstraint {
-    /// Its name.
     pub name: String,
     /// `CHECK (…)` as the server wrote it.
     pub clause_text: String,
@@ -62,7 +55,6 @@ pub enum Stays {
 /// An index other than the primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecondaryIndex {
-    /// Its name.
     pub name: String,
     /// What `ALTER TABLE … ADD` takes to make it again.
     pub definition: String,
@@ -235,7 +227,6 @@ pub fn normalise_definition(show_create: &str) -> Result<String, CreateError> {
 /// A column as SHOW CREATE TABLE has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedColumn {
-    /// Its name.
     pub name: String,
     /// Whether the server computes it.
     pub generated: Generated,

@@ -31,7 +31,7 @@ pub struct Compared {
     pub original: String,
     /// Its name on the ghost.
     pub ghost: String,
-    /// How.
+    /// As stored, after the change of type, or not at all.
     pub how: How,
     /// Over the original; as `right` where a temporary table stands for it.
     pub left: String,

@@ -155,7 +155,6 @@ pub enum TokenError {
     /// A character that begins nothing.
     #[error("unexpected character {character:?} at character {position}")]
     Unexpected {
-        /// The character.
         character: char,
         /// Where it is, in characters from 1.
         position: usize,

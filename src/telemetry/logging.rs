@@ -65,7 +65,6 @@ pub enum LoggingError {
     BadFilter {
         /// The environment variable.
         variable: &'static str,
-        /// Its value.
         value: String,
         /// What the parser said.
         reason: String,

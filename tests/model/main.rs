@@ -200,7 +200,7 @@ fn every_rule_is_needed() {
     // Rule 1
     breaks("the stream begins after the first chunk", EQUAL, Rules { start: Start::AfterFirstChunk, ..rules }, small());
     breaks("no barrier at the stream's beginning", EQUAL, Rules { start: Start::PositionWithoutBarrier, ..rules }, small());
-    // §1.1
+    // The barrier
     breaks("no barrier", EQUAL, Rules { barrier: Barrier::None, ..rules }, small());
     breaks("the barrier is one transaction behind", EQUAL, Rules { barrier: Barrier::OneBehind, ..rules }, small());
     breaks("marker row, commits not in order", EQUAL, Rules { barrier: Barrier::Marker, ..rules }, unordered.clone());
@@ -236,7 +236,7 @@ fn every_rule_is_needed() {
         Rules { cut_fence: CutFence::BeforeSwap, ..rules },
         Size { values: 2, ..fresh },
     );
-    // §1.3
+    // The cut-over
     breaks("no wait for the position under the lock", EQUAL, Rules { wait_for_position: false, ..rules }, small());
 }
 

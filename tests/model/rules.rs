@@ -18,7 +18,7 @@ pub enum Start {
     AfterFirstChunk,
 }
 
-/// What stands between taking the dirty keys and looking at the chunks (§1.1, rule 4).
+/// What stands between taking the dirty keys and looking at the chunks (the barrier, rule 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Barrier {
     /// `WAIT_FOR_EXECUTED_GTID_SET`: every transaction up to p is visible.
@@ -121,7 +121,7 @@ pub enum Safe {
 pub struct Rules {
     /// Rule 1.
     pub start: Start,
-    /// §1.1.
+    /// What a flush waits for before it reads.
     pub barrier: Barrier,
     /// Rule 4: the chunks are looked at after the barrier (false: before it).
     pub sample_after_barrier: bool,
@@ -137,9 +137,9 @@ pub struct Rules {
     pub safe: Safe,
     /// Rule 15.
     pub fence: Fence,
-    /// Rule 15 in §1.3.
+    /// Rule 15, under the lock of the cut-over.
     pub cut_fence: CutFence,
-    /// §1.3: wait for the position that was read under the lock.
+    /// The cut-over: wait for the position that was read under the lock.
     pub wait_for_position: bool,
 }
 

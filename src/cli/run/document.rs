@@ -110,7 +110,6 @@ fn first_line(path: &PathBuf) -> Result<String, Refused> {
 pub struct Login {
     /// The account.
     pub user: Option<String>,
-    /// Its password.
     pub password: Option<String>,
 }
 

@@ -51,11 +51,9 @@ impl Places {
 pub struct Observer {
     /// The object's namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// How to ask for a visit.
     pub wakers: Wakers,
-    /// The term.
     pub term: CancellationToken,
 }
 

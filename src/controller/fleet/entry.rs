@@ -347,7 +347,6 @@ pub struct Ended {
 pub struct Attendance {
     /// The object's namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// How to ask for a visit.
     pub wakers: Wakers,

@@ -17,9 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// Which object an entry is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// The namespace.
     pub namespace: String,
-    /// The name.
     pub name: String,
     /// The UID: another object of the same name is another migration.
     pub uid: Uid,

@@ -44,9 +44,7 @@ pub enum Error {
     /// The Secret lacks a key, or the key's value cannot be used.
     #[error("the Secret {secret} has no usable key {key}: {problem}")]
     SecretIncomplete {
-        /// The Secret.
         secret: String,
-        /// The key.
         key: &'static str,
         /// What is wrong.
         problem: &'static str,

@@ -87,9 +87,7 @@ pub enum Error {
 pub struct Visit<'a> {
     /// The operator's parts.
     pub ctx: &'a Context,
-    /// The object.
     pub object: &'a SchemaMigration,
-    /// Its identity.
     pub identity: Identity,
     /// What its annotations ask for.
     pub intents: Intents,

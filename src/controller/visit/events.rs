@@ -30,7 +30,6 @@ impl Note {
         Self { reason: reason.into(), warning: false, note: note.into() }
     }
 
-    /// A warning.
     pub fn warning(reason: impl Into<String>, note: impl Into<String>) -> Self {
         Self { reason: reason.into(), warning: true, note: note.into() }
     }

@@ -54,7 +54,7 @@ pub struct Hook {
 /// Who is called.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A service.
+    /// An HTTP service that takes a CloudEvent.
     Http {
         /// `http` or `https`.
         url: String,

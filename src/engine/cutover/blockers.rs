@@ -24,7 +24,6 @@ const AFTER_KILL: Duration = Duration::from_millis(100);
 /// Where it is looked.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The server.
     pub server: &'a ServerAddress,
     /// Schema.
     pub database: &'a str,

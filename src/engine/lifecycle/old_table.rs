@@ -27,7 +27,6 @@ const SMALL_PARTITION: u64 = 1 << 20;
 /// A partition, and what it holds in bytes (statistics).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// Its name.
     pub name: String,
     /// Data and indexes.
     pub bytes: u64,

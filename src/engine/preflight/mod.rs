@@ -43,7 +43,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The word.
+    /// As the report and its JSON print it.
     pub fn as_str(self) -> &'static str {
         match self {
             Severity::Refuse => "refuse",

@@ -17,7 +17,7 @@ pub enum Place {
     Copied,
 }
 
-/// The board.
+/// Which ranges of the key are copied, in flight, or still to do.
 #[derive(Debug, Default)]
 pub struct Board {
     /// Ranges left over by a former engine below the frontier, to be dispatched first.

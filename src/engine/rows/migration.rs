@@ -48,7 +48,7 @@ impl Visibility {
 pub struct Migration {
     /// What was asked for.
     pub spec: MigrationSpec,
-    /// The server.
+    /// The server as it was when the attempt began.
     pub facts: ServerFacts,
     /// Names of ghost, state and old table.
     pub names: TableNames,
@@ -64,7 +64,7 @@ pub struct Migration {
     pub mapping: ColumnMapping,
     /// The key that chunks and changes go by.
     pub key: MigrationKey,
-    /// Its values.
+    /// Reads and writes values of that key.
     pub codec: Arc<KeyCodec>,
     /// The AUTO_INCREMENT column that the change adds, if it adds one.
     pub numbering: Option<Numbering>,

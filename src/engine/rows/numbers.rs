@@ -144,9 +144,7 @@ impl Numbering {
 pub struct Tables<'a> {
     /// Not quoted.
     pub database: &'a str,
-    /// The original.
     pub original: &'a str,
-    /// The ghost.
     pub ghost: &'a str,
 }
 

@@ -68,7 +68,6 @@ const SHOWN_LENGTH: u32 = 200;
 
 /// Compares the tables of one attempt.
 pub struct Verifier {
-    /// The migration.
     pub migration: Arc<Migration>,
     /// Where suspects become dirty, and events are noticed.
     pub inbox: Arc<Inbox>,

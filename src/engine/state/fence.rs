@@ -49,7 +49,6 @@ pub async fn release_lock(mut guard: Session) {
 pub struct Leftovers {
     /// The state table.
     pub state: StateTable,
-    /// Its record.
     pub record: Record,
     /// Our epoch.
     pub epoch: u64,

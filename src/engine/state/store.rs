@@ -50,7 +50,7 @@ impl StateTable {
         Self { database: database.to_owned(), qualified: quote::qualified(database, name), shown: name.to_owned() }
     }
 
-    /// The name.
+    /// The name, without the schema and without quotes.
     pub fn name(&self) -> &str {
         &self.shown
     }

@@ -47,7 +47,7 @@ pub struct Native {
     pub suffix: &'static str,
     /// Whether rows are read or written, so that it takes time.
     pub works: bool,
-    /// Why.
+    /// Why this one, with the words of the server where it refused a cheaper one.
     pub reason: String,
     /// The normalised definition that it leaves.
     pub expected: String,
@@ -84,9 +84,8 @@ pub fn inplace_allowed(effect: Effect, asked: Algorithm, bytes: u64, replicas: b
 
 /// What is asked, of which table.
 pub struct Question<'a> {
-    /// The migration.
     pub spec: &'a MigrationSpec,
-    /// Its clauses.
+    /// The clauses of `spec`, as read.
     pub alter: &'a Alter,
     /// The clauses as the clone takes them: without those that drop a foreign key, which it does not have. May be empty.
     pub clone_clauses: &'a str,

@@ -182,11 +182,11 @@ pub async fn grants(session: &mut Session) -> Result<Grants, MySqlError> {
 pub struct ForeignKey {
     /// Schema of the child.
     pub schema: String,
-    /// The child.
+    /// The table that has the constraint.
     pub child: String,
-    /// The constraint.
+    /// The name of the constraint.
     pub name: String,
-    /// The parent.
+    /// The table that it refers to.
     pub parent: String,
 }
 

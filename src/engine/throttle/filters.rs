@@ -116,7 +116,7 @@ pub fn arrives_not(replica: &str, table: &str) -> EngineError {
     )
 }
 
-/// The refusal.
+/// The refusal, with the replica, the table and what filters it.
 fn filtered(replica: &str, table: &str, why: &str) -> EngineError {
     EngineError::terminal(
         Reason::ReplicaFiltered,

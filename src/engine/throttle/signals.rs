@@ -21,7 +21,7 @@ pub const READING_LIMIT: Duration = Duration::from_secs(3);
 
 /// What every poller has at hand.
 pub struct Signals {
-    /// The primary.
+    /// The address of the primary, where most signals are read.
     pub server: ServerAddress,
     /// Its `server_uuid`: the heartbeat is not written to whatever server the address leads to next.
     pub server_uuid: String,

@@ -108,10 +108,7 @@ pub enum Clause {
         elements: Vec<TableElement>,
     },
     /// `DROP [COLUMN] name`
-    DropColumn {
-        /// The column.
-        name: String,
-    },
+    DropColumn { name: String },
     /// `MODIFY [COLUMN] name definition`
     ModifyColumn(ColumnSpec),
     /// `CHANGE [COLUMN] old new definition`
@@ -129,13 +126,9 @@ pub enum Clause {
         new: String,
     },
     /// `ALTER [COLUMN] name {SET DEFAULT …|DROP DEFAULT}`
-    AlterColumnDefault {
-        /// The column.
-        name: String,
-    },
+    AlterColumnDefault { name: String },
     /// `ALTER [COLUMN] name SET {VISIBLE|INVISIBLE}`
     AlterColumnVisibility {
-        /// The column.
         name: String,
         /// Whether it becomes visible.
         visible: bool,
@@ -143,10 +136,7 @@ pub enum Clause {
     /// `DROP PRIMARY KEY`
     DropPrimaryKey,
     /// `DROP {INDEX|KEY} name`
-    DropIndex {
-        /// The index.
-        name: String,
-    },
+    DropIndex { name: String },
     /// `RENAME {INDEX|KEY} old TO new`
     RenameIndex {
         /// Its name before.
@@ -156,33 +146,22 @@ pub enum Clause {
     },
     /// `ALTER INDEX name {VISIBLE|INVISIBLE}`
     AlterIndexVisibility {
-        /// The index.
         name: String,
         /// Whether it becomes visible.
         visible: bool,
     },
     /// `DROP CHECK name`
-    DropCheck {
-        /// The constraint.
-        name: String,
-    },
+    DropCheck { name: String },
     /// `ALTER {CHECK|CONSTRAINT} name [NOT] ENFORCED`
     AlterCheck {
-        /// The constraint.
         name: String,
         /// Whether it is enforced from then on.
         enforced: bool,
     },
     /// `DROP CONSTRAINT name`: a check, a unique key, the primary key or a foreign key.
-    DropConstraint {
-        /// The constraint.
-        name: String,
-    },
+    DropConstraint { name: String },
     /// `DROP FOREIGN KEY name`
-    DropForeignKey {
-        /// The constraint.
-        name: String,
-    },
+    DropForeignKey { name: String },
     /// `CONVERT TO CHARACTER SET charset [COLLATE collation]`
     ConvertToCharset {
         /// `DEFAULT` or a name, as written.

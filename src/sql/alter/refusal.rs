@@ -61,7 +61,7 @@ impl RefusalKind {
 /// A clause that is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why.
+    /// What a migration does not take, which has the advice.
     pub kind: RefusalKind,
     /// Where it stands.
     pub span: Span,

@@ -87,7 +87,7 @@ impl fmt::Display for Rejection {
 /// No index can be the migration key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct NoUsableKey {
-    /// The original.
+    /// The table as it is named in the message.
     pub table: String,
     /// Each unique index looked at, and why not.
     pub rejected: Vec<(String, Rejection)>,

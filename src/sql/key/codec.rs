@@ -39,7 +39,7 @@ pub enum KeyError {
     UnexpectedValue {
         /// The column of the original.
         column: String,
-        /// Its type.
+        /// The type of the column, as MySQL writes it.
         expected: String,
     },
     /// Stored bytes that are no key of this table.

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Watched {
     /// Schema of the table.
     pub database: String,
-    /// The original.
+    /// The original table, whose rows become dirty keys.
     pub table: String,
     /// Its columns as they were read: those that its rows in the log must have.
     pub columns: Vec<Column>,
