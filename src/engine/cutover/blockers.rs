@@ -159,7 +159,7 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
         // Without the privileges there is nothing to see ([`sight::Fact::Blockers`]); the attempt itself is bounded.
         Err(error) if sight::is_not_there(&error) => Ok(Vec::new()),
         Err(error) => {
-            tracing::warn!("who holds a cut-over back cannot be told: {error}");
+            tracing::warn!("could not check which sessions block the cut-over: {error}");
             Ok(Vec::new())
         }
     }
