@@ -38,19 +38,19 @@ pub struct Intents {
     /// The present force token.
     pub force_cut_over: Option<String>,
     /// What made no sense; it is reported and ignored.
-    pub nonsense: Vec<Nonsense>,
+    pub invalid_annotations: Vec<InvalidAnnotation>,
 }
 
 /// An annotation of ours that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nonsense {
+pub struct InvalidAnnotation {
     /// The annotation.
     pub annotation: String,
     /// What would make sense.
     pub expected: &'static str,
 }
 
-impl std::fmt::Display for Nonsense {
+impl std::fmt::Display for InvalidAnnotation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "annotation {} is ignored: {}", self.annotation, self.expected)
     }
@@ -75,7 +75,7 @@ impl Intents {
                 _ => Err("this version supports theseus.dev/throttle, pause, cut-over, force-cut-over, cancel and retry"),
             };
             if let Err(expected) = understood {
-                intents.nonsense.push(Nonsense { annotation: name.clone(), expected });
+                intents.invalid_annotations.push(InvalidAnnotation { annotation: name.clone(), expected });
             }
         }
         intents
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_reported_and_the_rest_still_counts() {
+    fn an_invalid_annotation_is_reported_and_the_rest_still_counts() {
         let long = "x".repeat(129);
         for (name, value) in [
             (THROTTLE, "yes"),
@@ -145,8 +145,8 @@ mod tests {
             ("theseus.dev/revert", "true"),
         ] {
             let intents = read(&[(name, value), (PAUSE, if name == PAUSE { value } else { "true" })]);
-            assert_eq!(intents.nonsense.len(), 1, "{name}={value}");
-            assert_eq!(intents.nonsense[0].annotation, name);
+            assert_eq!(intents.invalid_annotations.len(), 1, "{name}={value}");
+            assert_eq!(intents.invalid_annotations[0].annotation, name);
             assert_eq!(intents.pause, name != PAUSE);
             assert!(
                 !intents.approved && !intents.cancel && !intents.throttle && intents.retry.is_none() && intents.force_cut_over.is_none()

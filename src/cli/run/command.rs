@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_says_what_would_make_sense() {
+    fn an_invalid_line_says_what_is_valid() {
         for (line, word) in [
             ("", "help"),
             ("stop", "help"),

@@ -2,7 +2,7 @@
 //!
 //! The schema is that of the custom resource definitions, walked here, so that an unknown field, a wrong type or a missing field is refused
 //! with its path, and all of them at once. What only CEL says is said again in words. Nothing from a Secret is ever part of a message.
-use crate::api::annotations::{Intents, Nonsense};
+use crate::api::annotations::{Intents, InvalidAnnotation};
 use crate::api::connection::LocalReference;
 use crate::api::duration::{KubeDuration, Retention};
 use crate::api::{GROUP, MySQLServer, SchemaMigration, VERSION, custom_resource_definitions};
@@ -50,7 +50,7 @@ pub struct Job {
     /// `oldTable.retention`.
     pub retention: Retention,
     /// Annotations that make no sense; reported and ignored.
-    pub nonsense: Vec<Nonsense>,
+    pub invalid_annotations: Vec<InvalidAnnotation>,
 }
 
 /// The file is not one migration that makes sense. Nothing was touched.
@@ -323,7 +323,7 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
     };
     let mut migration = validate::migration("", &display_name, &spec, server).map_err(refuse)?;
     migration.id = identity(&migration);
-    Ok(Job { migration, controls, retention, nonsense: intents.nonsense })
+    Ok(Job { migration, controls, retention, invalid_annotations: intents.invalid_annotations })
 }
 
 /// A run has no later: the old table is dropped at once, or kept.

@@ -41,7 +41,7 @@ fn a_file_of_three_documents() {
     assert_eq!((m.display_name.as_str(), m.database.as_str(), m.table.as_str()), ("shop/change", "shop", "orders"));
     assert!(job.controls.throttled_by_user && job.controls.approved && !job.controls.paused);
     assert_eq!(job.controls.old_table, OldTable::DropNow);
-    assert_eq!(job.nonsense.len(), 1);
+    assert_eq!(job.invalid_annotations.len(), 1);
     assert!(m.id.starts_with("run-"));
 }
 

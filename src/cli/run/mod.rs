@@ -168,13 +168,13 @@ impl Signals {
 }
 
 async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
-    let Job { migration, mut controls, nonsense, .. } = with_flags(args, job);
+    let Job { migration, mut controls, invalid_annotations, .. } = with_flags(args, job);
     let refused = |reason, message: String| {
         let _ = refuse(&Refused { reason, message });
         REFUSED
     };
-    for nonsense in &nonsense {
-        show.say(&format!("Warning: {nonsense}"));
+    for invalid in &invalid_annotations {
+        show.say(&format!("Warning: {invalid}"));
     }
     let mut signals = match Signals::new() {
         Ok(signals) => signals,

@@ -20,7 +20,7 @@ fn object(status: SchemaMigrationStatus) -> SchemaMigration {
 }
 
 fn written(state: &State, validated: bool) -> SchemaMigrationStatus {
-    let scene = Scene { state, snapshot: None, validated, waits_for_slot: None, nonsense: &[], invalid_controls: None };
+    let scene = Scene { state, snapshot: None, validated, waits_for_slot: None, invalid_annotations: &[], invalid_controls: None };
     let conditions = settle(&[], table(&scene, "m"), Some(1), &Time(Timestamp::UNIX_EPOCH));
     SchemaMigrationStatus { conditions, ..SchemaMigrationStatus::default() }
 }

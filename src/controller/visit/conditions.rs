@@ -1,7 +1,7 @@
 //! The condition table: what each situation looks like in `status.conditions`. Pure.
 //!
 //! Every condition is there from the first visit, each time (server-side apply removes what is not sent). Reasons are API, messages are not.
-use crate::api::annotations::Nonsense;
+use crate::api::annotations::InvalidAnnotation;
 use crate::api::conditions::{
     ACCEPTED, CUT_OVER_READY, PAUSED, READY, RECONCILING, STALLED, SUCCEEDED, THROTTLED, Truth, VALIDATED, Wanted,
 };
@@ -20,7 +20,7 @@ pub struct Scene<'a> {
     /// The engine waits, paused, for a slot: the reason.
     pub waits_for_slot: Option<&'a str>,
     /// Annotations that make no sense.
-    pub nonsense: &'a [Nonsense],
+    pub invalid_annotations: &'a [InvalidAnnotation],
     /// A changed field of the spec that makes no sense; the value before it stays in force.
     pub invalid_controls: Option<&'a str>,
 }
@@ -137,10 +137,10 @@ fn accepted(scene: &Scene<'_>) -> Wanted {
     if let Some(problem) = scene.invalid_controls {
         return Wanted::new(ACCEPTED, false, "InvalidSpec", format!("{problem}; the previous values stay in force"));
     }
-    if scene.nonsense.is_empty() {
+    if scene.invalid_annotations.is_empty() {
         return Wanted::new(ACCEPTED, true, "Accepted", "");
     }
-    let problems: Vec<String> = scene.nonsense.iter().map(ToString::to_string).collect();
+    let problems: Vec<String> = scene.invalid_annotations.iter().map(ToString::to_string).collect();
     Wanted::new(ACCEPTED, false, "InvalidAnnotation", problems.join("; "))
 }
 
@@ -160,7 +160,7 @@ mod tests {
             snapshot,
             validated: snapshot.is_some_and(|s| s.validated),
             waits_for_slot: None,
-            nonsense: &[],
+            invalid_annotations: &[],
             invalid_controls: None,
         }
     }
@@ -269,10 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_a_condition_and_changes_nothing_else() {
-        let nonsense = [Nonsense { annotation: "theseus.dev/pause".to_owned(), expected: "the value must be \"true\" or \"false\"" }];
+    fn an_invalid_annotation_is_a_condition_and_changes_nothing_else() {
+        let invalid_annotations =
+            [InvalidAnnotation { annotation: "theseus.dev/pause".to_owned(), expected: "the value must be \"true\" or \"false\"" }];
         let snapshot = in_phase(Phase::Copying);
-        let with = table(&Scene { nonsense: &nonsense, ..scene(&State::Working, Some(&snapshot)) }, "m");
+        let with = table(&Scene { invalid_annotations: &invalid_annotations, ..scene(&State::Working, Some(&snapshot)) }, "m");
         let without = table(&scene(&State::Working, Some(&snapshot)), "m");
         assert_eq!((with[0].truth, with[0].reason.as_str()), (Truth::False, "InvalidAnnotation"));
         assert!(with[0].message.contains("theseus.dev/pause"));

@@ -142,12 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn failures_and_nonsense_are_warnings() {
+    fn failures_and_invalid_annotations_are_warnings() {
         let failed = status(vec![Wanted::new(READY, false, "DuplicateKey", "m"), Wanted::new(STALLED, true, "DuplicateKey", "two rows")]);
         assert_eq!(transitions(&status(ready("Copying")), &failed), [Note::warning("DuplicateKey", "two rows")]);
-        let nonsense = |text: &str| status([ready("Copying"), vec![Wanted::new(ACCEPTED, false, "InvalidAnnotation", text)]].concat());
-        assert_eq!(transitions(&status(ready("Copying")), &nonsense("a")), [Note::warning("NotAccepted", "a")]);
-        assert!(transitions(&nonsense("a"), &nonsense("a")).is_empty());
-        assert_eq!(transitions(&nonsense("a"), &nonsense("b")), [Note::warning("NotAccepted", "b")]);
+        let not_accepted = |text: &str| status([ready("Copying"), vec![Wanted::new(ACCEPTED, false, "InvalidAnnotation", text)]].concat());
+        assert_eq!(transitions(&status(ready("Copying")), &not_accepted("a")), [Note::warning("NotAccepted", "a")]);
+        assert!(transitions(&not_accepted("a"), &not_accepted("a")).is_empty());
+        assert_eq!(transitions(&not_accepted("a"), &not_accepted("b")), [Note::warning("NotAccepted", "b")]);
     }
 }

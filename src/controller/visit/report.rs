@@ -20,7 +20,7 @@ impl Visit<'_> {
             snapshot: entry.snapshot.as_ref(),
             validated: entry.validated,
             waits_for_slot: entry.waits_for_slot.as_deref(),
-            nonsense: &self.intents.nonsense,
+            invalid_annotations: &self.intents.invalid_annotations,
             invalid_controls: problem,
         };
         let phase = status::phase(&scene);

@@ -37,7 +37,7 @@ fn built(given: &Given) -> SchemaMigrationStatus {
             snapshot: given.snapshot.as_ref(),
             validated: false,
             waits_for_slot: None,
-            nonsense: &[],
+            invalid_annotations: &[],
             invalid_controls: None,
         },
         previous: &given.previous,
