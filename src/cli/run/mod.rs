@@ -203,19 +203,19 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
     let ended = follow(&handle, &migration, &mut controls, &mut requests, &mut signals, &mut view, show, args.wait.0).await;
     let last = handle.watch().borrow().clone();
     let (outcome, signalled) = match ended {
-        Ended::AtOnce(code) => {
+        RunEnd::AtOnce(code) => {
             show.finish();
             eprintln!(
                 "theseus: exited without waiting for the engine; the server rolls back what it was doing. Run the same command to resume"
             );
             return code;
         }
-        Ended::GivenUp { reason, message } => {
+        RunEnd::GivenUp { reason, message } => {
             handle.stop();
             let _ = handle.join().await;
             (Outcome::Refused { reason, message }, None)
         }
-        Ended::Over { signalled } => (handle.join().await, signalled),
+        RunEnd::Over { signalled } => (handle.join().await, signalled),
     };
     drop(socket);
     // A change that the server made itself has no old table to keep, and what proves whose it was would refuse the next change of the table.
@@ -245,7 +245,7 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
 }
 
 /// Why [`follow`] ended.
-enum Ended {
+enum RunEnd {
     /// The engine is over, or about to be.
     Over { signalled: Option<u8> },
     /// A second signal.
@@ -263,7 +263,7 @@ async fn follow(
     view: &mut View,
     show: &mut Show,
     patience: Duration,
-) -> Ended {
+) -> RunEnd {
     let mut watch = handle.watch();
     let mut clock = tokio::time::interval(TICK);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -275,13 +275,13 @@ async fn follow(
         tokio::select! {
             changed = watch.changed() => {
                 if changed.is_err() {
-                    return Ended::Over { signalled };
+                    return RunEnd::Over { signalled };
                 }
             }
             _ = clock.tick() => {}
             code = signals.next() => {
                 if signalled.is_some() {
-                    return Ended::AtOnce(code);
+                    return RunEnd::AtOnce(code);
                 }
                 signalled = Some(code);
                 handle.stop();
@@ -300,11 +300,11 @@ async fn follow(
         }
         let snapshot = watch.borrow_and_update().clone();
         if snapshot.phase == Phase::Finished {
-            return Ended::Over { signalled };
+            return RunEnd::Over { signalled };
         }
         view.show(&snapshot, controls, show);
         if let Some(retrying) = snapshot.retrying.as_ref().filter(|_| !snapshot.validated && view.began.elapsed() > patience) {
-            return Ended::GivenUp {
+            return RunEnd::GivenUp {
                 reason: retrying.reason,
                 message: format!("{}. Gave up after {}; this run touched nothing", retrying.message, lines::seconds(view.began.elapsed())),
             };

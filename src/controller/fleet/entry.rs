@@ -142,8 +142,8 @@ impl Entry {
     }
 
     /// What the end of an engine means.
-    pub fn conclude(&mut self, ended: Ended, pause: bool, now: Timestamp) {
-        let Ended { outcome, snapshot, orphans } = ended;
+    pub fn conclude(&mut self, ended: EngineEnd, pause: bool, now: Timestamp) {
+        let EngineEnd { outcome, snapshot, orphans } = ended;
         tracing::info!(?outcome, "an engine has ended");
         let made = tables(&snapshot, true);
         self.take_over(snapshot);
@@ -305,12 +305,12 @@ impl Engine {
     }
 
     /// Waits for its end, within 30 s.
-    pub async fn join(self) -> Ended {
+    pub async fn join(self) -> EngineEnd {
         self.join_within(JOIN_LIMIT).await
     }
 
     /// Waits for its end; one that does not end is dropped, which ends it at once.
-    pub async fn join_within(mut self, limit: Duration) -> Ended {
+    pub async fn join_within(mut self, limit: Duration) -> EngineEnd {
         // The attendant holds the handle for an instant at most, when it passes on the end of the term.
         let handle = loop {
             match Arc::try_unwrap(self.handle) {
@@ -328,13 +328,13 @@ impl Engine {
             self.attendant.abort();
         }
         let snapshot = self.snapshot.borrow_and_update().clone();
-        Ended { outcome, snapshot, orphans: self.orphans }
+        EngineEnd { outcome, snapshot, orphans: self.orphans }
     }
 }
 
 /// What is left of an engine.
 #[derive(Debug)]
-pub struct Ended {
+pub struct EngineEnd {
     /// How it ended.
     pub outcome: Outcome,
     /// The last thing it said.

@@ -30,7 +30,7 @@ fn what_is_left_behind_follows_from_the_end() {
         (Outcome::Unknown { message: message() }, false, ("g", "s", "o")),
     ] {
         let mut entry = Entry::adopt(&object(SchemaMigrationStatus::default()));
-        entry.conclude(Ended { outcome: outcome.clone(), snapshot: snapshot(), orphans: orphan }, false, Timestamp::UNIX_EPOCH);
+        entry.conclude(EngineEnd { outcome: outcome.clone(), snapshot: snapshot(), orphans: orphan }, false, Timestamp::UNIX_EPOCH);
         let tables = &entry.tables;
         assert_eq!((tables.ghost.as_str(), tables.state.as_str(), tables.old.as_str()), left, "{outcome:?}");
         assert!(matches!(entry.state, State::Ended(_)) && entry.completed_at.is_some());
@@ -40,7 +40,7 @@ fn what_is_left_behind_follows_from_the_end() {
 #[test]
 fn a_stop_is_a_pause_if_that_was_wanted_and_else_a_trouble() {
     let mut entry = Entry::adopt(&object(SchemaMigrationStatus::default()));
-    let stopped = || Ended { outcome: Outcome::Stopped, snapshot: snapshot(), orphans: false };
+    let stopped = || EngineEnd { outcome: Outcome::Stopped, snapshot: snapshot(), orphans: false };
     entry.conclude(stopped(), true, Timestamp::UNIX_EPOCH);
     assert_eq!(entry.state, State::Paused);
     entry.conclude(stopped(), false, Timestamp::UNIX_EPOCH);

@@ -4,7 +4,7 @@
 //! The registry is made when this process becomes the leader and [`Registry::stop`]ped when it is no longer or shuts down: no engine outlives
 //! it, and each is told to stop the moment the term ends, whatever visits are doing then. Each entry has an async lock that a visit holds for its whole length; visits to one object never overlap anyway (kube's guarantee), so
 //! only the shutdown and the sweep ever wait for it. The queue's lock is held for the time of a computation, never over an await.
-use super::entry::{Ended, Entry};
+use super::entry::{EngineEnd, Entry};
 use super::queue::{Holding, Place, Queue, Ticket, Uid};
 use super::wake::Wakers;
 use parking_lot::{Mutex, MutexGuard};
@@ -211,7 +211,7 @@ impl Registry {
 
     /// Waits for the end of all engines at once, each for at most `limit`; returns all entries, and how the engines ended. To be called when the
     /// term has ended and no visits are made any more.
-    pub async fn stop(&self, limit: Duration) -> Vec<(Identity, Arc<AsyncMutex<Entry>>, Option<Ended>)> {
+    pub async fn stop(&self, limit: Duration) -> Vec<(Identity, Arc<AsyncMutex<Entry>>, Option<EngineEnd>)> {
         self.term.cancel();
         let entries: Vec<_> = lock(&self.entries).values().map(|slot| (slot.identity.clone(), slot.entry.clone())).collect();
         let stops = entries.into_iter().map(|(identity, entry)| async move {

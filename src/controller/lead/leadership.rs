@@ -134,15 +134,15 @@ where
         let work = work(term.clone(), held.validity.clone());
         let ended = lock.hold(&mut held, &term, work).await;
         metrics.leader(false);
-        if let (Ended::Lost, false) = (&ended, shutdown.is_cancelled()) {
+        if let (TermEnd::Lost, false) = (&ended, shutdown.is_cancelled()) {
             tracing::warn!("the Lease was lost; stopping all engines");
             continue;
         }
         lock.release(held.version).await;
         return match ended {
-            Ended::Lost | Ended::Finished(Ok(())) if shutdown.is_cancelled() => Ok(()),
-            Ended::Lost | Ended::Finished(Ok(())) => Err(Error::Work("without a reason".to_owned())),
-            Ended::Finished(Err(reason)) => Err(Error::Work(reason)),
+            TermEnd::Lost | TermEnd::Finished(Ok(())) if shutdown.is_cancelled() => Ok(()),
+            TermEnd::Lost | TermEnd::Finished(Ok(())) => Err(Error::Work("without a reason".to_owned())),
+            TermEnd::Finished(Err(reason)) => Err(Error::Work(reason)),
         };
     }
 }
@@ -161,7 +161,7 @@ struct Held {
     validity: Validity,
 }
 
-enum Ended {
+enum TermEnd {
     Lost,
     Finished(Result<(), String>),
 }
@@ -254,13 +254,13 @@ impl Lock {
     }
 
     /// Renews the Lease while the work goes on. When it is lost, cancels the term and waits for the work, which must then end within its own limits.
-    async fn hold(&self, held: &mut Held, term: &CancellationToken, work: impl Future<Output = Result<(), String>>) -> Ended {
+    async fn hold(&self, held: &mut Held, term: &CancellationToken, work: impl Future<Output = Result<(), String>>) -> TermEnd {
         let mut work = std::pin::pin!(work);
         // Polled by reference: a request is not dropped in its middle.
         let mut renewal = Box::pin(self.renew(Instant::now() + RENEW_EVERY, held.version.clone()));
         while held.validity.holds() {
             tokio::select! {
-                result = &mut work => return Ended::Finished(result),
+                result = &mut work => return TermEnd::Finished(result),
                 () = sleep_until(held.validity.until().unwrap_or_else(Instant::now)) => {}
                 renewed = &mut renewal => {
                     let next = match renewed {
@@ -287,7 +287,7 @@ impl Lock {
         if let Err(error) = work.await {
             tracing::error!(error, "the leader's work failed");
         }
-        Ended::Lost
+        TermEnd::Lost
     }
 
     async fn release(&self, version: String) {

@@ -9,7 +9,7 @@
 //! is asked before each attempt, before anything is locked. The others are news: what they answer changes nothing, and anything but 2xx or 0
 //! is tried again twice and then told as a notice.
 
-use super::program::{self, Ended};
+use super::program::{self, Exit};
 use super::web::{Answer, Web};
 use crate::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
 use crate::engine::contract::snapshot::{Outcome, Snapshot};
@@ -205,7 +205,7 @@ fn said(answer: &Answer) -> Reply {
 }
 
 /// What a program's end means (pure). 126 and above is how a shell says that it could not start something, or that a signal ended it.
-fn meant(path: &Path, ended: &Ended) -> Reply {
+fn meant(path: &Path, ended: &Exit) -> Reply {
     let text = printable(ended.text.lines().next().unwrap_or_default());
     let colon = if text.is_empty() { "" } else { ": " };
     let path = path.display();
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn ends_of_programs_and_what_they_mean() {
-        let meant = |raw, text: &str| meant(Path::new("/bin/may-i"), &Ended { status: ExitStatus::from_raw(raw), text: text.to_owned() });
+        let meant = |raw, text: &str| meant(Path::new("/bin/may-i"), &Exit { status: ExitStatus::from_raw(raw), text: text.to_owned() });
         let exit = |code: i32| code << 8;
         assert_eq!(meant(exit(0), "a word"), Reply::Yes);
         assert_eq!(meant(exit(1), ""), Reply::No("/bin/may-i exited with 1".into()));

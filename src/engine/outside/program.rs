@@ -19,7 +19,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct Exit {
     /// Its exit status, or the signal.
     pub status: ExitStatus,
     /// The beginning of its standard output, or of its standard error if it said nothing there.
@@ -30,7 +30,7 @@ pub struct Ended {
 ///
 /// # Errors
 /// In words: it could not be started, or was not done in time.
-pub async fn run(program: &Path, variables: &[(&str, &str)], input: &[u8], limit: Duration, text_limit: usize) -> Result<Ended, String> {
+pub async fn run(program: &Path, variables: &[(&str, &str)], input: &[u8], limit: Duration, text_limit: usize) -> Result<Exit, String> {
     let name = program.display();
     let mut command = Command::new(program);
     command.env_remove(PASSWORD_VARIABLE).envs(variables.iter().copied());
@@ -56,7 +56,7 @@ impl Drop for Group {
 }
 
 /// Gives a program its input, and waits for its end.
-async fn converse(child: &mut Child, input: &[u8], text_limit: usize) -> std::io::Result<Ended> {
+async fn converse(child: &mut Child, input: &[u8], text_limit: usize) -> std::io::Result<Exit> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut said, mut complained) = (Vec::new(), Vec::new());
     let feed = async {
@@ -79,7 +79,7 @@ async fn converse(child: &mut Child, input: &[u8], text_limit: usize) -> std::io
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     let said = text(&said);
-    Ok(Ended { status, text: if said.is_empty() { text(&complained) } else { said } })
+    Ok(Exit { status, text: if said.is_empty() { text(&complained) } else { said } })
 }
 
 /// Reads to the end, so that nobody waits for a full pipe, and keeps the beginning.
