@@ -32,7 +32,7 @@ enum Step {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Facts<'a> {
+struct CleanUpFacts<'a> {
     state: &'a State,
     engine: bool,
     begun: bool,
@@ -40,7 +40,7 @@ struct Facts<'a> {
     out_of_time: bool,
 }
 
-fn step(facts: Facts<'_>) -> Step {
+fn step(facts: CleanUpFacts<'_>) -> Step {
     if facts.engine {
         return match (facts.out_of_time, facts.cleans_up) {
             (true, _) => Step::GiveUp,
@@ -70,7 +70,7 @@ pub async fn visit(visit: &Visit<'_>, entry: &mut Entry) -> Result<Action, Error
     let had_engine = entry.engine.is_some();
     observe(visit, entry).await;
     let since = entry.deleting_since.get_or_insert_with(Instant::now).elapsed();
-    let facts = Facts {
+    let facts = CleanUpFacts {
         state: &entry.state,
         engine: entry.engine.is_some(),
         begun: entry.begun,
@@ -210,7 +210,7 @@ mod tests {
             (State::Ended(End::Refused { reason: text(), message: text() }), false, true, true, false, Step::Release),
             (State::Ended(End::Unknown { message: text() }), false, true, true, false, Step::GiveUp),
         ] {
-            let facts = Facts { state: &state, engine, begun, cleans_up, out_of_time };
+            let facts = CleanUpFacts { state: &state, engine, begun, cleans_up, out_of_time };
             assert_eq!(step(facts), expected, "{facts:?}");
         }
     }

@@ -6,7 +6,7 @@ use crate::engine::contract::reason::Reason;
 
 /// What is known at this visit.
 #[derive(Debug)]
-pub struct Facts<'a> {
+pub struct PlanFacts<'a> {
     /// Where the migration is.
     pub state: &'a State,
     /// Whether an engine is there for it.
@@ -80,7 +80,7 @@ pub fn needs_target(state: &State, engine: bool, pause: bool, cancel: bool, begu
 }
 
 /// Decides.
-pub fn plan(facts: &Facts<'_>) -> Directive {
+pub fn plan(facts: &PlanFacts<'_>) -> Directive {
     if let State::Ended(end) = facts.state {
         return if facts.new_retry_token && !facts.cancel && end.can_be_retried() { Directive::Restart } else { Directive::Rest };
     }
@@ -185,8 +185,8 @@ mod tests {
 
     const KNOWN: Target = Target::Known;
 
-    fn facts<'a>(state: &'a State, target: &'a Target, place: Option<&'a Place>) -> Facts<'a> {
-        Facts {
+    fn facts<'a>(state: &'a State, target: &'a Target, place: Option<&'a Place>) -> PlanFacts<'a> {
+        PlanFacts {
             state,
             engine: false,
             begun: false,
@@ -221,7 +221,7 @@ mod tests {
         ] {
             assert_eq!(plan(&facts(&State::New, &target, place.as_ref())), expected);
         }
-        let later = Facts { must_wait: true, ..facts(&State::New, &KNOWN, Some(&Place::Granted)) };
+        let later = PlanFacts { must_wait: true, ..facts(&State::New, &KNOWN, Some(&Place::Granted)) };
         assert_eq!(plan(&later), Directive::Linger);
     }
 
@@ -238,7 +238,7 @@ mod tests {
             (succeeded, true, false, Directive::Rest),
             (unknown, true, false, Directive::Rest),
         ] {
-            let facts = Facts { new_retry_token: token, cancel, pause: true, ..facts(&state, &Target::NotLookedAt, None) };
+            let facts = PlanFacts { new_retry_token: token, cancel, pause: true, ..facts(&state, &Target::NotLookedAt, None) };
             assert_eq!(plan(&facts), expected, "{state:?} token {token} cancel {cancel}");
         }
     }
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn an_engine_is_steered_whatever_is_asked_for() {
         for (pause, cancel) in [(false, false), (true, false), (false, true), (true, true)] {
-            let facts = Facts { engine: true, begun: true, pause, cancel, ..facts(&State::Working, &Target::NotLookedAt, None) };
+            let facts = PlanFacts { engine: true, begun: true, pause, cancel, ..facts(&State::Working, &Target::NotLookedAt, None) };
             assert_eq!(plan(&facts), Directive::Steer);
         }
     }
@@ -255,7 +255,7 @@ mod tests {
     fn cancelling_without_an_engine_cleans_up_only_what_may_be_there() {
         let paused = State::Paused;
         let cancel =
-            |begun, cleans_up, target| plan(&Facts { cancel: true, pause: true, begun, cleans_up, ..facts(&paused, target, None) });
+            |begun, cleans_up, target| plan(&PlanFacts { cancel: true, pause: true, begun, cleans_up, ..facts(&paused, target, None) });
         assert!(matches!(cancel(false, true, &Target::NotLookedAt), Directive::Cancel(_)));
         assert!(matches!(cancel(true, false, &Target::NotLookedAt), Directive::Cancel(_)));
         assert_eq!(cancel(true, true, &KNOWN), Directive::CleanUpAndCancel);
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_paused_migration_has_no_engine_and_needs_nothing() {
-        let facts = Facts { pause: true, ..facts(&State::New, &Target::NotLookedAt, None) };
+        let facts = PlanFacts { pause: true, ..facts(&State::New, &Target::NotLookedAt, None) };
         assert_eq!(plan(&facts), Directive::Park);
         assert!(!needs_target(&State::New, false, true, false, false, true));
     }

@@ -204,7 +204,7 @@ impl Visit<'_> {
             },
             _ => entry.ahead = None,
         }
-        let directive = plan::plan(&plan::Facts {
+        let directive = plan::plan(&plan::PlanFacts {
             state: &entry.state,
             engine: entry.engine.is_some(),
             begun: entry.begun,

@@ -24,7 +24,7 @@ impl Visit<'_> {
             invalid_controls: problem,
         };
         let phase = status::phase(&scene);
-        let next = status::status(&status::Facts {
+        let next = status::status(&status::StatusFacts {
             scene,
             previous: &entry.written,
             generation: self.object.metadata.generation,

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 /// What is shown besides the scene.
 #[derive(Debug)]
-pub struct Facts<'a> {
+pub struct StatusFacts<'a> {
     /// What the conditions are about.
     pub scene: Scene<'a>,
     /// The status as last written.
@@ -60,7 +60,7 @@ fn number(value: u64) -> i64 {
 }
 
 /// Builds the status.
-pub fn status(facts: &Facts<'_>) -> SchemaMigrationStatus {
+pub fn status(facts: &StatusFacts<'_>) -> SchemaMigrationStatus {
     let previous = facts.previous;
     let message = message(&facts.scene);
     let conditions = settle(&previous.conditions, table(&facts.scene, &message), facts.generation, &time(facts.now));
@@ -128,7 +128,7 @@ fn rounded(time: Duration) -> KubeDuration {
     KubeDuration::from_secs(time.as_secs())
 }
 
-fn throttle(facts: &Facts<'_>) -> Option<ThrottleStatus> {
+fn throttle(facts: &StatusFacts<'_>) -> Option<ThrottleStatus> {
     let Some(snapshot) = facts.scene.snapshot else {
         return facts
             .previous
@@ -149,14 +149,14 @@ fn throttle(facts: &Facts<'_>) -> Option<ThrottleStatus> {
     })
 }
 
-fn window_opens_at(facts: &Facts<'_>) -> Option<Time> {
+fn window_opens_at(facts: &StatusFacts<'_>) -> Option<Time> {
     match (facts.scene.state, facts.scene.snapshot?.cut_over.waits?) {
         (State::Working, Waits::Window { opens }) => opens.and_then(system_time),
         _ => None,
     }
 }
 
-fn cut_over(facts: &Facts<'_>) -> Option<CutOverStatus> {
+fn cut_over(facts: &StatusFacts<'_>) -> Option<CutOverStatus> {
     let before = facts.previous.cut_over.as_ref();
     let mut next = match facts.scene.snapshot.map(|snapshot| &snapshot.cut_over) {
         // An engine that has taken up the work knows nothing of the attempts of the one before.

@@ -31,7 +31,7 @@ impl Default for Given {
 }
 
 fn built(given: &Given) -> SchemaMigrationStatus {
-    status(&Facts {
+    status(&StatusFacts {
         scene: Scene {
             state: &given.state,
             snapshot: given.snapshot.as_ref(),
