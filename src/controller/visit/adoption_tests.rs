@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use super::{Scene, table};
+use super::{Observed, table};
 use crate::api::SchemaMigrationSpec;
 use crate::api::conditions::settle;
 use crate::api::schema_migration::SchemaMigration;
@@ -20,8 +20,8 @@ fn object(status: SchemaMigrationStatus) -> SchemaMigration {
 }
 
 fn written(state: &State, validated: bool) -> SchemaMigrationStatus {
-    let scene = Scene { state, snapshot: None, validated, waits_for_slot: None, invalid_annotations: &[], invalid_controls: None };
-    let conditions = settle(&[], table(&scene, "m"), Some(1), &Time(Timestamp::UNIX_EPOCH));
+    let observed = Observed { state, snapshot: None, validated, waits_for_slot: None, invalid_annotations: &[], invalid_controls: None };
+    let conditions = settle(&[], table(&observed, "m"), Some(1), &Time(Timestamp::UNIX_EPOCH));
     SchemaMigrationStatus { conditions, ..SchemaMigrationStatus::default() }
 }
 

@@ -8,9 +8,9 @@ use crate::api::conditions::{
 use crate::controller::fleet::state::{End, State};
 use crate::engine::contract::snapshot::{Phase, Snapshot};
 
-/// What the table is about.
+/// What was observed of a migration: the conditions follow from it.
 #[derive(Debug)]
-pub struct Scene<'a> {
+pub struct Observed<'a> {
     /// Where the migration is.
     pub state: &'a State,
     /// What the engine says; only looked at while it works.
@@ -72,15 +72,15 @@ fn reason_of(phase: Phase) -> &'static str {
     }
 }
 
-fn row(scene: &Scene<'_>, message: &str) -> Row {
-    match scene.state {
+fn row(observed: &Observed<'_>, message: &str) -> Row {
+    match observed.state {
         State::New => Row::going_on("Queued", message),
         State::Queued(_) => Row::going_on("Queued", message),
         State::Paused => Row::going_on("Paused", message),
         State::Retrying(_) => Row::going_on("Retrying", message),
         State::Blocked(trouble) => Row::over(trouble.reason.as_str(), Truth::Unknown, message),
-        State::Working => match scene.snapshot {
-            _ if scene.waits_for_slot.is_some() => Row::going_on("Queued", message),
+        State::Working => match observed.snapshot {
+            _ if observed.waits_for_slot.is_some() => Row::going_on("Queued", message),
             Some(snapshot) if snapshot.retrying.is_some() => Row::going_on("Retrying", message),
             Some(snapshot) => Row::going_on(reason_of(snapshot.phase), message),
             None => Row::going_on("Inspecting", message),
@@ -93,22 +93,22 @@ fn row(scene: &Scene<'_>, message: &str) -> Row {
 }
 
 /// The whole set. `message` is the present state in a sentence.
-pub fn table(scene: &Scene<'_>, message: &str) -> Vec<Wanted> {
-    let row = row(scene, message);
+pub fn table(observed: &Observed<'_>, message: &str) -> Vec<Wanted> {
+    let row = row(observed, message);
     let reason = || row.reason.clone();
-    let working = match scene.state {
-        State::Working => scene.snapshot,
+    let working = match observed.state {
+        State::Working => observed.snapshot,
         _ => None,
     };
-    let paused =
-        *scene.state == State::Paused || working.is_some_and(|snapshot| snapshot.phase == Phase::Paused && scene.waits_for_slot.is_none());
+    let paused = *observed.state == State::Paused
+        || working.is_some_and(|snapshot| snapshot.phase == Phase::Paused && observed.waits_for_slot.is_none());
     let throttle = working.and_then(|snapshot| snapshot.throttle.as_ref()).filter(|_| !paused);
     let cut_over_ready = working.is_some_and(|snapshot| matches!(snapshot.phase, Phase::AwaitingCutOver | Phase::CuttingOver));
     vec![
-        accepted(scene),
-        match scene.state {
+        accepted(observed),
+        match observed.state {
             State::Ended(End::Refused { reason, message }) => Wanted::new(VALIDATED, Truth::False, reason.as_str(), message.as_str()),
-            _ if scene.validated => Wanted::new(VALIDATED, Truth::True, "Validated", "the change can be made"),
+            _ if observed.validated => Wanted::new(VALIDATED, Truth::True, "Validated", "the change can be made"),
             State::Ended(End::Succeeded(_)) => Wanted::new(VALIDATED, Truth::True, "Validated", "the change can be made"),
             _ => Wanted::new(VALIDATED, Truth::Unknown, reason(), "the change has not been tried on the server yet"),
         },
@@ -126,21 +126,21 @@ pub fn table(scene: &Scene<'_>, message: &str) -> Vec<Wanted> {
             None => Wanted::new(THROTTLED, false, "NotThrottled", ""),
         },
         Wanted::new(PAUSED, paused, if paused { "Paused" } else { "NotPaused" }, ""),
-        match (cut_over_ready, scene.state) {
+        match (cut_over_ready, observed.state) {
             (true, _) => Wanted::new(CUT_OVER_READY, true, reason(), "the copy is complete, verified and current"),
             (false, _) => Wanted::new(CUT_OVER_READY, false, reason(), ""),
         },
     ]
 }
 
-fn accepted(scene: &Scene<'_>) -> Wanted {
-    if let Some(problem) = scene.invalid_controls {
+fn accepted(observed: &Observed<'_>) -> Wanted {
+    if let Some(problem) = observed.invalid_controls {
         return Wanted::new(ACCEPTED, false, "InvalidSpec", format!("{problem}; the previous values stay in force"));
     }
-    if scene.invalid_annotations.is_empty() {
+    if observed.invalid_annotations.is_empty() {
         return Wanted::new(ACCEPTED, true, "Accepted", "");
     }
-    let problems: Vec<String> = scene.invalid_annotations.iter().map(ToString::to_string).collect();
+    let problems: Vec<String> = observed.invalid_annotations.iter().map(ToString::to_string).collect();
     Wanted::new(ACCEPTED, false, "InvalidAnnotation", problems.join("; "))
 }
 
@@ -154,8 +154,8 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
     use std::time::SystemTime;
 
-    fn scene<'a>(state: &'a State, snapshot: Option<&'a Snapshot>) -> Scene<'a> {
-        Scene {
+    fn observed<'a>(state: &'a State, snapshot: Option<&'a Snapshot>) -> Observed<'a> {
+        Observed {
             state,
             snapshot,
             validated: snapshot.is_some_and(|s| s.validated),
@@ -170,8 +170,8 @@ mod tests {
     }
 
     /// `Type=Status/Reason` of the conditions that a row of the table speaks of.
-    fn line(scene: &Scene<'_>) -> String {
-        let table = table(scene, "message");
+    fn line(observed: &Observed<'_>) -> String {
+        let table = table(observed, "message");
         let word =
             |type_: &str| table.iter().find(|wanted| wanted.type_ == type_).map(|w| format!("{}/{}", w.truth.as_str(), w.reason)).unwrap();
         let flag = |type_: &str| table.iter().any(|wanted| wanted.type_ == type_ && wanted.truth == Truth::True);
@@ -252,7 +252,7 @@ mod tests {
                 "Ready=True/Succeeded Reconciling=False/Succeeded Succeeded=True/Succeeded Validated=True",
             ),
         ] {
-            assert_eq!(line(&scene(&state, snapshot.as_ref())), expected);
+            assert_eq!(line(&observed(&state, snapshot.as_ref())), expected);
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
         let states =
             [State::New, State::Queued(String::new()), State::Paused, State::Working, State::Ended(End::Succeeded(Success::Proven))];
         for state in states {
-            let table = table(&scene(&state, None), "");
+            let table = table(&observed(&state, None), "");
             let types: Vec<_> = table.iter().map(|wanted| wanted.type_).collect();
             assert_eq!(types, [ACCEPTED, VALIDATED, READY, RECONCILING, STALLED, SUCCEEDED, THROTTLED, PAUSED, CUT_OVER_READY]);
             assert!(table.iter().all(|wanted| !wanted.reason.is_empty()), "{state:?}");
@@ -273,8 +273,8 @@ mod tests {
         let invalid_annotations =
             [InvalidAnnotation { annotation: "theseus.dev/pause".to_owned(), expected: "the value must be \"true\" or \"false\"" }];
         let snapshot = in_phase(Phase::Copying);
-        let with = table(&Scene { invalid_annotations: &invalid_annotations, ..scene(&State::Working, Some(&snapshot)) }, "m");
-        let without = table(&scene(&State::Working, Some(&snapshot)), "m");
+        let with = table(&Observed { invalid_annotations: &invalid_annotations, ..observed(&State::Working, Some(&snapshot)) }, "m");
+        let without = table(&observed(&State::Working, Some(&snapshot)), "m");
         assert_eq!((with[0].truth, with[0].reason.as_str()), (Truth::False, "InvalidAnnotation"));
         assert!(with[0].message.contains("theseus.dev/pause"));
         assert_eq!(with[1..], without[1..]);
@@ -283,8 +283,8 @@ mod tests {
     #[test]
     fn an_engine_that_is_paused_only_because_it_has_no_slot_is_queued() {
         let snapshot = in_phase(Phase::Paused);
-        let scene = Scene { waits_for_slot: Some("waits"), ..scene(&State::Working, Some(&snapshot)) };
-        assert_eq!(line(&scene), "Ready=False/Queued Reconciling=True/Queued Succeeded=Unknown/Queued Validated=True");
+        let observed = Observed { waits_for_slot: Some("waits"), ..observed(&State::Working, Some(&snapshot)) };
+        assert_eq!(line(&observed), "Ready=False/Queued Reconciling=True/Queued Succeeded=Unknown/Queued Validated=True");
     }
 }
 

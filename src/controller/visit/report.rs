@@ -1,6 +1,6 @@
 //! The status of one migration and the Events of what has changed in it: built here, written by `apply`, by nobody else.
 use super::apply;
-use super::conditions::Scene;
+use super::conditions::Observed;
 use super::context::{Error, REFRESH, Visit};
 use super::events::{Note, transitions};
 use super::status::{self, Urgency};
@@ -15,7 +15,7 @@ impl Visit<'_> {
     /// # Errors
     /// The API server did not take it.
     pub async fn write(&self, entry: &mut Entry, problem: Option<&str>, force: bool) -> Result<Urgency, Error> {
-        let scene = Scene {
+        let observed = Observed {
             state: &entry.state,
             snapshot: entry.snapshot.as_ref(),
             validated: entry.validated,
@@ -23,9 +23,9 @@ impl Visit<'_> {
             invalid_annotations: &self.intents.invalid_annotations,
             invalid_controls: problem,
         };
-        let phase = status::phase(&scene);
+        let phase = status::phase(&observed);
         let next = status::status(&status::StatusFacts {
-            scene,
+            observed,
             previous: &entry.written,
             generation: self.object.metadata.generation,
             instance: &self.ctx.instance,

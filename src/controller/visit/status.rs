@@ -2,7 +2,7 @@
 //!
 //! Numbers are taken from the engine while there is one and from the status before otherwise, so that a finished migration keeps its figures
 //! over restarts of the operator. [`urgency`] says how soon a new status has to be written.
-use super::conditions::{Scene, table};
+use super::conditions::{Observed, table};
 use crate::api::conditions::{settle, shorten};
 use crate::api::duration::KubeDuration;
 use crate::api::status::{
@@ -15,11 +15,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use std::time::{Duration, SystemTime};
 
-/// What is shown besides the scene.
+/// What the status shows besides the conditions.
 #[derive(Debug)]
 pub struct StatusFacts<'a> {
     /// What the conditions are about.
-    pub scene: Scene<'a>,
+    pub observed: Observed<'a>,
     /// The status as last written.
     pub previous: &'a SchemaMigrationStatus,
     /// The generation of the spec.
@@ -62,13 +62,13 @@ fn number(value: u64) -> i64 {
 /// Builds the status.
 pub fn status(facts: &StatusFacts<'_>) -> SchemaMigrationStatus {
     let previous = facts.previous;
-    let message = message(&facts.scene);
-    let conditions = settle(&previous.conditions, table(&facts.scene, &message), facts.generation, &time(facts.now));
-    let snapshot = facts.scene.snapshot;
-    let over = matches!(facts.scene.state, State::Ended(_));
+    let message = message(&facts.observed);
+    let conditions = settle(&previous.conditions, table(&facts.observed, &message), facts.generation, &time(facts.now));
+    let snapshot = facts.observed.snapshot;
+    let over = matches!(facts.observed.state, State::Ended(_));
     SchemaMigrationStatus {
         observed_generation: facts.generation,
-        phase: Some(phase(&facts.scene).to_owned()),
+        phase: Some(phase(&facts.observed).to_owned()),
         message: Some(message),
         server: facts.server.map(str::to_owned).or_else(|| previous.server.clone()),
         algorithm: snapshot
@@ -129,14 +129,14 @@ fn rounded(time: Duration) -> KubeDuration {
 }
 
 fn throttle(facts: &StatusFacts<'_>) -> Option<ThrottleStatus> {
-    let Some(snapshot) = facts.scene.snapshot else {
+    let Some(snapshot) = facts.observed.snapshot else {
         return facts
             .previous
             .throttle
             .as_ref()
             .map(|before| ThrottleStatus { total_seconds: before.total_seconds, ..ThrottleStatus::default() });
     };
-    let now = snapshot.throttle.as_ref().filter(|_| *facts.scene.state == State::Working);
+    let now = snapshot.throttle.as_ref().filter(|_| *facts.observed.state == State::Working);
     if now.is_none() && snapshot.throttled_total.is_zero() && facts.previous.throttle.is_none() {
         return None;
     }
@@ -150,7 +150,7 @@ fn throttle(facts: &StatusFacts<'_>) -> Option<ThrottleStatus> {
 }
 
 fn window_opens_at(facts: &StatusFacts<'_>) -> Option<Time> {
-    match (facts.scene.state, facts.scene.snapshot?.cut_over.waits?) {
+    match (facts.observed.state, facts.observed.snapshot?.cut_over.waits?) {
         (State::Working, Waits::Window { opens }) => opens.and_then(system_time),
         _ => None,
     }
@@ -158,7 +158,7 @@ fn window_opens_at(facts: &StatusFacts<'_>) -> Option<Time> {
 
 fn cut_over(facts: &StatusFacts<'_>) -> Option<CutOverStatus> {
     let before = facts.previous.cut_over.as_ref();
-    let mut next = match facts.scene.snapshot.map(|snapshot| &snapshot.cut_over) {
+    let mut next = match facts.observed.snapshot.map(|snapshot| &snapshot.cut_over) {
         // An engine that has taken up the work knows nothing of the attempts of the one before.
         Some(cut_over) if cut_over.attempts == 0 && before.is_some_and(|before| before.attempts > 0) => CutOverStatus {
             blocked_by: cut_over.blocked_by.clone().map(|blocker| shorten(blocker, 1024)),
@@ -176,7 +176,7 @@ fn cut_over(facts: &StatusFacts<'_>) -> Option<CutOverStatus> {
         },
         None => CutOverStatus { window_opens_at: None, ..before.cloned().unwrap_or_default() },
     };
-    next.approved_at = match (facts.approved, &facts.scene.state) {
+    next.approved_at = match (facts.approved, &facts.observed.state) {
         (true, _) => before.and_then(|before| before.approved_at.clone()).or_else(|| Some(time(facts.now))),
         // What opened the gate is kept for the record once it is over.
         (false, State::Ended(_)) => before.and_then(|before| before.approved_at.clone()),
@@ -186,14 +186,14 @@ fn cut_over(facts: &StatusFacts<'_>) -> Option<CutOverStatus> {
 }
 
 /// The word for people.
-pub fn phase(scene: &Scene<'_>) -> &'static str {
-    match scene.state {
+pub fn phase(observed: &Observed<'_>) -> &'static str {
+    match observed.state {
         State::New | State::Queued(_) => "Queued",
         State::Paused => "Paused",
         State::Retrying(_) => "Retrying",
         State::Blocked(_) => "Blocked",
-        State::Working => match scene.snapshot {
-            _ if scene.waits_for_slot.is_some() => "Queued",
+        State::Working => match observed.snapshot {
+            _ if observed.waits_for_slot.is_some() => "Queued",
             Some(snapshot) if snapshot.retrying.is_some() => "Retrying",
             Some(snapshot) => match snapshot.phase {
                 Phase::Inspecting => "Inspecting",
@@ -235,15 +235,15 @@ pub const PHASES: [&str; 16] = [
     "OutcomeUnknown",
 ];
 
-fn message(scene: &Scene<'_>) -> String {
-    match scene.state {
+fn message(observed: &Observed<'_>) -> String {
+    match observed.state {
         State::New => "not processed yet".to_owned(),
         State::Queued(why) => why.clone(),
         State::Paused => "paused; the work is kept".to_owned(),
         State::Retrying(trouble) | State::Blocked(trouble) => {
             format!("{}{NEXT_ATTEMPT}{}", trouble.message, clock(trouble.next_attempt))
         }
-        State::Working => working(scene),
+        State::Working => working(observed),
         State::Ended(End::Succeeded(Success::Proven)) => "dry run: the change can be made; nothing was changed".to_owned(),
         State::Ended(End::Succeeded(Success::Tested)) => {
             "tested: the tables were swapped and swapped back; the table is unchanged, and the new one is kept beside it".to_owned()
@@ -255,11 +255,11 @@ fn message(scene: &Scene<'_>) -> String {
     }
 }
 
-fn working(scene: &Scene<'_>) -> String {
-    if let Some(why) = scene.waits_for_slot {
+fn working(observed: &Observed<'_>) -> String {
+    if let Some(why) = observed.waits_for_slot {
         return why.to_owned();
     }
-    let Some(snapshot) = scene.snapshot else { return "starting".to_owned() };
+    let Some(snapshot) = observed.snapshot else { return "starting".to_owned() };
     if let Some(retrying) = &snapshot.retrying {
         let next = Timestamp::try_from(retrying.next_attempt).map(|at| format!("{NEXT_ATTEMPT}{}", clock(at))).unwrap_or_default();
         return format!("{}: {}{next}", retrying.reason, retrying.message);

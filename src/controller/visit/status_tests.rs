@@ -32,7 +32,7 @@ impl Default for Given {
 
 fn built(given: &Given) -> SchemaMigrationStatus {
     status(&StatusFacts {
-        scene: Scene {
+        observed: Observed {
             state: &given.state,
             snapshot: given.snapshot.as_ref(),
             validated: false,
