@@ -360,7 +360,7 @@ pub struct Attendance {
 /// Numbers alone wake nobody: a working migration is visited every ten seconds anyway.
 async fn attend(mut snapshots: watch::Receiver<Snapshot>, engine: Weak<Handle>, attendance: Attendance, term: CancellationToken) {
     let Attendance { namespace, name, wakers, metrics } = attendance;
-    let mut seen = face(&snapshots.borrow_and_update());
+    let mut seen = visible_state(&snapshots.borrow_and_update());
     let mut meter = Meter { namespace: namespace.clone(), name: name.clone(), metrics, sampled: None, notice: 0, chunks: 0 };
     let mut told = false;
     loop {
@@ -381,7 +381,7 @@ async fn attend(mut snapshots: watch::Receiver<Snapshot>, engine: Weak<Handle>, 
         let now = {
             let snapshot = snapshots.borrow_and_update();
             meter.read(&snapshot, false);
-            face(&snapshot)
+            visible_state(&snapshot)
         };
         if now != seen {
             seen = now;
@@ -431,7 +431,7 @@ impl Meter {
 
 /// What of a snapshot is news.
 #[derive(PartialEq)]
-pub(crate) struct Face {
+pub(crate) struct VisibleState {
     phase: Phase,
     validated: bool,
     copy_complete: bool,
@@ -447,9 +447,9 @@ pub(crate) struct Face {
     notice: u64,
 }
 
-pub(crate) fn face(snapshot: &Snapshot) -> Face {
+pub(crate) fn visible_state(snapshot: &Snapshot) -> VisibleState {
     let tables = &snapshot.tables;
-    Face {
+    VisibleState {
         phase: snapshot.phase,
         validated: snapshot.validated,
         copy_complete: snapshot.progress.copy_complete,

@@ -56,8 +56,8 @@ fn numbers_are_no_news_and_a_phase_is() {
     let mut numbers = before.clone();
     numbers.progress.rows_copied = 7;
     numbers.throttled_total = Duration::from_secs(1);
-    assert!(face(&before) == face(&numbers));
-    assert!(face(&before) != face(&Snapshot { phase: Phase::Copying, ..before.clone() }));
+    assert!(visible_state(&before) == visible_state(&numbers));
+    assert!(visible_state(&before) != visible_state(&Snapshot { phase: Phase::Copying, ..before.clone() }));
 }
 
 /// What an engine says of its chunks and attempts is counted once each.

@@ -4,7 +4,7 @@ use crate::api::SchemaMigrationSpec;
 use crate::api::conditions::settle;
 use crate::api::schema_migration::SchemaMigration;
 use crate::api::status::SchemaMigrationStatus;
-use crate::controller::fleet::entry::{Entry, face};
+use crate::controller::fleet::entry::{Entry, visible_state};
 use crate::controller::fleet::state::{End, State, Success, Trouble};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Snapshot;
@@ -62,5 +62,5 @@ fn the_force_token_is_remembered() {
     assert_eq!(entry.handled_force, "a", "an engine that has not forced anything forgets nothing");
     entry.take_over(forced("b"));
     assert_eq!(entry.handled_force, "b");
-    assert!(face(&forced("b")) != face(&forced("c")));
+    assert!(visible_state(&forced("b")) != visible_state(&forced("c")));
 }
