@@ -35,9 +35,9 @@ struct Ids {
 }
 
 /// Host, port, run.
-type Place = (String, u16, ServerRun);
+type ServerKey = (String, u16, ServerRun);
 
-static RUNS: Mutex<Option<HashMap<Place, Connections>>> = Mutex::new(None);
+static RUNS: Mutex<Option<HashMap<ServerKey, Connections>>> = Mutex::new(None);
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds these locks can panic half-way through a change.

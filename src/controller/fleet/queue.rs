@@ -79,7 +79,7 @@ struct Claim {
 
 /// Whether a claim may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Admission {
     /// It may; it holds a slot now.
     Granted,
     /// It waits, and this is why.
@@ -113,7 +113,7 @@ impl Queue {
     }
 
     /// Asks for a slot, or confirms one that is held. `begun` says that the migration's tables may be there already.
-    pub fn enter(&mut self, uid: &str, ticket: Ticket, begun: bool) -> Place {
+    pub fn enter(&mut self, uid: &str, ticket: Ticket, begun: bool) -> Admission {
         let before = self.claims.get(uid).map(|claim| (claim.slot, claim.has_table));
         let slot = if matches!(before, Some((Slot::Held, _))) { Slot::Held } else { Slot::Wanted };
         let has_table = begun || before.is_some_and(|(_, has_table)| has_table);
@@ -163,17 +163,17 @@ impl Queue {
         self.claims.values().filter(|claim| claim.slot == Slot::Held).count()
     }
 
-    fn place(&mut self, uid: &str) -> Place {
+    fn place(&mut self, uid: &str) -> Admission {
         if self.granted().contains(uid) {
             if let Some(claim) = self.claims.get_mut(uid) {
                 claim.slot = Slot::Held;
             }
-            return Place::Granted;
+            return Admission::Granted;
         }
         if !self.settled {
-            return Place::NotYet;
+            return Admission::NotYet;
         }
-        Place::Waits(self.why(uid))
+        Admission::Waits(self.why(uid))
     }
 
     fn in_order(&self) -> Vec<(&Uid, &Claim)> {
@@ -269,9 +269,9 @@ mod tests {
         queue
     }
 
-    fn why(place: Place) -> String {
+    fn why(place: Admission) -> String {
         match place {
-            Place::Waits(why) => why,
+            Admission::Waits(why) => why,
             other => panic!("{other:?}"),
         }
     }
@@ -279,16 +279,16 @@ mod tests {
     #[test]
     fn one_migration_per_table_whatever_the_case_of_names() {
         let mut queue = settled(10);
-        assert_eq!(queue.enter("a", ticket(1, "db:3306", "orders"), false), Place::Granted);
+        assert_eq!(queue.enter("a", ticket(1, "db:3306", "orders"), false), Admission::Granted);
         assert_eq!(
             why(queue.enter("b", ticket(2, "DB:3306", "Orders"), false)),
             "waiting for ns/orders-1, which is using the table shop.Orders"
         );
-        assert_eq!(queue.enter("c", ticket(3, "db:3306", "items"), false), Place::Granted);
-        assert_eq!(queue.enter("d", ticket(3, "other:3306", "orders"), false), Place::Granted);
+        assert_eq!(queue.enter("c", ticket(3, "db:3306", "items"), false), Admission::Granted);
+        assert_eq!(queue.enter("d", ticket(3, "other:3306", "orders"), false), Admission::Granted);
         queue.leave("a");
         assert_eq!(queue.runnable(), ["b"]);
-        assert_eq!(queue.enter("b", ticket(2, "DB:3306", "Orders"), false), Place::Granted);
+        assert_eq!(queue.enter("b", ticket(2, "DB:3306", "Orders"), false), Admission::Granted);
     }
 
     #[test]
@@ -313,28 +313,28 @@ mod tests {
     #[test]
     fn limits_per_server_and_in_all() {
         let mut queue = settled(3);
-        assert_eq!(queue.enter("a", ticket(1, "db", "a"), false), Place::Granted);
-        assert_eq!(queue.enter("b", ticket(2, "db", "b"), false), Place::Granted);
+        assert_eq!(queue.enter("a", ticket(1, "db", "a"), false), Admission::Granted);
+        assert_eq!(queue.enter("b", ticket(2, "db", "b"), false), Admission::Granted);
         assert_eq!(why(queue.enter("c", ticket(3, "db", "c"), false)), "waiting for a free slot on db (2 in use)");
-        assert_eq!(queue.enter("d", ticket(4, "other", "d"), false), Place::Granted);
+        assert_eq!(queue.enter("d", ticket(4, "other", "d"), false), Admission::Granted);
         assert!(why(queue.enter("e", ticket(5, "third", "e"), false)).contains("(3 in use; --max-concurrent-migrations)"));
         queue.leave("d");
         assert_eq!(queue.runnable(), ["e"], "c still has no place on its server");
         queue.hold_table("a", ticket(1, "db", "a"), Holding::Paused);
         assert_eq!(queue.runnable(), ["c", "e"]);
-        assert_eq!(queue.enter("c", ticket(3, "db", "c"), false), Place::Granted);
+        assert_eq!(queue.enter("c", ticket(3, "db", "c"), false), Admission::Granted);
     }
 
     #[test]
     fn the_oldest_is_first_and_a_younger_one_does_not_overtake() {
         let mut queue = settled(1);
-        assert_eq!(queue.enter("x", ticket(0, "db", "x"), false), Place::Granted);
+        assert_eq!(queue.enter("x", ticket(0, "db", "x"), false), Admission::Granted);
         queue.enter("young", ticket(9, "db", "young"), false);
         queue.enter("old", ticket(5, "db", "old"), false);
         queue.leave("x");
         assert_eq!(queue.runnable(), ["old"]);
         assert!(why(queue.enter("young", ticket(9, "db", "young"), false)).contains("older"));
-        assert_eq!(queue.enter("old", ticket(5, "db", "old"), false), Place::Granted);
+        assert_eq!(queue.enter("old", ticket(5, "db", "old"), false), Admission::Granted);
     }
 
     #[test]
@@ -351,9 +351,9 @@ mod tests {
     #[test]
     fn nothing_is_granted_before_everybody_is_known() {
         let mut queue = Queue::new(1);
-        assert_eq!(queue.enter("young", ticket(2, "db", "orders"), false), Place::NotYet);
+        assert_eq!(queue.enter("young", ticket(2, "db", "orders"), false), Admission::NotYet);
         assert!(queue.runnable().is_empty());
-        assert_eq!(queue.enter("old", ticket(1, "db", "orders"), false), Place::NotYet);
+        assert_eq!(queue.enter("old", ticket(1, "db", "orders"), false), Admission::NotYet);
         queue.settle();
         assert_eq!(queue.runnable(), ["old"]);
         assert!(why(queue.enter("young", ticket(2, "db", "orders"), false)).contains("ns/orders-1"));
@@ -373,9 +373,9 @@ mod tests {
     #[test]
     fn a_slot_that_is_held_stays_held() {
         let mut queue = settled(1);
-        assert_eq!(queue.enter("young", ticket(9, "db", "a"), false), Place::Granted);
+        assert_eq!(queue.enter("young", ticket(9, "db", "a"), false), Admission::Granted);
         queue.enter("old", ticket(1, "db", "b"), false);
-        assert_eq!(queue.enter("young", ticket(9, "db", "a"), false), Place::Granted);
+        assert_eq!(queue.enter("young", ticket(9, "db", "a"), false), Admission::Granted);
         assert!(queue.runnable().is_empty());
     }
 

@@ -5,7 +5,7 @@
 //! it, and each is told to stop the moment the term ends, whatever visits are doing then. Each entry has an async lock that a visit holds for its whole length; visits to one object never overlap anyway (kube's guarantee), so
 //! only the shutdown and the sweep ever wait for it. The queue's lock is held for the time of a computation, never over an await.
 use super::entry::{EngineEnd, Entry};
-use super::queue::{Holding, Place, Queue, Ticket, Uid};
+use super::queue::{Admission, Holding, Queue, Ticket, Uid};
 use super::wake::Wakers;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
@@ -91,7 +91,7 @@ impl Registry {
     }
 
     /// Asks for a place.
-    pub fn enter(&self, uid: &str, ticket: Ticket, begun: bool) -> Place {
+    pub fn enter(&self, uid: &str, ticket: Ticket, begun: bool) -> Admission {
         let place = lock(&self.queue).enter(uid, ticket, begun);
         self.wake_runnable(uid);
         place

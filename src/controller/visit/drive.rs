@@ -5,7 +5,7 @@ use super::events::Note;
 use super::plan::{self, Afterlife, Aftermath, Directive};
 use crate::api::duration::Retention;
 use crate::controller::fleet::entry::{Attendance, Engine, Entry};
-use crate::controller::fleet::queue::{Holding, Place};
+use crate::controller::fleet::queue::{Admission, Holding};
 use crate::controller::fleet::state::{End, State, Success};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Phase;
@@ -114,13 +114,13 @@ fn steer(visit: &Visit<'_>, entry: &mut Entry, mut controls: Controls) {
         Some(ticket) if controls.paused && stands_still && !controls.cancel => registry.hold_table(uid, ticket, Holding::Paused),
         Some(ticket) if !controls.paused && !controls.cancel => {
             match registry.enter(uid, ticket, true) {
-                Place::Granted => {}
-                Place::Waits(why) => {
+                Admission::Granted => {}
+                Admission::Waits(why) => {
                     controls.paused = true;
                     entry.waits_for_slot = Some(why);
                 }
                 // There is no engine before the queue has settled.
-                Place::NotYet => controls.paused = true,
+                Admission::NotYet => controls.paused = true,
             }
         }
         _ => {}

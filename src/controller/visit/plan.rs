@@ -1,5 +1,5 @@
 //! Step 3: what to do now. Pure: from what is known to one [`Directive`].
-use crate::controller::fleet::queue::Place;
+use crate::controller::fleet::queue::Admission;
 use crate::controller::fleet::state::{End, State};
 use crate::controller::intake::validate::Invalid;
 use crate::engine::contract::reason::Reason;
@@ -26,7 +26,7 @@ pub struct PlanFacts<'a> {
     /// What the spec refers to.
     pub target: &'a Target,
     /// The place in the queue, where it was asked for.
-    pub place: Option<&'a Place>,
+    pub place: Option<&'a Admission>,
 }
 
 /// What the spec refers to, as far as it was looked at.
@@ -108,9 +108,9 @@ pub fn plan(facts: &PlanFacts<'_>) -> Directive {
         (Target::Invalid(invalid), _) => Directive::Refuse(invalid.clone()),
         (Target::NotLookedAt, _) => Directive::Linger,
         (Target::Known, _) if facts.must_wait => Directive::Linger,
-        (Target::Known, Some(Place::Granted)) => Directive::Start,
-        (Target::Known, Some(Place::Waits(why))) => Directive::Wait(why.clone()),
-        (Target::Known, Some(Place::NotYet) | None) => Directive::Linger,
+        (Target::Known, Some(Admission::Granted)) => Directive::Start,
+        (Target::Known, Some(Admission::Waits(why))) => Directive::Wait(why.clone()),
+        (Target::Known, Some(Admission::NotYet) | None) => Directive::Linger,
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
 
     const KNOWN: Target = Target::Known;
 
-    fn facts<'a>(state: &'a State, target: &'a Target, place: Option<&'a Place>) -> PlanFacts<'a> {
+    fn facts<'a>(state: &'a State, target: &'a Target, place: Option<&'a Admission>) -> PlanFacts<'a> {
         PlanFacts {
             state,
             engine: false,
@@ -210,18 +210,18 @@ mod tests {
 
     #[test]
     fn a_new_migration_starts_when_it_has_a_place() {
-        let waits = Place::Waits("w".to_owned());
+        let waits = Admission::Waits("w".to_owned());
         let invalid = Invalid { reason: Reason::InvalidSpec, message: "bad".to_owned() };
         for (target, place, expected) in [
-            (Target::Known, Some(Place::Granted), Directive::Start),
+            (Target::Known, Some(Admission::Granted), Directive::Start),
             (Target::Known, Some(waits.clone()), Directive::Wait("w".to_owned())),
-            (Target::Known, Some(Place::NotYet), Directive::Linger),
+            (Target::Known, Some(Admission::NotYet), Directive::Linger),
             (trouble(), None, Directive::Retry(Reason::SecretNotFound, "no Secret".to_owned())),
             (Target::Invalid(invalid.clone()), None, Directive::Refuse(invalid.clone())),
         ] {
             assert_eq!(plan(&facts(&State::New, &target, place.as_ref())), expected);
         }
-        let later = PlanFacts { must_wait: true, ..facts(&State::New, &KNOWN, Some(&Place::Granted)) };
+        let later = PlanFacts { must_wait: true, ..facts(&State::New, &KNOWN, Some(&Admission::Granted)) };
         assert_eq!(plan(&later), Directive::Linger);
     }
 

@@ -12,7 +12,7 @@ use crate::api::schema_migration::SchemaMigration;
 use crate::api::status::SchemaMigrationStatus;
 use crate::controller::fleet::ahead::{Lookout, Observer};
 use crate::controller::fleet::entry::Entry;
-use crate::controller::fleet::queue::Place;
+use crate::controller::fleet::queue::Admission;
 use crate::controller::fleet::registry::Identity;
 use crate::controller::fleet::state::State;
 use crate::controller::fleet::wake::Guarded;
@@ -195,7 +195,7 @@ impl Visit<'_> {
             _ => None,
         };
         match (&mut place, &resolved) {
-            (Some(Place::Waits(why)), Some(spec)) if !entry.begun => match self.look_ahead(entry, spec, &controls) {
+            (Some(Admission::Waits(why)), Some(spec)) if !entry.begun => match self.look_ahead(entry, spec, &controls) {
                 Some(Ahead::Refused(reason, message)) => target = Target::Invalid(validate::Invalid { reason, message }),
                 Some(Ahead::Doubtful(reason, message)) => {
                     why.push_str(&format!("; unless the table changes, this migration will then be refused ({reason}): {message}"));
