@@ -12,7 +12,7 @@ use crate::controller::fleet::wake::{Guarded, Wakers};
 use crate::controller::visit::apply::api;
 use crate::controller::visit::cleanup::is_worth_writing;
 use crate::controller::visit::context::{Context, Visit};
-use crate::controller::visit::events::Publisher;
+use crate::controller::visit::events::EventPublisher;
 use crate::controller::visit::reconcile::{error_policy, reconcile};
 use crate::telemetry::Metrics;
 use futures::{StreamExt, TryStreamExt};
@@ -69,7 +69,7 @@ pub async fn lead(
     let wakers = Wakers::new(&options.namespaces);
     let ctx = Arc::new(Context {
         places: Default::default(),
-        publisher: Publisher::new(client.clone(), &options.instance),
+        publisher: EventPublisher::new(client.clone(), &options.instance),
         registry: Registry::new(options.max_concurrent_migrations, wakers.clone(), term.clone()),
         client,
         metrics,
@@ -88,7 +88,7 @@ pub async fn lead(
         let first_list = CancellationToken::new();
         stores.push(store);
         listed.push(first_list.clone());
-        let watched = Watched { namespace: namespace.clone(), label_selector: options.label_selector.clone(), first_list };
+        let watched = Watch { namespace: namespace.clone(), label_selector: options.label_selector.clone(), first_list };
         parts.spawn(migrations(ctx.clone(), watched, writer, term.clone()));
         parts.spawn(server::servers(ctx.clone(), namespace, term.clone()));
     }
@@ -148,15 +148,15 @@ fn watch_config(label_selector: Option<&str>) -> watcher::Config {
 }
 
 /// What one controller watches.
-struct Watched {
+struct Watch {
     namespace: Option<String>,
     label_selector: Option<String>,
     /// Cancelled once the first list is in the store. (`Store::wait_until_ready` is the controller's own: it wakes only one of several that wait.)
     first_list: CancellationToken,
 }
 
-async fn migrations(ctx: Arc<Context>, watched: Watched, writer: reflector::store::Writer<Guarded>, term: CancellationToken) {
-    let Watched { namespace, label_selector, first_list } = watched;
+async fn migrations(ctx: Arc<Context>, watched: Watch, writer: reflector::store::Writer<Guarded>, term: CancellationToken) {
+    let Watch { namespace, label_selector, first_list } = watched;
     let store = writer.as_reader();
     let changes = watcher(api::<Guarded>(&ctx.client, namespace.as_deref()), watch_config(label_selector.as_deref()))
         .default_backoff()

@@ -1,6 +1,6 @@
 //! What a visit is about, and the parts of the operator that it uses.
 use super::apply;
-use super::events::Publisher;
+use super::events::EventPublisher;
 use super::plan::Target;
 use crate::api::annotations::Intents;
 use crate::api::schema_migration::{DeletionPolicy, SchemaMigration};
@@ -35,7 +35,7 @@ pub struct Context {
     /// Memory and engines.
     pub registry: Registry,
     /// Events.
-    pub publisher: Publisher,
+    pub publisher: EventPublisher,
     /// Metrics.
     pub metrics: Metrics,
     /// How engines ask for a visit.

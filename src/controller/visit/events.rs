@@ -1,4 +1,4 @@
-//! Events (`events.k8s.io/v1`), on transitions only. [`transitions`] is pure; [`Publisher`] sends.
+//! Events (`events.k8s.io/v1`), on transitions only. [`transitions`] is pure; [`EventPublisher`] sends.
 //!
 //! Notes hold no numbers that move: the recorder counts equal Events of six minutes as one and keeps the first note.
 use super::status::what_is_wrong;
@@ -76,9 +76,9 @@ pub fn transitions(before: &SchemaMigrationStatus, after: &SchemaMigrationStatus
 
 /// Sends Events. A failure is logged and forgotten: what matters is in the status.
 #[derive(Clone)]
-pub struct Publisher(Recorder);
+pub struct EventPublisher(Recorder);
 
-impl Publisher {
+impl EventPublisher {
     /// For the operator's Pod `instance`.
     pub fn new(client: kube::Client, instance: &str) -> Self {
         let reporter = Reporter { controller: "theseus.dev/operator".to_owned(), instance: Some(instance.to_owned()) };

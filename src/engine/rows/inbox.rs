@@ -45,7 +45,7 @@ pub enum Changed {
 
 /// The end of a prepared XA transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Prepared<'a> {
+pub struct PreparedEnd<'a> {
     /// Its name, as [`Inbox::prepare`] had it.
     pub xid: &'a str,
     /// Committed, or rolled back.
@@ -158,7 +158,7 @@ impl Inbox {
     pub async fn commit(
         &self,
         keys: &mut Vec<Key>,
-        prepared: Option<Prepared<'_>>,
+        prepared: Option<PreparedEnd<'_>>,
         gtid: Option<Gtid>,
         images: u64,
         position: BinlogPosition,
@@ -473,7 +473,7 @@ mod tests {
         inbox.prepare("c".into(), inbox.point(), None, at(30));
         let in_log = |name: &str| inbox.in_log(name).map(|(_, end)| end);
         assert_eq!((in_log("a"), in_log("b"), in_log("c")), (None, Some(at(20)), Some(at(30))));
-        inbox.commit(&mut Vec::new(), Some(Prepared { xid: "a", committed: true }), None, 0, at(40)).await;
+        inbox.commit(&mut Vec::new(), Some(PreparedEnd { xid: "a", committed: true }), None, 0, at(40)).await;
         inbox.prepare("d".into(), inbox.point(), Some(keys(6..9)), at(50));
         assert_eq!(in_log("d"), None, "there is room again");
         let taken = inbox.take();

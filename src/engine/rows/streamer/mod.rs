@@ -13,7 +13,7 @@ pub mod statement;
 
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
-use crate::engine::rows::inbox::{Gtid, Inbox, Prepared, StreamNotice, weight};
+use crate::engine::rows::inbox::{Gtid, Inbox, PreparedEnd, StreamNotice, weight};
 use crate::engine::state::record::StreamPoint;
 use crate::mysql::own::{Connections, Registered};
 use crate::mysql::session::FIRST_SERVER_ID;
@@ -389,7 +389,7 @@ impl Streamer {
     }
 
     /// The end of a transaction, which may end a prepared one.
-    async fn end(&mut self, prepared: Option<Prepared<'_>>) -> Result<(), EngineError> {
+    async fn end(&mut self, prepared: Option<PreparedEnd<'_>>) -> Result<(), EngineError> {
         self.in_group = false;
         self.in_transaction = false;
         if self.again {
@@ -401,7 +401,7 @@ impl Streamer {
             let from = self.before.clone();
             self.read_again(from, self.position.clone()).await?;
         }
-        if let Some(Prepared { xid, committed: true }) = prepared
+        if let Some(PreparedEnd { xid, committed: true }) = prepared
             && let Some((from, to)) = self.inbox.in_log(xid)
         {
             self.read_again(from, to).await?;
@@ -500,8 +500,8 @@ impl Streamer {
                 self.forget_keys();
                 self.commit().await?;
             }
-            Statement::XaCommit(xid) => self.end(Some(Prepared { xid: &xid, committed: true })).await?,
-            Statement::XaRollback(xid) => self.end(Some(Prepared { xid: &xid, committed: false })).await?,
+            Statement::XaCommit(xid) => self.end(Some(PreparedEnd { xid: &xid, committed: true })).await?,
+            Statement::XaRollback(xid) => self.end(Some(PreparedEnd { xid: &xid, committed: false })).await?,
             Statement::Within => {}
             Statement::Dml => {
                 if statement::may_write(text, schema, &self.watched.database, &self.watched.table) {
