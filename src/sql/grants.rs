@@ -10,13 +10,13 @@ const ON_TABLES: [&str; 12] =
     ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER", "CREATE VIEW", "SHOW VIEW", "TRIGGER"];
 
 /// One line: whether it takes away (a partial revoke), the privileges, and what they are on, to the end of the line.
-struct Line<'a> {
+struct Grant<'a> {
     revoked: bool,
     privileges: String,
     scope: &'a str,
 }
 
-impl Line<'_> {
+impl Grant<'_> {
     fn has(&self, privilege: &str) -> bool {
         self.privileges.split(',').map(str::trim).any(|p| p == privilege || p == "ALL PRIVILEGES" || p == "ALL")
     }
@@ -28,7 +28,7 @@ impl Grants {
         Self(lines)
     }
 
-    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+    fn lines(&self) -> impl Iterator<Item = Grant<'_>> {
         self.0.iter().filter_map(|line| {
             let upper = line.to_uppercase();
             let (revoked, rest) = match (upper.strip_prefix("GRANT "), upper.strip_prefix("REVOKE ")) {
@@ -39,7 +39,7 @@ impl Grants {
             let at = rest.find(" ON ")?;
             // The same place in the line as written: names keep their case.
             let scope = line.get(line.len() - rest.len() + at + 4..)?;
-            Some(Line { revoked, privileges: rest[..at].to_owned(), scope })
+            Some(Grant { revoked, privileges: rest[..at].to_owned(), scope })
         })
     }
 

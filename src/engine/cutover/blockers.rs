@@ -134,11 +134,11 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
             least.as_secs()
         )
     };
-    type Line = (u64, String, String, String, u8, u8, Option<String>, i64);
+    type Row = (u64, String, String, String, u8, u8, Option<String>, i64);
     let what = "look for sessions that hold the table";
-    let found = match session.rows::<Line>(what, SHORT, &sql(true)).await {
+    let found = match session.rows::<Row>(what, SHORT, &sql(true)).await {
         // Some session runs a statement that INNODB_TRX cannot show, and shows nothing then.
-        Err(error) if error.code == codes::CANNOT_CONVERT_STRING => session.rows::<Line>(what, SHORT, &sql(false)).await,
+        Err(error) if error.code == codes::CANNOT_CONVERT_STRING => session.rows::<Row>(what, SHORT, &sql(false)).await,
         found => found,
     };
     match found {

@@ -50,8 +50,8 @@ async fn histograms(m: &Migration, session: &mut Session) -> Result<Vec<(String,
 
 async fn analyze(session: &mut Session, sql: &str) -> Result<(), MySqlError> {
     // Errors of the table come as rows.
-    type Line = (String, String, String, String);
-    match session.rows::<Line>("collect statistics of the new table", LONG, sql).await {
+    type Row = (String, String, String, String);
+    match session.rows::<Row>("collect statistics of the new table", LONG, sql).await {
         Ok(lines) => {
             for (_, _, kind, text) in lines.iter().filter(|(_, _, kind, _)| kind != "status") {
                 tracing::warn!(kind, "statistics of the new table: {text}");

@@ -1,7 +1,7 @@
 //! Signals of the primary: status variables, the length of the history list, the size of its files, and a person's query.
 
 use super::decide::{Readings, Signal, Status};
-use super::signals::{Line, Signals, number, pause_after, text};
+use super::signals::{PolledSession, Signals, number, pause_after, text};
 use crate::engine::contract::notice;
 use crate::engine::table::sight;
 use crate::mysql::own::own_connections;
@@ -36,7 +36,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// Reads the status variables that limits name. Never ends.
 pub async fn watch_load(signals: &Signals) {
-    let mut line = Line::primary(signals, "");
+    let mut line = PolledSession::primary(signals, "");
     let mut steering = signals.steering();
     loop {
         let limits = steering.limits();
@@ -59,7 +59,7 @@ pub async fn watch_load(signals: &Signals) {
 
 /// The variables, and for counts of threads only those that are not of an engine.
 async fn read_status(
-    line: &mut Line,
+    line: &mut PolledSession,
     server: &ServerAddress,
     names: &BTreeSet<&str>,
     least: impl Fn(&str) -> Option<u64>,
@@ -99,7 +99,7 @@ async fn read_status(
 
 /// How many connections this process has to the server, of all its migrations, and how many of them are at work. An account may always see
 /// its own sessions (manual: "The processlist Table"). A server that lacks the table counts them all.
-async fn own_threads(line: &mut Line, server: &ServerAddress) -> Result<(u64, u64), MySqlError> {
+async fn own_threads(line: &mut PolledSession, server: &ServerAddress) -> Result<(u64, u64), MySqlError> {
     let own = own_connections(server).iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let sql = format!("SELECT COUNT(*), SUM(COMMAND <> 'Sleep') FROM performance_schema.processlist WHERE ID IN ({own})");
     let rows = match line.rows("identify the engine's own threads", &sql, false).await {
@@ -120,7 +120,7 @@ pub async fn watch_history(signals: &Signals) {
     let what = "read the length of the history list";
     // In the table since 5.6; the counter is on by default (manual: "The INFORMATION_SCHEMA INNODB_METRICS Table").
     let sql = "SELECT `COUNT` FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'";
-    let mut line = Line::primary(signals, "");
+    let mut line = PolledSession::primary(signals, "");
     let mut steering = signals.steering();
     loop {
         if steering.limits().max_history_list_length.is_none() {
@@ -164,7 +164,7 @@ const SIZES: [(&str, usize); 2] = [("SELECT SUM(ALLOCATED_SIZE) FROM information
 
 /// Reads how much the server's files take. Never ends.
 pub async fn watch_disk(signals: &Signals) {
-    let mut line = Line::primary(signals, "");
+    let mut line = PolledSession::primary(signals, "");
     let mut steering = signals.steering();
     loop {
         if steering.limits().max_disk_usage.is_none() {
@@ -205,7 +205,7 @@ pub async fn watch_disk(signals: &Signals) {
 ///
 /// It cannot write, and it is one statement: the session is read only, and prepared statements hold exactly one.
 pub async fn watch_query(signals: &Signals) {
-    let mut line = Line::primary(signals, "SET SESSION transaction_read_only=ON, max_execution_time=3000");
+    let mut line = PolledSession::primary(signals, "SET SESSION transaction_read_only=ON, max_execution_time=3000");
     let mut steering = signals.steering();
     loop {
         let Some(sql) = steering.limits().throttle_query else {

@@ -5,7 +5,7 @@
 //! Relies on replicas applying in commit order as seen from one row, and on the account being known there (it is replicated too).
 
 use super::decide::{Readings, Signal};
-use super::signals::{Line, Signals, pause_after, text};
+use super::signals::{PolledSession, Signals, pause_after, text};
 use crate::engine::contract::notice;
 use crate::engine::contract::spec::{Replicas, ServerAddress};
 use crate::engine::table::replica::channel;
@@ -82,12 +82,12 @@ fn heartbeat(readings: &mut Readings) -> &mut Option<Signal<()>> {
 
 /// Writes the heartbeat while there are replicas to look at. Never ends.
 pub async fn write_heartbeat(signals: &Signals, beat: &Beat) {
-    let mut line = Line::primary(signals, "");
+    let mut polled = PolledSession::primary(signals, "");
     let mut readings = signals.readings.subscribe();
     loop {
         if readings.borrow_and_update().replicas.is_empty() {
             signals.forget(heartbeat);
-            line.close().await;
+            polled.close().await;
             if readings.wait_for(|r| !r.replicas.is_empty()).await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -95,7 +95,7 @@ pub async fn write_heartbeat(signals: &Signals, beat: &Beat) {
         signals.begin(heartbeat);
         let began = Instant::now();
         let at = beat.now();
-        let written = line.rows("write the heartbeat", &signals.state.heartbeat(at), false).await;
+        let written = polled.rows("write the heartbeat", &signals.state.heartbeat(at), false).await;
         let pause = pause_after(began.elapsed(), written.is_err());
         if written.is_ok() {
             beat.written(at);
@@ -113,7 +113,7 @@ struct Lane {
 
 /// Finds the replicas and looks at each of them. Never ends.
 pub async fn watch(signals: &Signals, beat: &Beat) {
-    let mut line = Line::primary(signals, "");
+    let mut polled = PolledSession::primary(signals, "");
     let mut steering = signals.steering();
     let mut lanes: BTreeMap<String, Lane> = BTreeMap::new();
     let mut work = FuturesUnordered::new();
@@ -125,7 +125,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
         let found: Option<Vec<String>> = match &asked {
             Replicas::None => Some(Vec::new()),
             Replicas::Hosts(hosts) => Some(hosts.iter().map(|host| normal(host)).collect()),
-            Replicas::Auto => match discover(signals, &mut line).await {
+            Replicas::Auto => match discover(signals, &mut polled).await {
                 Ok(found) => Some(found),
                 Err(error) => {
                     signals.notice(
@@ -138,7 +138,7 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
             },
         };
         if asked != Replicas::Auto {
-            line.close().await;
+            polled.close().await;
         }
         if let Some(found) = found {
             let forget = |name: &str, lane: &Lane| {
@@ -197,21 +197,21 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
 
 /// Looks at the lag of the server itself, which is a replica, by its own word: it has no heartbeat of ours. Never ends.
 pub async fn watch_itself(signals: &Signals) {
-    let mut line = Line::primary(signals, "");
+    let mut polled = PolledSession::primary(signals, "");
     let mut steering = signals.steering();
     let name = normal(&format!("[{}]:{}", signals.server.host, signals.server.port));
     loop {
         if steering.limits().max_replica_lag.is_none() {
-            line.close().await;
+            polled.close().await;
             signals.update(|readings| readings.replicas.clear());
             steering.rest(Duration::from_secs(3600)).await;
             continue;
         }
         let began = Instant::now();
         let what = "read the replica's lag";
-        let reading = match line.rows(what, "SHOW REPLICA STATUS", false).await {
+        let reading = match polled.rows(what, "SHOW REPLICA STATUS", false).await {
             // Servers before 8.0.22.
-            Err(error) if error.code == codes::PARSE_ERROR => line.rows(what, "SHOW SLAVE STATUS", false).await,
+            Err(error) if error.code == codes::PARSE_ERROR => polled.rows(what, "SHOW SLAVE STATUS", false).await,
             other => other,
         };
         let pause = pause_after(began.elapsed(), reading.is_err()).max(ITS_OWN_EVERY);
@@ -272,11 +272,11 @@ pub async fn discovered(session: &mut Session) -> Result<Vec<Result<String, u64>
     Ok(listed(&rows))
 }
 
-async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MySqlError> {
+async fn discover(signals: &Signals, polled: &mut PolledSession) -> Result<Vec<String>, MySqlError> {
     let what = "list the replicas";
-    let rows = match line.rows(what, "SHOW REPLICAS", false).await {
+    let rows = match polled.rows(what, "SHOW REPLICAS", false).await {
         // Servers before 8.0.22.
-        Err(error) if error.code == codes::PARSE_ERROR => line.rows(what, "SHOW SLAVE HOSTS", false).await?,
+        Err(error) if error.code == codes::PARSE_ERROR => polled.rows(what, "SHOW SLAVE HOSTS", false).await?,
         other => other?,
     };
     Ok(listed(&rows)
@@ -297,12 +297,12 @@ async fn discover(signals: &Signals, line: &mut Line) -> Result<Vec<String>, MyS
 async fn watch_one(signals: &Signals, beat: &Beat, name: String) {
     let (host, port) = split(&name);
     let address = ServerAddress { host, port, ..signals.server.clone() };
-    let mut line = Line::new(address, "");
+    let mut polled = PolledSession::new(address, "");
     let sql = signals.state.read_heartbeat();
     let mut suspicion = Suspicion::default();
     loop {
         let began = Instant::now();
-        let reading = match line.rows("read the heartbeat", &sql, false).await {
+        let reading = match polled.rows("read the heartbeat", &sql, false).await {
             Ok(rows) => beat_of(&rows),
             Err(error) if NOT_ARRIVED.contains(&error.code) => Ok(None),
             Err(error) => Err(error.to_string()),
@@ -321,7 +321,7 @@ async fn watch_one(signals: &Signals, beat: &Beat, name: String) {
             true
         });
         if let Ok(value) = reading {
-            suspicion.look(signals, beat, &name, &mut line, value).await;
+            suspicion.look(signals, beat, &name, &mut polled, value).await;
         }
         tokio::time::sleep(pause).await;
     }
@@ -331,7 +331,7 @@ async fn watch_one(signals: &Signals, beat: &Beat, name: String) {
 #[derive(Default)]
 struct Suspicion {
     /// The primary, asked for the end of its log.
-    primary: Option<Line>,
+    primary: Option<PolledSession>,
     /// A heartbeat that was written, and the GTIDs that the primary had executed afterwards.
     awaited: Option<(u64, GtidSet)>,
     /// The ghost table is there, and a heartbeat of ours has come.
@@ -340,14 +340,14 @@ struct Suspicion {
 
 impl Suspicion {
     /// After a reading: `value` is what the replica shows.
-    async fn look(&mut self, signals: &Signals, beat: &Beat, name: &str, line: &mut Line, value: Option<u64>) {
+    async fn look(&mut self, signals: &Signals, beat: &Beat, name: &str, polled: &mut PolledSession, value: Option<u64>) {
         let (first, last) = (beat.first.load(Ordering::Relaxed), beat.last.load(Ordering::Relaxed));
         if first == 0 {
             return;
         }
         let come = value.is_some_and(|value| value >= first);
         if come && !self.arrived {
-            match line.rows("look for the ghost table", &format!("SELECT 1 FROM {} LIMIT 0", signals.ghost), false).await {
+            match polled.rows("look for the ghost table", &format!("SELECT 1 FROM {} LIMIT 0", signals.ghost), false).await {
                 Ok(_) => {
                     self.arrived = true;
                     signals.update(|readings| {
@@ -367,19 +367,19 @@ impl Suspicion {
         }
         match &self.awaited {
             None => {
-                let line = self.primary.get_or_insert_with(|| Line::primary(signals, ""));
+                let polled = self.primary.get_or_insert_with(|| PolledSession::primary(signals, ""));
                 // Without GTIDs nothing tells what a replica has applied, of which log.
-                if let Some(executed) = executed(line).await.filter(|set| !set.is_empty()) {
+                if let Some(executed) = executed(polled).await.filter(|set| !set.is_empty()) {
                     self.awaited = Some((last, executed));
                 }
             }
             Some((awaited, target)) => {
-                if !executed(line).await.is_some_and(|now| now.contains(target)) {
+                if !executed(polled).await.is_some_and(|now| now.contains(target)) {
                     return;
                 }
                 // All that the primary had is applied there. Once more, after that was known.
                 let sql = signals.state.read_heartbeat();
-                let there = match line.rows("read the heartbeat", &sql, false).await {
+                let there = match polled.rows("read the heartbeat", &sql, false).await {
                     Ok(rows) => match beat_of(&rows) {
                         Ok(value) => value,
                         Err(_) => return,
@@ -402,8 +402,8 @@ fn beat_of(rows: &[mysql_async::Row]) -> Result<Option<u64>, String> {
 }
 
 /// `gtid_executed` of a server; `None` when it cannot be read.
-async fn executed(line: &mut Line) -> Option<GtidSet> {
-    let rows = line.rows("read the executed GTIDs", "SELECT @@global.gtid_executed", false).await.ok()?;
+async fn executed(polled: &mut PolledSession) -> Option<GtidSet> {
+    let rows = polled.rows("read the executed GTIDs", "SELECT @@global.gtid_executed", false).await.ok()?;
     GtidSet::parse(&text(rows.first()?, 0)?)
 }
 

@@ -147,7 +147,7 @@ pub fn pause_after(took: Duration, failed: bool) -> Duration {
 }
 
 /// A connection of one poller.
-pub struct Line {
+pub struct PolledSession {
     address: ServerAddress,
     /// Empty for a replica: any server will do.
     uuid: String,
@@ -155,7 +155,7 @@ pub struct Line {
     session: Option<Session>,
 }
 
-impl Line {
+impl PolledSession {
     /// Opens nothing yet. `settings` is a statement for each new connection, or empty.
     pub fn new(address: ServerAddress, settings: &'static str) -> Self {
         Self { address, uuid: String::new(), settings, session: None }
@@ -166,7 +166,7 @@ impl Line {
         Self { uuid: signals.server_uuid.clone(), ..Self::new(signals.server.clone(), settings) }
     }
 
-    /// The present connection, or a new one. [`Line::rows`] hands it back; one that is not handed back is closed.
+    /// The present connection, or a new one. [`PolledSession::rows`] hands it back; one that is not handed back is closed.
     async fn take(&mut self) -> Result<Session, MySqlError> {
         if let Some(session) = self.session.take() {
             return Ok(session);
