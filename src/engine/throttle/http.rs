@@ -15,12 +15,12 @@ fn http(readings: &mut Readings) -> &mut Option<Signal<(u16, String)>> {
 /// Asks the address. Never ends.
 pub async fn watch(signals: &Signals) {
     let mut web = Web::default();
-    let mut steering = signals.steering();
+    let mut live = signals.live_limits();
     loop {
-        let Some(url) = steering.limits().throttle_http_url else {
+        let Some(url) = live.limits().throttle_http_url else {
             signals.forget(http);
             web = Web::default();
-            steering.rest(std::time::Duration::from_secs(3600)).await;
+            live.wait(std::time::Duration::from_secs(3600)).await;
             continue;
         };
         signals.begin(http);
@@ -31,9 +31,9 @@ pub async fn watch(signals: &Signals) {
         };
         let pause = pause_after(began.elapsed(), reading.is_err());
         // An answer to a former address says nothing about the present one.
-        if steering.still(|limits| &limits.throttle_http_url, &Some(url)) {
+        if live.unchanged(|limits| &limits.throttle_http_url, &Some(url)) {
             signals.put(http, reading);
-            steering.rest(pause).await;
+            live.wait(pause).await;
         }
     }
 }

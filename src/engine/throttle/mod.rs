@@ -54,7 +54,7 @@ pub fn start(
     let (readings, latest) = watch::channel(readings);
     let signals = Signals::new(server.clone(), server_uuid.to_owned(), state, ghost, controls.clone(), readings, publisher.clone());
     let work = async move {
-        let beat = replicas::Beat::new();
+        let beat = replicas::HeartbeatClock::new();
         let pollers = async {
             tokio::join!(
                 primary::watch_load(&signals),

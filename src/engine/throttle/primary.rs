@@ -37,14 +37,14 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Reads the status variables that limits name. Never ends.
 pub async fn watch_load(signals: &Signals) {
     let mut line = PolledSession::primary(signals, "");
-    let mut steering = signals.steering();
+    let mut live = signals.live_limits();
     loop {
-        let limits = steering.limits();
+        let limits = live.limits();
         let names: BTreeSet<&str> = limits.max_load.keys().chain(limits.critical_load.keys()).map(String::as_str).collect();
         if names.is_empty() {
             signals.forget(load);
             line.close().await;
-            steering.rest(IDLE).await;
+            live.wait(IDLE).await;
             continue;
         }
         signals.begin(load);
@@ -53,7 +53,7 @@ pub async fn watch_load(signals: &Signals) {
         let reading = read_status(&mut line, &signals.server, &names, least).await;
         let pause = pause_after(began.elapsed(), reading.is_err());
         signals.put(load, reading.map_err(|error| error.to_string()));
-        steering.rest(pause).await;
+        live.wait(pause).await;
     }
 }
 
@@ -121,12 +121,12 @@ pub async fn watch_history(signals: &Signals) {
     // In the table since 5.6; the counter is on by default (manual: "The INFORMATION_SCHEMA INNODB_METRICS Table").
     let sql = "SELECT `COUNT` FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'";
     let mut line = PolledSession::primary(signals, "");
-    let mut steering = signals.steering();
+    let mut live = signals.live_limits();
     loop {
-        if steering.limits().max_history_list_length.is_none() {
+        if live.limits().max_history_list_length.is_none() {
             signals.forget(history);
             line.close().await;
-            steering.rest(IDLE).await;
+            live.wait(IDLE).await;
             continue;
         }
         signals.begin(history);
@@ -148,13 +148,13 @@ pub async fn watch_history(signals: &Signals) {
                 );
                 signals.hide(history);
                 line.close().await;
-                steering.rest(TRY_HIDDEN_AGAIN).await;
+                live.wait(TRY_HIDDEN_AGAIN).await;
                 // The controls may have changed in the meantime.
                 continue;
             }
             Err(error) => signals.put(history, Err(error.to_string())),
         }
-        steering.rest(pause).await;
+        live.wait(pause).await;
     }
 }
 
@@ -165,12 +165,12 @@ const SIZES: [(&str, usize); 2] = [("SELECT SUM(ALLOCATED_SIZE) FROM information
 /// Reads how much the server's files take. Never ends.
 pub async fn watch_disk(signals: &Signals) {
     let mut line = PolledSession::primary(signals, "");
-    let mut steering = signals.steering();
+    let mut live = signals.live_limits();
     loop {
-        if steering.limits().max_disk_usage.is_none() {
+        if live.limits().max_disk_usage.is_none() {
             signals.forget(disk);
             line.close().await;
-            steering.rest(IDLE).await;
+            live.wait(IDLE).await;
             continue;
         }
         signals.begin(disk);
@@ -197,7 +197,7 @@ pub async fn watch_disk(signals: &Signals) {
         }
         let pause = pause_after(began.elapsed(), reading.is_err());
         signals.put(disk, reading);
-        steering.rest(pause).await;
+        live.wait(pause).await;
     }
 }
 
@@ -206,12 +206,12 @@ pub async fn watch_disk(signals: &Signals) {
 /// It cannot write, and it is one statement: the session is read only, and prepared statements hold exactly one.
 pub async fn watch_query(signals: &Signals) {
     let mut line = PolledSession::primary(signals, "SET SESSION transaction_read_only=ON, max_execution_time=3000");
-    let mut steering = signals.steering();
+    let mut live = signals.live_limits();
     loop {
-        let Some(sql) = steering.limits().throttle_query else {
+        let Some(sql) = live.limits().throttle_query else {
             signals.forget(query);
             line.close().await;
-            steering.rest(IDLE).await;
+            live.wait(IDLE).await;
             continue;
         };
         signals.begin(query);
@@ -228,9 +228,9 @@ pub async fn watch_query(signals: &Signals) {
             },
             Err(error) => Err(error.to_string()),
         };
-        if steering.still(|limits| &limits.throttle_query, &Some(sql)) {
+        if live.unchanged(|limits| &limits.throttle_query, &Some(sql)) {
             signals.put(query, value);
-            steering.rest(pause).await;
+            live.wait(pause).await;
         }
     }
 }

@@ -32,14 +32,14 @@ const SUSPECT_AFTER: Duration = Duration::from_secs(2);
 const NOT_ARRIVED: [u16; 2] = [codes::BAD_DB_ERROR, codes::NO_SUCH_TABLE];
 
 /// Microseconds since 1970 that never go backwards, and what was written with them.
-pub struct Beat {
+pub struct HeartbeatClock {
     base: u64,
     began: Instant,
     first: AtomicU64,
     last: AtomicU64,
 }
 
-impl Beat {
+impl HeartbeatClock {
     /// A clock that begins at the system's time.
     pub fn new() -> Self {
         let base = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| u64::try_from(d.as_micros()).unwrap_or(1));
@@ -81,7 +81,7 @@ fn heartbeat(readings: &mut Readings) -> &mut Option<Signal<()>> {
 }
 
 /// Writes the heartbeat while there are replicas to look at. Never ends.
-pub async fn write_heartbeat(signals: &Signals, beat: &Beat) {
+pub async fn write_heartbeat(signals: &Signals, beat: &HeartbeatClock) {
     let mut polled = PolledSession::primary(signals, "");
     let mut readings = signals.readings.subscribe();
     loop {
@@ -106,19 +106,19 @@ pub async fn write_heartbeat(signals: &Signals, beat: &Beat) {
 }
 
 /// A replica that is looked at.
-struct Lane {
+struct ReplicaTask {
     abort: AbortHandle,
     listed: bool,
 }
 
 /// Finds the replicas and looks at each of them. Never ends.
-pub async fn watch(signals: &Signals, beat: &Beat) {
+pub async fn watch(signals: &Signals, beat: &HeartbeatClock) {
     let mut polled = PolledSession::primary(signals, "");
-    let mut steering = signals.steering();
-    let mut lanes: BTreeMap<String, Lane> = BTreeMap::new();
+    let mut live = signals.live_limits();
+    let mut tasks: BTreeMap<String, ReplicaTask> = BTreeMap::new();
     let mut work = FuturesUnordered::new();
     loop {
-        let limits = steering.limits();
+        let limits = live.limits();
         let asked = if limits.max_replica_lag.is_some() { limits.replicas } else { Replicas::None };
         let mut pause = LOOK_EVERY;
         // `None`: they could not be found out, so those that are known stay.
@@ -141,18 +141,18 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
             polled.close().await;
         }
         if let Some(found) = found {
-            let forget = |name: &str, lane: &Lane| {
+            let forget = |name: &str, task: &ReplicaTask| {
                 let gone =
                     || signals.readings.borrow().replicas.get(name).is_none_or(|signal| signal.silence(Instant::now()) > FORGET_AFTER);
-                !lane.listed && (asked != Replicas::Auto || gone())
+                !task.listed && (asked != Replicas::Auto || gone())
             };
-            for (name, lane) in &mut lanes {
-                lane.listed = found.contains(name);
+            for (name, task) in &mut tasks {
+                task.listed = found.contains(name);
             }
-            lanes.retain(|name, lane| {
-                let forgotten = forget(name, lane);
+            tasks.retain(|name, task| {
+                let forgotten = forget(name, task);
                 if forgotten {
-                    lane.abort.abort();
+                    task.abort.abort();
                     if asked == Replicas::Auto {
                         signals.notice(
                             notice::REPLICA_FORGOTTEN,
@@ -165,30 +165,30 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
                 !forgotten
             });
             for name in found {
-                lanes.entry(name.clone()).or_insert_with(|| {
+                tasks.entry(name.clone()).or_insert_with(|| {
                     let (abort, registration) = AbortHandle::new_pair();
                     let began = Instant::now();
                     signals.update(|r| {
                         r.replicas.entry(name.clone()).or_insert_with(|| Signal::new(began));
                     });
                     work.push(Abortable::new(watch_one(signals, beat, name), registration));
-                    Lane { abort, listed: true }
+                    ReplicaTask { abort, listed: true }
                 });
             }
         }
         signals.readings.send_if_modified(|readings| {
             let before = (readings.replicas.len(), readings.replicas_known);
-            readings.replicas.retain(|name, _| lanes.contains_key(name));
+            readings.replicas.retain(|name, _| tasks.contains_key(name));
             readings.replicas_known = true;
             before != (readings.replicas.len(), true)
         });
-        let rest = steering.rest(if asked == Replicas::Auto { pause } else { Duration::from_secs(3600) });
+        let rest = live.wait(if asked == Replicas::Auto { pause } else { Duration::from_secs(3600) });
         tokio::pin!(rest);
         loop {
             // Cancel-safe: both are only polled again.
             tokio::select! {
                 () = &mut rest => break,
-                // An aborted lane ends; the others never do.
+                // An aborted task ends; the others never do.
                 Some(_) = work.next() => {}
             }
         }
@@ -198,13 +198,13 @@ pub async fn watch(signals: &Signals, beat: &Beat) {
 /// Looks at the lag of the server itself, which is a replica, by its own word: it has no heartbeat of ours. Never ends.
 pub async fn watch_itself(signals: &Signals) {
     let mut polled = PolledSession::primary(signals, "");
-    let mut steering = signals.steering();
+    let mut live = signals.live_limits();
     let name = normal(&format!("[{}]:{}", signals.server.host, signals.server.port));
     loop {
-        if steering.limits().max_replica_lag.is_none() {
+        if live.limits().max_replica_lag.is_none() {
             polled.close().await;
             signals.update(|readings| readings.replicas.clear());
-            steering.rest(Duration::from_secs(3600)).await;
+            live.wait(Duration::from_secs(3600)).await;
             continue;
         }
         let began = Instant::now();
@@ -230,7 +230,7 @@ pub async fn watch_itself(signals: &Signals) {
                 Err(error) => signal.failed(error.to_string()),
             }
         });
-        steering.rest(pause).await;
+        live.wait(pause).await;
     }
 }
 
@@ -294,7 +294,7 @@ async fn discover(signals: &Signals, polled: &mut PolledSession) -> Result<Vec<S
 }
 
 /// Looks at one replica. Never ends.
-async fn watch_one(signals: &Signals, beat: &Beat, name: String) {
+async fn watch_one(signals: &Signals, beat: &HeartbeatClock, name: String) {
     let (host, port) = split(&name);
     let address = ServerAddress { host, port, ..signals.server.clone() };
     let mut polled = PolledSession::new(address, "");
@@ -340,7 +340,7 @@ struct Suspicion {
 
 impl Suspicion {
     /// After a reading: `value` is what the replica shows.
-    async fn look(&mut self, signals: &Signals, beat: &Beat, name: &str, polled: &mut PolledSession, value: Option<u64>) {
+    async fn look(&mut self, signals: &Signals, beat: &HeartbeatClock, name: &str, polled: &mut PolledSession, value: Option<u64>) {
         let (first, last) = (beat.first.load(Ordering::Relaxed), beat.last.load(Ordering::Relaxed));
         if first == 0 {
             return;

@@ -53,8 +53,8 @@ impl Signals {
     }
 
     /// For one poller.
-    pub fn steering(&self) -> Steering {
-        Steering(self.controls.clone())
+    pub fn live_limits(&self) -> LiveLimits {
+        LiveLimits(self.controls.clone())
     }
 
     /// Changes the readings, which wakes the decision.
@@ -113,21 +113,21 @@ impl Signals {
 }
 
 /// What steers one poller. Each has its own, so that none misses a change that came while it was reading, and none wakes twice for one.
-pub struct Steering(watch::Receiver<Controls>);
+pub struct LiveLimits(watch::Receiver<Controls>);
 
-impl Steering {
-    /// The limits as they are now; [`Steering::rest`] wakes for what comes after.
+impl LiveLimits {
+    /// The limits as they are now; [`LiveLimits::wait`] wakes for what comes after.
     pub fn limits(&mut self) -> Limits {
         self.0.borrow_and_update().limits.clone()
     }
 
     /// Whether a limit is still the one that a reading was made for.
-    pub fn still<T: PartialEq>(&self, which: impl Fn(&Limits) -> &T, value: &T) -> bool {
+    pub fn unchanged<T: PartialEq>(&self, which: impl Fn(&Limits) -> &T, value: &T) -> bool {
         which(&self.0.borrow().limits) == value
     }
 
     /// Waits until the next reading is due, or the controls change. Cancel-safe.
-    pub async fn rest(&mut self, pause: Duration) {
+    pub async fn wait(&mut self, pause: Duration) {
         let sleep = tokio::time::sleep(pause);
         tokio::pin!(sleep);
         tokio::select! {
@@ -229,19 +229,19 @@ mod tests {
         const PAUSE: Duration = Duration::from_millis(500);
         let (steer, controls) = watch::channel(Controls::default());
         // Nobody reads that one, as in `Signals`.
-        let (mut steering, mut other) = (Steering(controls.clone()), Steering(controls));
-        let woken = async |steering: &mut Steering| {
+        let (mut live, mut other) = (LiveLimits(controls.clone()), LiveLimits(controls));
+        let woken = async |live: &mut LiveLimits| {
             let began = Instant::now();
-            steering.rest(PAUSE).await;
+            live.wait(PAUSE).await;
             began.elapsed() < PAUSE
         };
         steer.send_modify(|controls| controls.limits.max_disk_usage = Some(1));
-        assert!(woken(&mut steering).await, "a change that was not read yet");
-        assert_eq!(steering.limits().max_disk_usage, Some(1));
-        assert!(!woken(&mut steering).await, "it was read");
+        assert!(woken(&mut live).await, "a change that was not read yet");
+        assert_eq!(live.limits().max_disk_usage, Some(1));
+        assert!(!woken(&mut live).await, "it was read");
         steer.send_modify(|controls| controls.limits.max_disk_usage = Some(2));
-        assert!(steering.still(|limits| &limits.max_disk_usage, &Some(2)), "looking does not count as reading");
-        assert!(woken(&mut steering).await, "it came after the reading");
+        assert!(live.unchanged(|limits| &limits.max_disk_usage, &Some(2)), "looking does not count as reading");
+        assert!(woken(&mut live).await, "it came after the reading");
         assert!(woken(&mut other).await, "each for itself");
         assert!(!woken(&mut other).await, "two changes wake once");
     }
