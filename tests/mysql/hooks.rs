@@ -261,7 +261,7 @@ async fn a_program_that_gives_no_answer_is_a_veto_or_nothing_as_the_policy_says(
     let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), Controls { hooks: vec![slow.clone()], ..controls() });
     let s = until(&handle, "it is vetoed", |s| s.cut_over.vetoed_by.is_some()).await;
     let why = s.cut_over.vetoed_by.unwrap_or_default();
-    assert!(why.ends_with("/slow was not done within 3 s and was killed"), "{why}");
+    assert!(why.ends_with("/slow did not finish within 3 s and was killed"), "{why}");
     let started = std::fs::read_to_string(&pids).expect("it was started");
     assert_eq!(started.split_whitespace().count(), 2, "{started}");
     dead(&started).await;

@@ -196,7 +196,7 @@ const LOSSES: &[Loss] = &[
     Loss {
         done: "SET SESSION sql_log_bin = 0; RENAME TABLE _t_gho TO away; SET SESSION sql_log_bin = 1",
         reason: Reason::GhostWritten,
-        words: &["dropped or renamed the ghost", "called", "`away` now"],
+        words: &["dropped or renamed the ghost", "is now called", "`away`"],
         left: &["_t_ghc", "away", "t"],
         advice: "",
     },

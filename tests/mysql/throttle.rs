@@ -263,7 +263,7 @@ async fn load_holds_fails_or_sends_to_sleep() {
     go_home(others).await;
     let_go(&handle).await;
     handle.control(slow(Limits { max_load: BTreeMap::from([("Threads_conected".into(), 5)]), ..unlimited() }));
-    held(&handle, "Load", "SHOW GLOBAL STATUS has no number called Threads_conected").await;
+    held(&handle, "Load", "SHOW GLOBAL STATUS has no numeric variable Threads_conected").await;
     succeeds(db, handle).await;
 
     // The history list: an old snapshot keeps what was changed since from being purged.
