@@ -107,9 +107,19 @@ enum Token {
 
 /// Words and punctuation without comments, strings, characters and lifetimes. What it does not understand is `Other`.
 fn tokens(source: &str) -> Vec<Token> {
+    read(source).0
+}
+
+/// The texts of strings, as they are written.
+fn strings(source: &str) -> Vec<String> {
+    read(source).1
+}
+
+fn read(source: &str) -> (Vec<Token>, Vec<String>) {
     let text: Vec<char> = source.chars().collect();
     let at = |i: usize| text.get(i).copied().unwrap_or('\0');
-    let mut tokens = Vec::new();
+    let (mut tokens, mut strings) = (Vec::new(), Vec::new());
+    let of = |from: usize, to: usize| text[from.min(text.len())..to.min(text.len())].iter().collect::<String>();
     let mut i = 0;
     while i < text.len() {
         match at(i) {
@@ -131,7 +141,11 @@ fn tokens(source: &str) -> Vec<Token> {
                     }
                 }
             }
-            '"' => i = after_string(&text, i),
+            '"' => {
+                let start = i + 1;
+                i = after_string(&text, i);
+                strings.push(of(start, i - 1));
+            }
             'r' | 'b' | 'c' if raw_string_hashes(&text, i).is_some() => {
                 let (start, hashes) = raw_string_hashes(&text, i).unwrap();
                 let end: String = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
@@ -139,9 +153,14 @@ fn tokens(source: &str) -> Vec<Token> {
                 while i < text.len() && !end.chars().enumerate().all(|(k, c)| at(i + k) == c) {
                     i += 1;
                 }
+                strings.push(of(start, i));
                 i += end.len();
             }
-            'b' | 'c' if at(i + 1) == '"' => i = after_string(&text, i + 1),
+            'b' | 'c' if at(i + 1) == '"' => {
+                let start = i + 2;
+                i = after_string(&text, i + 1);
+                strings.push(of(start, i - 1));
+            }
             // 'a' and '\n' are characters, 'a without an end is a lifetime.
             '\'' if at(i + 1) == '\\' => {
                 i += 3;
@@ -176,7 +195,7 @@ fn tokens(source: &str) -> Vec<Token> {
             }
         }
     }
-    tokens
+    (tokens, strings)
 }
 
 fn after_string(text: &[char], mut i: usize) -> usize {
@@ -679,6 +698,93 @@ fn every_file_of_the_tests_belongs_to_a_suite() {
     let expected =
         ["suite/forgotten.rs", "suite/one/other.rs", "support/unused.rs"].map(|file| sample.path().join(file).display().to_string());
     assert_eq!(found, expected);
+}
+
+// --- who writes rows --------------------------------------------------------------------------------------
+
+/// Who writes rows or ends transactions, and of what. The ghost's are written in one file.
+const WRITES: &[(&str, &[&str], &str)] = &[
+    ("engine/rows/transaction.rs", &["INSERT {ghost}", "DELETE {ghost}", "COMMIT", "ROLLBACK"], "the ghost"),
+    (
+        "engine/rows/numbers.rs",
+        &["REPLACE {kept}", "DELETE {}"],
+        "a temporary table; the statements are sent by the transaction on the ghost",
+    ),
+    ("engine/rows/migration.rs", &["DELETE {scratch}", "INSERT {scratch}"], "a temporary table"),
+    (
+        "engine/state/store.rs",
+        &["INSERT {t}", "INSERT {}", "REPLACE {t}", "REPLACE {}", "UPDATE {t}", "DELETE {t}", "START TRANSACTION", "COMMIT"],
+        "the state table",
+    ),
+    ("engine/table/chooser.rs", &["START TRANSACTION"], "reads"),
+    ("engine/table/inspector.rs", &["START TRANSACTION", "ROLLBACK"], "reads"),
+    ("engine/rows/streamer/statement.rs", &["BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK"], "understands statements of others"),
+];
+
+/// What a text, if it is SQL, writes or ends: `INSERT {t}`, `COMMIT`. A placeholder before a statement may be another statement.
+fn writes(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for statement in text.split(';') {
+        let mut statement = statement.trim();
+        while let Some((_, rest)) = statement.strip_prefix('{').and_then(|s| s.split_once('}')) {
+            statement = rest.trim();
+        }
+        // Also where a hint follows the verb: `INSERT{} INTO`.
+        let words: Vec<&str> = statement.split(|c: char| c.is_whitespace() || c == '(' || c == '\\').filter(|w| !w.is_empty()).collect();
+        let after = |word: &str| words.iter().take(5).position(|w| *w == word).and_then(|at| words.get(at + 1)).map(|w| (*w).to_owned());
+        let target = match words.first().map(|w| w.split('{').next().unwrap()) {
+            Some(verb @ ("INSERT" | "REPLACE")) => after("INTO").map(|table| format!("{verb} {table}")),
+            Some(verb @ "DELETE") => after("FROM").map(|table| format!("{verb} {table}")),
+            Some(verb @ "UPDATE") if words.contains(&"SET") => words.get(1).map(|table| format!("{verb} {table}")),
+            Some(verb @ "TRUNCATE") => after("TABLE").map(|table| format!("{verb} {table}")),
+            Some("START") if words.get(1) == Some(&"TRANSACTION") => Some("START TRANSACTION".to_owned()),
+            Some(verb @ ("BEGIN" | "COMMIT" | "ROLLBACK")) if words.len() == 1 => Some(verb.to_owned()),
+            _ => None,
+        };
+        found.extend(target);
+    }
+    found
+}
+
+#[test]
+fn rows_of_the_ghost_are_written_in_one_place() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut files, mut found) = (Vec::new(), BTreeSet::new());
+    sources(&src, &mut files);
+    for path in files {
+        let file = path.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        found.extend(strings(code).iter().flat_map(|text| writes(text)).map(|what| (file.clone(), what)));
+    }
+    let known: BTreeSet<(String, String)> =
+        WRITES.iter().flat_map(|(file, all, _)| all.iter().map(|what| ((*file).to_owned(), (*what).to_owned()))).collect();
+    let other: Vec<_> = found.difference(&known).collect();
+    assert!(
+        other.is_empty(),
+        "rows of the ghost are written by src/{} alone, behind the fence; if these write something else, say so in tests/architecture.rs: {other:#?}",
+        WRITES[0].0
+    );
+    let gone: Vec<_> = known.difference(&found).collect();
+    assert!(gone.is_empty(), "tests/architecture.rs knows of statements that are no more: {gone:#?}");
+    for (text, expected) in [
+        ("INSERT INTO {ghost} ({into}) SELECT 1", &["INSERT {ghost}"][..]),
+        ("{before}INSERT{} IGNORE INTO {ghost} VALUES", &["INSERT {ghost}"]),
+        ("SET @a = 1; {}REPLACE INTO {} (a) VALUES (1); COMMIT", &["REPLACE {}", "COMMIT"]),
+        ("DELETE FROM {ghost} WHERE 1", &["DELETE {ghost}"]),
+        ("DELETE QUICK FROM {ghost}", &["DELETE {ghost}"]),
+        ("UPDATE {ghost} SET a = 1", &["UPDATE {ghost}"]),
+        ("TRUNCATE TABLE {}", &["TRUNCATE {}"]),
+        ("{}COMMIT", &["COMMIT"]),
+        ("START TRANSACTION; SELECT 1 FOR SHARE", &["START TRANSACTION"]),
+        ("EXPLAIN INSERT INTO {ghost} VALUES (1)", &[]),
+        ("INSERT", &[]),
+        ("COMMIT neither begins another transaction", &[]),
+        ("give them numbers first (UPDATE … SET {column} = …)", &[]),
+    ] {
+        assert_eq!(writes(text), expected, "{text}");
+    }
+    assert_eq!(strings(r###"f("a \" b", r#"c " d"#, b"e"); // "no""###), [r#"a \" b"#, "c \" d", "e"]);
 }
 
 // --- dependencies -----------------------------------------------------------------------------------------

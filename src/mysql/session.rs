@@ -86,7 +86,8 @@ pub struct Session {
     conn: Conn,
     registered: Registered,
     run: ServerRun,
-    /// A statement is under way, or was broken off: its answer may still come, and would be taken for that of the next one.
+    /// A statement is under way, or was broken off: its answer may still come, and would be taken for that of the next one. Or a transaction
+    /// was.
     broken: bool,
     product: Product,
     /// Its variables, as far as [`variables`] knows them, by name.
@@ -360,6 +361,16 @@ impl Session {
         &self.product
     }
 
+    /// Whether a statement was broken off, or [`Session::give_up`] was called: it takes no other.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Takes no statement any more: a transaction is open on it that must not be committed by what somebody does next.
+    pub fn give_up(&mut self) {
+        self.broken = true;
+    }
+
     /// Hands out the driver's connection, and its entry in the list of this process's connections, to be kept as long.
     pub fn into_conn(self) -> (Conn, Registered) {
         (self.conn, self.registered)
@@ -530,7 +541,7 @@ async fn whole<T>(
     work: impl Future<Output = Result<T, mysql_async::Error>>,
 ) -> Result<T, MySqlError> {
     if *broken {
-        return Err(MySqlError::connection(what, "an earlier statement on this connection was interrupted"));
+        return Err(MySqlError::connection(what, "an earlier statement or transaction on this connection was interrupted"));
     }
     *broken = true;
     let result = tokio::time::timeout(limit, work).await;

@@ -13,7 +13,7 @@ use support::{Db, address, controls, join, until};
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::Outcome;
 use theseus::engine::contract::spec::{Controls, CutOverPolicy};
-use theseus::engine::rows::copier::check_warnings;
+use theseus::engine::rows::transaction::check_warnings;
 use theseus::engine::{EngineError, start, table::inspector};
 use theseus::mysql::Session;
 use theseus::mysql::session::SHORT;

@@ -42,6 +42,7 @@ mod servers;
 mod sessions;
 mod state;
 mod throttle;
+mod transaction;
 mod variables;
 mod verification;
 mod visibility;

@@ -6,9 +6,9 @@ use crate::engine::contract::error::{EngineError, reason_of};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Controls, Mode};
 use crate::engine::rows::applier::Applier;
-use crate::engine::rows::copier::{Unwritten, write_rows};
 use crate::engine::rows::inbox::Inbox;
 use crate::engine::rows::migration::Migration;
+use crate::engine::rows::transaction::{GhostTransaction, Unwritten};
 use crate::engine::state::record::Record;
 use crate::engine::state::store::fenced;
 use crate::engine::table::{inspector, sight};
@@ -173,22 +173,20 @@ async fn locked(
     if gate(&controls.borrow_and_update(), clock()) != Gate::Open {
         return Err(Stop::GiveUp("the cut-over gate closed again (approval, window or throttle)".into()));
     }
-    let epoch: Option<String> =
-        lock.first("check the fence", SHORT, &format!("SELECT value FROM {} WHERE kind = 'owner' AND id = 0", m.state.qualified())).await?;
-    if epoch != Some(m.epoch.to_string()) {
+    let Some(mut rows) = GhostTransaction::under_lock(m, lock).await? else {
         return Err(Stop::Over(fenced()));
-    }
-    let definition = inspector::show_create(lock, &m.spec.database, &m.spec.table).await.map_err(|e| Stop::GiveUp(e.message))?;
+    };
+    let definition = inspector::show_create(rows.session(), &m.spec.database, &m.spec.table).await.map_err(|e| Stop::GiveUp(e.message))?;
     if crate::engine::table::definition::normalise(&definition).ok().as_ref() != Some(&record.original_definition) {
         return Err(Stop::Over(definition_changed(m)));
     }
     // Neither can come as long as the tables are locked.
-    match sight::relations(lock, &m.spec.database, &m.spec.table).await {
+    match sight::relations(rows.session(), &m.spec.database, &m.spec.table).await {
         Ok(()) => {}
         Err(error) if error.is_transient() => return Err(Stop::GiveUp(error.message)),
         Err(error) => return Err(Stop::Over(came_meanwhile(error))),
     }
-    let (position, _) = m.facts.log_end(lock).await?;
+    let (position, _) = m.facts.log_end(rows.session()).await?;
     let mut received = inbox.follow();
     let reached = async {
         // Cancel-safe: a watch loses nothing.
@@ -212,16 +210,16 @@ async fn locked(
     // Everything on the original is committed, visible and received: these are the last dirty keys.
     *taken = applier.take_for_cut_over();
     if !taken.is_empty() {
-        lock.wear(Purpose::Rows(&m.rows)).await?;
+        rows.session().wear(Purpose::Rows(&m.rows)).await?;
     }
     // All deletes before all inserts: no value of a stale row is in the way.
     for batch in taken.chunks(500) {
         in_time("the last changes were applied")?;
-        lock.run("remove the last changed rows", SHORT, &m.delete_keys(batch)).await?;
+        rows.delete("remove the last changed rows", batch).await?;
     }
     for batch in taken.chunks(500) {
         in_time("the last changes were applied")?;
-        match write_rows(m, lock, "copy the last changed rows", SHORT, &m.copy_keys(batch)).await {
+        match rows.copy_keys("copy the last changed rows", batch).await {
             Ok(_) => {}
             // A duplicate here is left to the next cycle, which can prove it.
             Err(Unwritten::Refused(error))
@@ -233,6 +231,7 @@ async fn locked(
             Err(Unwritten::Changed(error)) => return Err(Stop::Over(error)),
         }
     }
+    drop(rows);
     lock.wear(Purpose::Own).await?;
     if let Some(next) = auto_increment_to_set(m, lock).await.map_err(|e| Stop::GiveUp(e.message))? {
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;

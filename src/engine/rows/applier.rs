@@ -5,11 +5,10 @@
 //! after the barrier. Owned and driven by the migrator; spawns nothing.
 
 use super::board::{Board, Place, place};
-use super::conflict::Failure;
-use super::copier::rollback;
 use super::inbox::{Asked, Inbox, StreamNotice, Taken, weight};
 use super::migration::Migration;
 use super::reconcile::{self, Collisions, Pending, Settled};
+use super::transaction::Failure;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::state::record::{ChunkId, ChunkRecord, SafePosition, StreamPoint};
@@ -515,7 +514,6 @@ impl Applier {
                     match reconcile::plainly(m, session, batch).await {
                         Ok(()) => {}
                         Err(failure @ (Failure::Lost(_) | Failure::Conflict(_))) => {
-                            rollback(session).await?;
                             locked(losers).push(batch);
                             if let Failure::Conflict(error) = failure {
                                 locked(conflict).get_or_insert(error);
@@ -557,10 +555,7 @@ impl Applier {
         while !keys.is_empty() && !halt() {
             match reconcile::remove(&self.migration, &mut self.sessions[0], keys).await {
                 Ok(()) => break,
-                Err(Failure::Lost(_)) if losses < 20 => {
-                    losses += 1;
-                    rollback(&mut self.sessions[0]).await?;
-                }
+                Err(Failure::Lost(_)) if losses < 20 => losses += 1,
                 Err(Failure::Lost(error) | Failure::Conflict(error)) => return Err(error.into()),
                 Err(Failure::Over(error)) => return Err(error),
             }

@@ -3,8 +3,8 @@
 //! A 1062 is usually a stale ghost row that still holds a value which has moved on. The holder is found by the ghost's own index, made
 //! dirty and reconciled; only two rows that have the same value in one snapshot of the original fail the migration.
 
-use super::copier::rollback;
 use super::migration::Migration;
+use super::transaction::{self, Failure, GhostTransaction, Unwritten};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::mysql::session::{LONG, SHORT};
@@ -18,28 +18,6 @@ use crate::sql::table::{Generated, Index, IndexPart};
 const ROUNDS: usize = 10;
 /// Temporary tables of converted rows; private to a session.
 const SCRATCH: &str = "_theseus_unique";
-
-/// Why a transaction that writes to the ghost did not come about.
-pub enum Failure {
-    /// Deadlock or lock wait: again.
-    Lost(MySqlError),
-    /// A unique key.
-    Conflict(MySqlError),
-    /// Nothing that trying again here can cure.
-    Over(EngineError),
-}
-
-impl From<MySqlError> for Failure {
-    fn from(error: MySqlError) -> Self {
-        if error.is_contention() {
-            Self::Lost(error)
-        } else if error.is_duplicate() {
-            Self::Conflict(error)
-        } else {
-            Self::Over(error.into())
-        }
-    }
-}
 
 /// The index of the ghost that a duplicate was found in.
 pub fn violated<'a>(m: &'a Migration, error: &MySqlError) -> Option<&'a Index> {
@@ -303,24 +281,22 @@ pub async fn prove(m: &Migration, session: &mut Session, error: &MySqlError, con
 
 /// Whether these two rows of the original collide with each other under a unique key of the ghost. Always rolled back.
 async fn collide(m: &Migration, session: &mut Session, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, EngineError> {
-    let _turn = m.turn().await;
-    let outcome = try_collision(m, session, lookup, pair).await;
-    let undone = rollback(session).await;
-    let collided = outcome?;
-    undone?;
-    Ok(collided)
+    let tried = transaction::try_out(m, session, async |ghost| try_collision(m, ghost, lookup, pair).await);
+    match tried.await {
+        Ok(collided) => Ok(collided),
+        Err(Failure::Lost(error) | Failure::Conflict(error)) => Err(error.into()),
+        Err(Failure::Over(error)) => Err(error),
+    }
 }
 
-async fn try_collision(m: &Migration, session: &mut Session, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, EngineError> {
-    if !m.state.begin(session, m.epoch).await? {
-        return Err(crate::engine::state::store::fenced());
-    }
-    session.run("try two rows", LONG, &m.delete_keys(pair)).await?;
+async fn try_collision(m: &Migration, ghost: &mut GhostTransaction<'_>, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, Failure> {
+    let what = "try two rows";
+    ghost.delete(what, pair).await?;
     // They must not move until all is seen; nobody is waited for.
     let condition = m.codec.in_list(Side::Original, pair.iter());
     let lock =
         format!("SELECT 1 FROM {} FORCE INDEX ({}) WHERE {condition} FOR SHARE NOWAIT", m.original_name(), quote::identifier(&m.key.index));
-    match session.rows::<u8>("hold two rows for a moment", LONG, &lock).await {
+    match ghost.session().rows::<u8>("hold two rows for a moment", LONG, &lock).await {
         Ok(rows) if rows.len() == 2 => {}
         // One is gone, or in somebody's hands: the next try sees more.
         Ok(_) => return Ok(false),
@@ -328,18 +304,18 @@ async fn try_collision(m: &Migration, session: &mut Session, lookup: &Lookup, pa
         Err(error) => return Err(error.into()),
     }
     for _ in 0..ROUNDS {
-        match session.run("try two rows", LONG, &m.copy_keys(pair).join("; ")).await {
-            Err(error) if error.is_duplicate() => {}
-            Err(error) if error.is_contention() => return Ok(false),
-            other => return other.map(|()| false).map_err(Into::into),
+        match ghost.copy_keys(what, pair).await {
+            Err(Unwritten::Refused(error)) if error.is_duplicate() => {}
+            Err(Unwritten::Refused(error)) if error.is_contention() => return Ok(false),
+            other => return other.map(|_| false).map_err(Into::into),
         }
-        lookup.fill(m, session, &condition).await?;
-        let others = lookup.holders_of_made(m, session).await?;
+        lookup.fill(m, ghost.session(), &condition).await?;
+        let others = lookup.holders_of_made(m, ghost.session()).await?;
         if others.is_empty() {
             return Ok(true);
         }
         // Whoever else holds the value is out of the way for this transaction.
-        session.run("try two rows", LONG, &m.delete_keys(&others)).await?;
+        ghost.delete(what, &others).await?;
     }
     Ok(false)
 }

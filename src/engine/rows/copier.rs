@@ -5,20 +5,19 @@
 //! (the server rolls back).
 
 use super::board::{Board, Next};
-use super::conflict::{self, Failure};
+use super::conflict;
 use super::inbox::Inbox;
 use super::migration::Migration;
+use super::transaction::{self, Commit, Failure};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::progress::Publisher;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::Controls;
 use crate::engine::state::record::{ChunkId, ChunkRecord};
-use crate::engine::state::store::fenced;
 use crate::engine::throttle::decide::Decision;
 use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
-use crate::mysql::{MySqlError, Session, codes};
+use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, KeyRange, Side};
-use crate::sql::mapping::MaybeEmpty;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -281,7 +280,6 @@ impl Copier {
                     return Ok(rows);
                 }
                 Err(Failure::Lost(error)) => {
-                    rollback(session).await?;
                     losses += 1;
                     // A minute of losing means that something holds the ghost for good.
                     if losses > 12 {
@@ -294,7 +292,6 @@ impl Copier {
                     }
                 }
                 Err(Failure::Conflict(error)) => {
-                    rollback(session).await?;
                     conflicts += 1;
                     self.resolve(session, range, &error, conflicts, began, stop).await?;
                 }
@@ -315,7 +312,6 @@ impl Copier {
     async fn failing_row(&self, session: &mut Session, range: &KeyRange) -> Option<String> {
         let m = &self.migration;
         let end = Instant::now() + NAMING_LIMIT;
-        rollback(session).await.ok()?;
         let rows: Vec<mysql_async::Row> = session.rows("read the keys of a chunk", LONG, &m.keys_of(range, LARGEST_CHUNK)).await.ok()?;
         let keys: Vec<Key> = rows.into_iter().map(|row| m.codec.encode_row(&row.unwrap()).ok()).collect::<Option<_>>()?;
         // It is among keys[low..high].
@@ -324,35 +320,32 @@ impl Copier {
             let middle = if high - low == 1 { high } else { low + (high - low) / 2 };
             let lo = if low == 0 { range.lo.clone() } else { keys.get(low - 1).cloned() };
             let part = KeyRange { lo, hi: Some(keys.get(middle - 1)?.clone()) };
-            if Instant::now() > end || !m.state.begin(session, m.epoch).await.ok()? {
+            if Instant::now() > end {
                 return None;
             }
-            let fits = match write_rows(m, session, "look for a row that does not fit", LONG, &m.copy_range(&part)).await {
-                Ok(_) => Ok(()),
-                Err(Unwritten::Refused(error)) => Err(error.into()),
-                Err(Unwritten::Changed(error)) => Err(error),
-            };
-            rollback(session).await.ok()?;
-            match fits {
-                Err(error) if error.reason != Reason::DataDoesNotFit => return None,
-                Err(_) if high - low == 1 => return Some(format!("{} = {}", m.codec.columns(Side::Original), m.codec.tuple(&keys[low]))),
-                Err(_) => high = middle,
-                Ok(()) => low = middle,
+            let tried = transaction::try_out(m, session, async |ghost| {
+                ghost.copy_range("look for a row that does not fit", &part).await.map_err(Failure::from)
+            });
+            match tried.await {
+                Ok(_) => low = middle,
+                Err(Failure::Over(error)) if error.reason == Reason::DataDoesNotFit => {
+                    if high - low == 1 {
+                        return Some(format!("{} = {}", m.codec.columns(Side::Original), m.codec.tuple(&keys[low])));
+                    }
+                    high = middle;
+                }
+                Err(_) => return None,
             }
         }
         None
     }
 
     async fn try_chunk(&self, session: &mut Session, id: ChunkId, range: &KeyRange) -> Result<u64, Failure> {
-        let m = &self.migration;
-        let _turn = m.turn().await;
-        if !m.state.begin(session, m.epoch).await? {
-            return Err(Failure::Over(fenced()));
-        }
-        let rows = write_rows(m, session, "copy a chunk", LONG, &m.copy_range(range)).await?;
-        let record = m.state.record_chunk(id, &ChunkRecord { range: range.clone(), rows, last: id.last }).map_err(Failure::Over)?;
-        session.run("commit a chunk", SHORT, &format!("{record}; COMMIT")).await?;
-        Ok(rows)
+        transaction::write(&self.migration, session, async |ghost| {
+            let rows = ghost.copy_range("copy a chunk", range).await?;
+            Ok((Commit::Chunk(id, ChunkRecord { range: range.clone(), rows, last: id.last }), rows))
+        })
+        .await
     }
 
     /// A row of the chunk has a value under a unique key that a ghost row holds already (rule 6).
@@ -393,103 +386,6 @@ impl Copier {
         Ok(())
     }
 }
-
-/// Undoes the transaction under way.
-///
-/// # Errors
-/// A lost connection.
-pub async fn rollback(session: &mut Session) -> Result<(), MySqlError> {
-    session.run("roll back", SHORT, "ROLLBACK").await
-}
-
-/// Why rows were not written.
-pub enum Unwritten {
-    /// The server refuses it.
-    Refused(MySqlError),
-    /// A warning says that a value was changed.
-    Changed(EngineError),
-}
-
-impl From<Unwritten> for Failure {
-    fn from(unwritten: Unwritten) -> Self {
-        match unwritten {
-            Unwritten::Refused(error) => error.into(),
-            Unwritten::Changed(error) => Self::Over(error),
-        }
-    }
-}
-
-/// Runs the statements of [`Migration::copy_range`] or [`Migration::copy_keys`], reads the warnings of each, and returns how many rows were
-/// written.
-///
-/// # Errors
-/// [`Unwritten`]: the transaction is to be rolled back.
-pub async fn write_rows(
-    m: &Migration,
-    session: &mut Session,
-    what: &str,
-    limit: Duration,
-    statements: &[String],
-) -> Result<u64, Unwritten> {
-    let mut rows = 0;
-    for sql in statements {
-        let written = session.write(what, limit, sql).await.map_err(Unwritten::Refused)?;
-        if written.warnings > 0 {
-            check_warnings(session, &m.mapping.vectors, usize::from(written.warnings)).await.map_err(Unwritten::Changed)?;
-        }
-        rows += written.rows;
-    }
-    Ok(rows)
-}
-
-/// Reads the warnings of the last statement (rule 3): one that means a changed value ends the migration.
-///
-/// In strict mode the server makes errors of them; what is left at level Note is what a native ALTER in strict mode accepts too
-/// (rounding to fewer decimals), and codes that speak of deprecation only. One that may be is that a VECTOR was left out
-/// ([`MaybeEmpty`]): such a statement is not strict, and everything else that it warns of is an error. `count` is how many it has.
-///
-/// # Errors
-/// [`Reason::DataDoesNotFit`]; the server's.
-pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count: usize) -> Result<(), EngineError> {
-    let changed = |what: &str| {
-        EngineError::terminal(
-            Reason::DataDoesNotFit,
-            &format!(
-                "a row's value would change under the new definition ({what}). The original table is untouched; the ghost and state tables are kept for a retry"
-            ),
-        )
-    };
-    let left_out = |text: &str| vectors.iter().any(|v| text == format!("Field '{}' doesn't have a default value", v.ghost));
-    let warnings = session.warnings().await?;
-    let (shown, mut lenient) = (warnings.len(), false);
-    for (level, code, text) in warnings {
-        if code == codes::NO_DEFAULT_FOR_FIELD && left_out(&text) {
-            lenient = true;
-        } else if level != "Note" && !DEPRECATIONS.contains(&code) {
-            return Err(changed(&format!("{code}: {text}")));
-        }
-    }
-    // The server keeps max_error_count of them.
-    if lenient && count > shown {
-        return Err(changed(&format!("{} more warnings than the server keeps", count - shown)));
-    }
-    Ok(())
-}
-
-/// They say nothing about values. The last two speak of delimiters in dates and times, which native ALTERs accept.
-const DEPRECATIONS: &[u16] = &[
-    codes::WARN_DEPRECATED_SYNTAX,
-    codes::WARN_DEPRECATED_SYNTAX_NO_REPLACEMENT,
-    codes::DUP_INDEX,
-    codes::WARN_DEPRECATED_SQLMODE,
-    codes::SQL_MODE_MERGED,
-    codes::DEPRECATED_UTF8_ALIAS,
-    codes::DEPRECATED_NATIONAL,
-    codes::WARN_DEPRECATED_UTF8MB3_COLLATION,
-    codes::WARN_DEPRECATED_COLLATION,
-    codes::WARN_DEPRECATED_DATETIME_DELIMITER,
-    codes::WARN_DEPRECATED_SUPERFLUOUS_DELIMITER,
-];
 
 #[cfg(test)]
 mod tests {

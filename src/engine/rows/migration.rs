@@ -2,16 +2,16 @@
 
 use crate::engine::contract::spec::MigrationSpec;
 use crate::mysql::server::ServerFacts;
-use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::session::SHORT;
 use crate::mysql::{GtidSet, MySqlError, Purpose, RowSettings, Session};
 use crate::sql::key::{Key, KeyCodec, KeyRange, MigrationKey, Side};
-use crate::sql::mapping::{ColumnMapping, Insert};
+use crate::sql::mapping::ColumnMapping;
 use crate::sql::names::TableNames;
 use crate::sql::quote;
 use crate::sql::table::TableDefinition;
 use std::sync::Arc;
 
-use super::numbers::{self, Numbering};
+use super::numbers::Numbering;
 use crate::engine::state::store::StateTable;
 use crate::engine::table::inspector::Inspected;
 
@@ -107,65 +107,10 @@ impl Migration {
         quote::qualified(&self.spec.database, &self.names.ghost)
     }
 
-    /// `INSERT INTO G (…) SELECT … FROM O` for the rows that `condition` (over the original's columns) names: mostly one statement. Without locks
-    /// on O, except where the server can give no other barrier ([`Visibility::RowLocks`]).
-    /// `keys`: they are rows that the ghost may have had.
-    fn insert_select(&self, condition: &str, keys: bool) -> Vec<String> {
-        let (original, ghost) = (self.original_name(), self.ghost_name());
-        let one = |insert: Insert| {
-            let (mut into, mut values) = (insert.into, insert.values);
-            let (mut before, mut join) = (String::new(), String::new());
-            if let Some(numbering) = &self.numbering {
-                let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
-                before = numbering.begin(tables, keys);
-                if keys {
-                    join = numbering.join(tables, &self.key, &self.codec);
-                }
-                into = format!("{into}, {}", numbering.column());
-                values = format!("{values}, {}", numbering.number(&self.codec, keys));
-            }
-            format!(
-                "{before}INSERT{} INTO {ghost} ({into}) SELECT {values} FROM {original} FORCE INDEX ({}){join} WHERE {condition}{}{}",
-                self.leniently(insert.lenient),
-                quote::identifier(&self.key.index),
-                insert.only.map(|only| format!(" AND {only}")).unwrap_or_default(),
-                if self.visibility == Visibility::RowLocks { " FOR SHARE" } else { "" }
-            )
-        };
-        self.mapping.inserts(|_| true).into_iter().map(one).collect()
-    }
-
     /// For a statement that leaves out a column without a default: not strict, so what a value would lose is a warning there and no error. All
-    /// warnings are read, and all but the one for that column end the migration ([`crate::engine::rows::copier::check_warnings`]).
-    fn leniently(&self, lenient: bool) -> String {
+    /// warnings are read, and all but the one for that column end the migration ([`super::transaction::check_warnings`]).
+    pub(super) fn leniently(&self, lenient: bool) -> String {
         if lenient { format!(" /*+ SET_VAR(sql_mode = '{}') */", self.rows.modes_but_strict()) } else { String::new() }
-    }
-
-    /// Held by a transaction that writes to the ghost, where only one may at a time.
-    pub async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        match &self.numbering {
-            Some(numbering) => Some(numbering.turn().await),
-            None => None,
-        }
-    }
-
-    /// Ends a transaction that has written rows of keys. `aside`: rows were removed that later transactions of this session write again.
-    ///
-    /// # Errors
-    /// The server's.
-    pub async fn commit_keys(&self, session: &mut Session, aside: bool) -> Result<(), MySqlError> {
-        let mut sql = "COMMIT".to_owned();
-        match &self.numbering {
-            // Their numbers stay theirs.
-            Some(numbering) if aside => {
-                let highest =
-                    session.first::<u64>("read the saved row numbers", LONG, &numbering.highest_kept(&self.spec.database)).await?;
-                numbering.reserve(highest.unwrap_or(0));
-            }
-            Some(numbering) => sql = format!("{}COMMIT", numbering.forget(&self.spec.database)),
-            None => {}
-        }
-        session.run("commit changed rows", LONG, &sql).await
     }
 
     /// Finds the key of the `rows`-th row of the original beyond `lo`; no row when fewer are left.
@@ -210,25 +155,6 @@ impl Migration {
             ));
         }
         text
-    }
-
-    /// Copies a range: statements for [`crate::engine::rows::copier::write_rows`].
-    pub fn copy_range(&self, range: &KeyRange) -> Vec<String> {
-        self.insert_select(&self.codec.range(Side::Original, range), false)
-    }
-
-    /// Copies the rows of these keys that exist.
-    pub fn copy_keys(&self, keys: &[Key]) -> Vec<String> {
-        self.insert_select(&self.codec.in_list(Side::Original, keys.iter()), true)
-    }
-
-    /// Removes the ghost's rows of these keys.
-    pub fn delete_keys(&self, keys: &[Key]) -> String {
-        let (original, ghost) = (self.original_name(), self.ghost_name());
-        let condition = self.codec.in_list(Side::Ghost, keys.iter());
-        let tables = numbers::Tables { database: &self.spec.database, original: &original, ghost: &ghost };
-        let before = self.numbering.as_ref().map(|n| n.keep(tables, &self.key, &self.codec, &condition)).unwrap_or_default();
-        format!("{before}DELETE FROM {ghost} WHERE {condition}")
     }
 
     /// The barrier: when it returns true, every read that starts sees all transactions whose events had been received when

@@ -1,5 +1,5 @@
 //! The rows: which are to be written and how they get there. Copying ([`copier`], [`board`]), following the log ([`streamer`], [`inbox`]),
-//! making rows equal ([`applier`], [`reconcile`], [`conflict`]), proving that they are ([`verifier`]), and what helps them.
+//! making rows equal ([`applier`], [`reconcile`], [`conflict`]), all of them through one transaction ([`transaction`]), proving that they are ([`verifier`]), and what helps them.
 //!
 //! Promises: an event says which key is dirty, nothing else; a row of the ghost is only ever written from the original's present row, after a
 //! barrier, behind the fence. Tasks are spawned and joined by `lifecycle`.
@@ -15,4 +15,5 @@ pub mod pace;
 pub mod reconcile;
 pub mod row_count;
 pub mod streamer;
+pub mod transaction;
 pub mod verifier;

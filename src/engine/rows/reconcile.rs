@@ -8,13 +8,11 @@
 //! safe position lies before that event, and its own batch follows in the same cycle. So a crash at any moment leaves nothing missing that
 //! the next engine would not be told of, and a chain of values, however long, costs one removal and one insertion for each of its rows.
 
-use super::conflict::{self, Failure, Lookup};
-use super::copier::{rollback, write_rows};
+use super::conflict::{self, Lookup};
 use super::migration::Migration;
+use super::transaction::{self, Commit, Failure, GhostTransaction};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
-use crate::engine::state::store::fenced;
-use crate::mysql::session::LONG;
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, Side};
 use std::collections::{HashSet, VecDeque};
@@ -203,25 +201,20 @@ impl<T: Into<Failure>> From<T> for Undone {
     }
 }
 
-/// Makes the ghost's rows of these keys equal to the original's present rows, in one transaction behind the fence. No row is looked for
-/// that may be in the way.
+const REMOVE: &str = "remove changed rows from the ghost";
+const COPY: &str = "copy changed rows";
+
+/// Makes the ghost's rows of these keys equal to the original's present rows, in one transaction. No row is looked for that may be in the way.
 ///
 /// # Errors
-/// The transaction is to be rolled back.
+/// As [`transaction::write`].
 pub async fn plainly(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
-    let _turn = m.turn().await;
-    begin(m, session).await?;
-    session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await?;
-    insert_and_commit(m, session, keys, false).await
-}
-
-async fn begin(m: &Migration, session: &mut Session) -> Result<(), Failure> {
-    if m.state.begin(session, m.epoch).await? { Ok(()) } else { Err(Failure::Over(fenced())) }
-}
-
-async fn insert_and_commit(m: &Migration, session: &mut Session, keys: &[Key], aside: bool) -> Result<(), Failure> {
-    write_rows(m, session, "copy changed rows", LONG, &m.copy_keys(keys)).await?;
-    Ok(m.commit_keys(session, aside).await?)
+    transaction::write(m, session, async |ghost| {
+        ghost.delete(REMOVE, keys).await?;
+        ghost.copy_keys(COPY, keys).await?;
+        Ok((Commit::Keys { aside: false }, ()))
+    })
+    .await
 }
 
 /// As [`plainly`], with whoever is in the way: rows that hold a value which is about to be inserted are removed first. Those that are
@@ -234,36 +227,51 @@ async fn with_holders(
     pending: &Pending<'_>,
     room: usize,
 ) -> Result<(), Undone> {
-    let _turn = m.turn().await;
-    begin(m, session).await?;
-    session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await?;
+    transaction::write(m, session, async |ghost| {
+        ghost.delete(REMOVE, keys).await?;
+        remove_holders(m, ghost, keys, collisions, pending, room).await?;
+        ghost.copy_keys(COPY, keys).await?;
+        Ok((Commit::Keys { aside: !pending.is_empty() }, ()))
+    })
+    .await
+}
+
+async fn remove_holders(
+    m: &Migration,
+    ghost: &mut GhostTransaction<'_>,
+    keys: &mut Vec<Key>,
+    collisions: &mut Collisions,
+    pending: &Pending<'_>,
+    room: usize,
+) -> Result<(), Undone> {
     let mut looked = 0;
     while looked < keys.len() {
         // Rows that this transaction has removed are not found again.
-        let holders = collisions.holders(m, session, &keys[looked..]).await?;
+        let holders = collisions.holders(m, ghost.session(), &keys[looked..]).await?;
         looked = keys.len();
         if holders.is_empty() {
             break;
         }
         let holders: Vec<Key> = holders.into_iter().collect();
-        session.run("remove rows that hold a unique value another row needs", LONG, &m.delete_keys(&holders)).await?;
+        ghost.delete("remove rows that hold a unique value another row needs", &holders).await?;
         keys.extend(holders.into_iter().filter(|key| !pending.contains(key)));
         if keys.len() > room {
             return Err(Undone::Full);
         }
     }
-    Ok(insert_and_commit(m, session, keys, !pending.is_empty()).await?)
+    Ok(())
 }
 
 /// Removes the ghost's rows of pending keys, so that none of them is in another's way.
 ///
 /// # Errors
-/// The transaction is to be rolled back.
+/// As [`transaction::write`].
 pub async fn remove(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
-    let _turn = m.turn().await;
-    begin(m, session).await?;
-    session.run("remove changed rows from the ghost", LONG, &m.delete_keys(keys)).await?;
-    Ok(m.commit_keys(session, true).await?)
+    transaction::write(m, session, async |ghost| {
+        ghost.delete(REMOVE, keys).await?;
+        Ok((Commit::Keys { aside: true }, ()))
+    })
+    .await
 }
 
 /// How it went.
@@ -304,13 +312,9 @@ pub async fn patiently(
                 collisions.done();
                 return Ok(Settled::Done);
             }
-            Err(Undone::Full) => {
-                rollback(session).await?;
-                return Ok(Settled::Full);
-            }
+            Err(Undone::Full) => return Ok(Settled::Full),
             Err(Undone::Failed(Failure::Over(error))) => return Err(error),
             Err(Undone::Failed(Failure::Lost(error))) => {
-                rollback(session).await?;
                 losses += 1;
                 if losses > LOSSES {
                     return Err(error.into());
@@ -318,7 +322,6 @@ pub async fn patiently(
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=10 * u64::from(losses)))).await;
             }
             Err(Undone::Failed(Failure::Conflict(error))) => {
-                rollback(session).await?;
                 conflicts += 1;
                 tracing::debug!(index = error.index, keys = keys.len(), conflicts, "unique conflict in a batch");
                 if conflicts > CONFLICTS {

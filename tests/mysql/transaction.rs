@@ -1,0 +1,216 @@
+//! The transaction on the ghost: rows of the ghost are written behind the fence or not at all, and nothing that was not committed is ever
+//! committed by what comes next on the same session.
+use crate::{scribe, support};
+
+use mysql_async::prelude::Queryable;
+use scribe::{ALTER, Scribe, assert_account, fill};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use support::{Db, PrivateServer, controls, migrate};
+use theseus::engine::contract::error::EngineError;
+use theseus::engine::contract::progress::Publisher;
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::Outcome;
+use theseus::engine::contract::spec::{Controls, DeferIndexes, OldTable};
+use theseus::engine::lifecycle::prepare::{Prepared, Wishes, prepare};
+use theseus::engine::rows::migration::Migration;
+use theseus::engine::rows::transaction::{self, Commit, Failure, GhostTransaction, Unwritten};
+use theseus::engine::table::chooser::Refused;
+use theseus::mysql::Session;
+use theseus::sql::key::{Key, KeyRange};
+
+/// A prepared migration of `t`, and its rows' keys.
+async fn prepared(db: &Db, alter: &str) -> (Arc<Migration>, Vec<Key>) {
+    let spec = db.spec("t", alter);
+    let mut control = Session::open(&spec.server).await.expect("connect");
+    let (publisher, _snapshots) = Publisher::new("test".into());
+    let refused = Refused::default();
+    let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow };
+    let Ok(Prepared::Run(ready)) = prepare(&spec, wishes, &mut control, &publisher, &mut false).await else {
+        panic!("the migration is not refused");
+    };
+    let m = ready.migration;
+    let all = m.keys_of(&KeyRange { lo: None, hi: None }, 1000);
+    let rows: Vec<mysql_async::Row> = control.rows("read the keys", Duration::from_secs(10), &all).await.expect("keys");
+    let keys = rows.into_iter().map(|row| m.codec.encode_row(&row.unwrap()).expect("a key")).collect();
+    (m, keys)
+}
+
+const ROWS: u64 = 100;
+
+/// A ghost with all rows.
+async fn copied(db: &mut Db) -> (Arc<Migration>, Vec<Key>, Session) {
+    fill(db, ROWS).await;
+    let (m, keys) = prepared(db, ALTER).await;
+    let mut session = m.session().await.expect("connect");
+    let all = KeyRange { lo: None, hi: None };
+    let done = transaction::write(&m, &mut session, async |ghost| {
+        let rows = ghost.copy_range("copy all", &all).await?;
+        Ok::<_, Failure>((Commit::Keys { aside: false }, rows))
+    });
+    assert_eq!(done.await.unwrap_or_else(|_| panic!("copied")), ROWS);
+    (m, keys, session)
+}
+
+async fn rows(db: &mut Db) -> u64 {
+    db.value("SELECT COUNT(*) FROM _t_gho").await
+}
+
+/// What commits whatever is open on a session.
+async fn commit(session: &mut Session) -> bool {
+    session.run("begin something else", Duration::from_secs(10), "START TRANSACTION; COMMIT").await.is_ok()
+}
+
+async fn removal(ghost: &mut GhostTransaction<'_>, keys: &[Key]) -> Result<(), Failure> {
+    ghost.delete("remove", keys).await.map_err(Failure::from)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_committed_stays_undone() {
+    let mut db = Db::new("transaction").await;
+    let (m, keys, mut session) = copied(&mut db).await;
+
+    // Given up by whoever asked for it.
+    let failed: Result<(), Failure> = transaction::write(&m, &mut session, async |ghost| {
+        removal(ghost, &keys).await?;
+        Err(EngineError::internal("too many rows are in the way").into())
+    })
+    .await;
+    assert!(matches!(failed, Err(Failure::Over(_))));
+    assert!(commit(&mut session).await, "the session goes on");
+    assert_eq!(rows(&mut db).await, ROWS);
+
+    // Refused by the server.
+    let refused: Result<(), Failure> = transaction::write(&m, &mut session, async |ghost| {
+        removal(ghost, &keys[1..]).await?;
+        ghost.copy_keys("copy", &keys).await?;
+        Ok((Commit::Keys { aside: false }, ()))
+    })
+    .await;
+    assert!(matches!(refused, Err(Failure::Conflict(_))), "the first row is there still");
+    assert!(commit(&mut session).await, "the session goes on");
+    assert_eq!(rows(&mut db).await, ROWS);
+
+    // Only tried out.
+    let tried = transaction::try_out(&m, &mut session, async |ghost| removal(ghost, &keys).await);
+    assert!(tried.await.is_ok());
+    assert!(commit(&mut session).await, "the session goes on");
+    assert_eq!(rows(&mut db).await, ROWS);
+
+    // Nobody waits for its end any more: between two statements, and within one.
+    for within in [false, true] {
+        let mut session = m.session().await.expect("connect");
+        let removed = tokio::sync::Notify::new();
+        let sleep = format!("DO SLEEP(60) /* {} */", db.name);
+        let asleep = format!("SELECT COUNT(*) FROM performance_schema.processlist WHERE INFO = '{sleep}'");
+        let work = transaction::write(&m, &mut session, async |ghost| {
+            removal(ghost, &keys).await?;
+            removed.notify_one();
+            if within {
+                ghost.session().run("take time", Duration::from_secs(60), &sleep).await?;
+            } else {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Failure>((Commit::Keys { aside: false }, ()))
+        });
+        tokio::select! {
+            _ = work => panic!("it has no end"),
+            () = async {
+                removed.notified().await;
+                while within && db.value::<u64>(&asleep).await == 0 {}
+            } => {}
+        }
+        assert!(!commit(&mut session).await, "a session with an open transaction takes no other statement");
+        drop(session);
+        assert_eq!(rows(&mut db).await, ROWS, "{within}");
+    }
+    db.drop().await;
+}
+
+/// A former engine writes nothing, and leaves no transaction open that holds the owner's row.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_fenced_writes_nothing() {
+    let mut db = Db::new("transaction").await;
+    let (m, keys, mut session) = copied(&mut db).await;
+    let mut locked = m.session().await.expect("connect");
+    let lock = format!("LOCK TABLES {} WRITE, {} WRITE, {} WRITE", m.original_name(), m.ghost_name(), m.state.qualified());
+
+    // Ours still: what is done under the lock is done, statement by statement.
+    locked.run("lock", Duration::from_secs(10), &lock).await.expect("lock");
+    let mut ghost = GhostTransaction::under_lock(&m, &mut locked).await.expect("ask").expect("ours");
+    ghost.delete("remove", &keys[..10]).await.expect("remove");
+    assert!(matches!(ghost.copy_keys("copy", &keys[..11]).await, Err(Unwritten::Refused(_))), "the last of them is there still");
+    drop(ghost);
+    locked.run("unlock", Duration::from_secs(10), "UNLOCK TABLES").await.expect("the session takes statements");
+    assert_eq!(rows(&mut db).await, ROWS - 10);
+
+    let mut other = m.own_session().await.expect("connect");
+    m.state.take_over(&mut other).await.expect("another engine takes over");
+    let refused: Result<(), Failure> = transaction::write(&m, &mut session, async |ghost| {
+        removal(ghost, &keys).await?;
+        Ok((Commit::Keys { aside: false }, ()))
+    })
+    .await;
+    let Err(Failure::Over(error)) = refused else { panic!("it was not refused") };
+    assert_eq!(error.reason, Reason::Fenced);
+    m.state.take_over(&mut other).await.expect("nothing holds the owner's row");
+    locked.run("lock", Duration::from_secs(10), &lock).await.expect("lock");
+    assert!(GhostTransaction::under_lock(&m, &mut locked).await.expect("ask").is_none());
+    drop(locked);
+    assert_eq!(rows(&mut db).await, ROWS - 10);
+    db.drop().await;
+}
+
+/// The server's own record of a whole migration: every statement that changed rows of the ghost came behind the fence, in the transaction that
+/// had passed it, or under the lock of a session that had asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_statement_on_the_ghost_is_behind_the_fence() {
+    const ROWS: u64 = 3000;
+    let server = PrivateServer::start(&["--log-output=TABLE", "--general-log=ON"]).await;
+    let mut db = Db::on(&server.url, "fence").await;
+    fill(&mut db, ROWS).await;
+    let scribe = Scribe::start(&server.url, &db.name, ROWS, fastrand::u64(..));
+    let controls = Controls { workers: 2, target_chunk_time: Duration::from_micros(200), ..controls() };
+    assert_eq!(migrate(db.spec("t", ALTER), controls).await, Outcome::Succeeded);
+    assert_account(&mut db, &scribe.account().await, "the migration").await;
+
+    db.run("SET GLOBAL general_log = OFF").await;
+    // In the order in which it was written.
+    let log = "SELECT thread_id, CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE command_type = 'Query'";
+    let log: Vec<(u64, String)> = db.conn.query(log).await.expect("read the log");
+    let (ghost, state) = (format!("`{}`.`_t_gho`", db.name), format!("`{}`.`_t_ghc`", db.name));
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    enum Door {
+        #[default]
+        Closed,
+        Begun,
+        Fenced,
+        Locked,
+        LockedAndFenced,
+    }
+    let mut doors: BTreeMap<u64, Door> = BTreeMap::new();
+    let mut kinds = BTreeSet::new();
+    for (thread, sql) in &log {
+        let (door, sql) = (doors.entry(*thread).or_default(), sql.trim_end_matches(';').trim());
+        let asks = sql.starts_with(&format!("SELECT value FROM {state} WHERE kind = 'owner'"));
+        let writes = ["INSERT", "REPLACE", "DELETE", "UPDATE"].iter().any(|verb| sql.starts_with(verb))
+            && [format!("INTO {ghost}"), format!("FROM {ghost}"), format!("UPDATE {ghost}")].iter().any(|target| sql.contains(target));
+        if writes {
+            assert!(matches!(door, Door::Fenced | Door::LockedAndFenced), "{door:?}: {sql}");
+            kinds.insert((sql.split(' ').next().map(str::to_owned), *door == Door::Fenced));
+        }
+        *door = match (*door, sql) {
+            (_, "START TRANSACTION") => Door::Begun,
+            (Door::Begun, sql) if asks && sql.ends_with("FOR SHARE") => Door::Fenced,
+            (Door::Begun | Door::Fenced, "COMMIT" | "ROLLBACK") => Door::Closed,
+            (_, sql) if sql.starts_with("LOCK TABLES") => Door::Locked,
+            (Door::Locked, _) if asks => Door::LockedAndFenced,
+            (_, "UNLOCK TABLES") => Door::Closed,
+            (door, _) => door,
+        };
+    }
+    let seen = |verb: &str, transaction| kinds.contains(&(Some(verb.to_owned()), transaction));
+    assert!(seen("INSERT", true) && seen("DELETE", true), "hardly anything was seen: {kinds:?} in {} statements", log.len());
+    db.drop().await;
+}
