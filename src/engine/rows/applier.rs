@@ -4,10 +4,11 @@
 //! position is stored after the work that it describes. Relies on READ COMMITTED: each INSERT … SELECT has a snapshot of its own, taken
 //! after the barrier. Owned and driven by the migrator; spawns nothing.
 
-use super::board::{Board, Place, place};
+use super::board::{Beginning, Board, Place, place};
 use super::inbox::{Asked, Inbox, StreamNotice, Taken, weight};
 use super::migration::Migration;
 use super::reconcile::{self, Collisions, Pending, Settled};
+use super::safe_points::SafePoints;
 use super::transaction::Failure;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
@@ -16,7 +17,7 @@ use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
 use crate::mysql::{MySqlError, Session};
 use crate::sql::key::{Key, KeyRange};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,20 +71,15 @@ pub struct Applier {
     records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
     /// The first one also takes barriers, asks for places and stores checkpoints.
     sessions: Vec<Session>,
-    /// Keys kept from former cycles, with the safe point that they hold.
-    kept: HashMap<Key, u64>,
+    /// Keys kept from former cycles, and the safe position.
+    points: SafePoints,
     /// What they take of the memory for dirty keys, where all of them wait for chunks.
     waiting: usize,
-    /// Safe points by number, for the kept keys.
-    points: VecDeque<(u64, StreamPoint)>,
-    last_point: StreamPoint,
-    generation: u64,
-    safe: StreamPoint,
     stored: Option<SafePosition>,
     stored_at: Instant,
     kept_alive_at: Instant,
-    /// Chunk records merged so far: the contiguous beginning, with the id of its record.
-    merged: Option<(u64, ChunkRecord)>,
+    /// The contiguous beginning of what is copied.
+    beginning: Beginning,
     total: Flushed,
     /// Everything is copied: no key needs to be placed any more.
     copied: bool,
@@ -150,16 +146,12 @@ impl Applier {
             board,
             records,
             sessions,
-            kept: HashMap::new(),
+            points: SafePoints::new(start),
             waiting: 0,
-            points: VecDeque::new(),
-            last_point: start.clone(),
-            generation: 0,
-            safe: start,
             stored: None,
             stored_at: Instant::now(),
             kept_alive_at: Instant::now(),
-            merged: None,
+            beginning: Beginning::default(),
             total: Flushed { cycles: 0, applied },
             copied: false,
             latencies: Vec::new(),
@@ -172,7 +164,7 @@ impl Applier {
 
     /// Keys waiting: in the inbox and kept.
     pub fn backlog(&self) -> usize {
-        self.inbox.counts().0 + self.kept.len()
+        self.inbox.counts().0 + self.points.count()
     }
 
     /// Totals so far.
@@ -192,11 +184,11 @@ impl Applier {
     pub async fn cycle(&mut self, halt: &Halt) -> Result<Cycle, EngineError> {
         // A chunk under way may keep any number of keys, as the last one does, which has no end: they count as dirty keys do. Chunks end.
         let crowded = self.waiting > self.inbox.part_size();
-        let mut taken = if crowded { self.inbox.take_none(&self.last_point) } else { self.inbox.take() };
+        let mut taken = if crowded { self.inbox.take_none(self.points.last()) } else { self.inbox.take() };
         self.collisions.expect_more(taken.more);
         let mut keys = std::mem::take(&mut taken.keys);
         self.unlogged.extend(taken.added.drain());
-        keys.extend(self.kept.keys().cloned());
+        keys.extend(self.points.kept().cloned());
         // Sorting gives the batches locality in the ghost's index; for keys that only the server compares it is harmless.
         keys.sort_unstable();
         keys.dedup();
@@ -241,9 +233,8 @@ impl Applier {
         }
         cycle.kept = keep.len();
         self.waiting = if cycle.deferred { 0 } else { keep.iter().map(weight).sum() };
-        self.keep(keep);
-        self.unlogged.retain(|key| self.kept.contains_key(key));
-        self.advance(&taken);
+        self.points.ended(keep, taken.point, taken.held_at.as_ref());
+        self.unlogged.retain(|key| self.points.keeps(key));
         // Whoever waits for a cycle relies on everything that was taken being settled.
         if !cycle.deferred && !crowded {
             self.total.cycles += 1;
@@ -303,39 +294,6 @@ impl Applier {
         Ok(true)
     }
 
-    /// Keeps these keys; a key that was kept before goes on holding its old point.
-    fn keep(&mut self, keys: Vec<Key>) {
-        let old = std::mem::take(&mut self.kept);
-        let mut opened = false;
-        for key in keys {
-            let generation = old.get(&key).copied().unwrap_or_else(|| {
-                opened = true;
-                self.generation
-            });
-            self.kept.insert(key, generation);
-        }
-        if opened {
-            self.points.push_back((self.generation, self.last_point.clone()));
-        }
-        self.generation += 1;
-    }
-
-    /// The safe position after a cycle that took everything up to `taken.point`.
-    fn advance(&mut self, taken: &Taken) {
-        self.last_point = taken.point.clone();
-        let oldest = self.kept.values().min().copied();
-        while self.points.front().is_some_and(|(generation, _)| oldest.is_none_or(|o| *generation < o)) {
-            self.points.pop_front();
-        }
-        let mut safe = self.points.front().map_or_else(|| taken.point.clone(), |(_, point)| point.clone());
-        if let Some(held) = &taken.held_at {
-            if held.position < safe.position {
-                safe = held.clone();
-            }
-        }
-        self.safe = safe;
-    }
-
     /// Stores the safe position and merges chunk records, not more often than [`CHECKPOINT_EVERY`] unless `now`.
     ///
     /// # Errors
@@ -344,8 +302,8 @@ impl Applier {
         if !now && self.stored.is_some() && self.stored_at.elapsed() < CHECKPOINT_EVERY {
             return Ok(());
         }
-        let safe = SafePosition::at(&self.safe, self.total.applied);
-        let merged = self.merge();
+        let safe = SafePosition::at(self.points.safe(), self.total.applied);
+        let merged = self.beginning.merge(&mut locked(&self.records));
         if !now && merged.is_none() && self.stored.as_ref().is_some_and(|s| s.position == safe.position) {
             return Ok(());
         }
@@ -357,30 +315,6 @@ impl Applier {
         self.stored = Some(safe);
         self.stored_at = Instant::now();
         Ok(())
-    }
-
-    /// Merges finished chunks that follow each other without a gap, so that the state table stays small. `None`: nothing new.
-    fn merge(&mut self) -> Option<(u64, ChunkRecord)> {
-        let mut records = locked(&self.records);
-        records.sort_by_key(|(id, _)| *id);
-        let mut used = 0;
-        let mut grew = false;
-        for (id, chunk) in records.iter() {
-            match &mut self.merged {
-                // Only the very first chunk begins at minus infinity.
-                None if chunk.range.lo.is_none() => self.merged = Some((id.first, chunk.clone())),
-                Some((_, whole)) if chunk.range.lo == whole.range.hi && whole.range.hi.is_some() && id.first == whole.last + 1 => {
-                    whole.last = id.last;
-                    whole.range.hi = chunk.range.hi.clone();
-                    whole.rows += chunk.rows;
-                    grew = true;
-                }
-                _ => break,
-            }
-            used += 1;
-        }
-        records.drain(..used);
-        if grew { self.merged.clone() } else { None }
     }
 
     /// Divides keys into those to reconcile, those to keep, and the number of those dropped.
@@ -569,7 +503,7 @@ impl Applier {
         let taken = self.inbox.take();
         self.unlogged.extend(taken.added);
         let mut keys = taken.keys;
-        keys.extend(self.kept.keys().cloned());
+        keys.extend(self.points.kept().cloned());
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -578,8 +512,8 @@ impl Applier {
     /// The cut-over did not happen: these keys are dirty again.
     pub fn give_back(&mut self, mut keys: Vec<Key>) {
         // They were dirty at or after the safe position, which has not moved since. An attempt may have ended before it took any.
-        keys.extend(self.kept.keys().cloned());
-        self.keep(keys);
+        keys.extend(self.points.kept().cloned());
+        self.points.keep(keys);
     }
 
     /// The connection that checkpoints use, for short statements of the migrator.

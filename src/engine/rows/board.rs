@@ -2,7 +2,7 @@
 //!
 //! Ranges are dispatched in key order, so what is dispatched is everything up to the frontier, less the holes that a former engine left.
 
-use crate::engine::state::record::ChunkId;
+use crate::engine::state::record::{ChunkId, ChunkRecord};
 use crate::sql::key::{Key, KeyRange};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -134,6 +134,37 @@ impl Board {
     }
 }
 
+/// The contiguous beginning of what is copied: records of neighbours are merged into one, so that the state table stays small.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// With the id of its record.
+    whole: Option<(u64, ChunkRecord)>,
+}
+
+impl Beginning {
+    /// Takes the records that go on from here without a gap; the others stay. What replaces all records that it stands for; `None`: nothing new.
+    pub fn merge(&mut self, records: &mut Vec<(ChunkId, ChunkRecord)>) -> Option<(u64, ChunkRecord)> {
+        records.sort_by_key(|(id, _)| *id);
+        let (mut used, mut grew) = (0, false);
+        for (id, chunk) in records.iter() {
+            match &mut self.whole {
+                // Only the very first chunk begins at minus infinity.
+                None if chunk.range.lo.is_none() => self.whole = Some((id.first, chunk.clone())),
+                Some((_, whole)) if chunk.range.lo == whole.range.hi && whole.range.hi.is_some() && id.first == whole.last + 1 => {
+                    whole.last = id.last;
+                    whole.range.hi = chunk.range.hi.clone();
+                    whole.rows += chunk.rows;
+                    grew = true;
+                }
+                _ => break,
+            }
+            used += 1;
+        }
+        records.drain(..used);
+        if grew { self.whole.clone() } else { None }
+    }
+}
+
 /// Places a key among sampled ranges by comparing encodings: right only where the client may compare (see `KeyCodec::client_comparable`).
 pub fn place(key: &Key, in_flight: &[KeyRange], ahead: &[KeyRange]) -> Place {
     let inside = |range: &KeyRange| range.lo.as_ref().is_none_or(|lo| key > lo) && range.hi.as_ref().is_none_or(|hi| key <= hi);
@@ -202,6 +233,32 @@ mod tests {
     fn a_resumed_board_that_was_complete_is_complete() {
         assert!(Board::resume(&[(id(0, 7), range(None, None))]).expect("in order").complete());
         assert!(!Board::resume(&[]).expect("in order").complete());
+    }
+
+    #[test]
+    fn records_of_neighbours_become_one() {
+        let record = |last, lo, hi| ChunkRecord { range: range(lo, hi), rows: 10, last };
+        let mut beginning = Beginning::default();
+        // Cycle after cycle: chunks that were committed → ids and end of the merged record, and how many wait.
+        let cycles: &[(&[(u64, u64, Option<u8>, Option<u8>)], Option<(u64, Option<u8>, u64)>, usize)] = &[
+            // The second one is there before the first.
+            (&[(1, 1, Some(1), Some(2))], None, 1),
+            (&[(0, 0, None, Some(1))], Some((1, Some(2), 20)), 0),
+            (&[], None, 0),
+            // A hole that a former engine left has the numbers of two chunks.
+            (&[(4, 4, Some(4), Some(5))], None, 1),
+            (&[(2, 3, Some(2), Some(4)), (6, 6, Some(6), None)], Some((4, Some(5), 40)), 1),
+            (&[(5, 5, Some(5), Some(6))], Some((6, None, 60)), 0),
+        ];
+        let mut records = Vec::new();
+        for (n, (chunks, merged, waiting)) in cycles.iter().enumerate() {
+            records.extend(chunks.iter().map(|(first, last, lo, hi)| (id(*first, *last), record(*last, *lo, *hi))));
+            let expected = merged.map(|(last, hi, rows)| (0, ChunkRecord { range: range(None, hi), rows, last }));
+            assert_eq!((beginning.merge(&mut records), records.len()), (expected, *waiting), "{n}");
+        }
+        // Nothing comes behind the end.
+        let mut records = vec![(id(7, 7), record(7, None, Some(1)))];
+        assert_eq!(beginning.merge(&mut records), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod numbers;
 pub mod pace;
 pub mod reconcile;
 pub mod row_count;
+pub mod safe_points;
 pub mod streamer;
 pub mod transaction;
 pub mod verifier;
