@@ -1,5 +1,5 @@
 # What one can do here. Each target is one line; what it does stands in hack/ (see hack/README.md).
-# ARGS reaches the command: make test ARGS='--test chart', make demo ARGS=--help
+# ARGS reaches the command: make test ARGS='--test mysql cutover::', make demo ARGS=--help
 SHELL := bash
 ARGS ?=
 .DEFAULT_GOAL := help
