@@ -251,7 +251,7 @@ fn kubernetes_own_roles_know_the_crds() {
     };
     let began = std::time::Instant::now();
     while answers(&kubectl, &[last()]) != [true] {
-        assert!(began.elapsed().as_secs() < 30, "the roles view, edit and admin were not put together within 30 s");
+        assert!(began.elapsed().as_secs() < 180, "the roles view, edit and admin were not put together");
     }
     check(&kubectl, cases);
     kubectl.run(&["delete", "clusterrole,clusterrolebinding", "-l", &format!("app.kubernetes.io/instance={release}")], "").stdout();

@@ -14,7 +14,7 @@ use theseus::engine::{
 };
 use tokio::time::timeout;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = support::PATIENCE;
 
 /// One `GRANT` of the page: its privileges and what they are granted on.
 #[derive(Clone, Debug, PartialEq)]

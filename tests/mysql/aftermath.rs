@@ -111,7 +111,7 @@ async fn an_index_build_that_outlives_its_engine_is_no_failure() {
     let handle = theseus::engine::start(spec, controls);
     second.sprung().await;
     first.release();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + support::PATIENCE;
     while !db.definition("_t_gho").await.contains("KEY `v`") {
         assert!(Instant::now() < end, "the former engine's build is made");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -4,7 +4,6 @@ use crate::support;
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
 use std::process::Stdio;
-use std::time::Duration;
 use support::{Db, address};
 use tokio::io::AsyncWriteExt;
 
@@ -58,7 +57,7 @@ async fn check_with(db: &Db, user: Option<&str>, table: &str, alter: &str, more:
         .spawn()
         .expect("start theseus");
     child.stdin.take().expect("standard input").write_all(text.as_bytes()).await.expect("write");
-    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.expect("in time").expect("an end");
+    let output = tokio::time::timeout(support::PATIENCE, child.wait_with_output()).await.expect("in time").expect("an end");
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(!out.contains("sesame"), "{out}");
     let report = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{}", String::from_utf8_lossy(&output.stderr)));

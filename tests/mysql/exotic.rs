@@ -431,13 +431,13 @@ async fn values_that_move_under_unique_keys_of_each_kind() {
         .await;
     }
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let moves = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let movers: Vec<_> = futures::future::join_all((0..3).map(|_| db.connect()))
         .await
         .into_iter()
         .map(|mut conn| {
-            let stop = stop.clone();
+            let (stop, moves) = (stop.clone(), moves.clone());
             tokio::spawn(async move {
-                let mut moved = 0_u32;
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                     let (a, b) = (fastrand::u32(1..=400), fastrand::u32(1..=400));
                     let (a, b) = (a.min(b), a.max(b));
@@ -464,9 +464,8 @@ async fn values_that_move_under_unique_keys_of_each_kind() {
                         }
                     }
                     conn.query_drop(if lost { "ROLLBACK" } else { "COMMIT" }).await.expect("the end");
-                    moved += u32::from(!lost);
+                    moves.fetch_add(u32::from(!lost), std::sync::atomic::Ordering::Relaxed);
                 }
-                moved
             })
         })
         .collect();
@@ -480,14 +479,20 @@ async fn values_that_move_under_unique_keys_of_each_kind() {
     };
     let handle = theseus::engine::start(db.spec("t", alter), controls.clone());
     until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let end = std::time::Instant::now() + support::PATIENCE;
+    let before = moves.load(std::sync::atomic::Ordering::Relaxed);
+    while moves.load(std::sync::atomic::Ordering::Relaxed) < before + 100 {
+        assert!(std::time::Instant::now() < end, "nothing moves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     handle.control(Controls { approved: true, ..controls });
     let snapshots = handle.watch();
     assert_eq!(join(handle).await, Outcome::Succeeded);
     let last = snapshots.borrow().clone();
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let moved: u32 = futures::future::join_all(movers).await.into_iter().map(|m| m.expect("a mover")).sum();
-    assert!(moved > 100, "only {moved} moves");
+    for mover in movers {
+        mover.await.expect("a mover");
+    }
     assert_eq!(last.resumed_count, 0, "no attempt was given up");
     assert_eq!(last.verification.map(|v| v.rows_repaired), Some(0));
     db.run(&format!("ALTER TABLE m {alter}, ALGORITHM=COPY")).await;
@@ -587,7 +592,7 @@ async fn a_flush_that_waits_for_a_lock_is_broken_off() {
     // It waits.
     let waits = "SELECT COUNT(*) FROM performance_schema.data_lock_waits w JOIN performance_schema.data_locks l \
                  ON l.ENGINE_LOCK_ID = w.REQUESTING_ENGINE_LOCK_ID WHERE l.OBJECT_NAME = '_t_gho' AND l.OBJECT_SCHEMA = DATABASE()";
-    let end = std::time::Instant::now() + Duration::from_secs(60);
+    let end = std::time::Instant::now() + support::PATIENCE;
     while db.value::<u64>(waits).await == 0 {
         assert!(std::time::Instant::now() < end, "the flush waits for the lock");
         tokio::time::sleep(Duration::from_millis(20)).await;

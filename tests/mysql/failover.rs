@@ -174,7 +174,7 @@ async fn promotion(moment: Moment, engine: Engine) {
 
 /// The swap has happened on the server, whoever knows it.
 async fn wait_for_swap(db: &mut Db) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + support::PATIENCE;
     while !db.tables().await.contains(&"_t_del".to_owned()) {
         assert!(Instant::now() < end, "the swap happens");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -361,7 +361,7 @@ async fn purge(db: &mut Db, statement: &str) {
     if statement.contains("{last}") {
         db.run("FLUSH BINARY LOGS").await;
         // A file that somebody still reads is left out: the stopped engine's stream, until the server misses it.
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + support::PATIENCE;
         loop {
             let rows: Vec<mysql_async::Row> = db.conn.query("SHOW BINARY LOGS").await.expect("list logs");
             if rows.len() == 1 {

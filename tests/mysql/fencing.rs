@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 const ROWS: u64 = 4000;
 /// How long anything here may take.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
 
 struct Process {
     child: Child,

@@ -4,6 +4,7 @@ use crate::support;
 use hmac::{Hmac, Mac};
 use serde_json::Value;
 use sha2::Sha256;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::{Db, controls, dead, join, script, until};
@@ -21,7 +22,9 @@ type Calls = Arc<Mutex<Vec<(Option<String>, Value)>>>;
 /// A service that answers as it is told; it checks each signature.
 struct Service {
     url: String,
-    answer: Arc<Mutex<(u16, &'static str, Duration)>>,
+    answer: Arc<Mutex<(u16, &'static str)>>,
+    /// Requests are kept waiting.
+    busy: Arc<AtomicBool>,
     calls: Calls,
     _task: tokio::task::JoinHandle<()>,
 }
@@ -30,11 +33,12 @@ impl Service {
     async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/hook?token=secret", listener.local_addr().expect("its address"));
-        let answer = Arc::new(Mutex::new((200, "", Duration::ZERO)));
+        let answer = Arc::new(Mutex::new((200, "")));
+        let busy = Arc::new(AtomicBool::new(false));
         let calls = Calls::default();
-        let (told, seen) = (Arc::clone(&answer), Arc::clone(&calls));
+        let (told, seen, waits) = (Arc::clone(&answer), Arc::clone(&calls), Arc::clone(&busy));
         let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
-            let (told, seen) = (Arc::clone(&told), Arc::clone(&seen));
+            let (told, seen, waits) = (Arc::clone(&told), Arc::clone(&seen), Arc::clone(&waits));
             async move {
                 let signature = request.headers().get(SIGNATURE).map(|v| v.to_str().expect("text").to_owned());
                 let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.expect("a body");
@@ -46,24 +50,26 @@ impl Service {
                 }
                 let event = serde_json::from_slice(&body).expect("JSON");
                 seen.lock().expect("no panic").push((signature, event));
-                let (code, text, pause) = *told.lock().expect("no panic");
-                tokio::time::sleep(pause).await;
+                while waits.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                let (code, text) = *told.lock().expect("no panic");
                 (axum::http::StatusCode::from_u16(code).expect("a code"), text)
             }
         });
         let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("serve") });
-        Self { url, answer, calls, _task: task }
+        Self { url, answer, busy, calls, _task: task }
     }
 
-    fn answers(&self, code: u16, text: &'static str, pause: Duration) {
-        *self.answer.lock().expect("no panic") = (code, text, pause);
+    fn answers(&self, code: u16, text: &'static str) {
+        *self.answer.lock().expect("no panic") = (code, text);
     }
 
     fn hook(&self, when: &[Moment]) -> Hook {
         Hook {
             when: when.to_vec(),
             target: Target::Http { url: self.url.clone(), key: Some(KEY.to_vec()) },
-            timeout: Duration::from_secs(20),
+            timeout: Duration::from_secs(60),
             failure_policy: FailurePolicy::Fail,
         }
     }
@@ -97,7 +103,7 @@ const FAILED: &str = "dev.theseus.schemamigration.failed";
 async fn a_veto_holds_the_swap_while_changes_flow_and_a_consent_makes_it() {
     let mut db = table("veto").await;
     let service = Service::start().await;
-    service.answers(409, "release freeze\nuntil Monday", Duration::ZERO);
+    service.answers(409, "release freeze\nuntil Monday");
     let with_hooks = Controls { hooks: vec![service.hook(&[Moment::BeforeCutOver, Moment::Succeeded, Moment::Failed])], ..controls() };
     let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), with_hooks);
     let s = until(&handle, "it is vetoed", |s| s.cut_over.vetoed_by.is_some()).await;
@@ -116,7 +122,7 @@ async fn a_veto_holds_the_swap_while_changes_flow_and_a_consent_makes_it() {
         "int"
     );
 
-    service.answers(204, "", Duration::ZERO);
+    service.answers(204, "");
     assert_eq!(join(handle).await, Outcome::Succeeded);
     assert_eq!(db.value::<String>("SELECT b FROM t WHERE id = 7").await, "changed");
     let told = service.told();
@@ -134,7 +140,7 @@ async fn a_veto_holds_the_swap_while_changes_flow_and_a_consent_makes_it() {
 async fn a_slow_answer_holds_nothing_but_the_swap() {
     let mut db = table("slow_hook").await;
     let service = Service::start().await;
-    service.answers(200, "", Duration::from_secs(8));
+    service.busy.store(true, Ordering::Relaxed);
     let with_hooks = Controls { hooks: vec![service.hook(&[Moment::BeforeCutOver])], ..controls() };
     let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), with_hooks);
     while service.calls.lock().expect("no panic").is_empty() {
@@ -143,6 +149,7 @@ async fn a_slow_answer_holds_nothing_but_the_swap() {
     db.run("UPDATE t SET b = 'changed' WHERE id = 7").await;
     let s = until(&handle, "the change is applied", |s| s.progress.changes_applied > 0 && s.progress.backlog == 0).await;
     assert_eq!(s.cut_over.attempts, 0, "it has not answered yet");
+    service.busy.store(false, Ordering::Relaxed);
     assert_eq!(join(handle).await, Outcome::Succeeded);
     assert_eq!(service.told(), [BEFORE]);
     db.drop().await;
@@ -175,14 +182,14 @@ async fn a_service_that_is_down_is_a_veto_or_nothing_as_the_policy_says() {
 async fn a_native_change_is_asked_for_and_a_refusal_is_told() {
     let mut db = table("hook_native").await;
     let service = Service::start().await;
-    service.answers(403, "", Duration::ZERO);
+    service.answers(403, "");
     let hooks = vec![service.hook(&[Moment::BeforeCutOver, Moment::Succeeded, Moment::Failed])];
     let mut spec = db.spec("t", "ADD COLUMN z INT");
     spec.algorithm = Algorithm::Instant;
     let handle = theseus::engine::start(spec, Controls { hooks: hooks.clone(), ..controls() });
     until(&handle, "it is vetoed", |s| s.cut_over.vetoed_by.is_some() && s.phase == Phase::AwaitingCutOver).await;
     assert!(!db.definition("t").await.contains("`z`"));
-    service.answers(200, "", Duration::ZERO);
+    service.answers(200, "");
     assert_eq!(join(handle).await, Outcome::Succeeded);
     assert_eq!(service.told().last().map(String::as_str), Some(SUCCEEDED));
 

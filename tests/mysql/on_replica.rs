@@ -178,13 +178,21 @@ async fn the_replicas_own_lag_holds_the_copy() {
     };
     delay(10).await;
     pair.db.run("UPDATE t SET v = v + 1 WHERE id < 10").await;
-    // Until the replica is late by whole seconds.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // It stays late, however long the engine takes until it looks.
+    let mut writer = connect(&pair.primary.url).await;
+    let touch = format!("UPDATE `{}`.t SET pad = UUID() WHERE id = 100", pair.db.name);
+    let writing = tokio::spawn(async move {
+        loop {
+            writer.query_drop(&touch).await.expect("write");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
     let limits = Limits { max_replica_lag: Some(Duration::from_secs(1)), ..controls().limits };
     let handle = theseus::engine::start(pair.spec(Mode::ExecuteOnReplica), Controls { limits, ..manual(true) });
     let s = until(&handle, "it is held by the lag", |s| s.throttle.as_ref().is_some_and(|t| t.reason == "ReplicaLag")).await;
     let detail = s.throttle.map(|t| t.detail).unwrap_or_default();
     assert!(detail.contains(&address(&pair.replica.url).port.to_string()), "{detail}");
+    writing.abort();
     delay(0).await;
     assert_eq!(join(handle).await, Outcome::Succeeded);
     pair.caught_up().await;
@@ -343,7 +351,7 @@ async fn while_it_rests(strike: Strike) {
         Strike::CleanUp => {
             drop(handle);
             drop(stopped);
-            let end = std::time::Instant::now() + Duration::from_secs(30);
+            let end = std::time::Instant::now() + support::PATIENCE;
             while let Err(error) = theseus::engine::clean_up(&pair.spec(Mode::TestOnReplica), true).await {
                 assert!(error.is_transient() && std::time::Instant::now() < end, "{error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;

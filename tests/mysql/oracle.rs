@@ -63,7 +63,7 @@ impl Oracle {
         self.workload.reset_latency();
         let handle = theseus::engine::start(spec, start);
         let mut watch = handle.watch();
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + support::PATIENCE;
         while !handle.is_finished() {
             let change = {
                 let snapshot = watch.borrow_and_update();
@@ -229,7 +229,7 @@ async fn the_account_notices_each_kind_of_difference() {
     workload::create(&mut db.conn, &name, "orders", 500, 2).await.expect("load the table");
     let plan = Plan { url: db.url.clone(), database: name, table: "orders".to_owned(), rows: 500, writers: 2, rate: Some(200.0), seed: 1 };
     let mut workload = Workload::start(plan).await.expect("start the writers");
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + support::PATIENCE;
     while workload.totals().committed < 50 && Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -408,7 +408,7 @@ async fn a_table_that_is_made_anew_is_followed_on() {
         // The stored id becomes the present one, and then a successor takes the work up.
         let stored = "SELECT COUNT(*) FROM _t_ghc JOIN information_schema.INNODB_TABLES ON NAME = CONCAT(DATABASE(), '/t') \
                       WHERE kind = 'migration' AND JSON_EXTRACT(value, '$.original_id') = TABLE_ID";
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + support::PATIENCE;
         while mirror.db.value::<u64>(stored).await == 0 {
             assert!(Instant::now() < end, "the new id is not stored");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -488,7 +488,7 @@ async fn a_hidden_primary_key_costs_no_row() {
         let handle = theseus::engine::start(db.spec("t", "MODIFY b BIGINT"), manual());
         let mut watch = handle.watch();
         let reached =
-            tokio::time::timeout(Duration::from_secs(30), watch.wait_for(|s| matches!(s.phase, Phase::AwaitingCutOver | Phase::Finished)));
+            tokio::time::timeout(support::PATIENCE, watch.wait_for(|s| matches!(s.phase, Phase::AwaitingCutOver | Phase::Finished)));
         reached.await.expect("in time").expect("a snapshot");
         if writes {
             db.run("UPDATE t SET b = -b WHERE a % 5 = 0; DELETE FROM t WHERE a % 7 = 0; INSERT INTO t (a, b) VALUES (10000, 1)").await;
@@ -528,7 +528,7 @@ async fn ddl_that_waits_beside_the_cut_over() {
             "SELECT COUNT(*) FROM performance_schema.metadata_locks WHERE OBJECT_SCHEMA = '{name}' AND OBJECT_NAME = 't' AND LOCK_STATUS = 'PENDING'"
         );
         let pending = async |db: &mut Db, n: u64| {
-            let end = Instant::now() + Duration::from_secs(10);
+            let end = Instant::now() + support::PATIENCE;
             while db.value::<u64>(&waiting).await < n {
                 assert!(Instant::now() < end, "nobody waits");
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -672,7 +672,7 @@ impl Small {
         ctl.arg("ctl").arg("--socket").arg(self.folder.path().join("s")).arg("approve");
         let answer = ctl.output().await.expect("start theseus");
         assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
-        let end = tokio::time::timeout(Duration::from_secs(600), self.child.wait()).await.expect("it ends").expect("a child");
+        let end = tokio::time::timeout(Duration::from_secs(1800), self.child.wait()).await.expect("it ends").expect("a child");
         assert!(end.success(), "{end:?}\n{}", self.said());
     }
 }

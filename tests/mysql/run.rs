@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 const ROWS: u64 = 20_000;
 /// How long anything here may take.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A file for one test, and the program with it.
 struct File {
@@ -360,7 +360,7 @@ async fn a_second_signal_leaves_at_once() {
     run.signal("-TERM");
     let (code_of_run, _, err) = run.end().await;
     assert_eq!(code_of_run, 143, "{err}");
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < support::soon(Duration::from_secs(4)), "{:?}", asked.elapsed());
     Queryable::query_drop(&mut blocker, "ROLLBACK").await.expect("unblock");
     drop(blocker);
     let output = file.run(&["--cancel"]).await;

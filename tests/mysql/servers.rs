@@ -214,7 +214,7 @@ async fn a_rotated_log_on_a_quiet_server_is_caught_up_with() {
         // Until the engine has looked at the end of the log again.
         tokio::time::sleep(Duration::from_secs(4)).await;
         handle.control(Controls { approved: true, ..manual });
-        let outcome = tokio::time::timeout(Duration::from_secs(10), join(handle))
+        let outcome = tokio::time::timeout(support::soon(Duration::from_secs(10)), join(handle))
             .await
             .expect("the cut-over does not wait for somebody else's transaction");
         assert_eq!(outcome, Outcome::Succeeded, "{gtid}");
@@ -452,12 +452,12 @@ async fn a_connection_that_was_broken_off_answers_no_more() {
     let address = support::address(&support::mysql_url());
     let moment = Duration::from_millis(100);
     let mut by_limit = Session::open(&address).await.expect("connect");
-    by_limit.run("wait", moment, "DO SLEEP(0.4)").await.expect_err("the limit is passed");
+    by_limit.run("wait", moment, "DO SLEEP(5)").await.expect_err("the limit is passed");
     let mut dropped = Session::open(&address).await.expect("connect");
-    let question = dropped.rows::<u64>("ask", SHORT, "SELECT 1 + SLEEP(0.4)");
+    let question = dropped.rows::<u64>("ask", SHORT, "SELECT 1 + SLEEP(5)");
     tokio::time::timeout(moment, question).await.expect_err("nobody waits for it");
     let mut between = Session::open(&address).await.expect("connect");
-    let question = between.last_set::<u64>("ask", SHORT, "SELECT 1; SELECT 2 + SLEEP(0.4); SELECT 3");
+    let question = between.last_set::<u64>("ask", SHORT, "SELECT 1; SELECT 2 + SLEEP(5); SELECT 3");
     tokio::time::timeout(moment, question).await.expect_err("nobody waits for it");
     for mut session in [by_limit, dropped, between] {
         for _ in 0..2 {

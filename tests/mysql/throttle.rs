@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use support::{Db, PrivateServer, address, controls, join, until};
+use support::{Db, PrivateServer, address, controls, join, soon, stands_still, until};
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase, Snapshot};
 use theseus::engine::contract::spec::{Controls, CriticalLoadAction, CutOverPolicy, Limits, Replicas};
@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Half a minute of slow copying: longer than any test holds and lets go.
 const ROWS: u64 = 60_000;
-/// The promise is 250 ms after the signal (docs/throttling.md). The machines that run this have other work as well.
+/// The promise is 250 ms after the signal (docs/throttling.md). The machines that run this have other work as well ([`soon`]).
 const SOON: Duration = Duration::from_secs(3);
 
 async fn table(db: &mut Db) {
@@ -92,9 +92,8 @@ async fn a_change_flows(db: &mut Db, handle: &Handle, value: &str) {
 
 /// Copying stands still while changes flow.
 async fn only_changes_flow(db: &mut Db, handle: &Handle) {
-    // The chunk that was under way ends meanwhile.
     a_change_flows(db, handle, "one").await;
-    let copied = handle.watch().borrow().progress.rows_copied;
+    let copied = stands_still(handle).await;
     assert!(copied < ROWS, "the test is of no use when the copy is over");
     a_change_flows(db, handle, "two").await;
     assert_eq!(handle.watch().borrow().progress.rows_copied, copied, "nothing is copied while it is held");
@@ -115,7 +114,7 @@ async fn a_person_is_obeyed_at_once() {
     let asked = Instant::now();
     handle.control(Controls { throttled_by_user: true, ..slow(unlimited()) });
     held(&handle, "User", "theseus.dev/throttle").await;
-    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < soon(SOON), "{:?}", asked.elapsed());
     only_changes_flow(&mut db, &handle).await;
     let total = handle.watch().borrow().throttled_total;
     handle.control(slow(unlimited()));
@@ -135,7 +134,7 @@ async fn a_query_holds_by_its_answer_and_by_its_errors() {
     db.run("UPDATE brake SET v = 3").await;
     let asked = Instant::now();
     held(&handle, "Query", "throttle.query returned 3").await;
-    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < soon(SOON), "{:?}", asked.elapsed());
     only_changes_flow(&mut db, &handle).await;
     db.run("UPDATE brake SET v = NULL").await;
     let_go(&handle).await;
@@ -182,7 +181,7 @@ async fn an_address_holds_unless_it_says_200() {
     code.store(503, Ordering::SeqCst);
     let asked = Instant::now();
     let s = held(&handle, "Http", "503 from http://127.0.0.1:").await;
-    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < soon(SOON), "{:?}", asked.elapsed());
     assert!(!s.throttle.expect("it is there").detail.contains("secret"));
     only_changes_flow(&mut db, &handle).await;
     code.store(200, Ordering::SeqCst);
@@ -258,7 +257,7 @@ async fn load_holds_fails_or_sends_to_sleep() {
     let others = crowd(&server, 10).await;
     let asked = Instant::now();
     held(&handle, "Load", "Threads_connected is 11, above 5").await;
-    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < soon(SOON), "{:?}", asked.elapsed());
     only_changes_flow(&mut db, &handle).await;
     go_home(others).await;
     let_go(&handle).await;
@@ -310,7 +309,9 @@ async fn load_holds_fails_or_sends_to_sleep() {
     let others = crowd(&server, 10).await;
     match join(handle).await {
         Outcome::Failed { reason: Reason::CriticalLoad, message } => {
-            assert!(message.contains("Threads_connected is 11, above 5") && message.contains("retry"), "{message}");
+            // It may have looked while they came.
+            let many = (6..=11).any(|n| message.contains(&format!("Threads_connected is {n}, above 5")));
+            assert!(many && message.contains("retry"), "{message}");
         }
         outcome => panic!("{outcome:?}"),
     }
@@ -335,8 +336,8 @@ async fn load_holds_fails_or_sends_to_sleep() {
     let s = until(&handle, "the change waits", |s| s.progress.backlog > 0).await;
     assert_ne!(db.value::<String>("SELECT b FROM _t_gho WHERE id = 1").await, "asleep");
     let copied = s.progress.rows_copied;
-    go_home(others).await;
     let calm = Instant::now();
+    go_home(others).await;
     let s = until(&handle, "it wakes", |s| s.throttle.is_none()).await;
     assert!(calm.elapsed() > Duration::from_millis(1500), "it slept on for {:?}", calm.elapsed());
     assert_eq!(s.progress.rows_copied, copied);
@@ -362,7 +363,7 @@ async fn a_replica_that_lags_or_is_gone_holds() {
         let s = held(&handle, "ReplicaLag", &format!(" s on {place}, above 1 s")).await;
         assert!(s.progress.replica_lag > Some(Duration::from_millis(900)), "the metric: {:?}", s.progress.replica_lag);
         // The limit itself has to pass first.
-        assert!(asked.elapsed() < Duration::from_secs(1) + SOON, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(1) + soon(SOON), "{:?}", asked.elapsed());
         only_changes_flow(&mut db, &handle).await;
         control.query_drop("START REPLICA SQL_THREAD").await.expect("start it");
         let_go(&handle).await;
@@ -375,7 +376,11 @@ async fn a_replica_that_lags_or_is_gone_holds() {
         let asked = Instant::now();
         replica.stop().await;
         held(&handle, "ReplicaLag", &format!("replica {place} could not be read for 1")).await;
-        assert!(asked.elapsed() > Duration::from_secs(9), "a replica that restarts holds nothing: {:?}", asked.elapsed());
+        assert!(
+            asked.elapsed() > Duration::from_secs(10).saturating_sub(soon(Duration::from_secs(1))),
+            "a replica that restarts holds nothing: {:?}",
+            asked.elapsed()
+        );
         only_changes_flow(&mut db, &handle).await;
         handle.control(slow(unlimited()));
         let_go(&handle).await;

@@ -154,7 +154,8 @@ async fn comparing_goes_on_at_the_gate_and_rests_while_a_person_throttles() {
     let first = checked(&until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await);
     until(&handle, "passes go on", |s| checked(s) >= first + 2).await;
     handle.control(Controls { throttled_by_user: true, ..manual() });
-    // The range under way may end; a pass begins every two seconds otherwise.
+    // The ranges until it hears of that; after them the one under way may end. A pass begins every two seconds otherwise.
+    tokio::time::sleep(support::soon(Duration::from_millis(300))).await;
     let held = checked(&handle.watch().borrow().clone());
     tokio::time::sleep(Duration::from_secs(5)).await;
     let after = checked(&handle.watch().borrow().clone());

@@ -98,7 +98,7 @@ impl Following {
         let (end, _) = self.facts.log_end(&mut self.control).await.expect("the end of the log");
         let position = self.inbox.follow();
         let mut most = 0;
-        let late = Instant::now() + Duration::from_secs(60);
+        let late = Instant::now() + support::PATIENCE;
         loop {
             let there = *position.borrow() >= end;
             let cycle = self.cycle().await;
@@ -133,7 +133,7 @@ async fn ghost_after_a_cycle(server: &PrivateServer, visibility: Visibility, gti
     let update = tokio::spawn(async move {
         mysql_async::prelude::Queryable::query_drop(&mut writer, "UPDATE t SET v = 1").await.expect("update");
     });
-    tokio::time::timeout(Duration::from_secs(10), async {
+    tokio::time::timeout(support::PATIENCE, async {
         while engine.inbox.counts().0 == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

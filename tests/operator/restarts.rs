@@ -1,6 +1,7 @@
 //! The operator's process ends, in every way, and the next one goes on. Each test has operators of its own.
 use crate::cluster::{Operator, until};
 use crate::shop::{Shop, slowly};
+use crate::support::soon;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
@@ -43,7 +44,7 @@ async fn killed_in_the_middle_the_next_one_goes_on_and_no_row_is_lost() {
         })
         .await;
     eprintln!("the standby was at work after {:?}", resumed.at - killed);
-    assert!(resumed.at - killed < Duration::from_secs(30), "it took {:?}", resumed.at - killed);
+    assert!(resumed.at - killed < Duration::from_secs(10) + soon(Duration::from_secs(20)), "it took {:?}", resumed.at - killed);
     let engine = resumed.status().engine.unwrap();
     assert!(engine.resumed_count >= 1 && engine.session != before.session, "{engine:?} after {before:?}");
     migration.patch(fast()).await;
@@ -134,7 +135,7 @@ async fn asked_to_end_it_ends_in_order_and_the_next_one_follows_at_once() {
     let (status, took) = first.terminate(GRACE).await;
     assert_eq!(status.code(), Some(0), "{}", first.log());
     eprintln!("it ended within {took:?}");
-    assert!(took < Duration::from_secs(20), "it took {took:?}");
+    assert!(took < soon(Duration::from_secs(20)), "it took {took:?}");
     assert_eq!(holder().await, None, "the Lease was not given back");
     until("its connections are gone", async || shop.connections().await <= 1).await;
     let status = migration.now().await.status.unwrap();

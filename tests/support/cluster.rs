@@ -22,7 +22,7 @@ pub const LAX: &str = "v1alpha0";
 /// Objects with this label are not the shared operator's.
 pub const PRIVATE: &str = "private";
 /// Anything that a process has to do by itself. Generous: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = crate::support::PATIENCE;
 
 static PLANE: LazyLock<Plane> = LazyLock::new(Plane::start);
 static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -15,6 +15,18 @@ use theseus::engine::contract::spec::{Controls, MigrationSpec, OldTable, ServerA
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// For what has to happen, whenever that is: a busy machine takes its time, and waiting costs nothing where it does happen.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A limit for what is promised to happen soon, as long as the machine is: where each processor has other work, so many times as long.
+pub fn soon(limit: Duration) -> Duration {
+    // 0.52 0.61 0.55 3/321 4711: the load of the last minute, and what would run now.
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let number = |at: usize| text.split([' ', '/']).nth(at).and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
+    let processors = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+    limit.mul_f64((2.0 * number(0).max(number(3)) / processors).max(1.0))
+}
+
 /// The server's URL.
 pub fn mysql_url() -> String {
     std::env::var("THESEUS_TEST_MYSQL_URL")
@@ -142,9 +154,22 @@ pub fn documented_grants(user: &str, database: &str) -> Vec<String> {
     grants
 }
 
+/// A connection. Where the machine is so busy that the server gives up waiting for the handshake (`connect_timeout`), it is asked for again.
+pub async fn open(url: &str) -> Conn {
+    let mut tries = 5;
+    loop {
+        tries -= 1;
+        match Conn::new(Opts::from_url(url).expect("a MySQL URL")).await {
+            Ok(conn) => return conn,
+            Err(mysql_async::Error::Io(_)) if tries > 0 => {}
+            Err(error) => panic!("connect to the test server: {error}"),
+        }
+    }
+}
+
 /// A connection with the engine's settings.
 pub async fn connect(url: &str) -> Conn {
-    let mut conn = Conn::new(Opts::from_url(url).expect("a MySQL URL")).await.unwrap_or_else(|e| panic!("connect to the test server: {e}"));
+    let mut conn = open(url).await;
     conn.query_drop(
         "SET SESSION time_zone='+00:00', sql_mode='STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', information_schema_stats_expiry=0",
     )
@@ -166,10 +191,10 @@ pub async fn migrate(spec: MigrationSpec, controls: Controls) -> Outcome {
 
 /// How long a migration may take; `THESEUS_TEST_JOIN_SECONDS` for impatient people.
 fn join_seconds() -> u64 {
-    std::env::var("THESEUS_TEST_JOIN_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(120)
+    std::env::var("THESEUS_TEST_JOIN_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(300)
 }
 
-/// Waits for the end, a minute at most.
+/// Waits for the end, [`join_seconds`] at most.
 pub async fn join(handle: Handle) -> Outcome {
     let watch = handle.watch();
     match tokio::time::timeout(Duration::from_secs(join_seconds()), handle.join()).await {
@@ -178,10 +203,10 @@ pub async fn join(handle: Handle) -> Outcome {
     }
 }
 
-/// Waits until a snapshot fulfils a condition, 30 s at most.
+/// Waits until a snapshot fulfils a condition, [`PATIENCE`] at most.
 pub async fn until(handle: &Handle, what: &str, condition: impl Fn(&Snapshot) -> bool) -> Snapshot {
     let mut watch = handle.watch();
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + PATIENCE;
     loop {
         {
             let snapshot = watch.borrow_and_update();
@@ -192,8 +217,23 @@ pub async fn until(handle: &Handle, what: &str, condition: impl Fn(&Snapshot) ->
         match tokio::time::timeout_at(end.into(), watch.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => panic!("the engine ended while waiting until {what}; last snapshot: {:#?}", *watch.borrow()),
-            Err(_) => panic!("waited 30 s until {what}; last snapshot: {:#?}", *watch.borrow()),
+            Err(_) => panic!("waited in vain until {what}; last snapshot: {:#?}", *watch.borrow()),
         }
+    }
+}
+
+/// Waits until no row has been copied for a while: the chunk that was under way when the copying was held is over. Returns the number.
+pub async fn stands_still(handle: &Handle) -> u64 {
+    let end = Instant::now() + PATIENCE;
+    let mut copied = handle.watch().borrow().progress.rows_copied;
+    loop {
+        tokio::time::sleep(soon(Duration::from_millis(500))).await;
+        let now = handle.watch().borrow().progress.rows_copied;
+        if now == copied {
+            return now;
+        }
+        assert!(Instant::now() < end, "rows are copied all the time");
+        copied = now;
     }
 }
 
@@ -207,11 +247,11 @@ pub fn script(folder: &std::path::Path, name: &str, text: &str) -> std::path::Pa
     path
 }
 
-/// Waits until these processes are dead, 10 s at most. A dead one may wait for whoever is to collect it.
+/// Waits until these processes are dead. A dead one may wait for whoever is to collect it.
 pub async fn dead(pids: &str) {
     assert!(!pids.trim().is_empty(), "no process is named");
     for pid in pids.split_whitespace() {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + PATIENCE;
         while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
             assert!(Instant::now() < end, "process {pid} lives on");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NO_SUCH_TABLE: u16 = 1146;
 
 async fn open(url: &str) -> Option<Conn> {
-    tokio::time::timeout(Duration::from_secs(2), Conn::from_url(url)).await.ok()?.ok()
+    tokio::time::timeout(Duration::from_secs(10), Conn::from_url(url)).await.ok()?.ok()
 }
 
 /// A table `t (id INT PRIMARY KEY, v BIGINT NOT NULL, …)` with `rows` rows whose `v` is 0.
@@ -104,7 +104,7 @@ impl Scribe {
     /// Writes no more, and returns when nothing is under way.
     pub async fn pause(&self) {
         self.to.send_replace(None);
-        let end = std::time::Instant::now() + Duration::from_secs(30);
+        let end = std::time::Instant::now() + crate::support::PATIENCE;
         while self.begun.load(Ordering::SeqCst) != self.ended.load(Ordering::SeqCst) {
             assert!(std::time::Instant::now() < end, "the writer's statement does not end");
             tokio::time::sleep(Duration::from_millis(2)).await;

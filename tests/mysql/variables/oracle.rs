@@ -1,7 +1,7 @@
 //! Whether two tables are equal, to the letter and to the bit: by statements and settings of its own. Nothing of it is the engine's.
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, Row};
+use mysql_async::{Conn, Row};
 use std::fmt::Write as _;
 
 /// Reads with settings that were fixed before any server was told anything else.
@@ -32,7 +32,7 @@ pub struct Table {
 
 impl Reader {
     pub async fn open(url: &str) -> Self {
-        let mut conn = Conn::new(Opts::from_url(url).expect("a URL")).await.expect("connect");
+        let mut conn = crate::support::open(url).await;
         conn.query_drop("SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci").await.expect("names");
         conn.query_drop(SETTINGS).await.expect("settings");
         Self { conn }

@@ -6,8 +6,8 @@ use super::subject::{self, Subject, Way};
 use super::values::{self, Scope, Variable};
 use crate::server::Server;
 use crate::support::address;
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use theseus::engine::contract::reason::Reason;
@@ -77,7 +77,7 @@ impl Bench {
         let server = Server::start_with(environment, options);
         let secure = options.contains(&"--require-secure-transport=ON");
         let url = format!("{}{}", server.url, if secure { "?require_ssl=true&verify_ca=false&verify_identity=false" } else { "" });
-        let mut admin = Conn::new(Opts::from_url(&url).expect("a URL")).await.expect("connect");
+        let mut admin = crate::support::open(&url).await;
         admin.query_drop("SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci").await.expect("names");
         admin.query_drop(ADMIN).await.expect("settings");
         let password = "sesame";
