@@ -187,7 +187,7 @@ impl Session {
             Err(error) if error.class != super::Class::Terminal => return Err(error),
             Err(error) => return Err(self.blame(&change, &list, error).await),
         };
-        for ((name, value), has) in change.into_iter().zip(row.unwrap()) {
+        for ((name, value), has) in change.into_iter().zip(values_of(what, row)?) {
             let has = text_of(&has);
             if !settings::same(&name, &has, &value) {
                 return Err(refused(&name, &has, &value, "the server kept its own value"));
@@ -494,6 +494,14 @@ impl Session {
     pub async fn close(self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.conn.disconnect()).await;
     }
+}
+
+/// The values of a row; the driver's own way to them panics where one was taken out.
+///
+/// # Errors
+/// One was taken out.
+pub fn values_of(what: &str, row: Row) -> Result<Vec<mysql_async::Value>, MySqlError> {
+    row.unwrap_raw().into_iter().collect::<Option<_>>().ok_or_else(|| MySqlError::unexpected(what, "a value of a row is gone"))
 }
 
 /// A value of a variable, as text.

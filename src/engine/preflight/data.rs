@@ -9,7 +9,7 @@ use crate::engine::contract::error::{EngineError, reason_of};
 use crate::engine::contract::reason::Reason;
 use crate::engine::table::inspector::Inspected;
 use crate::mysql::codes;
-use crate::mysql::session::SHORT;
+use crate::mysql::session::{SHORT, values_of};
 use crate::sql::alter::{Alter, Clause, ColumnSpec, ParsedClause, TableElement};
 use crate::sql::key::{KeyCodec, Side};
 use crate::sql::quote;
@@ -418,7 +418,9 @@ async fn first_failing(look: &mut Look<'_>, codec: &KeyCodec, expression: &str, 
     }
     let sql = format!("SELECT {hint} {} FROM {table} ORDER BY {order} LIMIT {low}, 1", codec.select_list(Side::Original));
     match look.session.rows::<mysql_async::Row>(what, SHORT, &sql).await {
-        Ok(rows) => Ok(rows.into_iter().next().and_then(|row| codec.encode_row(&row.unwrap()).ok()).map(|key| codec.tuple(&key))),
+        Ok(rows) => {
+            Ok(rows.into_iter().next().and_then(|row| codec.encode_row(&values_of(what, row).ok()?).ok()).map(|key| codec.tuple(&key)))
+        }
         Err(error) if error.is_connection() => Err(error.into()),
         Err(_) => Ok(None),
     }
@@ -500,10 +502,15 @@ async fn ask(
     sql: &str,
     words: &str,
 ) -> Result<Option<Vec<String>>, EngineError> {
-    match look.session.rows::<mysql_async::Row>("look for rows that do not fit", SHORT, sql).await {
+    let what = "look for rows that do not fit";
+    match look.session.rows::<mysql_async::Row>(what, SHORT, sql).await {
         Ok(rows) => Ok(Some(
             rows.into_iter()
-                .map(|row| codec.and_then(|codec| codec.encode_row(&row.unwrap()).ok().map(|key| codec.tuple(&key))).unwrap_or_default())
+                .map(|row| {
+                    codec
+                        .and_then(|codec| codec.encode_row(&values_of(what, row).ok()?).ok().map(|key| codec.tuple(&key)))
+                        .unwrap_or_default()
+                })
                 .collect(),
         )),
         Err(error) if error.is_connection() => Err(error.into()),

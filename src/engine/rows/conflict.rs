@@ -235,9 +235,7 @@ pub async fn holders(m: &Migration, session: &mut Session, error: &MySqlError, c
 
 async fn keys(m: &Migration, session: &mut Session, what: &str, sql: &str) -> Result<Vec<Key>, MySqlError> {
     let rows: Vec<mysql_async::Row> = session.rows(what, LONG, sql).await?;
-    rows.into_iter()
-        .map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| MySqlError::unexpected(what, &format!("a key cannot be read: {e}"))))
-        .collect()
+    rows.into_iter().map(|row| m.key_of(what, row)).collect()
 }
 
 /// The original's columns for the parts of an index, if each is copied as it is.

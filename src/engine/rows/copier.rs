@@ -262,9 +262,9 @@ impl Copier {
     /// The key of the `rows`-th row beyond `lo`; `None` when fewer are left.
     async fn boundary(&self, session: &mut Session, lo: Option<Key>, rows: u64) -> Result<Option<Key>, EngineError> {
         let m = &self.migration;
-        let row: Option<mysql_async::Row> = session.first("find the end of a chunk", LONG, &m.range_end(lo, rows)).await?;
-        row.map(|row| m.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}"))))
-            .transpose()
+        let what = "find the end of a chunk";
+        let row: Option<mysql_async::Row> = session.first(what, LONG, &m.range_end(lo, rows)).await?;
+        Ok(row.map(|row| m.key_of(what, row)).transpose()?)
     }
 
     /// Copies one range in one transaction; repeats it when it lost against others.
@@ -312,8 +312,9 @@ impl Copier {
     async fn failing_row(&self, session: &mut Session, range: &KeyRange) -> Option<String> {
         let m = &self.migration;
         let end = Instant::now() + NAMING_LIMIT;
-        let rows: Vec<mysql_async::Row> = session.rows("read the keys of a chunk", LONG, &m.keys_of(range, LARGEST_CHUNK)).await.ok()?;
-        let keys: Vec<Key> = rows.into_iter().map(|row| m.codec.encode_row(&row.unwrap()).ok()).collect::<Option<_>>()?;
+        let what = "read the keys of a chunk";
+        let rows: Vec<mysql_async::Row> = session.rows(what, LONG, &m.keys_of(range, LARGEST_CHUNK)).await.ok()?;
+        let keys: Vec<Key> = rows.into_iter().map(|row| m.key_of(what, row).ok()).collect::<Option<_>>()?;
         // It is among keys[low..high].
         let (mut low, mut high) = (0, keys.len());
         while high > low {

@@ -2,7 +2,7 @@
 
 use crate::engine::contract::spec::MigrationSpec;
 use crate::mysql::server::ServerFacts;
-use crate::mysql::session::SHORT;
+use crate::mysql::session::{SHORT, values_of};
 use crate::mysql::{GtidSet, MySqlError, Purpose, RowSettings, Session};
 use crate::sql::key::{Key, KeyCodec, KeyRange, MigrationKey, Side};
 use crate::sql::mapping::ColumnMapping;
@@ -111,6 +111,28 @@ impl Migration {
     /// warnings are read, and all but the one for that column end the migration ([`super::transaction::check_warnings`]).
     pub(super) fn leniently(&self, lenient: bool) -> String {
         if lenient { format!(" /*+ SET_VAR(sql_mode = '{}') */", self.rows.modes_but_strict()) } else { String::new() }
+    }
+
+    /// The key of a row whose columns are those of the key. `what` names the statement that it is from.
+    ///
+    /// # Errors
+    /// A value is not of its column's type.
+    pub fn key_of(&self, what: &str, row: mysql_async::Row) -> Result<Key, MySqlError> {
+        self.key_in(what, &values_of(what, row)?)
+    }
+
+    /// The key in a row's first columns, and the values of the others.
+    ///
+    /// # Errors
+    /// As [`Migration::key_of`].
+    pub fn key_and_rest(&self, what: &str, row: mysql_async::Row) -> Result<(Key, Vec<mysql_async::Value>), MySqlError> {
+        let mut values = values_of(what, row)?;
+        let rest = values.split_off(self.key.columns.len().min(values.len()));
+        Ok((self.key_in(what, &values)?, rest))
+    }
+
+    fn key_in(&self, what: &str, values: &[mysql_async::Value]) -> Result<Key, MySqlError> {
+        self.codec.encode_row(values).map_err(|e| MySqlError::unexpected(what, &format!("a key cannot be read: {e}")))
     }
 
     /// Finds the key of the `rows`-th row of the original beyond `lo`; no row when fewer are left.

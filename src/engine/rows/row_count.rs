@@ -32,7 +32,7 @@ pub async fn count(m: &Migration, decided: watch::Receiver<Decision>) -> Result<
         let what = "count the rows of a range";
         let end: Option<mysql_async::Row> = session.first(what, LONG, &m.range_end(lo.clone(), RANGE_ROWS)).await?;
         let Some(end) = end else { break };
-        lo = Some(m.codec.encode_row(&end.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}")))?);
+        lo = Some(m.key_of(what, end)?);
         rows += RANGE_ROWS;
     }
     let sql = format!(

@@ -303,11 +303,7 @@ impl Verifier {
 
     async fn keys(&self, session: &mut Session, what: &str, sql: &str) -> Result<Vec<Key>, EngineError> {
         let rows: Vec<mysql_async::Row> = session.rows(what, LONG, sql).await?;
-        rows.into_iter()
-            .map(|row| {
-                self.migration.codec.encode_row(&row.unwrap()).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}")))
-            })
-            .collect()
+        Ok(rows.into_iter().map(|row| self.migration.key_of(what, row)).collect::<Result<_, _>>()?)
     }
 
     /// The keys of a range whose rows differ now.
@@ -474,14 +470,7 @@ impl Verifier {
     async fn values(&self, session: &mut Session, what: &str, sql: &str) -> Result<Vec<(Key, Vec<Value>)>, EngineError> {
         let m = &self.migration;
         let rows: Vec<mysql_async::Row> = session.rows(what, LONG, sql).await?;
-        rows.into_iter()
-            .map(|row| {
-                let mut values = row.unwrap();
-                let rest = values.split_off(m.key.columns.len().min(values.len()));
-                let key = m.codec.encode_row(&values).map_err(|e| EngineError::internal(&format!("a key cannot be read: {e}")))?;
-                Ok((key, rest))
-            })
-            .collect()
+        Ok(rows.into_iter().map(|row| m.key_and_rest(what, row)).collect::<Result<_, _>>()?)
     }
 
     /// `o`'s key equals `g`'s. Converted on the side that is read first, so that the other side's index serves. `within` are the rows of the side
