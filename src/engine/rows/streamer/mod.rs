@@ -94,6 +94,8 @@ pub struct Streamer {
     watched: Arc<Watched>,
     inbox: Arc<Inbox>,
     position: BinlogPosition,
+    /// The stream begins before this position, and what comes before it is known.
+    skipped: Option<BinlogPosition>,
     /// Where the log ended when the stream was asked for: what is before it may be from a former engine, whose connections are not known.
     log_end: BinlogPosition,
     /// Between the first event of a group and its last one: no point to start a stream from.
@@ -164,7 +166,11 @@ impl Streamer {
             .await?;
         let server_id = fastrand::u32(FIRST_SERVER_ID as u32..u32::MAX);
         let (position, request) = match &start {
-            Start::Position(at) => (at.clone(), BinlogStreamRequest::new(server_id).with_filename(at.file.as_bytes()).with_pos(at.offset)),
+            Start::Position(at) => {
+                let asked = at.asked_for();
+                let request = BinlogStreamRequest::new(server_id).with_filename(at.file.as_bytes()).with_pos(asked.offset);
+                (asked, request)
+            }
             Start::Executed(set) => (
                 // The server says by a rotate event where it begins.
                 BinlogPosition::default(),
@@ -184,7 +190,12 @@ impl Streamer {
             }
         })?;
         let before = inbox.point();
+        let skipped = match start {
+            Start::Position(at) if at != position => Some(at),
+            _ => None,
+        };
         Ok(Self {
+            skipped,
             stream,
             address,
             watched,
@@ -244,7 +255,10 @@ impl Streamer {
             // Events that a later server adds are ignorable, or they would change the protocol's version.
             return Ok(());
         };
-        let end = if self.inside_payload { 0 } else { u64::from(header.log_pos()) };
+        let end = if self.inside_payload { 0 } else { header.log_pos() };
+        if self.skip(kind, end) {
+            return Ok(());
+        }
         match kind {
             EventType::GTID_EVENT | EventType::GTID_TAGGED_LOG_EVENT | EventType::ANONYMOUS_GTID_EVENT => {
                 self.forget();
@@ -314,30 +328,46 @@ impl Streamer {
                 ));
             }
             // Sent again, out of place, whenever a stream starts in the middle of a file.
-            EventType::FORMAT_DESCRIPTION_EVENT | EventType::PREVIOUS_GTIDS_EVENT => self.at_rest(u64::from(header.log_pos())),
+            EventType::FORMAT_DESCRIPTION_EVENT | EventType::PREVIOUS_GTIDS_EVENT => self.at_rest(header.log_pos()),
             // Says how far the server has read, when that is further than what it sent.
-            EventType::HEARTBEAT_EVENT => self.at_rest(u64::from(header.log_pos())),
+            EventType::HEARTBEAT_EVENT => self.at_rest(header.log_pos()),
             _ => self.moved(end),
         }
         Ok(())
     }
 
-    fn moved(&mut self, end: u64) {
+    /// Whether the event lies before the position that was asked for. The file that has the position is as long as that without a rotation.
+    fn skip(&mut self, kind: EventType, end: u32) -> bool {
+        let Some(to) = &self.skipped else { return false };
+        if self.position >= *to {
+            self.skipped = None;
+            return false;
+        }
+        match kind {
+            // Says which file it is, and where it begins.
+            EventType::ROTATE_EVENT => return false,
+            EventType::GTID_EVENT | EventType::GTID_TAGGED_LOG_EVENT | EventType::ANONYMOUS_GTID_EVENT => self.inside_payload = false,
+            EventType::TRANSACTION_PAYLOAD_EVENT => self.inside_payload = true,
+            _ => {}
+        }
+        self.moved(end);
+        true
+    }
+
+    /// To where an event ends; never back.
+    fn moved(&mut self, end: u32) {
         if end != 0 {
-            // log_pos has 32 bits; a file that one large transaction made longer than 4 GiB wraps it.
-            let high = self.position.offset & !0xffff_ffff;
-            let candidate = high | end;
-            self.position.offset = if candidate < self.position.offset { candidate + (1 << 32) } else { candidate };
+            self.position.offset = self.position.offset.max(self.position.nearest(end));
         }
     }
 
     /// Between two transactions the position moves by what is no transaction too (the beginning of a file): whoever waits for the end of
     /// the log need not wait for the next transaction.
-    fn at_rest(&mut self, end: u64) {
+    fn at_rest(&mut self, end: u32) {
         if self.in_group {
             return;
         }
-        self.position.offset = self.position.offset.max(end);
+        self.moved(end);
         if !self.again {
             self.inbox.advance(&self.position);
         }
