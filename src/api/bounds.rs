@@ -50,8 +50,14 @@ pub const WORKERS: NumberBounds = NumberBounds { field: "copy.workers", most: 64
 /// 1000 % is an eleventh of the speed.
 pub const NICE_RATIO_PERCENT: NumberBounds = NumberBounds { field: "throttle.niceRatioPercent", most: 1000 };
 
+/// A schedule has whole minutes, and repeats itself after a week in practice. The engine holds the same (a test compares).
+pub const WINDOW_DURATION: DurationBounds = bounds("cutOver.windows[].duration", MINUTE, Duration::from_secs(7 * 24 * 3600), false);
+/// Characters of `spec.alter`.
+pub const ALTER_LENGTH: usize = 32_768;
+
 /// Every duration with bounds, for the test of the schema.
-pub const DURATIONS: [DurationBounds; 5] = [TARGET_CHUNK_TIME, MAX_REPLICA_LAG, LOCK_TIMEOUT, KILL_BLOCKERS_AFTER, HOOK_TIMEOUT];
+pub const DURATIONS: [DurationBounds; 6] =
+    [TARGET_CHUNK_TIME, MAX_REPLICA_LAG, LOCK_TIMEOUT, KILL_BLOCKERS_AFTER, HOOK_TIMEOUT, WINDOW_DURATION];
 /// Every number with bounds, for the test of the schema.
 pub const NUMBERS: [NumberBounds; 2] = [WORKERS, NICE_RATIO_PERCENT];
 
@@ -152,6 +158,16 @@ mod tests {
                 "{}",
                 bounds.field
             );
+        }
+    }
+
+    #[test]
+    fn the_schema_has_these_lengths() {
+        use crate::api::schema_migration::{MAX_HOOKS, MAX_WINDOWS};
+        for (field, bound, most) in
+            [("alter", "maxLength", ALTER_LENGTH), ("hooks", "maxItems", MAX_HOOKS), ("cutOver.windows", "maxItems", MAX_WINDOWS)]
+        {
+            assert_eq!(schema(field)[bound].as_u64(), Some(most as u64), "{field}");
         }
     }
 

@@ -219,6 +219,9 @@ codes! {
 /// MariaDB's ER_CONNECTION_KILLED: a proxy may say it for a MySQL server.
 pub const CONNECTION_KILLED: u16 = 1927;
 
+/// The client's own CR_SSL_CONNECTION_ERROR: the connection could not be made secure as was asked for.
+pub const SSL_CONNECTION_ERROR: u16 = 2026;
+
 /// The client's own CR_VERSION_ERROR: the server is none that a migration can run on ([`super::versions::Product::refusal`]).
 pub const UNSUPPORTED_SERVER: u16 = 2007;
 

@@ -19,7 +19,7 @@ pub enum Class {
 pub struct MySqlError {
     /// What was being done, e.g. `copy a chunk`.
     pub what: String,
-    /// The server's error number; 0 for errors of the connection.
+    /// The server's error number; 0, or [`codes::SSL_CONNECTION_ERROR`], for errors of the connection.
     pub code: u16,
     /// The server's words without the values in them.
     pub message: String,
@@ -52,6 +52,7 @@ pub(crate) const TRANSIENT: &[u16] = &[
     codes::CONNECTION_KILLED,
     codes::QUERY_TIMEOUT,
     codes::SERVER_OFFLINE_MODE,
+    codes::SECURE_TRANSPORT_REQUIRED,
     codes::SESSION_WAS_KILLED,
     codes::LOCK_NOWAIT,
     codes::CLIENT_INTERACTION_TIMEOUT,
@@ -72,7 +73,14 @@ impl MySqlError {
             mysql_async::Error::Io(mysql_async::IoError::Io(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Self::connection(what, "the connection was closed")
             }
-            mysql_async::Error::Io(e) => Self::connection(what, &e.to_string()),
+            mysql_async::Error::Io(mysql_async::IoError::Tls(e)) => Self::tls(what, &e.to_string()),
+            mysql_async::Error::Io(mysql_async::IoError::Io(e)) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                Self::tls(what, &e.to_string())
+            }
+            mysql_async::Error::Io(e @ mysql_async::IoError::Io(_)) => Self::connection(what, &e.to_string()),
+            mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
+                Self::tls(what, "the server offers no TLS, which tls.mode requires")
+            }
             mysql_async::Error::Driver(mysql_async::DriverError::ConnectionClosed) => Self::connection(what, "the connection was closed"),
             // A server also invents a method for an account that it does not have (it differs from start to start), so that nobody learns
             // which accounts there are.
@@ -97,6 +105,11 @@ impl MySqlError {
         Self { what: what.to_owned(), code: 0, message: message.to_owned(), class: Class::Transient, index: None }
     }
 
+    /// A connection that cannot be made secure as was asked for. Tried again, as every connection.
+    fn tls(what: &str, message: &str) -> Self {
+        Self { code: codes::SSL_CONNECTION_ERROR, ..Self::connection(what, message) }
+    }
+
     /// The server is none that a migration can run on.
     pub fn unsupported_server(what: &str, message: String) -> Self {
         Self { what: what.to_owned(), code: codes::UNSUPPORTED_SERVER, message, class: Class::Terminal, index: None }
@@ -117,9 +130,14 @@ impl MySqlError {
         Self { what: what.to_owned(), code: 0, message: message.to_owned(), class: Class::Terminal, index: None }
     }
 
+    /// Whether it says nothing about the statement: it may succeed the next time.
+    pub fn is_transient(&self) -> bool {
+        self.class != Class::Terminal
+    }
+
     /// Whether the connection is gone (as opposed to a refused statement).
     pub fn is_connection(&self) -> bool {
-        self.code == 0 && self.class != Class::Terminal
+        matches!(self.code, 0 | codes::SSL_CONNECTION_ERROR) && self.is_transient()
     }
 
     /// Whether a transaction lost against another one and may simply run again on the same connection.
@@ -426,6 +444,22 @@ mod tests {
     fn the_end_of_a_connection_is_no_error_of_tls() {
         let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify");
         assert_eq!(MySqlError::new("read", &cut.into()), MySqlError::connection("read", "the connection was closed"));
+    }
+
+    /// By its type, whatever it says: few of these texts name TLS.
+    #[test]
+    fn what_is_wrong_with_tls_is_known_by_its_type() {
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
+        assert!(!alert.to_string().contains("TLS") && !alert.to_string().contains("certificate"));
+        let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, alert.clone());
+        let missing = mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer);
+        for error in
+            [MySqlError::new("connect", &wrapped.into()), MySqlError::new("connect", &alert.into()), MySqlError::new("connect", &missing)]
+        {
+            assert_eq!((error.code, error.class, error.is_connection()), (codes::SSL_CONNECTION_ERROR, Class::Transient, true), "{error}");
+        }
+        let other = std::io::Error::new(std::io::ErrorKind::InvalidData, "a packet about TLS that cannot be read");
+        assert_eq!(MySqlError::new("read", &other.into()).code, 0);
     }
 
     /// A made-up account is refused as one, whatever method the server invents for it.

@@ -136,3 +136,28 @@ impl ServerFacts {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A server on which everything is as it should be.
+    pub(crate) fn good_server() -> ServerFacts {
+        ServerFacts {
+            version_text: "9.7.4".into(),
+            version: (9, 7, 4),
+            flavour: Flavour::MySql,
+            uuid: String::new(),
+            log_bin: true,
+            binlog_format: "ROW".into(),
+            binlog_row_image: "FULL".into(),
+            gtid: true,
+            order_commits: true,
+            read_only: false,
+            super_read_only: false,
+            log_replica_updates: true,
+            lower_case_table_names: 0,
+            max_allowed_packet: 64 << 20,
+        }
+    }
+}

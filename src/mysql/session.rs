@@ -184,7 +184,7 @@ impl Session {
         let sql = format!("SET SESSION {}; SELECT {}", list.join(", "), names.join(", "));
         let row: Row = match self.last_set(what, SHORT, &sql).await {
             Ok(row) => row.ok_or_else(|| MySqlError::unexpected(what, "no answer"))?,
-            Err(error) if error.class != super::Class::Terminal => return Err(error),
+            Err(error) if error.is_transient() => return Err(error),
             Err(error) => return Err(self.blame(&change, &list, error).await),
         };
         for ((name, value), has) in change.into_iter().zip(values_of(what, row)?) {
@@ -206,7 +206,7 @@ impl Session {
         for ((name, value), assignment) in change.iter().zip(list) {
             match self.run("set a session variable", SHORT, &format!("SET SESSION {assignment}")).await {
                 Ok(()) => {}
-                Err(one) if one.class != super::Class::Terminal => return one,
+                Err(one) if one.is_transient() => return one,
                 Err(one) => {
                     let has = self.variables.get(name).cloned().unwrap_or_default();
                     return refused(name, &has, value, &one.message);
@@ -237,7 +237,7 @@ impl Session {
             }
             match self.run("check whether a variable has a session value", SHORT, &format!("SELECT @@SESSION.{name} LIMIT 0")).await {
                 Ok(()) => unknown.push(name),
-                Err(error) if error.class != super::Class::Terminal => return Err(error),
+                Err(error) if error.is_transient() => return Err(error),
                 // ER_INCORRECT_GLOBAL_LOCAL_VAR: the server has one value for all.
                 Err(_) => {}
             }
@@ -300,7 +300,7 @@ impl Session {
         let sql = format!("USE {}", crate::sql::quote::identifier(database));
         match session.run("select the default database", SHORT, &sql).await {
             // That it is not there, or not for this account, is found where the table is looked for.
-            Err(error) if error.class == super::Class::Terminal => {}
+            Err(error) if !error.is_transient() => {}
             other => other?,
         }
         Ok(session)
@@ -592,7 +592,7 @@ async fn server_run(conn: &mut Conn) -> Result<ServerRun, MySqlError> {
     let sql = "SELECT @@server_uuid, (SELECT UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS UNSIGNED) FROM performance_schema.global_status \
                WHERE VARIABLE_NAME = 'Uptime') LIMIT 1";
     let row: Option<Row> = match within(what, SHORT, conn.query_first(sql)).await {
-        Err(error) if error.class != super::Class::Terminal => return Err(error),
+        Err(error) if error.is_transient() => return Err(error),
         // Somebody has taken the right to read the performance schema away.
         Err(_) => match within(what, SHORT, conn.query_first("SELECT @@server_uuid, NULL LIMIT 1")).await {
             Err(error) if error.is_connection() => return Err(error),

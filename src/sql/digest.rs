@@ -243,18 +243,7 @@ mod tests {
     use crate::sql::table::Generated;
 
     fn column(column_type: T, type_text: &str, charset: Option<&str>) -> Column {
-        Column {
-            name: "c".into(),
-            column_type,
-            type_text: type_text.into(),
-            charset: charset.map(Into::into),
-            collation: None,
-            nullable: true,
-            generated: Generated::No,
-            auto_increment: false,
-            has_default: false,
-            invisible: false,
-        }
+        Column { type_text: type_text.into(), charset: charset.map(Into::into), ..crate::sql::mapping::tests::column("c", column_type) }
     }
 
     #[test]

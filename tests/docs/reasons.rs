@@ -2,7 +2,7 @@
 
 use crate::{headings, page, section};
 use std::collections::BTreeSet;
-use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::reason::{Passes, Reason};
 
 #[test]
 fn every_reason_has_its_section_and_the_reverse() {
@@ -37,5 +37,25 @@ fn every_section_answers_the_three_questions() {
         let places: Vec<_> =
             ["**What happened.** ", "**What is left.** ", "**What to do.** "].map(|question| section.find(question)).into();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{reason}: {places:?}");
+    }
+}
+
+/// What the program retries the page calls retried, in the same words everywhere, and nothing else; and where a retry starts over it says so.
+#[test]
+fn every_section_says_whether_it_passes_by_itself() {
+    let page = page("docs/reference/reasons.md");
+    for reason in Reason::ALL {
+        let section = section(&page, "##", reason.as_str()).replace('\n', " ");
+        let (always, begun) = (section.contains(" Retried. "), section.contains(" Retried once the migration has begun"));
+        let says = match (always, begun) {
+            (true, false) => Passes::ByItself,
+            (false, true) => Passes::OnceBegun,
+            (false, false) => Passes::Never,
+            (true, true) => panic!("{reason} is both"),
+        };
+        assert_eq!(says, reason.passes(), "{reason}");
+        if reason.restarts_copy() {
+            assert!(section.contains("starts over"), "{reason}");
+        }
     }
 }

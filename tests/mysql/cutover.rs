@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use support::{Db, PATIENCE, address, controls, join, soon, until};
 use theseus::engine::Handle;
 use theseus::engine::contract::notice;
+use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase, Snapshot, Waits};
 use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, TlsMode, Window};
 use theseus::engine::cutover::Clock;
@@ -240,6 +241,26 @@ async fn a_long_statement_is_killed_also_for_a_native_change() {
         let killed = notices(&last, notice::BLOCKER_KILLED);
         assert!(killed.len() == 1 && killed[0].contains(&format!("connection {id} ")), "{algorithm:?}: {killed:?}");
         assert!(sleeper.await.expect("the sleeper").is_err(), "{algorithm:?}: it slept on");
+        db.drop().await;
+    }
+}
+
+/// A server that takes no writes for a moment (a failover) has not answered to the change: it is tried again, and not refused for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_read_only_for_a_moment_is_asked_again() {
+    let server = Server::start(&[]);
+    for (algorithm, alter) in [(Algorithm::Instant, "ADD COLUMN b INT"), (Algorithm::Inplace, "ADD INDEX b (a, id)")] {
+        let mut db = Db::on(&server.url, "moment").await;
+        fill(&mut db).await;
+        let waiting = Controls { cut_over_policy: CutOverPolicy::Manual, ..quick() };
+        let handle = theseus::engine::start(MigrationSpec { algorithm, ..db.spec("t", alter) }, waiting.clone());
+        until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+        db.run("SET GLOBAL super_read_only = ON").await;
+        handle.control(Controls { approved: true, ..waiting });
+        let s = until(&handle, "it is retried", |s| s.retrying.is_some()).await;
+        assert_eq!(s.retrying.map(|r| r.reason), Some(Reason::ReadOnly), "{algorithm:?}");
+        db.run("SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF").await;
+        assert_eq!(join(handle).await, Outcome::Succeeded, "{algorithm:?}");
         db.drop().await;
     }
 }

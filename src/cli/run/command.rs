@@ -324,6 +324,25 @@ fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running:
 mod tests {
     use super::*;
 
+    /// Each line of the help that speaks of a bound has the bound that is held.
+    #[test]
+    fn the_help_has_the_bounds() {
+        use crate::api::bounds::{KILL_BLOCKERS_AFTER, LOCK_TIMEOUT, MAX_REPLICA_LAG, NICE_RATIO_PERCENT, TARGET_CHUNK_TIME, WORKERS};
+        let line = |name: &str| HELP.lines().find(|line| line.starts_with(&format!("{name}="))).unwrap();
+        for (name, bounds) in [
+            ("chunk-time", TARGET_CHUNK_TIME),
+            ("lock-timeout", LOCK_TIMEOUT),
+            ("kill-blockers-after", KILL_BLOCKERS_AFTER),
+            ("max-lag", MAX_REPLICA_LAG),
+        ] {
+            let words = format!("{} to {}", KubeDuration(bounds.least), KubeDuration(bounds.most));
+            assert!(line(name).contains(&words) && line(name).contains("; 0s ") == bounds.zero, "{words}: {}", line(name));
+        }
+        for (name, bounds) in [("workers", WORKERS), ("nice-ratio", NICE_RATIO_PERCENT)] {
+            assert!(line(name).contains(&format!("0 to {}", bounds.most)), "{}", line(name));
+        }
+    }
+
     #[test]
     fn every_command_of_the_help_is_understood() {
         for line in HELP.lines() {

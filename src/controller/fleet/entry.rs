@@ -492,4 +492,4 @@ pub fn version(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta
 
 #[cfg(test)]
 #[path = "entry_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,8 @@ use super::*;
 use crate::api::SchemaMigrationSpec;
 use crate::engine::contract::snapshot::Tables;
 
-fn object(status: SchemaMigrationStatus) -> SchemaMigration {
+/// An object with a status, as it was found.
+pub(crate) fn object(status: SchemaMigrationStatus) -> SchemaMigration {
     let spec: SchemaMigrationSpec = serde_json::from_value(serde_json::json!({
         "target": {"serverRef": {"name": "s"}}, "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
     }))

@@ -1,5 +1,5 @@
 //! What the operator knows of one migration, as values: the words that plan, drive, conditions and status share.
-use crate::engine::contract::reason::Reason;
+use crate::engine::contract::reason::{Passes, Reason};
 use crate::engine::contract::snapshot::Outcome;
 use k8s_openapi::jiff::Timestamp;
 
@@ -100,14 +100,12 @@ pub enum Consequence {
 
 /// Reads an engine's outcome.
 ///
-/// Another engine that still holds the lock (the operator's Pod before this one, cut off from the API server) goes away by itself, and so does
-/// a server that cannot be reached: such ends are tried again. A login that is refused to a migration that was at work already (`validated`) is
-/// a password that was changed: the next engine takes the new one from the Secret. Every other failure is final.
+/// What passes by itself ([`Reason::passes`]) is tried again; `validated`: the migration had begun.
 pub fn consequence(outcome: Outcome, validated: bool) -> Consequence {
-    let passes = |reason| match reason {
-        Reason::LockHeldElsewhere | Reason::Fenced | Reason::ConnectionFailed => true,
-        Reason::AccessDenied => validated,
-        _ => false,
+    let passes = |reason: Reason| match reason.passes() {
+        Passes::ByItself => true,
+        Passes::OnceBegun => validated,
+        Passes::Never => false,
     };
     match outcome {
         Outcome::Succeeded => Consequence::Ends(End::Succeeded(Success::Changed)),
@@ -136,14 +134,14 @@ mod tests {
     fn each_outcome_has_its_consequence() {
         let message = String::new;
         for reason in Reason::ALL.iter().copied() {
-            let expected = match reason {
-                Reason::LockHeldElsewhere | Reason::Fenced | Reason::ConnectionFailed => {
-                    Consequence::TryAgain { reason, message: message() }
-                }
-                Reason::Cancelled => Consequence::Ends(End::Cancelled { message: message() }),
-                _ => Consequence::Ends(End::Failed { reason: reason.to_string(), message: message() }),
-            };
-            assert_eq!(consequence(Outcome::Failed { reason, message: message() }, false), expected);
+            for begun in [false, true] {
+                let expected = match (reason.passes(), begun) {
+                    (Passes::ByItself, _) | (Passes::OnceBegun, true) => Consequence::TryAgain { reason, message: message() },
+                    _ if reason == Reason::Cancelled => Consequence::Ends(End::Cancelled { message: message() }),
+                    _ => Consequence::Ends(End::Failed { reason: reason.to_string(), message: message() }),
+                };
+                assert_eq!(consequence(Outcome::Failed { reason, message: message() }, begun), expected);
+            }
         }
         let denied = Outcome::Refused { reason: Reason::AccessDenied, message: message() };
         assert_eq!(consequence(denied, true), Consequence::TryAgain { reason: Reason::AccessDenied, message: message() });

@@ -49,9 +49,9 @@ pub enum Error {
         /// What is wrong.
         problem: &'static str,
     },
-    /// The operator's account may not read it.
+    /// The operator's account may not read it: as good as missing, and as soon cured ([`Reason::SecretNotFound`], [`Reason::ServerNotFound`]).
     #[error("the operator may not read {0}: {1}")]
-    Forbidden(String, String),
+    Forbidden(String, String, Reason),
     /// The target names neither or both of `serverRef` and `host`.
     #[error("spec.target: {0}")]
     Target(&'static str),
@@ -80,7 +80,8 @@ impl Error {
             Error::ServerNotFound(_) => Reason::ServerNotFound,
             Error::SecretNotFound(_) | Error::SecretIncomplete { .. } => Reason::SecretNotFound,
             Error::Target(_) => Reason::InvalidSpec,
-            Error::Forbidden(..) | Error::Api { .. } | Error::TimedOut(_) => Reason::Internal,
+            Error::Forbidden(.., reason) => *reason,
+            Error::Api { .. } | Error::TimedOut(_) => Reason::Internal,
         }
     }
 }
@@ -93,7 +94,7 @@ pub async fn dereference(client: &Client, namespace: &str, target: &Target) -> R
     let server = match &target.server_ref {
         Some(reference) => {
             let api: Api<MySQLServer> = Api::namespaced(client.clone(), namespace);
-            let found = bounded(format!("MySQLServer {}", reference.name), api.get_opt(&reference.name)).await?;
+            let found = bounded(format!("MySQLServer {}", reference.name), Reason::ServerNotFound, api.get_opt(&reference.name)).await?;
             Some(found.ok_or_else(|| Error::ServerNotFound(reference.name.clone()))?)
         }
         None => None,
@@ -147,15 +148,15 @@ async fn fetch(client: &Client, namespace: &str, connection: &Connection) -> Res
 
 async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<SecretData, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let found = bounded(format!("Secret {name}"), api.get_opt(name)).await?;
+    let found = bounded(format!("Secret {name}"), Reason::SecretNotFound, api.get_opt(name)).await?;
     let found = found.ok_or_else(|| Error::SecretNotFound(name.to_owned()))?;
     Ok(found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect())
 }
 
-async fn bounded<T>(what: String, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+async fn bounded<T>(what: String, missing: Reason, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
     match tokio::time::timeout(LIMIT, request).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(Error::Forbidden(what, status.message.clone())),
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(Error::Forbidden(what, status.message.clone(), missing)),
         Ok(Err(source)) => Err(Error::Api { what, source }),
         Err(_) => Err(Error::TimedOut(what)),
     }

@@ -42,8 +42,9 @@ impl Invalid {
 pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, server: Server) -> Result<MigrationSpec, Invalid> {
     name("spec.database", &spec.database)?;
     name("spec.table", &spec.table)?;
-    if spec.alter.trim().is_empty() || spec.alter.len() > 4 * 32768 {
-        return Err(Invalid::spec("spec.alter must have 1 to 32768 characters: the clauses of ALTER TABLE"));
+    if spec.alter.trim().is_empty() || spec.alter.chars().count() > bounds::ALTER_LENGTH {
+        let most = bounds::ALTER_LENGTH;
+        return Err(Invalid::spec(format!("spec.alter must have 1 to {most} characters: the clauses of ALTER TABLE")));
     }
     replica_hosts("spec.replicas.hosts of the MySQLServer", &server.replicas)?;
     if spec.mode == ApiMode::TestOnReplica && matches!(spec.algorithm, ApiAlgorithm::Instant | ApiAlgorithm::Inplace) {
@@ -293,6 +294,26 @@ mod tests {
             max_concurrent_migrations: 2,
             replicas: ReplicasSpec::default(),
         }
+    }
+
+    #[test]
+    fn a_text_of_many_bytes_is_as_long_as_its_characters() {
+        for (length, good) in [(bounds::ALTER_LENGTH, true), (bounds::ALTER_LENGTH + 1, false)] {
+            for character in ["x", "\u{1f6b2}"] {
+                let alter = format!("COMMENT '{}'", character.repeat(length - "COMMENT ''".len()));
+                let spec = spec(&json!({"alter": alter}));
+                let refused = migration("id", "name", &spec, server()).is_err_and(|error| error.message.contains("32768 characters"));
+                assert_eq!(refused, !good, "{length} of {character}");
+            }
+        }
+    }
+
+    #[test]
+    fn windows_are_as_long_here_as_in_the_engine() {
+        use crate::engine::contract::window::{LONGEST, SHORTEST};
+        assert_eq!((bounds::WINDOW_DURATION.least, bounds::WINDOW_DURATION.most), (SHORTEST, LONGEST));
+        let words = bounds::WINDOW_DURATION.words();
+        assert_eq!(crate::engine::contract::window::InvalidWindow::Duration.to_string(), format!("duration must be {words}"));
     }
 
     #[test]

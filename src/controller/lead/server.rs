@@ -6,19 +6,20 @@ use crate::api::{MySQLServer, MySQLServerStatus};
 use crate::controller::intake::dereference::{self, dereference_server};
 use crate::controller::visit::apply;
 use crate::controller::visit::apply::api;
-use crate::controller::visit::context::{Context, Error};
+use crate::controller::visit::context::{Context, Error, error_policy};
 use crate::engine::contract::reason::Reason;
+use crate::engine::table::server::{Against, Known, server_problems};
 use crate::mysql::codes::UNSUPPORTED_SERVER;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::{MySqlError, Product, Session};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as ControllerConfig, Error as ControllerError};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Controller, WatchStreamExt, predicates, reflector};
-use kube::{Resource, ResourceExt};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -54,16 +55,6 @@ pub async fn servers(ctx: Arc<Context>, namespace: Option<String>, term: Cancell
             }
         })
         .await;
-}
-
-fn error_policy(object: Arc<GuardedServer>, error: &Error, ctx: Arc<Context>) -> Action {
-    let meta = object.meta();
-    if matches!(error, Error::TermEnded) {
-        return Action::await_change();
-    }
-    let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
-    tracing::warn!(namespace = meta.namespace, server = meta.name, %error, ?delay, "reconcile failed; requeued");
-    Action::requeue(delay)
 }
 
 /// What was found out.
@@ -152,26 +143,18 @@ struct Verdict {
 }
 
 fn judge(facts: &ServerFacts) -> Verdict {
-    let mut problems = Vec::new();
-    let mut reason = Reason::ServerNotSupported;
-    if !facts.log_bin {
-        problems.push("the binary log is off (log_bin)".to_owned());
-    } else if facts.binlog_format != "ROW" {
-        problems.push(format!("binlog_format is {} and must be ROW", facts.binlog_format));
-    }
-    if facts.read_only {
-        if problems.is_empty() {
-            reason = Reason::ReadOnly;
-        }
-        problems.push("the server is read-only; if it is a replica, only the replica modes can run there".to_owned());
-    }
+    // What a server must be for a copy comes first: it holds for each migration, wherever it is pointed.
+    let mut problems = server_problems(Known { facts: Some(facts), ..Known::default() }, None);
+    problems.sort_by_key(|problem| problem.against == Against::Everything);
     let gtid = if facts.gtid { "with" } else { "without" };
     let standing = facts.product().standing();
     let what = format!("{} {} ({standing}), {gtid} GTIDs, binlog_format {}", facts.flavour, facts.version_text, facts.binlog_format);
-    if problems.is_empty() {
-        Verdict { ready: true, reason: "Reachable".to_owned(), message: what }
-    } else {
-        Verdict { ready: false, reason: reason.to_string(), message: format!("{what}: {}", problems.join("; ")) }
+    match problems.first() {
+        None => Verdict { ready: true, reason: "Reachable".to_owned(), message: what },
+        Some(first) => {
+            let words: Vec<String> = problems.iter().map(|problem| format!("{} ({})", problem.message, problem.advice)).collect();
+            Verdict { ready: false, reason: first.reason.to_string(), message: format!("{what}: {}", words.join("; ")) }
+        }
     }
 }
 
@@ -215,28 +198,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_server_is_said() {
-        let good = ServerFacts {
-            version_text: "9.7.4".to_owned(),
-            version: (9, 7, 4),
-            flavour: crate::mysql::Flavour::MySql,
-            uuid: String::new(),
-            log_bin: true,
-            binlog_format: "ROW".to_owned(),
-            binlog_row_image: "FULL".to_owned(),
-            gtid: true,
-            order_commits: true,
-            read_only: false,
-            super_read_only: false,
-            log_replica_updates: true,
-            lower_case_table_names: 0,
-            max_allowed_packet: 1,
-        };
+        let good = crate::mysql::server::tests::good_server();
         assert_eq!(judge(&good).message, "MySQL 9.7.4 (tested), with GTIDs, binlog_format ROW");
         assert!(judge(&good).ready);
         for (facts, reason, word) in [
             (ServerFacts { read_only: true, ..good.clone() }, "ReadOnly", "replica"),
             (ServerFacts { log_bin: false, ..good.clone() }, "ServerNotSupported", "log_bin"),
-            (ServerFacts { binlog_format: "MIXED".to_owned(), ..good.clone() }, "ServerNotSupported", "must be ROW"),
+            (ServerFacts { binlog_format: "MIXED".to_owned(), ..good.clone() }, "ServerNotSupported", "needs ROW"),
             (ServerFacts { log_bin: false, read_only: true, ..good.clone() }, "ServerNotSupported", "replica"),
         ] {
             let verdict = judge(&facts);

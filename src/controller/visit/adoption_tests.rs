@@ -1,23 +1,14 @@
 #![allow(clippy::unwrap_used)]
 use super::{Observed, table};
-use crate::api::SchemaMigrationSpec;
 use crate::api::conditions::settle;
-use crate::api::schema_migration::SchemaMigration;
 use crate::api::status::SchemaMigrationStatus;
+use crate::controller::fleet::entry::tests::object;
 use crate::controller::fleet::entry::{Entry, visible_state};
 use crate::controller::fleet::state::{End, State, Success, Trouble};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Snapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-
-fn object(status: SchemaMigrationStatus) -> SchemaMigration {
-    let spec: SchemaMigrationSpec = serde_json::from_value(serde_json::json!({
-        "target": {"serverRef": {"name": "s"}}, "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
-    }))
-    .unwrap();
-    SchemaMigration { status: Some(status), ..SchemaMigration::new("orders", spec) }
-}
 
 fn written(state: &State, validated: bool) -> SchemaMigrationStatus {
     let observed = Observed { state, snapshot: None, validated, waits_for_slot: None, invalid_annotations: &[], invalid_controls: None };

@@ -9,7 +9,7 @@ use super::plan::Target;
 use super::{apply, drive};
 use crate::controller::fleet::entry::Entry;
 use crate::controller::fleet::state::{Consequence, End, State, Success, consequence};
-use crate::engine::{Class, EngineError};
+use crate::engine::EngineError;
 use kube::runtime::controller::Action;
 use std::time::{Duration, Instant};
 
@@ -125,13 +125,13 @@ async fn clean_up(visit: &Visit<'_>, entry: &mut Entry, since: Duration) -> Resu
     let result = match visit.resolve(entry).await? {
         // The new table of a test is nobody's but this object's.
         Ok(spec) => drive::clean_up(&spec, entry.state == State::Ended(End::Succeeded(Success::Tested))).await,
-        Err(Target::Trouble(reason, message)) => Err(EngineError { reason, class: Class::Transient, message }),
-        Err(Target::Invalid(invalid)) => Err(EngineError { reason: invalid.reason, class: Class::Terminal, message: invalid.message }),
+        Err(Target::Trouble(reason, message)) => Err(EngineError::transient(reason, &message)),
+        Err(Target::Invalid(invalid)) => Err(EngineError::terminal(invalid.reason, &invalid.message)),
         Err(_) => return Ok(Action::requeue(REFRESH)),
     };
     match result {
         Ok(()) => release(visit, entry, None).await,
-        Err(error) if error.class == Class::Terminal => {
+        Err(error) if !error.is_transient() => {
             let left = format!("{}: {error}", left(entry));
             release(visit, entry, Some(left)).await
         }

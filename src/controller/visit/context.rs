@@ -17,9 +17,12 @@ use crate::engine::contract::spec::MigrationSpec;
 use crate::telemetry::Metrics;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
 use kube::{Client, Resource};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A working migration is visited this often, and its numbers are written as often at most.
@@ -81,6 +84,17 @@ pub enum Error {
     /// An object without a name, a namespace or a UID.
     #[error("the API server sent an object without {0}")]
     Incomplete(&'static str),
+}
+
+/// When to repeat a visit that failed, of either kind of object.
+pub fn error_policy<K: Resource<DynamicType = ()>>(object: Arc<DeserializeGuard<K>>, error: &Error, ctx: Arc<Context>) -> Action {
+    let meta = object.meta();
+    if matches!(error, Error::TermEnded) {
+        return Action::await_change();
+    }
+    let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
+    tracing::warn!(kind = %K::kind(&()), namespace = meta.namespace, name = meta.name, %error, ?delay, "reconcile failed; requeued");
+    Action::requeue(delay)
 }
 
 /// What a visit is about.

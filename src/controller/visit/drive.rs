@@ -10,7 +10,7 @@ use crate::controller::fleet::state::{End, State, Success};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Phase;
 use crate::engine::contract::spec::{Controls, MigrationSpec};
-use crate::engine::{self, Class, EngineError};
+use crate::engine::{self, EngineError};
 use std::time::Duration;
 
 /// Dropping a big table takes seconds; more than this is a server that does not answer.
@@ -61,7 +61,7 @@ pub async fn drive(
                         entry.tables = Default::default();
                         finish(visit, entry, End::Cancelled { message: "cancelled before the swap; its tables were dropped".to_owned() });
                     }
-                    Err(error) if error.class == Class::Terminal => {
+                    Err(error) if !error.is_transient() => {
                         let message = format!("cancelled before the swap; could not drop everything: {error}");
                         finish(visit, entry, End::Cancelled { message });
                     }
@@ -162,11 +162,9 @@ pub fn claim(visit: &Visit<'_>, entry: &Entry) {
 pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineError> {
     match tokio::time::timeout(CLEAN_UP_LIMIT, engine::clean_up(spec, old_too)).await {
         Ok(result) => result,
-        Err(_) => Err(EngineError {
-            reason: Reason::ConnectionFailed,
-            class: Class::Transient,
-            message: format!("the server did not drop the tables within {CLEAN_UP_LIMIT:?}"),
-        }),
+        Err(_) => {
+            Err(EngineError::transient(Reason::ConnectionFailed, &format!("the server did not drop the tables within {CLEAN_UP_LIMIT:?}")))
+        }
     }
 }
 
@@ -216,10 +214,8 @@ async fn drop_tables(visit: &Visit<'_>, entry: &mut Entry, old_too: bool) -> Res
     let ghost = entry.tables.ghost.clone();
     let result = match visit.resolve(entry).await? {
         Ok(spec) => clean_up(&spec, old_too).await,
-        Err(plan::Target::Trouble(reason, message)) => Err(EngineError { reason, class: Class::Transient, message }),
-        Err(plan::Target::Invalid(invalid)) => {
-            Err(EngineError { reason: invalid.reason, class: Class::Terminal, message: invalid.message })
-        }
+        Err(plan::Target::Trouble(reason, message)) => Err(EngineError::transient(reason, &message)),
+        Err(plan::Target::Invalid(invalid)) => Err(EngineError::terminal(invalid.reason, &invalid.message)),
         Err(_) => return Ok(Some(CLEAN_UP_LIMIT)),
     };
     let note = match result {
@@ -241,7 +237,7 @@ async fn drop_tables(visit: &Visit<'_>, entry: &mut Entry, old_too: bool) -> Res
             // The object's own time to live may be next.
             return Ok(Some(Duration::from_secs(1)));
         }
-        Err(error) if error.class == Class::Terminal => {
+        Err(error) if !error.is_transient() => {
             entry.gave_up_dropping = true;
             claim(visit, entry);
             Note::warning("CleanUpAbandoned", format!("the tables of this migration are kept: {error}"))

@@ -73,17 +73,6 @@ async fn too_late(ctx: &Context) {
     tokio::time::sleep(LAST_VISITS).await;
 }
 
-/// When to repeat a visit that failed.
-pub fn error_policy(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> Action {
-    let meta = object.meta();
-    if matches!(error, Error::TermEnded) {
-        return Action::await_change();
-    }
-    let delay = ctx.failed(meta.uid.as_deref().unwrap_or_default());
-    tracing::warn!(namespace = meta.namespace, name = meta.name, %error, ?delay, "reconcile failed; requeued");
-    Action::requeue(delay)
-}
-
 fn identity(meta: &kube::core::ObjectMeta) -> Result<Identity, Error> {
     Ok(Identity {
         namespace: meta.namespace.clone().ok_or(Error::Incomplete("a namespace"))?,

@@ -1,6 +1,6 @@
 //! The engine's one error: a documented reason, a class, and a sentence for people.
 
-use super::reason::Reason;
+use super::reason::{Passes, Reason};
 use crate::mysql::{Class, MySqlError, codes};
 
 /// An error that ends or delays a migration.
@@ -13,17 +13,33 @@ pub struct EngineError {
     pub class: Class,
     /// What, where, what is left behind, what to do.
     pub message: String,
+    /// The server's or the driver's error that it comes from, with its number.
+    #[source]
+    pub source: Option<Box<MySqlError>>,
 }
 
 impl EngineError {
     /// An error that no retry cures.
     pub fn terminal(reason: Reason, message: &str) -> Self {
-        Self { reason, class: Class::Terminal, message: message.to_owned() }
+        Self { reason, class: Class::Terminal, message: message.to_owned(), source: None }
     }
 
-    /// An error that the next attempt may not meet.
+    /// An error that the next attempt may not meet. Its reason must be one that passes ([`Reason::passes`]): who looks up a word that stands
+    /// beside "retrying" must not read that it is final.
     pub fn transient(reason: Reason, message: &str) -> Self {
-        Self { reason, class: Class::Transient, message: message.to_owned() }
+        debug_assert!(reason.passes() != Passes::Never, "{reason} is retried: {message}");
+        Self { reason, class: Class::Transient, message: message.to_owned(), source: None }
+    }
+
+    /// The server's error under a reason and in words that say more than its own. What passes by itself stays so, under its own reason.
+    pub fn of_server(error: &MySqlError, reason: Reason, message: &str) -> Self {
+        let reason = if error.is_transient() { reason_of(error) } else { reason };
+        Self { reason, class: error.class, message: message.to_owned(), source: Some(Box::new(error.clone())) }
+    }
+
+    /// The number of the server's error that it comes from; 0 where there was none.
+    pub fn code(&self) -> u16 {
+        self.source.as_ref().map_or(0, |error| error.code)
     }
 
     /// A broken invariant.
@@ -57,7 +73,7 @@ impl From<MySqlError> for EngineError {
             _ => "",
         };
         // A wrong password does not become right by trying, but a Secret may be about to change: the front end decides; here it is final.
-        Self { reason, class: error.class, message: format!("{error}{advice}") }
+        Self { reason, class: error.class, message: format!("{error}{advice}"), source: Some(Box::new(error)) }
     }
 }
 
@@ -92,7 +108,6 @@ fn advice_on_access(error: &MySqlError) -> &'static str {
 pub fn reason_of(error: &MySqlError) -> Reason {
     match error.code {
         0 if error.class == Class::Terminal => Reason::ServerError,
-        0 if error.message.contains("TLS") || error.message.contains("certificate") => Reason::TlsFailed,
         0 => Reason::ConnectionFailed,
         codes::ACCESS_DENIED_ERROR
         | codes::NOT_SUPPORTED_AUTH_MODE
@@ -107,7 +122,7 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         | codes::SPECIFIC_ACCESS_DENIED_ERROR
         | codes::PROCACCESS_DENIED_ERROR => Reason::MissingPrivilege,
         codes::BAD_DB_ERROR | codes::NO_SUCH_TABLE => Reason::TableNotFound,
-        codes::SECURE_TRANSPORT_REQUIRED => Reason::TlsFailed,
+        codes::SECURE_TRANSPORT_REQUIRED | codes::SSL_CONNECTION_ERROR => Reason::TlsFailed,
         codes::OPTION_PREVENTS_STATEMENT | codes::READ_ONLY_MODE | codes::RUN_HOOK_ERROR => Reason::ReadOnly,
         codes::CON_COUNT_ERROR
         | codes::SERVER_SHUTDOWN
@@ -153,7 +168,7 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         }
         // A text of the clauses has characters that the connection's character set lacks.
         codes::INVALID_CHARACTER_STRING => Reason::AlterRejected,
-        _ if error.class != Class::Terminal => Reason::StatementInterrupted,
+        _ if error.is_transient() => Reason::StatementInterrupted,
         _ => Reason::ServerError,
     }
 }
@@ -163,13 +178,39 @@ mod tests {
     use super::*;
     use crate::mysql::error::TRANSIENT;
 
-    /// `ServerError` says that no retry cures it; what is retried has another reason.
+    fn error(code: u16, class: Class) -> MySqlError {
+        MySqlError { what: "copy a chunk".into(), code, message: String::new(), class, index: None }
+    }
+
+    /// What is retried has a reason that passes, and what is final one that does not, but where the front end starts another engine.
     #[test]
-    fn what_is_retried_has_no_final_reason() {
+    fn class_and_reason_of_each_number_agree() {
         for code in TRANSIENT {
-            let error =
-                MySqlError { what: "copy a chunk".into(), code: *code, message: String::new(), class: Class::Transient, index: None };
-            assert_ne!(reason_of(&error), Reason::ServerError, "{code}");
+            let reason = reason_of(&error(*code, Class::Transient));
+            assert_ne!(reason.passes(), Passes::Never, "{code} is retried as {reason}");
         }
+        for (name, code) in codes::ALL.iter().filter(|(_, code)| !TRANSIENT.contains(code)) {
+            let reason = reason_of(&error(*code, Class::Terminal));
+            assert_ne!(reason.passes(), Passes::ByItself, "{name} is final as {reason}");
+        }
+        for code in [0, codes::SSL_CONNECTION_ERROR] {
+            assert_eq!(reason_of(&error(code, Class::Transient)).passes(), Passes::ByItself);
+        }
+        assert_eq!(reason_of(&error(0, Class::Terminal)), Reason::ServerError);
+    }
+
+    #[test]
+    fn an_error_keeps_its_cause() {
+        use std::error::Error as _;
+        let refused = error(codes::DATA_TOO_LONG, Class::Terminal);
+        let kept = EngineError::from(refused.clone()).and(". The original is untouched");
+        assert_eq!((kept.code(), kept.reason), (codes::DATA_TOO_LONG, Reason::DataDoesNotFit));
+        assert_eq!(kept.source().map(ToString::to_string), Some(refused.to_string()));
+        let worded = EngineError::of_server(&refused, Reason::AlterRejected, "the server refuses the ALTER");
+        assert_eq!((worded.code(), worded.reason, worded.is_transient()), (codes::DATA_TOO_LONG, Reason::AlterRejected, false));
+        // What passes is no refusal, whatever it was asked for.
+        let passing = EngineError::of_server(&error(codes::SERVER_SHUTDOWN, Class::Transient), Reason::AlterRejected, "x");
+        assert_eq!((passing.reason, passing.is_transient()), (Reason::ConnectionFailed, true));
+        assert_eq!(EngineError::internal("x").code(), 0);
     }
 }

@@ -85,7 +85,85 @@ pub enum Reason {
     Cancelled,
 }
 
+/// Whether a reason passes without anybody's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// It is retried, with growing pauses, until it has passed. A front end starts another engine, where one has ended with it.
+    ByItself,
+    /// The same once the migration has begun; before that it is a refusal.
+    OnceBegun,
+    /// Final until somebody acts.
+    Never,
+}
+
 impl Reason {
+    /// Whether it passes by itself: the one answer. The engine's driver retries no error whose reason is [`Passes::Never`]
+    /// ([`super::error::EngineError::transient`]), the operator asks here what becomes of an engine's end, and `docs/reference/reasons.md` says
+    /// the same of each (a test compares).
+    pub const fn passes(self) -> Passes {
+        match self {
+            Self::LockHeldElsewhere
+            | Self::PreparedTransaction
+            // The newer engine ends, or this one's front end starts another.
+            | Self::Fenced
+            | Self::TableTruncated
+            | Self::SecretNotFound
+            | Self::ServerNotFound
+            | Self::ConnectionFailed
+            | Self::TlsFailed
+            | Self::StatementInterrupted => Passes::ByItself,
+            // A failover is under way.
+            Self::ReadOnly
+            // A password was changed, and the next engine takes the new one from the Secret.
+            | Self::AccessDenied => Passes::OnceBegun,
+            Self::AlterNotSupported
+            | Self::AlterRejected
+            | Self::AlgorithmNotSupported
+            | Self::TableNotFound
+            | Self::TableNotSupported
+            | Self::NoUsableKey
+            | Self::ForeignKeys
+            | Self::Triggers
+            | Self::NameTaken
+            | Self::MissingPrivilege
+            | Self::ServerNotSupported
+            | Self::ServerChanged
+            | Self::NotAReplica
+            | Self::ReplicaFiltered
+            | Self::DataDoesNotFit
+            | Self::DuplicateKey
+            | Self::DefinitionChanged
+            | Self::GhostWritten
+            | Self::StatementLogged
+            | Self::BinlogPurged
+            | Self::VerificationFailed
+            | Self::CriticalLoad
+            | Self::StateNotReadable
+            | Self::InvalidSpec
+            // Room that somebody makes is not to be taken again.
+            | Self::DiskFull
+            | Self::ServerError
+            | Self::Internal
+            | Self::OutcomeUnknown
+            | Self::Cancelled => Passes::Never,
+        }
+    }
+
+    /// Whether what is on the ghost cannot be trusted or continued any more: the next attempt starts anew.
+    pub const fn restarts_copy(self) -> bool {
+        matches!(
+            self,
+            Self::DefinitionChanged
+                | Self::TableTruncated
+                | Self::BinlogPurged
+                | Self::StatementLogged
+                | Self::GhostWritten
+                | Self::VerificationFailed
+                // The replica's ghost lacks rows.
+                | Self::ReplicaFiltered
+        )
+    }
+
     /// All reasons, for docs and tests.
     pub const ALL: &'static [Reason] = &[
         Reason::AlterNotSupported,

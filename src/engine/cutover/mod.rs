@@ -16,4 +16,4 @@ pub mod swap;
 pub mod watchdog;
 
 pub use gate::{Clock, Gate, gate, system_clock};
-pub use swap::{Attempt, attempt, came_meanwhile, definition_changed, replaced, truncated, wait_gone};
+pub use swap::{Attempt, attempt, came_meanwhile, definition_changed, replaced, truncated, unchanged, wait_gone};

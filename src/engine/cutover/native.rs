@@ -143,13 +143,13 @@ pub async fn run(
                             format!("could not lock the table in time ({}); nothing was changed", error.message),
                         );
                     }
+                    // The server shuts down, or is read only for a moment: that is no answer to the change.
+                    Err(error) if error.is_transient() => return Err(error.into()),
                     Err(error) => {
                         let reason = if is_algorithm_refusal(&error) { Reason::AlgorithmNotSupported } else { reason_of(&error) };
-                        let reason = match reason {
-                            Reason::ServerError | Reason::StatementInterrupted => Reason::AlterRejected,
-                            reason => reason,
-                        };
-                        return Err(EngineError::terminal(
+                        let reason = if reason == Reason::ServerError { Reason::AlterRejected } else { reason };
+                        return Err(EngineError::of_server(
+                            &error,
                             reason,
                             &format!(
                                 "the server refused the change to {}: {}. The table is unchanged",

@@ -2,7 +2,7 @@
 
 use super::gate::{Clock, Gate, gate};
 use super::watchdog::{self, Force, Second};
-use crate::engine::contract::error::{EngineError, reason_of};
+use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Controls, Mode};
 use crate::engine::rows::applier::Applier;
@@ -11,6 +11,7 @@ use crate::engine::rows::migration::Migration;
 use crate::engine::rows::transaction::{GhostTransaction, Unwritten};
 use crate::engine::state::record::Record;
 use crate::engine::state::store::fenced;
+use crate::engine::table::definition::normalise;
 use crate::engine::table::{inspector, sight};
 use crate::mysql::codes::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
@@ -28,8 +29,8 @@ pub enum Attempt {
     Swapped(Duration),
     /// It was given up; everything is as before.
     GivenUp {
-        /// Why.
-        why: String,
+        /// Why, with the reason and the server's error.
+        why: EngineError,
         /// How long clients waited.
         locked: Duration,
     },
@@ -40,17 +41,33 @@ pub enum Attempt {
 /// Why an attempt stops half-way.
 #[derive(Debug)]
 enum Stop {
-    GiveUp(String),
+    /// The next attempt may succeed.
+    GiveUp(EngineError),
+    /// None will.
     Over(EngineError),
+}
+
+impl Stop {
+    fn give_up(why: &str) -> Self {
+        Self::GiveUp(EngineError::transient(Reason::StatementInterrupted, why))
+    }
 }
 
 impl From<MySqlError> for Stop {
     fn from(error: MySqlError) -> Self {
-        // A failed attempt never fails the migration. But what the account may not do it may not do the next time either: each attempt would
-        // make clients wait for nothing.
-        match reason_of(&error) {
-            Reason::MissingPrivilege => Self::Over(came_meanwhile(error.into())),
-            _ => Self::GiveUp(error.to_string()),
+        // In the server's own words: what to do about an account or a disk is told where the migration ends by it.
+        let message = error.to_string();
+        EngineError { message, ..error.into() }.into()
+    }
+}
+
+impl From<EngineError> for Stop {
+    /// A failed attempt never fails the migration. But what the account may not do it may not do the next time either: each attempt would
+    /// make clients wait for nothing.
+    fn from(error: EngineError) -> Self {
+        match error.reason {
+            Reason::MissingPrivilege if !error.is_transient() => Self::Over(came_meanwhile(error)),
+            _ => Self::GiveUp(error),
         }
     }
 }
@@ -122,7 +139,7 @@ pub async fn attempt(
     let (result, unlocked) = match worked {
         Some((result, unlocked)) => (result, unlocked.is_ok()),
         // It has killed the session already.
-        None => (Err(Stop::GiveUp("lockTimeout expired, and the locking session was ended".into())), true),
+        None => (Err(Stop::give_up("lockTimeout expired, and the locking session was ended")), true),
     };
     if !unlocked {
         // A lost connection unlocks as well, once the server has noticed that it is lost.
@@ -155,7 +172,7 @@ async fn locked(
     step: &watch::Sender<Step>,
 ) -> Result<(), Stop> {
     let in_time =
-        |step: &str| if Instant::now() < deadline { Ok(()) } else { Err(Stop::GiveUp(format!("lockTimeout expired while {step}"))) };
+        |step: &str| if Instant::now() < deadline { Ok(()) } else { Err(Stop::give_up(&format!("lockTimeout expired while {step}"))) };
     let (original, ghost) = (m.original_name(), m.ghost_name());
     let statement = format!("LOCK TABLES {original} WRITE, {ghost} WRITE, {} WRITE", m.state.qualified());
     match lock.run("lock the tables", LONG, &statement).await {
@@ -164,26 +181,24 @@ async fn locked(
         }
         // The watchdog took it back after half of the budget (the rest is for what is done under the lock), or the server did.
         Err(error) if error.code == QUERY_INTERRUPTED || error.is_contention() => {
-            return Err(Stop::GiveUp("could not lock the tables in time: another session holds a metadata lock".into()));
+            return Err(Stop::give_up("could not lock the tables in time: another session holds a metadata lock"));
         }
         Err(error) => return Err(error.into()),
     }
     let locked_at = Instant::now();
     // The approval can be taken back until the tables are locked, and a window may have closed meanwhile.
     if gate(&controls.borrow_and_update(), clock()) != Gate::Open {
-        return Err(Stop::GiveUp("the cut-over gate closed again (approval, window or throttle)".into()));
+        return Err(Stop::give_up("the cut-over gate closed again (approval, window or throttle)"));
     }
     let Some(mut rows) = GhostTransaction::under_lock(m, lock).await? else {
         return Err(Stop::Over(fenced()));
     };
-    let definition = inspector::show_create(rows.session(), &m.spec.database, &m.spec.table).await.map_err(|e| Stop::GiveUp(e.message))?;
-    if crate::engine::table::definition::normalise(&definition).ok().as_ref() != Some(&record.original_definition) {
-        return Err(Stop::Over(definition_changed(m)));
-    }
+    let definition = inspector::show_create(rows.session(), &m.spec.database, &m.spec.table).await?;
+    unchanged(&definition, &record.original_definition, || definition_changed(m)).map_err(Stop::Over)?;
     // Neither can come as long as the tables are locked.
     match sight::relations(rows.session(), &m.spec.database, &m.spec.table).await {
         Ok(()) => {}
-        Err(error) if error.is_transient() => return Err(Stop::GiveUp(error.message)),
+        Err(error) if error.is_transient() => return Err(Stop::GiveUp(error)),
         Err(error) => return Err(Stop::Over(came_meanwhile(error))),
     }
     let (position, _) = m.facts.log_end(rows.session()).await?;
@@ -199,12 +214,12 @@ async fn locked(
     };
     match tokio::time::timeout_at(deadline.into(), reached).await {
         Ok(true) => {}
-        Ok(false) => return Err(Stop::GiveUp("the binary log stream ended".into())),
-        Err(_) => return Err(Stop::GiveUp("the binary log stream did not reach the lock's position in time".into())),
+        Ok(false) => return Err(Stop::give_up("the binary log stream ended")),
+        Err(_) => return Err(Stop::give_up("the binary log stream did not reach the lock's position in time")),
     }
     if inbox.noticed() {
         // DDL or text that came last, before the lock was granted: the next cycle looks at it.
-        return Err(Stop::GiveUp("the log has another session's statement that must be checked first".into()));
+        return Err(Stop::give_up("the log has another session's statement that must be checked first"));
     }
     let reached_at = Instant::now();
     // Everything on the original is committed, visible and received: these are the last dirty keys.
@@ -233,13 +248,11 @@ async fn locked(
     }
     drop(rows);
     lock.wear(Purpose::Own).await?;
-    if let Some(next) = auto_increment_to_set(m, lock).await.map_err(|e| Stop::GiveUp(e.message))? {
+    if let Some(next) = auto_increment_to_set(m, lock).await? {
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
     }
-    let definition = inspector::show_create(lock, &m.spec.database, &m.names.ghost).await.map_err(|e| Stop::GiveUp(e.message))?;
-    if crate::engine::table::definition::normalise(&definition).ok().as_ref() != Some(&record.ghost_definition) {
-        return Err(Stop::Over(ghost_changed(m)));
-    }
+    let definition = inspector::show_create(lock, &m.spec.database, &m.names.ghost).await?;
+    unchanged(&definition, &record.ghost_definition, || ghost_changed(m)).map_err(Stop::Over)?;
     in_time("the last changes were applied")?;
     let applied_at = Instant::now();
     let old = quote::qualified(&m.spec.database, &m.names.old);
@@ -281,6 +294,20 @@ pub fn replaced(m: &Migration) -> EngineError {
             m.original_name()
         ),
     )
+}
+
+/// Holds a definition, as the server writes it, against the one that was recorded. Pure.
+///
+/// # Errors
+/// `changed`; or that the text is not understood, which is not the same: it was, when the migration began.
+pub fn unchanged(show_create: &str, recorded: &str, changed: impl FnOnce() -> EngineError) -> Result<(), EngineError> {
+    match normalise(show_create) {
+        Ok(now) if now == recorded => Ok(()),
+        Ok(_) => Err(changed()),
+        Err(error) => Err(error.and(
+            "; it was when the migration began: someone changed it, or the server has a different version now. The tables were not swapped and the original is untouched; delete the migration, which removes the ghost, and create it again",
+        )),
+    }
 }
 
 /// Somebody emptied the original: what was copied is gone, and nothing else is changed, so the copy begins again.
@@ -375,5 +402,41 @@ pub async fn wait_gone(control: &mut Session, id: u32, limit: Duration) -> Resul
             ));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::{Class, codes};
+
+    #[test]
+    fn a_definition_that_is_not_understood_is_not_called_another_one() {
+        let changed = || EngineError::terminal(Reason::DefinitionChanged, "it was changed");
+        let text = "CREATE TABLE `t` (\n  `id` int NOT NULL,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB";
+        let recorded = normalise(text).unwrap();
+        assert_eq!(unchanged(text, &recorded, changed), Ok(()));
+        assert_eq!(unchanged(&text.replace("int", "bigint"), &recorded, changed), Err(changed()));
+        let error = unchanged("CREATE SOMETHING ELSE", &recorded, changed).unwrap_err();
+        assert!(error.reason == Reason::TableNotSupported && error.message.contains("is not understood"), "{error}");
+    }
+
+    /// Only what no later attempt may do either ends the migration; all of it is kept.
+    #[test]
+    fn an_attempt_that_is_given_up_keeps_its_cause() {
+        let error = |code, class| MySqlError { what: "swap the tables".into(), code, message: "no".into(), class, index: None };
+        for (code, class, over, reason) in [
+            (codes::TABLEACCESS_DENIED_ERROR, Class::Terminal, true, Reason::MissingPrivilege),
+            (codes::NO_SUCH_TABLE, Class::Terminal, false, Reason::TableNotFound),
+            (codes::LOCK_DEADLOCK, Class::Transient, false, Reason::StatementInterrupted),
+            (0, Class::Transient, false, Reason::ConnectionFailed),
+        ] {
+            let (ended, why) = match Stop::from(error(code, class)) {
+                Stop::Over(why) => (true, why),
+                Stop::GiveUp(why) => (false, why),
+            };
+            assert_eq!((ended, why.reason, why.code(), why.class), (over, reason, code, class));
+            assert!(why.message.starts_with("swap the tables: no"), "{why}");
+        }
     }
 }

@@ -559,7 +559,7 @@ impl Migrator {
                 Ok(End::Over(Outcome::Unknown { message: self.unknown() }))
             }
             Err(error) => {
-                if restart_needed(error.reason) {
+                if error.reason.restarts_copy() {
                     run.forget().await;
                 }
                 Err(error)
@@ -587,21 +587,6 @@ async fn statements_of_others(control: &mut Session) -> Result<u64, EngineError>
 
 fn state_table(spec: &MigrationSpec) -> StateTable {
     StateTable::new(&spec.database, &spec.names().state)
-}
-
-/// After these the ghost cannot be trusted or continued: a retry must start anew.
-fn restart_needed(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::DefinitionChanged
-            | Reason::TableTruncated
-            | Reason::BinlogPurged
-            | Reason::StatementLogged
-            | Reason::GhostWritten
-            | Reason::VerificationFailed
-            // The replica's ghost lacks rows.
-            | Reason::ReplicaFiltered
-    )
 }
 
 type Task = (&'static str, Result<(), EngineError>);
@@ -1061,9 +1046,7 @@ impl Run {
             StreamNotice::Ddl => {
                 let now = inspector::table(&mut self.control, &m.spec.database, &m.spec.table).await?;
                 let Some(now) = now else { return Err(definition_changed(m)) };
-                if crate::engine::table::definition::normalise(&now.show_create).ok().as_ref() != Some(&self.record.original_definition) {
-                    return Err(definition_changed(m));
-                }
+                cutover::unchanged(&now.show_create, &self.record.original_definition, || definition_changed(m))?;
                 // The same definition again, of another table, or after an ALTER that made all rows anew.
                 if sight::replaced(self.record.original_id, now.table_id) {
                     return Err(replaced(m));

@@ -16,7 +16,7 @@ use crate::engine::rows::numbers::{self, Numbering};
 use crate::engine::rows::streamer::Start;
 use crate::engine::state::fence::{Leftovers, drop_ours};
 use crate::engine::state::outcome::{Swap, outcome};
-use crate::engine::state::record::{ChunkId, Record, SafePosition, Stage, Stored, VERSION};
+use crate::engine::state::record::{ChunkId, Record, SafePosition, Stage, Stored};
 use crate::engine::state::store::StateTable;
 use crate::engine::state::takeover;
 use crate::engine::table::chooser::{self, Choice, Native, Refused};
@@ -309,26 +309,17 @@ async fn fresh(
     publish(publisher, &names);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let mut record = Record {
-        version: VERSION,
         id: spec.id.clone(),
         display_name: spec.display_name.clone(),
         spec_digest: spec_digest(spec),
-        stage: Stage::Preparing,
         server_uuid: facts.uuid.clone(),
         original_definition: normalise(&original.show_create)?,
-        ghost_definition: String::new(),
         original_id: original.table_id,
-        ghost_id: None,
-        deferred_indexes: Vec::new(),
-        native: false,
-        applier_stopped: false,
         server_values: Some(values.clone()),
-        key_index: String::new(),
         rows_estimated: original.rows_estimated,
-        rows_counted: false,
         started_at: now,
-        resumed_count: 0,
         old: names.old.clone(),
+        ..Record::empty()
     };
     *touched = true;
     let epoch = match state.create(control, &record).await {
@@ -517,21 +508,17 @@ async fn make(
     let plain = format!("ALTER TABLE {ghost_name} {clauses}");
     let what = "apply the ALTER to the empty ghost table";
     if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &copy).await {
-        if error.is_connection()
-            || error.is_contention()
-            || matches!(error.code, codes::WRONG_VALUE_FOR_VAR | codes::INVALID_CHARACTER_STRING)
-        {
+        // What passes by itself says nothing about the change.
+        if error.is_transient() || matches!(error.code, codes::WRONG_VALUE_FOR_VAR | codes::INVALID_CHARACTER_STRING) {
             return Err(error.into());
         }
         if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &plain).await {
-            if error.is_connection() || error.is_contention() {
-                return Err(error.into());
-            }
             let reason = match crate::engine::contract::error::reason_of(&error) {
                 Reason::MissingPrivilege => Reason::MissingPrivilege,
                 _ => Reason::AlterRejected,
             };
-            return Err(EngineError::terminal(
+            return Err(EngineError::of_server(
+                &error,
                 reason,
                 &format!(
                     "the server refused the ALTER on an empty copy of {}: {}. Nothing is left behind",
@@ -705,7 +692,7 @@ async fn probe_privileges(spec: &MigrationSpec, names: &TableNames, control: &mu
 async fn ghost(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
     inspector::table(control, &spec.database, &names.ghost)
         .await?
-        .ok_or_else(|| EngineError::transient(Reason::GhostWritten, "someone else dropped the ghost table while it was being created"))
+        .ok_or_else(|| EngineError::transient(Reason::StatementInterrupted, "someone else dropped the ghost table while it was being created"))
 }
 
 fn choose_key(
@@ -718,18 +705,13 @@ fn choose_key(
     let key = key::choose(&original.definition, &ghost.definition, mapping).map_err(|error| {
         EngineError::terminal(Reason::NoUsableKey, &format!("{}: {error}", quote::qualified(&spec.database, &spec.table)))
     })?;
-    // Other images are sure to hold the primary key only (MySQL manual, binlog_row_image).
-    if facts.binlog_row_image == "MINIMAL" && key.index != "PRIMARY" {
-        return Err(EngineError::terminal(
+    match key::not_logged(&key, &facts.binlog_row_image) {
+        None => Ok(key),
+        Some(why) => Err(EngineError::terminal(
             Reason::NoUsableKey,
-            &format!(
-                "{}: binlog_row_image=MINIMAL logs the primary key only, and the migration would have to use {}; set binlog_row_image=FULL or NOBLOB",
-                quote::qualified(&spec.database, &spec.table),
-                key.index
-            ),
-        ));
+            &format!("{}: {why}; {}", quote::qualified(&spec.database, &spec.table), key::ANOTHER_IMAGE),
+        )),
     }
-    Ok(key)
 }
 
 async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> Result<bool, EngineError> {

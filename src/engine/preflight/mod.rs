@@ -25,7 +25,7 @@ use crate::engine::table::inspector::{self, Inspected};
 use crate::engine::table::{chooser, replica};
 use crate::mysql::codes::UNSUPPORTED_SERVER;
 use crate::mysql::session::SHORT;
-use crate::mysql::{Class, MySqlError, Product, Session, session};
+use crate::mysql::{MySqlError, Product, Session, session};
 use crate::sql::alter::Alter;
 use crate::sql::quote;
 use predict::{Copies, Forecast, Prediction};
@@ -333,7 +333,7 @@ async fn open(spec: &MigrationSpec, report: &mut Report) -> Result<Option<Sessio
     }
     match Session::open(&spec.server).await {
         Ok(session) => Ok(Some(session)),
-        Err(error) if error.class != Class::Terminal => Err(error.into()),
+        Err(error) if error.is_transient() => Err(error.into()),
         Err(error) => {
             report.add(
                 Severity::Refuse,
@@ -589,13 +589,8 @@ fn key(
                     "mode DryRun shows it",
                 );
             }
-            if facts.binlog_row_image == "MINIMAL" && key.index != "PRIMARY" {
-                look.rules_out_a_copy(
-                    Reason::NoUsableKey,
-                    "binlog_row_image",
-                    format!("binlog_row_image=MINIMAL logs the primary key only, and the migration would have to use {}", key.index),
-                    "set binlog_row_image=FULL or NOBLOB",
-                );
+            if let Some(why) = crate::sql::key::not_logged(&key, &facts.binlog_row_image) {
+                look.rules_out_a_copy(Reason::NoUsableKey, "binlog_row_image", why, crate::sql::key::ANOTHER_IMAGE);
             }
             crate::sql::key::KeyCodec::new(&original.definition, &prediction.definition, &key).ok()
         }

@@ -4,6 +4,7 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::Mode;
 use crate::engine::table::inspector::{self, Inspected};
+use crate::engine::table::server::{Against, Known, Problem, server_problems};
 use crate::engine::table::{replica, sight};
 use crate::engine::throttle;
 use crate::mysql::server::ServerFacts;
@@ -127,44 +128,12 @@ async fn granted(look: &mut Look<'_>, grant: &(dyn Fn(&str) -> String + Sync)) -
 pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
     let facts = ServerFacts::read(&mut look.session).await?;
     let server_id = ServerFacts::server_id(&mut look.session).await?;
-    let unsupported = Reason::ServerNotSupported;
-    if server_id == 0 {
-        look.against_a_copy(
-            unsupported,
-            "server_id",
-            "server_id is 0, and with that value the server sends its binary log to no client",
-            "SET GLOBAL server_id to a unique number",
-        );
-    }
-    if !facts.log_bin {
-        look.against_a_copy(
-            unsupported,
-            "log_bin",
-            "the server writes no binary log, so changes made during the copy would be missed",
-            "set log_bin",
-        );
-    } else if facts.binlog_format != "ROW" {
-        look.against_a_copy(
-            unsupported,
-            "binlog_format",
-            format!("binlog_format is {}, which does not log which rows changed", facts.binlog_format),
-            "SET GLOBAL binlog_format = ROW, and have sessions reconnect",
-        );
-    }
-    if let Some((message, advice)) = inspector::too_few_sessions(&mut look.session).await? {
-        look.against_a_copy(unsupported, "max_user_connections", message, advice);
+    let sessions = Some(inspector::sessions_allowed(&mut look.session).await?);
+    let known = Known { facts: Some(&facts), server_id: Some(server_id), sessions, not_logged: None };
+    for problem in server_problems(known, Some(look.spec.mode)) {
+        told(look, problem);
     }
     let report = &mut look.report;
-    let refuse = Severity::Refuse;
-    if facts.read_only && !look.spec.mode.on_replica() {
-        report.add(
-            refuse,
-            Reason::ReadOnly,
-            "read_only",
-            "the server is read-only (read_only or super_read_only)",
-            "point the migration at the primary",
-        );
-    }
     if !facts.order_commits && !facts.gtid {
         report.add(
             Severity::Warning,
@@ -192,6 +161,15 @@ pub async fn settings(look: &mut Look<'_>) -> Result<ServerFacts, EngineError> {
     log(look, &facts).await?;
     replica(look, &facts).await?;
     Ok(facts)
+}
+
+/// A problem of the server, as a finding.
+fn told(look: &mut Look<'_>, problem: Problem) {
+    let Problem { reason, setting, against, message, advice } = problem;
+    match against {
+        Against::Everything => look.report.add(Severity::Refuse, reason, setting, message, advice),
+        Against::ACopy => look.against_a_copy(reason, setting, message, advice),
+    }
 }
 
 /// Sessions: what `init_connect` makes of them, and what is not known of them. Returns how the server's clients write.
@@ -247,22 +225,15 @@ async fn log(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineError
     if !facts.log_bin {
         return Ok(());
     }
-    match look.session.first::<mysql_async::Row>("read the end of the binary log", SHORT, facts.show_log_status()).await {
-        Ok(None) => {}
-        Ok(Some(row)) => {
-            let list = |i: usize| -> Vec<String> {
-                let text: String = row.get::<Option<String>, _>(i).flatten().unwrap_or_default();
-                text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
-            };
-            let (only, not) = (list(2), list(3));
-            let database = &look.spec.database;
-            if (!only.is_empty() && !only.contains(database)) || not.contains(database) {
-                let message =
-                    format!("the database {database} is filtered out of the binary log, so changes made during the copy would be missed");
-                look.against_a_copy(Reason::ServerNotSupported, "binlog-do-db, binlog-ignore-db", message, "remove the filter");
+    let database = look.spec.database.clone();
+    match facts.logs_database(&mut look.session, &database).await {
+        Ok(logged) => {
+            let known = Known { not_logged: (!logged).then_some(&database), ..Known::default() };
+            for problem in server_problems(known, Some(look.spec.mode)) {
+                told(look, problem);
             }
         }
-        Err(error) if error.is_connection() => return Err(error.into()),
+        Err(error) if !sight::is_refusal(&error) => return Err(error.into()),
         Err(error) => {
             let advice = "GRANT REPLICATION CLIENT ON *.* TO …";
             look.against_a_copy(Reason::MissingPrivilege, "REPLICATION CLIENT", error.message, advice);
@@ -287,7 +258,7 @@ async fn replica(look: &mut Look<'_>, facts: &ServerFacts) -> Result<(), EngineE
         }
         let what = "try a privilege (SESSION_VARIABLES_ADMIN)";
         match look.session.run(what, SHORT, &format!("{UNLOGGED}; SET SESSION sql_log_bin=1")).await {
-            Err(error) if error.is_connection() => return Err(error.into()),
+            Err(error) if !sight::is_refusal(&error) => return Err(error.into()),
             Err(error) => look.report.add(
                 Severity::Refuse,
                 Reason::MissingPrivilege,

@@ -213,7 +213,7 @@ impl Applier {
                     }
                     if self.deferred_since.get_or_insert_with(Instant::now).elapsed() > DEFERRED {
                         return Err(EngineError::transient(
-                            Reason::DuplicateKey,
+                            Reason::StatementInterrupted,
                             "rows keep exchanging unique values faster than the binary log shows it; they will be retried",
                         ));
                     }

@@ -298,7 +298,7 @@ impl Copier {
                 Err(Failure::Over(error)) if error.reason == Reason::DataDoesNotFit => {
                     // What the server says names the column at best.
                     return Err(match self.failing_row(session, range).await {
-                        Some(row) => EngineError { message: format!("{} (the row with {row})", error.message), ..error },
+                        Some(row) => error.and(&format!(" (the row with {row})")),
                         None => error,
                     });
                 }
@@ -370,7 +370,7 @@ impl Copier {
         }
         if since.elapsed() > EXCHANGING {
             return Err(EngineError::transient(
-                Reason::DuplicateKey,
+                Reason::StatementInterrupted,
                 &format!("{error}: rows keep exchanging a unique value faster than they can be copied; the chunk will be retried later"),
             ));
         }

@@ -20,7 +20,6 @@ const BARRIER_STEP: u32 = 1;
 
 /// What makes sure that a read sees the changes whose events were received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::manual_non_exhaustive, reason = "the hidden variant is for a test")]
 pub enum Visibility {
     /// Wait until the GTIDs received are in `gtid_executed`: a GTID gets there after its engine commit.
     Gtids,
@@ -28,9 +27,6 @@ pub enum Visibility {
     Marker,
     /// Neither is there (`binlog_order_commits=OFF`, no GTIDs): read with FOR SHARE, which waits for the writers' row locks.
     RowLocks,
-    /// Nothing is done: wrong. It exists so that a test can show what the barrier is for.
-    #[doc(hidden)]
-    Unchecked,
 }
 
 impl Visibility {
@@ -194,7 +190,7 @@ impl Migration {
                 Ok(timed_out == Some(0))
             }
             Visibility::Marker => self.state.commit_marker(session).await.map(|()| true),
-            Visibility::RowLocks | Visibility::Unchecked => Ok(true),
+            Visibility::RowLocks => Ok(true),
         }
     }
 }

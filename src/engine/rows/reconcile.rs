@@ -326,7 +326,7 @@ pub async fn patiently(
                 tracing::debug!(index = error.index, keys = keys.len(), conflicts, "unique conflict in a batch");
                 if conflicts > CONFLICTS {
                     return Err(EngineError::transient(
-                        Reason::DuplicateKey,
+                        Reason::StatementInterrupted,
                         "rows keep exchanging a unique value faster than they can be reconciled; they will be retried",
                     ));
                 }

@@ -86,28 +86,7 @@ mod tests {
 
     #[test]
     fn the_outcome_is_told_by_ids_and_never_guessed() {
-        let record = |original_id, ghost_id| Record {
-            version: 1,
-            id: String::new(),
-            display_name: String::new(),
-            spec_digest: String::new(),
-            stage: Stage::Swapping,
-            server_uuid: String::new(),
-            original_definition: String::new(),
-            ghost_definition: String::new(),
-            original_id,
-            ghost_id,
-            deferred_indexes: Vec::new(),
-            native: false,
-            applier_stopped: false,
-            server_values: None,
-            key_index: String::new(),
-            rows_estimated: 0,
-            rows_counted: false,
-            started_at: 0,
-            resumed_count: 0,
-            old: String::new(),
-        };
+        let record = |original_id, ghost_id| Record { stage: Stage::Swapping, original_id, ghost_id, ..Record::empty() };
         let found = |table_id, ghost: (bool, Option<u64>), old: (bool, Option<u64>)| Found {
             table_id,
             ghost: ghost.0,

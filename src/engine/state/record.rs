@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 1;
 
 /// What is fixed for a migration, and its phase.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// [`VERSION`]
     pub version: u32,
@@ -67,28 +67,7 @@ impl Record {
 
     /// The record of a table whose engine died before writing one.
     pub(crate) fn empty() -> Self {
-        Self {
-            version: VERSION,
-            id: String::new(),
-            display_name: String::new(),
-            spec_digest: String::new(),
-            stage: Stage::Preparing,
-            server_uuid: String::new(),
-            original_definition: String::new(),
-            ghost_definition: String::new(),
-            original_id: None,
-            ghost_id: None,
-            deferred_indexes: Vec::new(),
-            native: false,
-            applier_stopped: false,
-            server_values: None,
-            key_index: String::new(),
-            rows_estimated: 0,
-            rows_counted: false,
-            started_at: 0,
-            resumed_count: 0,
-            old: String::new(),
-        }
+        Self { version: VERSION, ..Self::default() }
     }
 
     /// The names of the migration's tables, where `names` are those that the table gives by itself.
@@ -104,9 +83,10 @@ impl Record {
 }
 
 /// How far a migration is, as far as the next engine must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// The ghost is being made; nothing in it counts yet.
+    #[default]
     Preparing,
     /// The ghost is ready; chunks may be recorded.
     Copying,

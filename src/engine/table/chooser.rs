@@ -290,7 +290,8 @@ async fn attempt(question: &Question<'_>, control: &mut Session, suffix: &str) -
         // The second one is found out afterwards: the clone is changed then.
         Err(error) if matches!(error.code, codes::WRONG_VALUE_FOR_VAR | codes::INVALID_CHARACTER_STRING) => Err(error.into()),
         Ok(()) => Ok(Ok(())),
-        Err(error) if error.is_connection() || error.is_contention() => Err(error.into()),
+        // It says nothing about the change: the server shuts down, is read only for a moment, or the statement was killed.
+        Err(error) if error.is_transient() => Err(error.into()),
         Err(error) => Ok(Err(Why::of(&error))),
     }
 }
@@ -298,7 +299,7 @@ async fn attempt(question: &Question<'_>, control: &mut Session, suffix: &str) -
 async fn look(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
     inspector::table(control, &spec.database, &names.ghost)
         .await?
-        .ok_or_else(|| EngineError::transient(Reason::GhostWritten, "someone else dropped the clone while it was in use"))
+        .ok_or_else(|| EngineError::transient(Reason::StatementInterrupted, "someone else dropped the clone while it was in use"))
 }
 
 /// `FORCE` and `ENGINE=InnoDB` mean the work itself, not its result.

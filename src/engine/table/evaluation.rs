@@ -87,21 +87,7 @@ fn has_default_expression(show_create: &str, column: &str) -> bool {
 mod tests {
     use super::*;
     use crate::sql::alter::Alter;
-
-    fn column(name: &str, column_type: ColumnType) -> Column {
-        Column {
-            name: name.into(),
-            column_type,
-            type_text: String::new(),
-            charset: None,
-            collation: None,
-            nullable: true,
-            generated: Generated::No,
-            auto_increment: false,
-            has_default: false,
-            invisible: false,
-        }
-    }
+    use crate::sql::mapping::tests::column;
 
     fn settings(from: ColumnType, to: ColumnType, show_create: &str, alter: &str, offset: Option<i32>) -> RowSettings {
         let table = |t| TableDefinition { name: "t".into(), columns: vec![column("a", t)], indexes: vec![] };

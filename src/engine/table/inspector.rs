@@ -3,6 +3,7 @@
 //! Relies on `information_schema` (MySQL manual, chapter 28) with `information_schema_stats_expiry=0`.
 
 use super::evaluation::NowDefault;
+use super::server::{Against, Known, server_problems};
 use super::sight;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
@@ -40,14 +41,12 @@ pub struct Inspected {
 /// # Errors
 /// [`Reason::ReadOnly`], with what to do.
 pub fn check_server(facts: &ServerFacts, mode: Mode) -> Result<(), EngineError> {
-    // A replica is read only as a rule; see `replica`.
-    if facts.read_only && !mode.on_replica() {
-        return Err(EngineError::terminal(
-            Reason::ReadOnly,
-            "the server is read-only (read_only or super_read_only is set): point the migration at the primary",
-        ));
-    }
-    Ok(())
+    first(Known { facts: Some(facts), ..Known::default() }, mode, Against::Everything)
+}
+
+/// The refusal for the first problem of a kind.
+fn first(known: Known<'_>, mode: Mode, against: Against) -> Result<(), EngineError> {
+    server_problems(known, Some(mode)).into_iter().find(|problem| problem.against == against).map_or(Ok(()), |problem| Err(problem.error()))
 }
 
 /// Refuses servers whose binary log does not have the changes that are made while rows are copied. What the server changes by itself needs none.
@@ -55,23 +54,13 @@ pub fn check_server(facts: &ServerFacts, mode: Mode) -> Result<(), EngineError> 
 /// # Errors
 /// [`Reason::ServerNotSupported`], with the setting and what to do; the server's.
 pub async fn check_log(session: &mut Session, facts: &ServerFacts, database: &str) -> Result<(), EngineError> {
-    let refuse = |message: String| Err(EngineError::terminal(Reason::ServerNotSupported, &message));
-    if let Some(message) = no_log(facts) {
-        return refuse(message);
-    }
-    if ServerFacts::server_id(session).await? == 0 {
-        return refuse(
-            "server_id is 0, and with that value the server sends its binary log to no client; SET GLOBAL server_id to a unique number"
-                .to_owned(),
-        );
-    }
-    if !facts.logs_database(session, database).await? {
-        return refuse(format!(
-            "the server leaves {} out of its binary log (binlog-do-db or binlog-ignore-db), so changes made during the copy would be missed",
-            quote::identifier(database)
-        ));
-    }
-    Ok(())
+    // The mode is of no matter to what a copy needs.
+    let mode = Mode::default();
+    first(Known { facts: Some(facts), ..Known::default() }, mode, Against::ACopy)?;
+    let server_id = Some(ServerFacts::server_id(session).await?);
+    first(Known { server_id, ..Known::default() }, mode, Against::ACopy)?;
+    let not_logged = (!facts.logs_database(session, database).await?).then_some(database);
+    first(Known { not_logged, ..Known::default() }, mode, Against::ACopy)
 }
 
 /// Sessions that a copy has at once: measured, with as few copy workers as there are by default.
@@ -82,41 +71,16 @@ pub const SESSIONS: u32 = 11;
 /// # Errors
 /// [`Reason::ServerNotSupported`], with the variable and what to do; the server's.
 pub async fn check_sessions(session: &mut Session) -> Result<(), EngineError> {
-    match too_few_sessions(session).await? {
-        None => Ok(()),
-        Some((message, advice)) => Err(EngineError::terminal(Reason::ServerNotSupported, &format!("{message}: {advice}"))),
-    }
+    first(Known { sessions: Some(sessions_allowed(session).await?), ..Known::default() }, Mode::default(), Against::ACopy)
 }
 
-/// What is wrong with the number of sessions that the account may have, and what to do. The session's value is that of the account, or the
-/// server's where the account has none.
-/// <https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_max_user_connections>
+/// How many sessions the account may have; 0 is no limit.
 ///
 /// # Errors
 /// A lost connection.
-pub async fn too_few_sessions(session: &mut Session) -> Result<Option<(String, &'static str)>, MySqlError> {
+pub async fn sessions_allowed(session: &mut Session) -> Result<u32, MySqlError> {
     let what = "read how many sessions the account may have";
-    let limit: u32 = session.first(what, SHORT, "SELECT @@SESSION.max_user_connections").await?.unwrap_or(0);
-    Ok((limit > 0 && limit < SESSIONS).then(|| {
-        (
-            format!("the account may have {limit} concurrent sessions (max_user_connections), and a copy needs {SESSIONS}"),
-            "ALTER USER … WITH MAX_USER_CONNECTIONS, or SET GLOBAL max_user_connections; 0 means no limit",
-        )
-    }))
-}
-
-fn no_log(facts: &ServerFacts) -> Option<String> {
-    if !facts.log_bin {
-        return Some(
-            "the server writes no binary log (log_bin=OFF), so changes made during the copy would be missed; set log_bin".to_owned(),
-        );
-    }
-    (facts.binlog_format != "ROW").then(|| {
-        format!(
-            "binlog_format is {}; a copy needs ROW, because other formats do not log which rows changed: SET GLOBAL binlog_format = ROW, and have sessions reconnect",
-            facts.binlog_format
-        )
-    })
+    Ok(session.first(what, SHORT, "SELECT @@SESSION.max_user_connections").await?.unwrap_or(0))
 }
 
 /// Reads a table's definition; `None` when it does not exist.
@@ -671,44 +635,5 @@ pub(super) mod tests {
     fn file_names_follow_the_manual() {
         assert_eq!(file_name("orders_1"), "orders_1");
         assert_eq!(file_name("a-b $"), "a@002db@0020@0024");
-    }
-
-    /// A server on which everything is as it should be.
-    pub fn good_server() -> ServerFacts {
-        ServerFacts {
-            version_text: "9.7.4".into(),
-            version: (9, 7, 4),
-            flavour: crate::mysql::Flavour::MySql,
-            uuid: String::new(),
-            log_bin: true,
-            binlog_format: "ROW".into(),
-            binlog_row_image: "FULL".into(),
-            gtid: true,
-            order_commits: true,
-            read_only: false,
-            super_read_only: false,
-            log_replica_updates: true,
-            lower_case_table_names: 0,
-            max_allowed_packet: 64 << 20,
-        }
-    }
-
-    #[test]
-    fn servers_are_refused_with_the_setting_named() {
-        let good = good_server();
-        assert!(check_server(&good, Mode::Execute).is_ok() && no_log(&good).is_none());
-        type Change = fn(&mut ServerFacts);
-        let cases: [(Change, &str); 2] =
-            [(|f| f.log_bin = false, "log_bin"), (|f| f.binlog_format = "MIXED".into(), "binlog_format is MIXED")];
-        for (change, word) in cases {
-            let mut facts = good.clone();
-            change(&mut facts);
-            assert!(check_server(&facts, Mode::Execute).is_ok(), "what needs no copy needs no log: {word}");
-            assert!(no_log(&facts).is_some_and(|why| why.contains(word)), "{word}");
-        }
-        let error = check_server(&ServerFacts { read_only: true, ..good.clone() }, Mode::Execute).expect_err("it is read-only");
-        assert_eq!(error.reason, Reason::ReadOnly);
-        let replica = ServerFacts { read_only: true, ..good };
-        assert!(check_server(&replica, Mode::ExecuteOnReplica).is_ok(), "a replica is read only as a rule");
     }
 }

@@ -1,4 +1,5 @@
-//! What a table is and what becomes of it: reading it and its server ([`inspector`], [`sight`], [`replica`]), comparing definitions and making
+//! What a table is and what becomes of it: reading it and its server ([`inspector`], [`sight`], [`replica`]), what a server must be
+//! ([`server`]), comparing definitions and making
 //! the empty clone ([`definition`]), what the clauses are evaluated in ([`evaluation`]), and which algorithm makes the change ([`chooser`]).
 //!
 //! Promises: what cannot be seen is not absent ([`sight`] knows for each fact which privilege shows it); nothing here writes rows.
@@ -7,4 +8,5 @@ pub mod definition;
 pub mod evaluation;
 pub mod inspector;
 pub mod replica;
+pub mod server;
 pub mod sight;

@@ -220,8 +220,9 @@ pub async fn start_applier(session: &mut Session) -> Result<(), MySqlError> {
 /// Transient: replication stands still, and that must not be the last word.
 pub async fn resume(session: &mut Session, spec: &MigrationSpec) -> Result<(), EngineError> {
     start_applier(session).await.map_err(|error| {
+        // Whatever the server has against it, it is tried again.
         EngineError::transient(
-            crate::engine::contract::error::reason_of(&error),
+            Reason::StatementInterrupted,
             &format!(
                 "the replica's applier was stopped to compare {}, and could not be restarted yet: {error}; to restart it by hand, START REPLICA SQL_THREAD",
                 quote::qualified(&spec.database, &spec.table)
@@ -238,7 +239,7 @@ pub fn word(session: &Session) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::table::inspector::tests::good_server;
+    use crate::mysql::server::tests::good_server;
 
     #[test]
     fn a_server_that_does_not_fit_is_told_what_is_wrong() {

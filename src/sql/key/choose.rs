@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::super::mapping::{ColumnMapping, Conversion, SharedColumn};
+use super::super::quote;
 use super::super::table::{Column, ColumnType, Generated, Index, TableDefinition};
 
 /// A column of the migration key.
@@ -142,6 +143,17 @@ pub fn choose(original: &TableDefinition, ghost: &TableDefinition, mapping: &Col
     }
     best.map(|(_, key)| key).ok_or_else(|| NoUsableKey { table: original.name.clone(), rejected })
 }
+
+/// Why rows of the log cannot be found by a key, if they cannot: images other than `MINIMAL` are sure to hold every key, that one the primary key
+/// only (MySQL manual, `binlog_row_image`). [`ANOTHER_IMAGE`] cures it.
+pub fn not_logged(key: &MigrationKey, binlog_row_image: &str) -> Option<String> {
+    (binlog_row_image == "MINIMAL" && !key.index.eq_ignore_ascii_case("PRIMARY")).then(|| {
+        format!("binlog_row_image=MINIMAL logs the primary key only, and the migration would have to use {}", quote::identifier(&key.index))
+    })
+}
+
+/// What to do where a key is [`not_logged`].
+pub const ANOTHER_IMAGE: &str = "set binlog_row_image=FULL or NOBLOB";
 
 /// Smaller is better.
 type Rank = (bool, bool, usize, u64, String);

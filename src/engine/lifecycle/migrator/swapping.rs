@@ -82,7 +82,7 @@ impl Run {
         if inspector::exists(&mut self.control, &m.spec.database, &m.names.old).await? {
             // The next attempt takes another name; the work goes on.
             return Err(EngineError::transient(
-                Reason::NameTaken,
+                Reason::StatementInterrupted,
                 &format!("someone else created a table {} meanwhile; it is left alone, and the old table gets another name", m.names.old),
             ));
         }
@@ -162,7 +162,7 @@ impl Run {
                 Ok(true)
             }
             Attempt::GivenUp { why, locked } => {
-                self.failed(&why, locked);
+                self.failed(&why.message, locked);
                 self.apply_again(None).await?;
                 Ok(false)
             }

@@ -588,8 +588,8 @@ fn other_columns(watched: &Watched, why: &str) -> EngineError {
 
 /// As the server writes it into the log: `X'gtrid',X'bqual',format`.
 fn xid(gtrid: &[u8], bqual: &[u8], format: i32) -> String {
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    format!("x'{}',x'{}',{format}", hex(gtrid), hex(bqual))
+    // In lower case, as statements are compared.
+    format!("X'{}',X'{}',{format}", quote::hex(gtrid), quote::hex(bqual)).to_ascii_lowercase()
 }
 
 /// The name in a rotate event. The first one comes before the event that says whether events carry a checksum, so the driver leaves four
@@ -623,12 +623,18 @@ fn malformed(error: std::io::Error) -> EngineError {
     EngineError::transient(Reason::StatementInterrupted, &format!("an event of the binary log cannot be decoded: {error}"))
 }
 
+/// Whether the log that was asked for is gone. The number alone does not say it: 1236 is whatever ends a dump, and the server writes these
+/// sentences in English in whatever language (`binlog.cc`, `rpl_binlog_sender.cc`).
+fn is_purged(message: &str) -> bool {
+    ["purged", "Could not find first log", "log file name", "does not exist"].iter().any(|words| message.contains(words))
+}
+
 fn stream_error(error: &mysql_async::Error) -> EngineError {
     let error = MySqlError::new("read the binary log", error);
     if error.code == crate::mysql::codes::SOURCE_FATAL_ERROR_READING_BINLOG {
-        let gone = ["purged", "Could not find first log", "log file name", "does not exist"].iter().any(|w| error.message.contains(w));
-        if gone {
-            return EngineError::terminal(
+        if is_purged(&error.message) {
+            return EngineError::of_server(
+                &error,
                 Reason::BinlogPurged,
                 &format!(
                     "the binary logs needed to resume are gone ({}). The original table is untouched; keep logs longer (binlog_expire_logs_seconds), then retry to start over",
@@ -636,7 +642,7 @@ fn stream_error(error: &mysql_async::Error) -> EngineError {
                 ),
             );
         }
-        return EngineError { reason: Reason::StatementInterrupted, class: Class::Transient, message: error.to_string() };
+        return EngineError { class: Class::Transient, ..EngineError::of_server(&error, Reason::StatementInterrupted, &error.to_string()) };
     }
     error.into()
 }
@@ -648,6 +654,33 @@ mod tests {
     #[test]
     fn a_prepared_transaction_has_the_name_that_its_commit_has() {
         assert_eq!(Statement::XaCommit(xid(b"a", b"", 1)), classify("XA COMMIT X'61',X'',1"));
+    }
+
+    #[test]
+    fn a_purged_log_is_told_by_the_servers_words() {
+        for (message, gone) in [
+            // 8.0 and 8.4
+            ("Could not find first log file name in binary log index file", true),
+            (
+                "Cannot replicate because the source purged required binary logs. Replicate the missing transactions from elsewhere, or provision a new replica from backup. Consider increasing the source's binary log expiration period. The GTID sets and the missing purged transactions are too long to print in this message. For more information, please see the source's error log or the manual for GTID_SUBTRACT.",
+                true,
+            ),
+            // 8.0.13 to 8.0.25
+            (
+                "Cannot replicate because the master purged required binary logs. Replicate the missing transactions from elsewhere, or provision a new slave from backup. Consider increasing the master's binary log expiration period. To find the missing transactions, see the master's error log or the manual for GTID_SUBTRACT.",
+                true,
+            ),
+            (
+                "The slave is connecting using CHANGE MASTER TO MASTER_AUTO_POSITION = 1, but the master has purged binary logs containing GTIDs that the slave requires.",
+                true,
+            ),
+            ("log event entry exceeded max_allowed_packet; Increase max_allowed_packet on source", false),
+            ("A replica with the same server_uuid/server_id as this replica has connected to the source", false),
+            ("Client requested source to start replication from position > file size", false),
+            ("could not open log file", false),
+        ] {
+            assert_eq!(is_purged(message), gone, "{message}");
+        }
     }
 
     #[test]
