@@ -351,7 +351,7 @@ async fn an_account_that_is_kept_out_is_told_why() {
             format!("ALTER USER {account} WITH MAX_USER_CONNECTIONS 0"),
             Reason::ServerNotSupported,
             true,
-            vec!["MAX_USER_CONNECTIONS", "2 sessions"],
+            vec!["MAX_USER_CONNECTIONS", "2 concurrent sessions"],
         ),
         (
             "max_user_connections",
@@ -359,7 +359,7 @@ async fn an_account_that_is_kept_out_is_told_why() {
             "SET GLOBAL max_user_connections = 0".to_owned(),
             Reason::ServerNotSupported,
             true,
-            vec!["max_user_connections", "2 sessions"],
+            vec!["max_user_connections", "2 concurrent sessions"],
         ),
         (
             "queries per hour",

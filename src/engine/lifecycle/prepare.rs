@@ -690,9 +690,9 @@ async fn probe_privileges(spec: &MigrationSpec, names: &TableNames, control: &mu
 }
 
 async fn ghost(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
-    inspector::table(control, &spec.database, &names.ghost)
-        .await?
-        .ok_or_else(|| EngineError::transient(Reason::StatementInterrupted, "someone else dropped the ghost table while it was being created"))
+    inspector::table(control, &spec.database, &names.ghost).await?.ok_or_else(|| {
+        EngineError::transient(Reason::StatementInterrupted, "someone else dropped the ghost table while it was being created")
+    })
 }
 
 fn choose_key(
