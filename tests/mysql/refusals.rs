@@ -209,7 +209,8 @@ async fn duplicates_under_a_new_unique_key_are_named() {
             &[1, 7, 9, 12, 13, 14],
         ),
         ("ADD COLUMN e INT NOT NULL, ADD UNIQUE KEY u (e)", &[1, 7, 9, 12, 13, 14, 15]),
-        ("ADD UNIQUE KEY u ((CAST(j AS UNSIGNED ARRAY)))", &[]),
+        ("ADD UNIQUE KEY u ((CAST(j AS UNSIGNED ARRAY)))", &[7, 9]),
+        ("ADD COLUMN e INT NOT NULL DEFAULT 1, ADD UNIQUE KEY u (e, (CAST(j->'$' AS DECIMAL(6,1) ARRAY)))", &[7, 9]),
     ];
     for chunk in [Duration::from_micros(1), Duration::from_millis(500)] {
         for (alter, rows) in cases {

@@ -44,13 +44,22 @@ struct Following {
     facts: ServerFacts,
     control: Session,
     cancel: CancellationToken,
-    stream: tokio::task::JoinHandle<Result<(), EngineError>>,
+    streamer: Option<Streamer>,
+    stream: Option<tokio::task::JoinHandle<Result<(), EngineError>>>,
+    steering: watch::Sender<Controls>,
     _watched: Box<dyn std::any::Any + Send>,
 }
 
 impl Following {
     /// With so many bytes for dirty keys.
     async fn start(db: &Db, alter: &str, visibility: Option<Visibility>, limit: usize) -> Self {
+        let mut following = Self::behind(db, alter, visibility, limit, controls()).await;
+        following.follow();
+        following
+    }
+
+    /// The stream brings nothing before [`Following::follow`].
+    async fn behind(db: &Db, alter: &str, visibility: Option<Visibility>, limit: usize, controls: Controls) -> Self {
         let spec = db.spec("t", alter);
         let mut control = Session::open(&spec.server).await.expect("connect");
         let (publisher, snapshots) = Publisher::new("test".into());
@@ -70,19 +79,34 @@ impl Following {
         let streamer = Streamer::open(&spec.server, ready.start, &ready.safe.position, watched(&m, 0).expect("a key"), Arc::clone(&inbox))
             .await
             .expect("a stream");
-        let stream = tokio::spawn(streamer.run(cancel.clone()));
         let board = Arc::new(Mutex::new(ready.board));
         let records = Arc::new(Mutex::new(Vec::new()));
         let applier =
             Applier::open(Arc::clone(&m), Arc::clone(&inbox), Arc::clone(&board), Arc::clone(&records), 1, ready.safe.point(), &[], 0)
                 .await
                 .expect("an applier");
-        let (steering, control_levels) = watch::channel(controls());
+        let (steering, control_levels) = watch::channel(controls);
         let (number, allowed) = watch::channel(1);
         let (decision, decided) = watch::channel(Decision::free());
         let copier = Arc::new(Copier::new(Arc::clone(&m), board, Arc::clone(&inbox), control_levels, allowed, decided, publisher, records));
         let facts = m.facts.clone();
-        Self { inbox, applier, copier, facts, control, cancel, stream, _watched: Box::new((steering, number, decision, snapshots)) }
+        let streamer = Some(streamer);
+        Self {
+            inbox,
+            applier,
+            copier,
+            facts,
+            control,
+            cancel,
+            streamer,
+            stream: None,
+            steering,
+            _watched: Box::new((number, decision, snapshots)),
+        }
+    }
+
+    fn follow(&mut self) {
+        self.stream = self.streamer.take().map(|streamer| tokio::spawn(streamer.run(self.cancel.clone())));
     }
 
     async fn cycle(&mut self) -> Cycle {
@@ -107,13 +131,15 @@ impl Following {
                 return most;
             }
             assert!(Instant::now() < late, "it does not catch up: {cycle:?}, {:?} of {end:?}", position.borrow());
-            assert!(!self.stream.is_finished(), "the stream has ended");
+            assert!(self.stream.as_ref().is_some_and(|stream| !stream.is_finished()), "the stream has ended");
         }
     }
 
     async fn end(self) {
         self.cancel.cancel();
-        self.stream.await.expect("joined").expect("the stream ends well");
+        if let Some(stream) = self.stream {
+            stream.await.expect("joined").expect("the stream ends well");
+        }
     }
 }
 
@@ -287,4 +313,99 @@ async fn transactions_that_are_larger_than_memory() {
         engine.end().await;
         db.drop().await;
     }
+}
+
+/// Values of a unique index go from copied rows to rows that are yet to be copied, while the stream is behind: the ghost's rows that still
+/// have them are stale, and no duplicates, however often the chunk meets them. Of each kind of index.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_change_rows_while_the_stream_is_behind_are_no_duplicates() {
+    const ROWS: u64 = 30;
+    for (index, value) in [
+        ("v", "v"),
+        ("(ABS(v))", "v"),
+        ("(CAST(j AS UNSIGNED ARRAY))", "j"),
+        ("(CAST(j->'$.all' AS DECIMAL(8,2) ARRAY))", "j"),
+        ("f, (CAST(j->'$.names' AS CHAR(20) ARRAY))", "j"),
+    ] {
+        let mut db = Db::new("stale").await;
+        db.run(&format!("CREATE TABLE t (id INT PRIMARY KEY, v INT, j JSON, f INT NOT NULL DEFAULT 1, UNIQUE KEY u ({index}))")).await;
+        let json = match index {
+            i if i.contains("all") => "JSON_OBJECT('all', JSON_ARRAY(i, i + 0.25))",
+            i if i.contains("names") => "JSON_OBJECT('names', JSON_ARRAY(CONCAT('a', i), CONCAT('b', i), CONCAT('b', i)))",
+            _ => "JSON_ARRAY(i, i + 1000)",
+        };
+        db.run(&format!("INSERT INTO t (id, v, j) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, i, {json} FROM n")).await;
+        // Ten rows in a chunk, and a long rest after the first one, in which the copy is throttled.
+        let slow = Controls { target_chunk_time: Duration::from_micros(10), nice_ratio_percent: u16::MAX, ..controls() };
+        let mut engine = Following::behind(&db, "ADD COLUMN x INT", None, LIMIT, slow.clone()).await;
+        let copier = Arc::clone(&engine.copier);
+        let copy = tokio::spawn(copier.worker(0, engine.cancel.clone()));
+        while engine.copier.done(false).chunks == 0 {
+            assert!(!copy.is_finished(), "{index}");
+            tokio::task::yield_now().await;
+        }
+        let free = Controls { nice_ratio_percent: 0, ..slow };
+        engine.steering.send_replace(Controls { throttled_by_user: true, ..free.clone() });
+        db.run(&format!(
+            "CREATE TABLE moved SELECT id + 10 AS id, v, j FROM t WHERE id <= 10; \
+             START TRANSACTION; UPDATE t SET v = NULL, j = NULL WHERE id <= 20; UPDATE t JOIN moved USING (id) SET t.{value} = moved.{value}; COMMIT"
+        ))
+        .await;
+        assert_eq!(engine.copier.done(false).chunks, 1, "{index}");
+        engine.steering.send_replace(free);
+        let late = Instant::now() + Duration::from_secs(60);
+        while !copy.is_finished() {
+            engine.cycle().await;
+            assert!(Instant::now() < late, "{index}: nobody looks for whoever is in the way");
+        }
+        copy.await.expect("joined").unwrap_or_else(|e| panic!("{index}: {e:?}"));
+        engine.follow();
+        engine.catch_up().await;
+        let equal = "SELECT COUNT(*) FROM t JOIN _t_gho g USING (id) WHERE t.v <=> g.v AND t.j <=> g.j";
+        assert_eq!(db.value::<u64>(equal).await, ROWS, "{index}");
+        engine.end().await;
+        db.drop().await;
+    }
+}
+
+/// The same of rows that change values again and again while they are copied and while changes are applied, with all parts of the engine at
+/// work; and of values that are equal for the index's type alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_a_multi_valued_index_change_rows_under_load() {
+    const ROWS: u64 = 600;
+    let mut db = Db::new("multi").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, j JSON, UNIQUE KEY u ((CAST(j AS UNSIGNED ARRAY))))").await;
+    db.run(&format!("INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, JSON_ARRAY(i, i + 1000) FROM n")).await;
+    let stop = CancellationToken::new();
+    let mut writer = db.connect().await;
+    let stopped = stop.clone();
+    let writes = tokio::spawn(async move {
+        let mut exchanged = 0_u64;
+        while !stopped.is_cancelled() {
+            let (a, b) = (fastrand::u64(1..=ROWS), fastrand::u64(1..=ROWS));
+            if a != b {
+                let sql = format!(
+                    "START TRANSACTION; SELECT j INTO @a FROM t WHERE id = {a} FOR UPDATE; SELECT j INTO @b FROM t WHERE id = {b} FOR UPDATE; \
+                     UPDATE t SET j = NULL WHERE id = {a}; UPDATE t SET j = @a WHERE id = {b}; UPDATE t SET j = @b WHERE id = {a}; COMMIT"
+                );
+                mysql_async::prelude::Queryable::query_drop(&mut writer, sql).await.expect("exchange");
+                exchanged += 1;
+            }
+        }
+        exchanged
+    });
+    let slow = Controls { target_chunk_time: Duration::from_micros(20), ..controls() };
+    assert_eq!(support::migrate(db.spec("t", "ADD COLUMN x INT"), slow).await, Outcome::Succeeded);
+    stop.cancel();
+    println!("{} exchanges", writes.await.expect("the writer"));
+    let sums = "SELECT CONCAT(COUNT(*), ' ', SUM(j->'$[0]'), ' ', SUM(j->'$[1]')) FROM t";
+    let sum = ROWS * (ROWS + 1) / 2;
+    assert_eq!(db.value::<String>(sums).await, format!("{ROWS} {sum} {}", sum + 1000 * ROWS));
+
+    // Two numbers that are one when they are rounded for the index.
+    db.run("CREATE TABLE r (id INT PRIMARY KEY, j JSON); INSERT INTO r VALUES (1, '[1.04]'), (2, '[2.5]'), (3, '[1.01]')").await;
+    let duplicate = support::migrate(db.spec("r", "ADD UNIQUE KEY u ((CAST(j AS DECIMAL(4,1) ARRAY)))"), controls()).await;
+    let Outcome::Failed { reason, message } = duplicate else { panic!("{duplicate:?}") };
+    assert_eq!(reason, theseus::engine::contract::reason::Reason::DuplicateKey, "{message}");
+    db.drop().await;
 }

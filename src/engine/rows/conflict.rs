@@ -16,6 +16,8 @@ use crate::sql::table::{Generated, Index, IndexPart};
 
 /// How often holders are put aside in a proof.
 const ROUNDS: usize = 10;
+/// Holders that are part of one proof.
+const MOST_PROVEN: usize = 1000;
 /// Temporary tables of converted rows; private to a session.
 const SCRATCH: &str = "_theseus_unique";
 
@@ -55,13 +57,26 @@ pub struct Lookup {
     scratch: String,
     /// Its columns, of the ghost: those of the key and of the index, or all of them where the index has expressions.
     columns: Vec<String>,
-    /// The parts of the index, on the ghost and on the temporary table.
+    /// The parts of the index, on the ghost and on the temporary table. Of a multi-valued part: the JSON value that has the values.
     ghost: Vec<String>,
     made: Vec<String>,
+    /// The multi-valued part; an index has one at most.
+    array: Option<Array>,
+}
+
+/// A multi-valued part of an index: `CAST(… AS … ARRAY)`.
+///
+/// Two JSON values may differ and be one value of the index's type (1.234 and 1.23 as DECIMAL(8,2)), and not every look at them is in that
+/// type. So what is not found proves nothing; a proof is always the index's own ([`Lookup::proven`]).
+struct Array {
+    /// Which part.
+    at: usize,
+    /// As in the definition.
+    cast: String,
 }
 
 impl Lookup {
-    /// `None` where the server has no expression for a part (multi-valued), or the index is not known.
+    /// `None` where the server shows no expression for a part, or the index is not known.
     ///
     /// # Errors
     /// The server's.
@@ -79,6 +94,7 @@ impl Lookup {
             columns: Vec::new(),
             ghost: Vec::new(),
             made: Vec::new(),
+            array: None,
         };
         if simple {
             lookup.columns.extend(m.key.columns.iter().map(|part| part.ghost.clone()));
@@ -97,7 +113,14 @@ impl Lookup {
                 (Some(name), _) if stored(name) => (quote::identifier(name), quote::identifier(name)),
                 // A generated column is there on the ghost; the temporary table has what it is made of.
                 (Some(name), Some(Some(expression))) => (quote::identifier(name), format!("({expression})")),
-                (None, Some(Some(expression))) => (format!("({expression})"), format!("({expression})")),
+                (None, Some(Some(expression))) => {
+                    let inner = array_of(expression);
+                    if inner.is_some() {
+                        lookup.array = Some(Array { at, cast: expression.clone() });
+                    }
+                    let value = format!("({})", inner.unwrap_or(expression));
+                    (value.clone(), value)
+                }
                 _ => return Ok(None),
             };
             let of = |text: String| part.prefix.map_or_else(|| text.clone(), |length| format!("LEFT({text}, {length})"));
@@ -135,27 +158,58 @@ impl Lookup {
             }
             None => {
                 self.fill(m, session, condition).await?;
-                let made: Vec<String> = self.made.iter().enumerate().map(|(n, e)| format!("{e} AS _theseus_{n}")).collect();
-                format!("SELECT {} FROM {}", made.join(", "), self.scratch)
+                self.values("")
             }
         };
         self.held(m, session, &source).await
     }
 
+    /// The values of the converted rows, part by part, with `first` before them: of a multi-valued part each one in a row of its own.
+    fn values(&self, first: &str) -> String {
+        let value = |(n, made): (usize, &String)| match &self.array {
+            Some(array) if array.at == n => format!("_theseus_element AS _theseus_{n}"),
+            _ => format!("{made} AS _theseus_{n}"),
+        };
+        let made: Vec<String> = self.made.iter().enumerate().map(value).collect();
+        let each = self.array.as_ref().map(|array| {
+            let json = &self.made[array.at];
+            format!(
+                ", JSON_TABLE(IF(JSON_TYPE({json}) = 'ARRAY', {json}, JSON_ARRAY({json})), '$[*]' COLUMNS (_theseus_element JSON PATH '$')) elements \
+                 WHERE {json} IS NOT NULL AND JSON_TYPE(_theseus_element) <> 'NULL'"
+            )
+        });
+        format!("SELECT {first}{} FROM {}{}", made.join(", "), self.scratch, each.unwrap_or_default())
+    }
+
     /// Keys of ghost rows that hold a value of the converted rows.
     async fn holders_of_made(&self, m: &Migration, session: &mut Session) -> Result<Vec<Key>, MySqlError> {
-        let made: Vec<String> = self.made.iter().enumerate().map(|(n, e)| format!("{e} AS _theseus_{n}")).collect();
-        self.held(m, session, &format!("SELECT {} FROM {}", made.join(", "), self.scratch)).await
+        self.held(m, session, &self.values("")).await
     }
 
     /// The other table comes first, whatever the server thinks of its size: a scan of the ghost for each batch would never end.
     async fn held(&self, m: &Migration, session: &mut Session, source: &str) -> Result<Vec<Key>, MySqlError> {
-        let equal: Vec<String> = self.ghost.iter().enumerate().map(|(n, part)| format!("{part} = wanted._theseus_{n}")).collect();
+        let equal = |(n, part): (usize, &String)| match &self.array {
+            Some(array) if array.at == n => format!("wanted._theseus_{n} MEMBER OF{part}"),
+            _ => format!("{part} = wanted._theseus_{n}"),
+        };
+        let mut equal: Vec<String> = self.ghost.iter().enumerate().map(equal).collect();
+        let mut source = format!("({source}) AS wanted {} ", if self.indexed { "STRAIGHT_JOIN" } else { "JOIN" });
+        if let Some(array) = &self.array {
+            // In a join the server does not use such an index; for a constant it does, and it compares in the index's type.
+            let sql = format!("SET @_theseus_values = (SELECT JSON_ARRAYAGG(_theseus_{}) FROM ({}) each_value)", array.at, self.values(""));
+            session.run("collect the values of a multi-valued index", LONG, &sql).await?;
+            let overlaps = format!("JSON_OVERLAPS({}, CAST(@_theseus_values AS JSON))", self.ghost[array.at]);
+            if equal.len() == 1 {
+                source.clear();
+                equal = vec![overlaps];
+            } else {
+                equal.push(overlaps);
+            }
+        }
         let hint = if self.indexed && self.visible { format!(" FORCE INDEX ({})", quote::identifier(&self.index)) } else { String::new() };
         let sql = format!(
-            "SELECT DISTINCT {} FROM ({source}) AS wanted {} {}{hint} ON {}",
+            "SELECT DISTINCT {} FROM {source}{}{hint} WHERE {}",
             m.codec.select_list(Side::Ghost),
-            if self.indexed { "STRAIGHT_JOIN" } else { "JOIN" },
             m.ghost_name(),
             equal.join(" AND "),
         );
@@ -164,14 +218,33 @@ impl Lookup {
 
     /// A converted row, other than the holder's, that has the holder's value.
     async fn rival(&self, m: &Migration, session: &mut Session, holder: &Key) -> Result<Option<Key>, EngineError> {
+        let has = match &self.array {
+            None => format!(
+                "{} IN (SELECT {} FROM {} WHERE {})",
+                list(&self.made),
+                self.ghost.join(", "),
+                m.ghost_name(),
+                m.codec.equals(Side::Ghost, holder)
+            ),
+            Some(array) => {
+                let of_holder: Vec<String> = self.ghost.iter().enumerate().map(|(n, part)| format!("{part} AS _theseus_{n}")).collect();
+                let equal = |(n, made): (usize, &String)| match array.at == n {
+                    true => format!("JSON_OVERLAPS({made}, held._theseus_{n})"),
+                    false => format!("{made} = held._theseus_{n}"),
+                };
+                format!(
+                    "EXISTS (SELECT 1 FROM (SELECT {} FROM {} WHERE {}) held WHERE {})",
+                    of_holder.join(", "),
+                    m.ghost_name(),
+                    m.codec.equals(Side::Ghost, holder),
+                    self.made.iter().enumerate().map(equal).collect::<Vec<_>>().join(" AND ")
+                )
+            }
+        };
         let sql = format!(
-            "SELECT {} FROM {} WHERE NOT ({}) AND {} IN (SELECT {} FROM {} WHERE {}) LIMIT 1",
+            "SELECT {} FROM {} WHERE NOT ({}) AND {has} LIMIT 1",
             m.codec.select_list(Side::Ghost),
             self.scratch,
-            m.codec.equals(Side::Ghost, holder),
-            list(&self.made),
-            self.ghost.join(", "),
-            m.ghost_name(),
             m.codec.equals(Side::Ghost, holder),
         );
         Ok(keys(m, session, "look for a second row with a unique value", &sql).await?.pop())
@@ -179,19 +252,55 @@ impl Lookup {
 
     /// Two converted rows with one value.
     async fn pair(&self, m: &Migration, session: &mut Session) -> Result<Vec<Key>, EngineError> {
-        let not_null: Vec<String> = self.made.iter().map(|e| format!("{e} IS NOT NULL")).collect();
-        let parts = self.made.join(", ");
+        let (mut parts, mut from) = (self.made.clone(), self.scratch.clone());
+        if let Some(array) = &self.array {
+            parts = (0..parts.len()).map(|n| format!("_theseus_{n}")).collect();
+            parts[array.at] = format!("CAST(_theseus_{} AS BINARY)", array.at);
+            // A row may have one value twice.
+            from =
+                format!("(SELECT DISTINCT * FROM ({}) each_value) expanded", self.values(&format!("{}, ", m.codec.columns(Side::Ghost))));
+        }
+        let not_null: Vec<String> = parts.iter().map(|e| format!("{e} IS NOT NULL")).collect();
+        let parts = parts.join(", ");
         // A temporary table can be named but once in a statement.
         let sql = format!(
             "SELECT {} FROM (SELECT {}, COUNT(*) OVER (PARTITION BY {parts}) AS _theseus_times, RANK() OVER (ORDER BY {parts}) AS _theseus_value \
-             FROM {} WHERE {}) one_value WHERE _theseus_times > 1 ORDER BY _theseus_value LIMIT 2",
+             FROM {from} WHERE {}) one_value WHERE _theseus_times > 1 ORDER BY _theseus_value LIMIT 2",
             m.codec.select_list(Side::Ghost),
             m.codec.columns(Side::Ghost),
-            self.scratch,
             not_null.join(" AND "),
         );
         Ok(keys(m, session, "look for two rows with a unique value", &sql).await?)
     }
+
+    /// Whether two of the original's rows that `condition` names, read in one snapshot, have one value: an index of that kind is made over
+    /// them, and the server says. False where that cannot be shown: there are rows that several statements convert (empty vectors), which is
+    /// several snapshots. To be called in no transaction, which an ALTER of a temporary table would commit.
+    async fn proven(&self, m: &Migration, session: &mut Session, array: &Array, condition: &str) -> Result<bool, MySqlError> {
+        if m.mapping.inserts(|_| true).len() > 1 {
+            return Ok(false);
+        }
+        self.fill(m, session, condition).await?;
+        let part = |(n, part): (usize, &String)| if array.at == n { format!("({})", array.cast) } else { part.clone() };
+        let parts: Vec<String> = self.made.iter().enumerate().map(part).collect();
+        let what = "check whether rows have the same value";
+        let made =
+            session.run(what, LONG, &format!("ALTER TABLE {} ADD UNIQUE KEY _theseus_proof ({})", self.scratch, parts.join(", "))).await;
+        match made {
+            Ok(()) => {
+                session.run(what, SHORT, &format!("ALTER TABLE {} DROP KEY _theseus_proof", self.scratch)).await?;
+                Ok(false)
+            }
+            Err(error) if error.is_duplicate() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The JSON value whose values are in a multi-valued part of an index.
+fn array_of(expression: &str) -> Option<&str> {
+    let cast = expression.strip_suffix(" array)")?.strip_prefix("cast(")?;
+    Some(cast.rsplit_once(" as ")?.0)
 }
 
 /// The expressions of an index, part by part: of a functional part, or of a generated column.
@@ -206,8 +315,7 @@ async fn expressions(m: &Migration, session: &mut Session, index: &Index) -> Res
         quote::string(&index.name)
     );
     let found: Vec<Option<String>> = session.rows("read the columns of an index", SHORT, &sql).await?;
-    // An array has no place but in its index.
-    Ok(found.into_iter().map(|e| Some(unescaped(&e?)).filter(|e| !e.is_empty() && !e.ends_with(" array)"))).collect())
+    Ok(found.into_iter().map(|e| Some(unescaped(&e?)).filter(|e| !e.is_empty())).collect())
 }
 
 /// The server shows quotes and backslashes of an expression's literals escaped once more there.
@@ -253,15 +361,13 @@ fn direct(m: &Migration, index: &Index) -> Option<Vec<String>> {
 /// Returns `Ok` when that cannot be shown: then the conflict is with a stale row, and a retry cures it.
 ///
 /// The proof is the server's own: both rows, locked on the original and inserted by one statement behind the deletion of what the ghost
-/// had for them and of all that held their values, collide with each other.
+/// had for them and of all that held their values, collide with each other. In a multi-valued index they collide in an index over nothing else.
 ///
 /// # Errors
 /// [`Reason::DuplicateKey`] with both keys; the server's errors.
 pub async fn prove(m: &Migration, session: &mut Session, error: &MySqlError, condition: &str, holders: &[Key]) -> Result<(), EngineError> {
     let name = violated(m, error).map_or_else(|| error.index.clone().unwrap_or_default(), |i| i.name.clone());
-    let Some(lookup) = Lookup::new(m, session, error).await? else {
-        return Err(duplicate(m, &name, None));
-    };
+    let Some(lookup) = Lookup::new(m, session, error).await? else { return Ok(()) };
     lookup.fill(m, session, condition).await?;
     let mut pairs = Vec::new();
     for holder in holders.iter().take(20) {
@@ -274,11 +380,26 @@ pub async fn prove(m: &Migration, session: &mut Session, error: &MySqlError, con
             return Err(duplicate(m, &name, Some((&pair[0], &pair[1]))));
         }
     }
+    if let Some(array) = &lookup.array {
+        // Values that are one value only in the index's type.
+        let mut all = format!("({condition}");
+        if !holders.is_empty() {
+            let holders = m.codec.in_list(Side::Original, holders.iter().take(MOST_PROVEN));
+            all.push_str(&format!(" OR {holders}"));
+        }
+        all.push(')');
+        if lookup.proven(m, session, array, &all).await? {
+            return Err(duplicate(m, &name, None));
+        }
+    }
     Ok(())
 }
 
 /// Whether these two rows of the original collide with each other under a unique key of the ghost. Always rolled back.
 async fn collide(m: &Migration, session: &mut Session, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, EngineError> {
+    if let Some(array) = &lookup.array {
+        return Ok(lookup.proven(m, session, array, &m.codec.in_list(Side::Original, pair.iter())).await?);
+    }
     let tried = transaction::try_out(m, session, async |ghost| try_collision(m, ghost, lookup, pair).await);
     match tried.await {
         Ok(collided) => Ok(collided),
@@ -336,6 +457,20 @@ fn duplicate(m: &Migration, index: &str, pair: Option<(&Key, &Key)>) -> EngineEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_json_of_a_multi_valued_part_is_found() {
+        for (expression, want) in [
+            ("cast(`j` as unsigned array)", Some("`j`")),
+            ("cast(json_extract(`j`,_utf8mb4'$.as x') as char(20) array)", Some("json_extract(`j`,_utf8mb4'$.as x')")),
+            ("cast(`a as b` as date array)", Some("`a as b`")),
+            ("cast(`j` as decimal(10,2) array)", Some("`j`")),
+            ("cast(`j` as unsigned)", None),
+            ("lower(`a`)", None),
+        ] {
+            assert_eq!(array_of(expression), want, "{expression}");
+        }
+    }
 
     #[test]
     fn expressions_of_the_catalog_are_unescaped() {

@@ -39,7 +39,7 @@ pub struct Collisions {
 
 struct Met {
     index: String,
-    /// `None`: the server has no expression for what is in the index (multi-valued).
+    /// `None`: the server shows no expression for what is in the index.
     lookup: Option<Lookup>,
     /// Batches since a holder was found.
     quiet: u32,
