@@ -787,6 +787,129 @@ fn rows_of_the_ghost_are_written_in_one_place() {
     assert_eq!(strings(r###"f("a \" b", r#"c " d"#, b"e"); // "no""###), [r#"a \" b"#, "c \" d", "e"]);
 }
 
+// --- make test --------------------------------------------------------------------------------------------
+
+/// Programs of `sh` in a folder. Another process writes them: a file that this one, or a child of a test beside, still has open cannot be run.
+fn programs(folder: &Path, texts: &[(&str, &str)]) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (name, text) in texts {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$2\" >\"$1\" && chmod +x \"$1\"", "sh"]).arg(folder.join(name)).arg(text);
+        assert!(run(&mut command).0, "{name}");
+    }
+}
+
+/// Whether a command succeeded, and what it said.
+fn run(command: &mut std::process::Command) -> (bool, String) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}
+
+/// `make test` takes nothing for passed that has not said so.
+#[test]
+fn a_test_that_does_not_say_that_it_passed_did_not() {
+    let folder = tempfile::tempdir().unwrap();
+    // As Rust's test harness prints it.
+    let one = r#"case "$*" in
+*--list*) printf 'm::good: test\nm::bad: test\nm::dies: test\nm::hangs: test\nm::ignored: test\nm::panics: test\n' ;;
+*m::good*) echo 'noise test m::good ... ok <0.123s>' ;;
+*m::bad*) echo 'test m::bad ... FAILED <1.500s>' && exit 101 ;;
+*m::dies*) kill -9 $$ ;;
+*m::hangs*) exec sleep 100 ;;
+*m::ignored*) echo 'test m::ignored ... ignored, for a reason' ;;
+*m::panics*) echo 'test m::panics - should panic ... ok <2.000s>' ;;
+esac"#;
+    let whole = r#"case "$*" in
+*--list*) printf 'x: test\ny: test\nz: test\n' ;;
+*) echo 'test x ... ok' && echo 'test y ... ok' ;;
+esac"#;
+    let fine = r#"case "$*" in *--list*) echo 'x: test' ;; *) echo 'test x ... ok' ;; esac"#;
+    programs(folder.path(), &[("one", one), ("whole", whole), ("fine", fine), ("mute", "exit 1")]);
+    let suites = |named: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/suites"));
+        command.args(named.iter().map(|(name, file)| format!("{name}={}", folder.path().join(file).display())));
+        run(command.env("THESEUS_TEST_LIMIT", "2").env("THESEUS_TEST_LOGS", folder.path().join("logs")))
+    };
+    let (passed, said) = suites(&[("mysql", "one"), ("other", "whole")]);
+    assert!(!passed && said.contains("4 passed, 1 failed, 4 skipped"), "{said}");
+    for words in [
+        "failed: mysql m::bad",
+        "did not run to its end: mysql m::dies",
+        "did not run to its end: mysql m::hangs",
+        "did not run to its end: mysql m::ignored",
+        "did not run to its end: other z",
+        "it did not end within 2 s",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // The slowest first.
+    let slowest = said.split("the slowest tests:").nth(1).unwrap();
+    assert!(slowest.find("mysql m::panics").unwrap() < slowest.find("mysql m::bad").unwrap(), "{said}");
+    let (passed, said) = suites(&[("mysql", "fine"), ("other", "fine")]);
+    assert!(passed && said.contains("2 passed, 0 failed, 0 skipped"), "{said}");
+    for broken in ["mute", "absent"] {
+        let (passed, said) = suites(&[("mysql", "fine"), ("other", broken)]);
+        assert!(!passed && said.contains("cannot say what its tests are"), "{said}");
+    }
+}
+
+/// `target/last-green` names a commit when all of it, and nothing beside it, passed.
+#[test]
+fn a_commit_that_passed_is_named_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let hack = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack");
+    let suites = "test -e fails && exit 1\ntest ! -e target/edit || echo x >>edited\necho '3 passed, 0 failed, 0 skipped'";
+    programs(&root.join("hack"), &[("check-drift", ""), ("deny", ""), ("with-parts", suites)]);
+    for file in ["lib.sh", "test"] {
+        assert!(run(std::process::Command::new("cp").arg(hack.join(file)).arg(root.join("hack"))).0, "{file}");
+    }
+    std::fs::write(root.join("hack/tools.sh"), "get_tools() { :; }\n").unwrap();
+    std::fs::create_dir_all(root.join(".ci")).unwrap();
+    std::fs::create_dir_all(root.join("target")).unwrap();
+    std::fs::write(root.join(".gitignore"), "target/\n").unwrap();
+    programs(&root.join("target/bin"), &[("cargo", ""), ("shellcheck", "")]);
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]).args(arguments);
+        let (done, said) = run(command.current_dir(root));
+        assert!(done, "{arguments:?}: {said}");
+        said.trim().to_owned()
+    };
+    let commit = |message| {
+        git(&["add", "-A"]);
+        git(&["commit", "-q", "--allow-empty", "-m", message]);
+        git(&["rev-parse", "HEAD"])
+    };
+    let test = |arguments: &[&str], passes: bool| {
+        let path = format!("{}:{}", root.join("target/bin").display(), std::env::var("PATH").unwrap());
+        let mut command = std::process::Command::new(root.join("hack/test"));
+        let (passed, said) = run(command.args(arguments).env("PATH", path).current_dir(root));
+        assert_eq!(passed, passes, "{said}");
+        std::fs::read_to_string(root.join("target/last-green")).unwrap_or_default().trim().to_owned()
+    };
+    git(&["init", "-q"]);
+    let first = commit("first");
+    assert_eq!(test(&["--checks"], true), "", "not all of it");
+    assert_eq!(test(&["--test", "one"], true), "", "not all of it");
+    assert_eq!(test(&[], true), first);
+    // What is not committed: the commit that passed before stays the last one.
+    std::fs::write(root.join("new"), "").unwrap();
+    assert_eq!(test(&[], true), first);
+    let second = commit("second");
+    assert_ne!(first, second);
+    // Edited meanwhile.
+    std::fs::write(root.join("target/edit"), "").unwrap();
+    assert_eq!(test(&[], true), first);
+    std::fs::remove_file(root.join("target/edit")).unwrap();
+    std::fs::remove_file(root.join("edited")).unwrap();
+    assert_eq!(test(&[], true), second);
+    // The same commit fails now.
+    std::fs::write(root.join(".git/info/exclude"), "fails\n").unwrap();
+    std::fs::write(root.join("fails"), "").unwrap();
+    assert_eq!(test(&[], false), "");
+}
+
 // --- dependencies -----------------------------------------------------------------------------------------
 
 /// Every package with the features that it is compiled with.
