@@ -104,7 +104,7 @@ pub async fn visit(visit: &Visit<'_>, entry: &mut Entry) -> Result<Action, Error
             visit.write(entry, None, false).await?;
             Ok(Action::requeue(REFRESH))
         }
-        Step::CleanUp => clean_up(visit, entry, since).await,
+        Step::CleanUp => drop_tables(visit, entry, since).await,
     }
 }
 
@@ -118,7 +118,7 @@ async fn observe(visit: &Visit<'_>, entry: &mut Entry) {
     }
 }
 
-async fn clean_up(visit: &Visit<'_>, entry: &mut Entry, since: Duration) -> Result<Action, Error> {
+async fn drop_tables(visit: &Visit<'_>, entry: &mut Entry, since: Duration) -> Result<Action, Error> {
     if let Some(wait) = entry.wait() {
         return Ok(Action::requeue(wait));
     }

@@ -105,7 +105,7 @@ impl Publisher {
     /// notice of its own.
     pub fn throttle(&self, now: Option<(&'static str, String)>) {
         let by = now.as_ref().map(|(reason, _)| *reason);
-        let told = self.long_throttle.lock().look(Instant::now(), by);
+        let told = self.long_throttle.lock().observe(Instant::now(), by);
         // No numbers: equal Events are counted as one.
         match (told, by) {
             (Some(Told::Held), Some(BY_A_PERSON)) => self.notice(notice::THROTTLED, false, "copying is throttled: User".to_owned()),
@@ -204,8 +204,8 @@ pub struct LongThrottle {
 }
 
 impl LongThrottle {
-    /// Looks at what holds copying back now.
-    pub fn look(&mut self, now: Instant, by: Option<&'static str>) -> Option<Told> {
+    /// What throttles copying now, and whether it became news by that.
+    pub fn observe(&mut self, now: Instant, by: Option<&'static str>) -> Option<Told> {
         let passed = self.looked.map_or(Duration::ZERO, |at| now.duration_since(at));
         self.level = if self.held { (self.level + passed).min(LONG) } else { self.level.saturating_sub(passed) };
         (self.looked, self.held) = (Some(now), by.is_some());
@@ -291,7 +291,7 @@ mod tests {
         ];
         for (what, pattern, expected) in cases {
             let (start, mut throttle) = (Instant::now(), LongThrottle::default());
-            let told: Vec<_> = (0..400).filter_map(|t| Some((t, throttle.look(start + Duration::from_secs(t), pattern(t))?))).collect();
+            let told: Vec<_> = (0..400).filter_map(|t| Some((t, throttle.observe(start + Duration::from_secs(t), pattern(t))?))).collect();
             println!("{what}: {told:?}");
             assert_eq!(told, expected, "{what}");
         }

@@ -45,7 +45,7 @@ pub enum Loss {
 }
 
 /// Tells what is the matter (pure).
-pub fn judge(owned: &Owned, there: There) -> Loss {
+pub fn loss(owned: &Owned, there: There) -> Loss {
     match (there.state, there.ghost) {
         // Another one of the name: the work was finished, and somebody else works on the table now.
         (None, Some(Some(id))) if owned.ghost_id.is_some_and(|ours| ours != id) => Loss::Followed,
@@ -89,7 +89,7 @@ pub async fn explain(owned: &Owned, spec: &MigrationSpec, state: &StateTable, co
     };
     let table = quote::qualified(&spec.database, &spec.table);
     let (ghost, shown) = (quote::qualified(&spec.database, &names.ghost), state.qualified());
-    match judge(owned, there) {
+    match loss(owned, there) {
         Loss::Nothing => Ok(None),
         Loss::Followed => owned.still(spec, state, control).await.map(Some),
         Loss::State { ghost_is_ours } => {
@@ -156,9 +156,9 @@ mod tests {
             (There { original: false, ..whole }, Loss::Original),
             (There { original: false, ghost: None, ..whole }, Loss::Original),
         ] {
-            assert_eq!(judge(&owned, there), want, "{there:?}");
+            assert_eq!(loss(&owned, there), want, "{there:?}");
         }
         let unread = Owned { ghost_id: None, ..owned };
-        assert_eq!(judge(&unread, There { state: None, ghost: Some(None), ..whole }), Loss::State { ghost_is_ours: false });
+        assert_eq!(loss(&unread, There { state: None, ghost: Some(None), ..whole }), Loss::State { ghost_is_ours: false });
     }
 }

@@ -83,7 +83,7 @@ pub struct Verifier {
     pub readers: u16,
     /// True from the end of the first whole pass on.
     pub verified: watch::Sender<bool>,
-    /// Stored generated columns that are found to be computed anew by the change.
+    /// Stored generated columns that are found to be recomputed by the change.
     pub computed_anew: Mutex<HashSet<String>>,
 }
 
@@ -127,11 +127,11 @@ impl Comparison {
         Self { plan, all_through_table }
     }
 
-    /// Columns that are compared with the original's own, but for those that were found to be computed anew.
-    fn direct<'a>(&'a self, computed_anew: &'a HashSet<String>) -> Vec<&'a Compared> {
+    /// Columns that are compared with the original's own, but for those that were found to be computed recomputed.
+    fn direct<'a>(&'a self, recomputed: &'a HashSet<String>) -> Vec<&'a Compared> {
         let direct = |c: &&Compared| match c.how {
             How::Stored | How::Converted => !self.all_through_table,
-            How::Computed => !self.all_through_table && !computed_anew.contains(&c.ghost),
+            How::Computed => !self.all_through_table && !recomputed.contains(&c.ghost),
             How::ThroughTable => false,
         };
         self.plan.compared.iter().filter(direct).collect()
@@ -238,8 +238,8 @@ impl Verifier {
         columns
     }
 
-    /// Columns whose values were found to be computed anew by the change, as a native ALTER computes them.
-    fn computed_anew(&self) -> HashSet<String> {
+    /// Columns whose values were found to be recomputed by the change, as a native ALTER computes them.
+    fn recomputed(&self) -> HashSet<String> {
         self.computed_anew.lock().clone()
     }
 
@@ -253,7 +253,7 @@ impl Verifier {
         futures::future::try_join_all(readers.iter_mut().map(|reader| self.walk(reader, &walk, hurry))).await?;
         let rest = walk.suspects.into_inner();
         if let (Some(reader), Some(suspects)) = (readers.first_mut(), rest) {
-            self.judge(&mut reader.session, &reader.comparison, &suspects.keys).await?;
+            self.confirm(&mut reader.session, &reader.comparison, &suspects.keys).await?;
         }
         tracing::debug!(table = self.migration.spec.table, "a verification pass is complete");
         Ok(())
@@ -287,7 +287,7 @@ impl Verifier {
             };
             if let Some(suspects) = due {
                 let _one_at_a_time = walk.judging.lock().await;
-                self.judge(session, comparison, &suspects.keys).await?;
+                self.confirm(session, comparison, &suspects.keys).await?;
             }
             if !hurry {
                 tokio::time::sleep(began.elapsed() * BACKGROUND_REST).await;
@@ -310,8 +310,8 @@ impl Verifier {
     async fn range(&self, session: &mut Session, comparison: &Comparison, range: &KeyRange) -> Result<Vec<Key>, EngineError> {
         let m = &self.migration;
         let (on_original, on_ghost) = (m.codec.range(Side::Original, range), m.codec.range(Side::Ghost, range));
-        let anew = self.computed_anew();
-        let (direct, through) = (comparison.direct(&anew), comparison.through_table());
+        let recomputed = self.recomputed();
+        let (direct, through) = (comparison.direct(&recomputed), comparison.through_table());
         if !through.is_empty() {
             self.fill(session, &through, &on_original).await?;
         }
@@ -357,8 +357,8 @@ impl Verifier {
     ) -> Result<Vec<Key>, EngineError> {
         let m = &self.migration;
         let ghost = m.ghost_name();
-        let anew = self.computed_anew();
-        let (direct, through) = (comparison.direct(&anew), comparison.through_table());
+        let recomputed = self.recomputed();
+        let (direct, through) = (comparison.direct(&recomputed), comparison.through_table());
         let what = "find the keys of a difference";
         let matching = self.matching();
         let mut keys = Vec::new();
@@ -529,9 +529,9 @@ impl Verifier {
     /// Tells dirt from damage. First everything that the log has told of is flushed: a suspect that still differs, although no event has
     /// touched it meanwhile, differs silently. It is repaired, and fails the migration if it differs again without an event. Suspects that
     /// events do touch are busy: their next reconciliation writes them anyway, and they are left to the next pass.
-    async fn judge(&self, session: &mut Session, comparison: &Comparison, suspects: &[Key]) -> Result<(), EngineError> {
+    async fn confirm(&self, session: &mut Session, comparison: &Comparison, suspects: &[Key]) -> Result<(), EngineError> {
         let mut silent = self.untouched_differences(session, comparison, suspects, false).await?;
-        if !silent.is_empty() && self.is_computed_anew(session, comparison, &silent).await? {
+        if !silent.is_empty() && self.is_recomputed(session, comparison, &silent).await? {
             silent = self.untouched_differences(session, comparison, &silent, false).await?;
         }
         if silent.is_empty() {
@@ -596,12 +596,12 @@ impl Verifier {
         Ok(different.into_iter().filter(|key| suspects.contains(key) && !touched.contains(key)).collect())
     }
 
-    /// Whether what differs is only what the server computes and stores, and is computed anew by the change, as by a native ALTER: the old value
+    /// Whether what differs is only what the server computes and stores, and is recomputed by the change, as by a native ALTER: the old value
     /// came from a session with another time zone or another sql_mode, or from an older server. The new one is then right, and the
     /// column is not compared from now on.
-    async fn is_computed_anew(&self, session: &mut Session, comparison: &Comparison, keys: &[Key]) -> Result<bool, EngineError> {
+    async fn is_recomputed(&self, session: &mut Session, comparison: &Comparison, keys: &[Key]) -> Result<bool, EngineError> {
         let m = &self.migration;
-        let before = self.computed_anew();
+        let before = self.recomputed();
         let computed: Vec<&Compared> = comparison.direct(&before).into_iter().filter(|c| c.how == How::Computed).collect();
         if computed.is_empty() {
             return Ok(false);
@@ -618,26 +618,26 @@ impl Verifier {
         let part = keys.get(..keys.len().min(SUSPECTS)).unwrap_or_default();
         let condition = m.codec.in_list(Side::Original, part.iter());
         session.run("recompute rows", LONG, &m.convert_into(&scratch, &written, &condition)).await?;
-        let mut anew = Vec::new();
+        let mut recomputed = Vec::new();
         for column in &computed {
-            // Wrong is what differs from the value computed anew.
+            // Wrong is what differs from the value computed recomputed.
             let wrong = self.differing_from(&scratch, column, &m.codec.in_list(Side::Ghost, part.iter()));
             if session.first::<u64>("compare computed values", LONG, &wrong).await? == Some(0) {
-                anew.push(column.ghost.clone());
+                recomputed.push(column.ghost.clone());
             }
         }
-        if anew.is_empty() {
+        if recomputed.is_empty() {
             return Ok(false);
         }
         // Of those only the ones that differ: the rest goes on being compared.
         let mut now = before.clone();
-        for name in anew {
+        for name in recomputed {
             let only: Vec<&Compared> = computed.iter().copied().filter(|c| c.ghost == name).collect();
             if self.differs_in(session, &only, part).await? {
                 now.insert(name);
             }
         }
-        let grown = now.len() > self.computed_anew().len();
+        let grown = now.len() > self.recomputed().len();
         if grown {
             let names = {
                 let mut names: Vec<&str> = now.iter().map(String::as_str).collect();
@@ -698,9 +698,9 @@ impl Verifier {
     async fn failed(&self, session: &mut Session, comparison: &Comparison, key: &Key) -> EngineError {
         let m = &self.migration;
         let mut columns: Vec<String> = Vec::new();
-        let anew = self.computed_anew();
+        let recomputed = self.recomputed();
         let key_only = std::slice::from_ref(key);
-        for column in comparison.direct(&anew) {
+        for column in comparison.direct(&recomputed) {
             if let Ok(true) = self.differs_in(session, &[column], key_only).await {
                 columns.push(column.ghost.clone());
             }

@@ -32,7 +32,7 @@ pub struct Found {
 
 /// Tells whether a swap happened, from what is there (pure). Table ids are the proof (a table keeps its id through a rename); without
 /// them, atomic DDL leaves only two pictures of the three names.
-pub fn judge(record: &Record, found: Found) -> Swap {
+pub fn swap_of(record: &Record, found: Found) -> Swap {
     match (found.table_id, record.original_id, record.ghost_id) {
         (Some(now), Some(original), Some(ghost)) if original != ghost => {
             return if now == ghost {
@@ -76,7 +76,7 @@ pub async fn outcome(
         old: inspector::exists(session, database, &names.old).await?,
         old_id: inspector::table_id(session, database, &names.old).await?,
     };
-    Ok(judge(record, found))
+    Ok(swap_of(record, found))
 }
 
 #[cfg(test)]
@@ -96,16 +96,16 @@ mod tests {
         };
         let none = (false, None);
         let ids = record(Some(1), Some(2));
-        assert_eq!(judge(&ids, found(Some(2), none, (true, Some(1)))), Swap::Happened);
-        assert_eq!(judge(&ids, found(Some(1), (true, Some(2)), none)), Swap::DidNot);
-        assert_eq!(judge(&ids, found(Some(3), none, (true, Some(4)))), Swap::Unknown, "a third table under the name");
-        assert_eq!(judge(&ids, found(Some(3), (true, Some(4)), none)), Swap::Unknown, "and another ghost");
-        assert_eq!(judge(&ids, found(Some(3), (true, Some(2)), none)), Swap::DidNot, "the original was made anew");
-        assert_eq!(judge(&ids, found(Some(3), none, (true, Some(1)))), Swap::Happened, "the new table was made anew");
-        assert_eq!(judge(&ids, found(None, none, (true, None))), Swap::Happened, "atomic DDL leaves no other way to this picture");
+        assert_eq!(swap_of(&ids, found(Some(2), none, (true, Some(1)))), Swap::Happened);
+        assert_eq!(swap_of(&ids, found(Some(1), (true, Some(2)), none)), Swap::DidNot);
+        assert_eq!(swap_of(&ids, found(Some(3), none, (true, Some(4)))), Swap::Unknown, "a third table under the name");
+        assert_eq!(swap_of(&ids, found(Some(3), (true, Some(4)), none)), Swap::Unknown, "and another ghost");
+        assert_eq!(swap_of(&ids, found(Some(3), (true, Some(2)), none)), Swap::DidNot, "the original was made anew");
+        assert_eq!(swap_of(&ids, found(Some(3), none, (true, Some(1)))), Swap::Happened, "the new table was made anew");
+        assert_eq!(swap_of(&ids, found(None, none, (true, None))), Swap::Happened, "atomic DDL leaves no other way to this picture");
         let unread = record(None, None);
-        assert_eq!(judge(&unread, found(None, (true, None), none)), Swap::DidNot);
-        assert_eq!(judge(&unread, found(None, (true, None), (true, None))), Swap::Unknown);
-        assert_eq!(judge(&unread, found(None, none, none)), Swap::Unknown);
+        assert_eq!(swap_of(&unread, found(None, (true, None), none)), Swap::DidNot);
+        assert_eq!(swap_of(&unread, found(None, (true, None), (true, None))), Swap::Unknown);
+        assert_eq!(swap_of(&unread, found(None, none, none)), Swap::Unknown);
     }
 }

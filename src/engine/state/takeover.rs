@@ -57,12 +57,12 @@ impl Owned {
             },
             _ => false,
         };
-        self.judge(there, same_server, as_changed)
+        self.fate(there, same_server, as_changed)
     }
 
     /// As above (pure). `there`: the epoch in the state table, if it is there. `as_changed`: the table has the definition of
     /// [`Owned::swapped`].
-    fn judge(&self, there: Option<u64>, same_server: bool, as_changed: bool) -> Result<Still, EngineError> {
+    fn fate(&self, there: Option<u64>, same_server: bool, as_changed: bool) -> Result<Still, EngineError> {
         match there {
             Some(epoch) if epoch > self.epoch => Err(crate::engine::state::store::fenced()),
             Some(_) => Ok(Still::Ours),
@@ -165,16 +165,16 @@ mod tests {
         let fenced = |got: Result<Still, EngineError>| got.is_err_and(|e| e.reason == Reason::Fenced && !e.is_transient());
         // A server that lost our last epoch, and one that has it.
         for there in [6, 7] {
-            assert_eq!(owned(None).judge(Some(there), true, false), Ok(Still::Ours));
+            assert_eq!(owned(None).fate(Some(there), true, false), Ok(Still::Ours));
         }
-        assert!(fenced(owned(None).judge(Some(8), true, false)));
-        assert!(fenced(owned(Some("new")).judge(Some(8), true, false)));
-        assert!(fenced(owned(None).judge(None, true, false)), "somebody else finished it, or dropped it");
-        assert_eq!(owned(None).judge(None, false, false), Ok(Still::Unknown));
-        assert_eq!(owned(Some("new")).judge(None, true, true), Ok(Still::Done));
-        assert_eq!(owned(Some("new")).judge(None, true, false), Ok(Still::Done), "changed again by others since");
-        assert_eq!(owned(Some("new")).judge(None, false, true), Ok(Still::Done));
-        assert_eq!(owned(Some("new")).judge(None, false, false), Ok(Still::Unknown), "the swap was lost with the former server");
+        assert!(fenced(owned(None).fate(Some(8), true, false)));
+        assert!(fenced(owned(Some("new")).fate(Some(8), true, false)));
+        assert!(fenced(owned(None).fate(None, true, false)), "somebody else finished it, or dropped it");
+        assert_eq!(owned(None).fate(None, false, false), Ok(Still::Unknown));
+        assert_eq!(owned(Some("new")).fate(None, true, true), Ok(Still::Done));
+        assert_eq!(owned(Some("new")).fate(None, true, false), Ok(Still::Done), "changed again by others since");
+        assert_eq!(owned(Some("new")).fate(None, false, true), Ok(Still::Done));
+        assert_eq!(owned(Some("new")).fate(None, false, false), Ok(Still::Unknown), "the swap was lost with the former server");
     }
 
     #[test]

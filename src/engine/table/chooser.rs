@@ -116,14 +116,14 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
     if spec.mode == Mode::TestOnReplica {
         return Ok(Choice::Copy { reason: "a test leaves the table unchanged".into() });
     }
-    let before = look(spec, question.names, control).await?;
+    let before = read_clone(spec, question.names, control).await?;
     let mut words = Vec::new();
     // Dropping a foreign key is a change of the dictionary, but not an instant one (manual, "Foreign Key Operations").
     let drops_foreign_key = alter.drops_foreign_keys(&original.foreign_keys);
     if spec.algorithm != Algorithm::Inplace && !drops_foreign_key {
         match instant(question, control).await? {
             Ok(()) => {
-                let after = look(spec, question.names, control).await?;
+                let after = read_clone(spec, question.names, control).await?;
                 let expected = crate::engine::table::definition::normalise(&after.show_create)?;
                 if expected == crate::engine::table::definition::normalise(&before.show_create)? && !asks_for_a_rebuild(alter) {
                     return Ok(Choice::Nothing);
@@ -146,7 +146,7 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
     }
     match in_place(question, control).await? {
         Ok(rebuilt) => {
-            let after = look(spec, question.names, control).await?;
+            let after = read_clone(spec, question.names, control).await?;
             let effect = Effect {
                 rebuilt,
                 indexed: after.definition.indexes.len() > before.definition.indexes.len()
@@ -220,7 +220,7 @@ async fn instant(question: &Question<'_>, control: &mut Session) -> Result<Resul
         return Ok(Err(Why { words: words.clone(), about_algorithm: true }));
     }
     let (spec, clone) = (question.spec, &question.names.ghost);
-    if let Err(why) = attempt(question, control, "ALGORITHM=INSTANT").await? {
+    if let Err(why) = try_on_clone(question, control, "ALGORITHM=INSTANT").await? {
         return Ok(Err(why));
     }
     // One that used up a version of the clone's rows uses up one of the original's.
@@ -266,7 +266,7 @@ async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Resu
     // Only this isolation level has snapshots.
     let sql = "SET SESSION transaction_isolation='REPEATABLE-READ'; START TRANSACTION WITH CONSISTENT SNAPSHOT";
     witness.run("take a snapshot before the change of the clone", SHORT, sql).await?;
-    let tried = attempt(question, control, "ALGORITHM=INPLACE, LOCK=NONE").await?;
+    let tried = try_on_clone(question, control, "ALGORITHM=INPLACE, LOCK=NONE").await?;
     let answer = match tried {
         Err(why) => Err(why),
         Ok(()) => {
@@ -283,7 +283,7 @@ async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Resu
     Ok(answer)
 }
 
-async fn attempt(question: &Question<'_>, control: &mut Session, suffix: &str) -> Result<Result<(), Why>, EngineError> {
+async fn try_on_clone(question: &Question<'_>, control: &mut Session, suffix: &str) -> Result<Result<(), Why>, EngineError> {
     let clone = quote::qualified(&question.spec.database, &question.names.ghost);
     let statement = format!("ALTER TABLE {clone} {}, {suffix}", question.clone_clauses);
     match control.run_as(Purpose::Clauses(question.values), "try an algorithm on an empty clone", SHORT, &statement).await {
@@ -296,7 +296,7 @@ async fn attempt(question: &Question<'_>, control: &mut Session, suffix: &str) -
     }
 }
 
-async fn look(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
+async fn read_clone(spec: &MigrationSpec, names: &TableNames, control: &mut Session) -> Result<Inspected, EngineError> {
     inspector::table(control, &spec.database, &names.ghost)
         .await?
         .ok_or_else(|| EngineError::transient(Reason::StatementInterrupted, "someone else dropped the clone while it was in use"))

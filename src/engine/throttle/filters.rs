@@ -145,14 +145,14 @@ pub async fn check(session: &mut Session, spec: &MigrationSpec, limits: &Limits)
         },
     };
     let primary = session.server_uuid().to_owned();
-    let looks = replicas.into_iter().map(|name| look(spec, name, &primary));
+    let looks = replicas.into_iter().map(|name| check_replica(spec, name, &primary));
     for found in futures::future::join_all(looks).await {
         found?;
     }
     Ok(())
 }
 
-async fn look(spec: &MigrationSpec, name: String, primary: &str) -> Result<(), EngineError> {
+async fn check_replica(spec: &MigrationSpec, name: String, primary: &str) -> Result<(), EngineError> {
     let (host, port) = split(&name);
     let address = ServerAddress { host, port, ..spec.server.clone() };
     let asked = async {

@@ -321,7 +321,7 @@ async fn watch_one(signals: &Signals, beat: &HeartbeatClock, name: String) {
             true
         });
         if let Ok(value) = reading {
-            suspicion.look(signals, beat, &name, &mut polled, value).await;
+            suspicion.check(signals, beat, &name, &mut polled, value).await;
         }
         tokio::time::sleep(pause).await;
     }
@@ -340,7 +340,7 @@ struct Suspicion {
 
 impl Suspicion {
     /// After a reading: `value` is what the replica shows.
-    async fn look(&mut self, signals: &Signals, beat: &HeartbeatClock, name: &str, polled: &mut PolledSession, value: Option<u64>) {
+    async fn check(&mut self, signals: &Signals, beat: &HeartbeatClock, name: &str, polled: &mut PolledSession, value: Option<u64>) {
         let (first, last) = (beat.first.load(Ordering::Relaxed), beat.last.load(Ordering::Relaxed));
         if first == 0 {
             return;
