@@ -127,7 +127,7 @@ impl Comparison {
         Self { plan, all_through_table }
     }
 
-    /// Columns that are compared with the original's own, but for those that were found to be computed recomputed.
+    /// Columns that are compared with the original's own, but for those that were found to be recomputed.
     fn direct<'a>(&'a self, recomputed: &'a HashSet<String>) -> Vec<&'a Compared> {
         let direct = |c: &&Compared| match c.how {
             How::Stored | How::Converted => !self.all_through_table,
@@ -620,7 +620,7 @@ impl Verifier {
         session.run("recompute rows", LONG, &m.convert_into(&scratch, &written, &condition)).await?;
         let mut recomputed = Vec::new();
         for column in &computed {
-            // Wrong is what differs from the value computed recomputed.
+            // Wrong is what differs from the recomputed value.
             let wrong = self.differing_from(&scratch, column, &m.codec.in_list(Side::Ghost, part.iter()));
             if session.first::<u64>("compare computed values", LONG, &wrong).await? == Some(0) {
                 recomputed.push(column.ghost.clone());
