@@ -84,10 +84,13 @@ fn text(spec: &MigrationSpec, report: &Report) -> String {
         }
     }
     let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
+    let counted = |n: usize, what| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     let verdict = match (count(Severity::Refuse), count(Severity::Warning)) {
         (0, 0) => "No problems found.".to_owned(),
-        (0, warnings) => format!("It would not be refused; {warnings} warnings."),
-        (refusals, warnings) => format!("It would be refused, or fail: {refusals} problems, {warnings} warnings."),
+        (0, warnings) => format!("It would not be refused; {}.", counted(warnings, "warning")),
+        (refusals, warnings) => {
+            format!("It would be refused, or fail: {}, {}.", counted(refusals, "problem"), counted(warnings, "warning"))
+        }
     };
     let _ = write!(text, "\n{verdict}");
     text
