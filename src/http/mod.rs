@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The longest that open connections may delay the end. A scrape takes milliseconds; a client that holds its connection must not cost the
 /// operator its grace period.
-pub const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]

@@ -75,7 +75,7 @@ const BEFORE_LOOKING: &str = "SET SESSION autocommit=1, sql_select_limit=1844674
 pub const UNLOGGED: &str = "SET SESSION sql_log_bin=0";
 
 /// How long connecting and logging in may take.
-pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a short statement (metadata, state, barrier) may take.
 pub const SHORT: Duration = Duration::from_secs(15);
 /// How long a statement that moves rows or builds indexes may take before the connection counts as lost.

@@ -111,7 +111,7 @@ pub fn ghost_check_names(table: &str, ghost: &str, old: &str, checks: &[CheckCon
 }
 
 /// What RENAME TABLE makes of a CHECK constraint's name. If it is longer than 64 characters, the RENAME fails with 1059.
-pub fn renamed_check_name(from: &str, to: &str, name: &str) -> String {
+fn renamed_check_name(from: &str, to: &str, name: &str) -> String {
     match name.strip_prefix(&format!("{from}_chk_")) {
         Some(rest) => format!("{to}_chk_{rest}"),
         None => name.to_owned(),

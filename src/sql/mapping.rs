@@ -294,7 +294,7 @@ impl ColumnMapping {
     }
 
     /// The ghost's columns to insert into, quoted.
-    pub fn insert_list(&self) -> String {
+    fn insert_list(&self) -> String {
         let names = self.shared.iter().map(|c| &c.ghost).chain(self.filled.iter().map(|c| &c.ghost));
         names.map(|n| quote::identifier(n)).collect::<Vec<_>>().join(", ")
     }

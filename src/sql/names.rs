@@ -8,7 +8,7 @@ use super::quote::hex;
 ///
 /// MySQL allows 64, but it names an unnamed CHECK constraint `{table}_chk_{n}` and renames those along with the table, and
 /// that name has the same limit: 8 characters are left for `_chk_` and three digits.
-pub const MAX_TABLE_NAME: usize = 56;
+const MAX_TABLE_NAME: usize = 56;
 
 /// Longest identifier in MySQL, in characters.
 pub const MAX_IDENTIFIER: usize = 64;

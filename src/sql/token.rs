@@ -180,7 +180,7 @@ pub fn tokenize_as(source: &str, grammar: Grammar) -> Result<Vec<Token>, TokenEr
 }
 
 /// All tokens; their spans follow each other and cover the text.
-pub fn tokenize_all(source: &str, grammar: Grammar) -> Result<Vec<Token>, TokenError> {
+fn tokenize_all(source: &str, grammar: Grammar) -> Result<Vec<Token>, TokenError> {
     let mut lexer = Lexer { source, grammar, at: 0, in_executable: false, after_name: false };
     let mut tokens = Vec::new();
     while lexer.at < source.len() {

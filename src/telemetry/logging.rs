@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The variable that sets what is logged; wins over `RUST_LOG`.
-pub const FILTER_VARIABLE: &str = "THESEUS_LOG";
+const FILTER_VARIABLE: &str = "THESEUS_LOG";
 
 const DEFAULT_LEVEL: &str = "info";
 

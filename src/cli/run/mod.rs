@@ -34,9 +34,9 @@ pub const FAILED: u8 = 1;
 /// Refused before anything was touched.
 pub const REFUSED: u8 = 2;
 /// Cancelled.
-pub const CANCELLED: u8 = 3;
+const CANCELLED: u8 = 3;
 /// Whether the swap happened cannot be told.
-pub const UNKNOWN: u8 = 4;
+const UNKNOWN: u8 = 4;
 
 /// After the end, what is left of the runtime is given this long.
 const RUNTIME_LIMIT: Duration = Duration::from_secs(1);

@@ -41,7 +41,7 @@ pub enum Error {
 
 impl Error {
     /// The object is not there any more.
-    pub fn is_gone(&self) -> bool {
+    fn is_gone(&self) -> bool {
         matches!(self, Error::Api { source: kube::Error::Api(status), .. } if status.code == 404)
     }
 

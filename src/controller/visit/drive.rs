@@ -14,7 +14,7 @@ use crate::engine::{self, EngineError};
 use std::time::Duration;
 
 /// Dropping a big table takes seconds; more than this is a server that does not answer.
-pub const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
+const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Does what was decided.
 ///

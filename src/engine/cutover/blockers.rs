@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How often it is looked again while somebody is in the way.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After a kill: the session is gone in a moment, unless it has much to roll back.
 const AFTER_KILL: Duration = Duration::from_millis(100);
 
@@ -55,7 +55,7 @@ pub struct Holder {
 
 impl Holder {
     /// Why it is never killed, if so. Pure.
-    pub fn protected(&self) -> Option<&'static str> {
+    fn protected(&self) -> Option<&'static str> {
         let command = self.command.as_str();
         let thread = self.thread.strip_prefix("thread/").unwrap_or(&self.thread);
         if command.starts_with("Binlog Dump") || command == "Connect" || command == "Register Slave" || command == "Register Replica" {

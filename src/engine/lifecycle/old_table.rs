@@ -33,7 +33,7 @@ pub struct Partition {
 }
 
 /// Partitions to be emptied one by one before the table is dropped. Pure.
-pub fn drop_plan(version: Version, partitions: &[Partition]) -> Vec<&str> {
+fn drop_plan(version: Version, partitions: &[Partition]) -> Vec<&str> {
     let total: u64 = partitions.iter().map(|partition| partition.bytes).sum();
     if partitions.len() < 2 || LAZY_DROP.of(version) && total < SMALL_TABLE {
         return Vec::new();

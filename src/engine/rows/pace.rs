@@ -20,7 +20,7 @@ pub const WINDOW: Duration = Duration::from_secs(3);
 /// … and so many chunks shall.
 pub const CHUNKS: u64 = 3;
 /// The most copy workers that are tried: each is a connection, and a chunk each of undo log and binary log cache.
-pub const MOST: u16 = 8;
+const MOST: u16 = 8;
 /// Copy workers to begin with on a server that has nothing else to do; on one that has, a single one: who is there goes first.
 const FIRST: u16 = 2;
 /// Statements of others in a second from which on a server is at work.

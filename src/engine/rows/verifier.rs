@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 const RANGE_ROWS: u64 = 20_000;
 /// Connections that compare in the first pass. The comparison is the server's work, mostly of its processors, so
 /// there are as many only where the copy found that the server can take them; later passes have time.
-pub const READERS: u16 = 2;
+const READERS: u16 = 2;
 /// Keys compared in one statement.
 const SUSPECTS: usize = 500;
 /// Suspects are judged together when there are this many, …

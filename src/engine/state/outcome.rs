@@ -32,7 +32,7 @@ pub struct Found {
 
 /// Tells whether a swap happened, from what is there (pure). Table ids are the proof (a table keeps its id through a rename); without
 /// them, atomic DDL leaves only two pictures of the three names.
-pub fn swap_of(record: &Record, found: Found) -> Swap {
+fn swap_of(record: &Record, found: Found) -> Swap {
     match (found.table_id, record.original_id, record.ghost_id) {
         (Some(now), Some(original), Some(ghost)) if original != ghost => {
             return if now == ghost {

@@ -72,7 +72,7 @@ pub struct Effect {
 }
 
 /// Whether the policy lets the server do this in place (pure).
-pub fn inplace_allowed(effect: Effect, asked: Algorithm, bytes: u64, replicas: bool) -> Result<(), &'static str> {
+fn inplace_allowed(effect: Effect, asked: Algorithm, bytes: u64, replicas: bool) -> Result<(), &'static str> {
     match (asked, effect) {
         (Algorithm::Inplace, _) | (_, Effect { rebuilt: false, indexed: false }) => Ok(()),
         // A rebuild cannot be throttled, paused or resumed, and gains nothing over a copy.

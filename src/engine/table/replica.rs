@@ -209,7 +209,7 @@ pub async fn stop_applier(session: &mut Session) -> Result<(), MySqlError> {
 ///
 /// # Errors
 /// As [`stop_applier`].
-pub async fn start_applier(session: &mut Session) -> Result<(), MySqlError> {
+async fn start_applier(session: &mut Session) -> Result<(), MySqlError> {
     let word = word(session);
     session.run("start applying changes on the replica (REPLICATION_SLAVE_ADMIN)", LIMIT, &format!("START {word} SQL_THREAD")).await
 }

@@ -14,25 +14,25 @@ use std::time::{Duration, Instant};
 /// default of `maxReplicaLag`: an unreadable replica is not trusted for longer than a lagging one.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// A cause holds for this long after it was last seen: some five readings.
-pub const DWELL: Duration = Duration::from_secs(1);
+const DWELL: Duration = Duration::from_secs(1);
 /// A critical load counts when every reading for this long (three of them at least) was critical: a server that stalls on one flush has a
 /// thousand running threads for a moment, and no migration need end for that.
-pub const CRITICAL_FOR: Duration = Duration::from_secs(2);
+const CRITICAL_FOR: Duration = Duration::from_secs(2);
 /// How long copying waits for a signal's first reading.
-pub const FIRST_READINGS: Duration = Duration::from_secs(2);
+const FIRST_READINGS: Duration = Duration::from_secs(2);
 
 /// A person throttles.
 pub const USER: &str = "User";
 /// `criticalLoad`, while hibernating.
-pub const CRITICAL_LOAD: &str = "CriticalLoad";
+const CRITICAL_LOAD: &str = "CriticalLoad";
 /// `maxLoad`.
 pub const LOAD: &str = "Load";
 /// `maxReplicaLag`.
-pub const REPLICA_LAG: &str = "ReplicaLag";
+const REPLICA_LAG: &str = "ReplicaLag";
 /// `maxHistoryListLength`.
-pub const HISTORY_LENGTH: &str = "HistoryLength";
+const HISTORY_LENGTH: &str = "HistoryLength";
 /// `maxDiskUsage`.
-pub const DISK_USAGE: &str = "DiskUsage";
+const DISK_USAGE: &str = "DiskUsage";
 /// `query`.
 pub const QUERY: &str = "Query";
 /// `httpUrl`.
