@@ -1,6 +1,6 @@
 //! The pages under `docs/`, the README and the examples say what the program does, no more and no less.
 //!
-//! Where a page holds a table made from the program, `THESEUS_UPDATE=1 cargo test --test docs` writes it anew.
+//! Where a page holds a table made from the program, `THESEUS_UPDATE=1 cargo test --test docs` writes it again.
 #![allow(clippy::unwrap_used)]
 
 mod examples;
@@ -50,10 +50,18 @@ fn made_part(path: &str, name: &str, made: &str) {
     let text = page(path);
     let begin = format!("<!-- {name}: made by THESEUS_UPDATE=1 cargo test --test docs -->\n");
     let end = format!("<!-- end of {name} -->");
-    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{path} has no line {begin}"));
-    let (present, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{path} has no line {end}"));
+    let (_, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{path} has no line {begin}"));
+    let (present, _) = rest.split_once(&end).unwrap_or_else(|| panic!("{path} has no line {end}"));
     if std::env::var_os("THESEUS_UPDATE").is_some() {
-        std::fs::write(root().join(path), format!("{before}{begin}{made}{end}{after}")).unwrap();
+        // Put in place whole: the other tests read the page at the same time. Two parts of one page are written one after the other.
+        static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _one = WRITING.lock().unwrap();
+        let text = page(path);
+        let (before, rest) = text.split_once(&begin).unwrap();
+        let (_, after) = rest.split_once(&end).unwrap();
+        let written = root().join(format!("{path}.new"));
+        std::fs::write(&written, format!("{before}{begin}{made}{end}{after}")).unwrap();
+        std::fs::rename(written, root().join(path)).unwrap();
     } else {
         assert!(present == made, "{path}: the part {name} is out of date: THESEUS_UPDATE=1 cargo test --test docs\nit should be:\n{made}");
     }
