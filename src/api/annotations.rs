@@ -37,11 +37,11 @@ pub struct Intents {
     pub retry: Option<String>,
     /// The present force token.
     pub force_cut_over: Option<String>,
-    /// What made no sense; it is reported and ignored.
+    /// What was not valid; it is reported and ignored.
     pub invalid_annotations: Vec<InvalidAnnotation>,
 }
 
-/// An annotation of ours that makes no sense.
+/// An annotation of ours that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidAnnotation {
     /// The annotation.

@@ -13,7 +13,7 @@ pub const VALIDATED: &str = "Validated";
 pub const READY: &str = "Ready";
 /// Work goes on, or will without anybody's doing.
 pub const RECONCILING: &str = "Reconciling";
-/// Nothing goes on without somebody's doing.
+/// Nothing goes on without someone's doing.
 pub const STALLED: &str = "Stalled";
 /// The end: True, False, or Unknown before it.
 pub const SUCCEEDED: &str = "Succeeded";

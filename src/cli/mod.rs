@@ -43,7 +43,7 @@ pub enum OutputFormat {
     Json,
 }
 
-/// Runs what was asked for.
+/// Runs what was requested.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Operator(args) => operator::run(args),

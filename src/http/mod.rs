@@ -30,7 +30,7 @@ pub enum HttpError {
     /// The address is taken, or not this machine's.
     #[error("cannot listen on {address}: {source}")]
     Bind {
-        /// What was asked for.
+        /// What was requested.
         address: SocketAddr,
         /// What the system said.
         source: std::io::Error,

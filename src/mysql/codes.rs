@@ -103,7 +103,7 @@ codes! {
     TRUNCATED_WRONG_VALUE = 1292;
     /// A text that is none in its character set. As a warning: it was changed for want of characters.
     INVALID_CHARACTER_STRING = 1300;
-    /// Somebody killed the statement.
+    /// Someone killed the statement.
     QUERY_INTERRUPTED = 1317;
     /// A column without a default was given no value.
     NO_DEFAULT_FOR_FIELD = 1364;
@@ -179,7 +179,7 @@ codes! {
     INVALID_JSON_VALUE_FOR_CAST = 3156;
     /// Only connections with TLS are let in.
     SECURE_TRANSPORT_REQUIRED = 3159;
-    /// Somebody killed the session.
+    /// Someone killed the session.
     SESSION_WAS_KILLED = 3169;
     /// A row lock was not to be waited for.
     LOCK_NOWAIT = 3572;

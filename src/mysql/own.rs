@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// A run of a server process: its `server_uuid` and when it was started. Connection ids are one run's: after a restart, and on another server
-/// behind the same address, they begin anew and belong to others.
+/// behind the same address, they begin again and belong to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerRun {
     /// Empty where the server does not tell.
@@ -55,7 +55,7 @@ impl Connections {
         let runs = runs.get_or_insert_default();
         let place = (address.host.clone(), address.port, run.clone());
         if !runs.contains_key(&place) && runs.len() >= RUNS_KEPT {
-            // The lists that somebody holds are in use: an open connection, or a stream.
+            // The lists that someone holds are in use: an open connection, or a stream.
             let unused = runs.iter().filter(|(_, ids)| Arc::strong_count(&ids.0) == 1).map(|(place, _)| place);
             if let Some(oldest) = unused.min_by_key(|(_, _, run)| run.started).cloned() {
                 runs.remove(&oldest);
@@ -143,7 +143,7 @@ mod tests {
         assert!(!ours.has(0) && ours.has(1) && ours.has(2));
     }
 
-    /// Each transaction of a server asks, and nearly all of them are somebody else's.
+    /// Each transaction of a server asks, and nearly all of them are someone else's.
     #[test]
     fn an_answer_takes_no_longer_after_many_connections() {
         let (few, many) = (Connections::default(), Connections::default());

@@ -366,7 +366,7 @@ impl Session {
         self.broken
     }
 
-    /// Takes no statement any more: a transaction is open on it that must not be committed by what somebody does next.
+    /// Takes no statement any more: a transaction is open on it that must not be committed by what someone does next.
     pub fn give_up(&mut self) {
         self.broken = true;
     }
@@ -584,7 +584,7 @@ async fn product_of(conn: &mut Conn) -> Result<Product, MySqlError> {
 
 async fn server_run(conn: &mut Conn) -> Result<ServerRun, MySqlError> {
     let what = WHICH_SERVER;
-    // The answer must not depend on chance: a session that was cut off would be one at another run of the server, and its transactions somebody
+    // The answer must not depend on chance: a session that was cut off would be one at another run of the server, and its transactions someone
     // else's. Nor on a clock that init_connect has stopped.
     within(what, SHORT, conn.query_drop("SET SESSION max_execution_time=0, timestamp=DEFAULT")).await?;
     // Both terms have the statement's own second, so the difference is exact. The table may be read by everybody. A limit of its own

@@ -23,7 +23,7 @@ pub enum Conversion {
     ThroughBytes,
     /// As an integer, rounded: what BIT takes from everything.
     ThroughInteger,
-    /// As a double, so that digits and range of the new type are looked at.
+    /// As a double, so that digits and range of the new type are checked.
     ThroughDouble,
     /// TIMESTAMP to TIMESTAMP as an instant, in a session whose clock shifts: by way of the clock, which is the server's own for most
     /// modes, one of the two hours that look alike would become the other.

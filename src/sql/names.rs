@@ -25,7 +25,7 @@ pub struct TableNames {
     /// `_T_ghc`: the migration's state (gh-ost calls it the changelog).
     pub state: String,
     /// `_T_del`: what the original is called after the cut-over; `_T_20261129031500_del` where an earlier migration's old table, or
-    /// somebody else's, has that name.
+    /// someone else's, has that name.
     pub old: String,
 }
 

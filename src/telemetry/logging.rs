@@ -69,7 +69,7 @@ pub enum LoggingError {
         /// What the parser said.
         reason: String,
     },
-    /// Somebody set up logging before.
+    /// Someone set up logging before.
     #[error("logging is already set up in this process")]
     AlreadySet,
 }

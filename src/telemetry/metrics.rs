@@ -5,12 +5,12 @@
 //!
 //! # Counters made from absolute values
 //! An engine publishes how much it has done, not how much more. [`Metrics::observe_migration`] turns that into counters that never go back,
-//! as Prometheus requires, also when an engine is started anew in this process (after a pause, a lost Lease, a connection error):
-//! rows copied belong to the migration and are taken up where the last engine left them, so the highest value seen counts; events, changes
+//! as Prometheus requires, also when an engine is started again in this process (after a pause, a lost Lease, a connection error):
+//! rows copied belong to the migration and are resumed where the last engine left them, so the highest value seen counts; events, changes
 //! and throttled time belong to one engine, so a smaller value than the last means a new engine, and all of it counts.
 //!
 //! # Caveats
-//! A sample observed after [`Metrics::migration_gone`] makes the series anew, from zero: observe first, then say that it is gone.
+//! A sample observed after [`Metrics::migration_gone`] makes the series again, from zero: observe first, then say that it is gone.
 
 use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::{
@@ -93,7 +93,7 @@ pub struct MigrationSample {
     pub backlog_keys: u64,
     /// For how long the end of the log has not been reached; `None` while no binary log is read.
     pub binlog_lag: Option<Duration>,
-    /// How far the replica that is furthest behind lags by the heartbeat; `None` while no replica is looked at.
+    /// How far the replica that is furthest behind lags by the heartbeat; `None` while no replica is checked.
     pub heartbeat_lag: Option<Duration>,
     /// Rows that this engine found different although no change in the binary log explained it.
     pub verify_mismatches: u64,
@@ -456,7 +456,7 @@ mod tests {
             (100, 10, 100.0, 10.0),
             (500, 30, 500.0, 30.0),
             (500, 30, 500.0, 30.0),
-            // A new engine: rows taken up a little behind where the last one was, events from nothing.
+            // A new engine: rows resumed a little behind where the last one was, events from nothing.
             (0, 0, 500.0, 30.0),
             (480, 5, 500.0, 35.0),
             (600, 9, 600.0, 39.0),

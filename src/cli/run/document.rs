@@ -49,11 +49,11 @@ pub struct Job {
     pub controls: Controls,
     /// `oldTable.retention`.
     pub retention: Retention,
-    /// Annotations that make no sense; reported and ignored.
+    /// Annotations that are not valid; reported and ignored.
     pub invalid_annotations: Vec<InvalidAnnotation>,
 }
 
-/// The file is not one migration that makes sense. Nothing was touched.
+/// The file is not one migration that is valid. Nothing was touched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refused {
@@ -73,7 +73,7 @@ impl Source {
     /// Reads the file and the password, and makes the job.
     ///
     /// # Errors
-    /// Something cannot be read, or makes no sense.
+    /// Something cannot be read, or is not valid.
     pub fn job(&self) -> Result<Job, Refused> {
         let password = match &self.password_file {
             Some(path) => Some(first_line(path)?),
@@ -116,7 +116,7 @@ pub struct Login {
 /// Makes the job of a text. Pure.
 ///
 /// # Errors
-/// The first thing that makes no sense; of the fields, all.
+/// The first thing that is not valid; of the fields, all.
 pub fn job(text: &str, login: &Login) -> Result<Job, Refused> {
     // Without the snippet, which would show lines of a Secret.
     let documents: Vec<Value> =
@@ -334,8 +334,8 @@ fn old_table(retention: Retention) -> OldTable {
     }
 }
 
-/// Who a run is: the same table of the same server changed in the same way is the same migration, so that a second run goes on with the
-/// work of the first. A dry run is somebody else: it must not take a half-done copy for its own left-overs.
+/// Who a run is: the same table of the same server changed in the same way is the same migration, so that a second run continues with the
+/// work of the first. A dry run is someone else: it must not take a half-done copy for its own left-overs.
 pub fn identity(migration: &MigrationSpec) -> String {
     let mut hash = Sha256::new();
     let port = migration.server.port.to_string();

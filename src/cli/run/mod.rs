@@ -3,7 +3,7 @@
 //! The file is read and checked as the API server and the operator would ([`document`]); then one engine runs, and this task shows what it
 //! tells ([`lines`], on a terminal as a bar), hands it what is said on the socket ([`socket`], [`command`]), and turns signals into a
 //! graceful stop. It owns the engine and the socket, and joins both before it returns; a second signal leaves at once, which is safe: the
-//! work is in MySQL and the same command goes on with it.
+//! work is in MySQL and the same command continues with it.
 pub mod command;
 pub mod document;
 pub mod hook;
@@ -138,7 +138,7 @@ fn with_flags(args: &Args, mut job: Job) -> Job {
     job
 }
 
-/// Whether it would wait for somebody who has no way to speak to it.
+/// Whether it would wait for someone who has no way to speak to it.
 fn waits(controls: &Controls, mode: Mode) -> bool {
     mode != Mode::DryRun
         && !controls.cancel

@@ -1,6 +1,6 @@
 //! `--socket`: a Unix socket that takes one line for each connection and answers it.
 //!
-//! The file is there only while somebody listens: it is made with mode 0600 before anybody can reach it, a stale one of a killed run is
+//! The file is there only while someone listens: it is made with mode 0600 before anybody can reach it, a stale one of a killed run is
 //! replaced, one that answers is not, and it is removed at the end unless it is not ours any more.
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub type Request = (String, oneshot::Sender<Answer>);
 /// Why nobody listens.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Somebody answers there.
+    /// Someone answers there.
     #[error("another run is listening on {0}: choose another --socket")]
     InUse(String),
     /// A file that is no socket.

@@ -1,7 +1,7 @@
 //! Queued migrations: what can be known ahead of their turn is reported while they wait.
 //!
 //! The look itself is the engine's ([`preflight::ahead`]). It runs beside the visits, once for each object that is queued, and again when its spec
-//! or its login has changed; not when somebody else comes or goes. Few look at once ([`Places`]), each within [`LIMIT`].
+//! or its login has changed; not when someone else comes or goes. Few look at once ([`Places`]), each within [`LIMIT`].
 //!
 //! # Ownership
 //! The object's entry owns the [`Lookout`], whose task ends with it, with the look, or with the term, whatever comes first. It holds one
@@ -40,7 +40,7 @@ impl Default for Places {
 impl Places {
     fn of(&self, server: &str) -> (Arc<Semaphore>, Arc<Semaphore>) {
         let mut servers = self.on_server.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only servers at which somebody looks now are remembered.
+        // Only servers at which someone looks now are remembered.
         servers.retain(|_, places| Arc::strong_count(places) > 1);
         let there = servers.entry(server.to_lowercase()).or_insert_with(|| Arc::new(Semaphore::new(PER_SERVER)));
         (there.clone(), self.in_all.clone())

@@ -29,7 +29,7 @@ const JOIN_LIMIT: Duration = Duration::from_secs(30);
 const ATTENDANT_LIMIT: Duration = Duration::from_secs(5);
 /// Metrics are scraped every 15 s or so: more samples than this are not seen.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// For so long a missing Secret is thought to be on its way; after that somebody has to look.
+/// For so long a missing Secret is thought to be on its way; after that someone has to look.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is remembered of one migration.
@@ -198,7 +198,7 @@ impl Entry {
         self.not_before = None;
     }
 
-    /// Somebody else has written the status since: a former leader that had stood still, or a person. Taking what is there for what was
+    /// Someone else has written the status since: a former leader that had stood still, or a person. Taking what is there for what was
     /// written makes the next write put it right.
     pub fn notice_other_writers(&mut self, object: &SchemaMigration) {
         let newer = matches!((self.written_version, version(&object.metadata)), (Some(ours), Some(theirs)) if theirs > ours);

@@ -187,7 +187,7 @@ impl Registry {
         counts
     }
 
-    /// Forgets the objects that are not there any more: somebody took the finalizer away. Their engines are stopped; the work stays in MySQL.
+    /// Forgets the objects that are not there any more: someone took the finalizer away. Their engines are stopped; the work stays in MySQL.
     pub async fn sweep(&self, present: &HashSet<Uid>) {
         let gone: Vec<Slot> = {
             let mut entries = lock(&self.entries);

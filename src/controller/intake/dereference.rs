@@ -32,7 +32,7 @@ pub struct Server {
     pub replicas: ReplicasSpec,
 }
 
-/// What is missing or does not fit. Each may be cured by somebody creating or mending an object, so each is retried.
+/// What is missing or does not fit. Each may be cured by someone creating or fixing an object, so each is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The `MySQLServer` is not there.

@@ -17,7 +17,7 @@ use crate::engine::contract::spec::{
 };
 use std::collections::BTreeMap;
 
-/// A spec that makes no sense; no retry cures it.
+/// A spec that is not valid; no retry cures it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Invalid {

@@ -70,7 +70,7 @@ impl Refusal {
     }
 }
 
-/// A conflict: somebody has written the Lease since.
+/// A conflict: someone has written the Lease since.
 const CONFLICT: u16 = 409;
 const NOT_FOUND: u16 = 404;
 
@@ -218,7 +218,7 @@ impl Lock {
             match tried {
                 Ok(Some(held)) => return Some(held),
                 Ok(None) => {}
-                // Somebody else was quicker.
+                // Someone else was quicker.
                 Err(refusal) if refusal.has_code(CONFLICT) => {}
                 Err(error) => tracing::warn!(%error, name = self.name, "cannot read or acquire the Lease; retrying"),
             }
@@ -244,7 +244,7 @@ impl Lock {
         if !refusal.has_code(CONFLICT) {
             return Err(refusal);
         }
-        // A label that somebody has set, or our own renewal whose answer was lost.
+        // A label that someone has set, or our own renewal whose answer was lost.
         let lease = request(self.api.get(&self.name)).await?;
         if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) != Some(self.me.as_str()) {
             return Ok(None);

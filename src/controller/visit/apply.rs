@@ -45,7 +45,7 @@ impl Error {
         matches!(self, Error::Api { source: kube::Error::Api(status), .. } if status.code == 404)
     }
 
-    /// The object was changed by somebody else in between.
+    /// The object was changed by someone else in between.
     fn is_conflict(&self) -> bool {
         matches!(self, Error::Api { source: kube::Error::Api(status), .. } if status.code == 409 || status.code == 422)
     }
@@ -97,7 +97,7 @@ fn migrations(client: &Client, meta: &ObjectMeta) -> Api<kube::core::PartialObje
 /// Adds our finalizer, if it is not there.
 ///
 /// # Errors
-/// The API server refused it, did not answer, or somebody changed the finalizers at the same time (the next visit tries again).
+/// The API server refused it, did not answer, or someone changed the finalizers at the same time (the next visit tries again).
 pub async fn add_finalizer(client: &Client, meta: &ObjectMeta) -> Result<(), Error> {
     let mut finalizers = meta.finalizers.clone().unwrap_or_default();
     if finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
@@ -123,7 +123,7 @@ pub async fn remove_finalizer(client: &Client, meta: &ObjectMeta) -> Result<(), 
     }
 }
 
-/// A merge patch replaces the list; the resource version makes it fail when somebody else has changed the object since it was read.
+/// A merge patch replaces the list; the resource version makes it fail when someone else has changed the object since it was read.
 async fn set_finalizers(what: &'static str, client: &Client, meta: &ObjectMeta, finalizers: &[String]) -> Result<(), Error> {
     let name = meta.name.as_deref().unwrap_or_default();
     let api = migrations(client, meta);

@@ -19,9 +19,9 @@ pub struct Observed<'a> {
     pub validated: bool,
     /// The engine waits, paused, for a slot: the reason.
     pub waits_for_slot: Option<&'a str>,
-    /// Annotations that make no sense.
+    /// Annotations that are not valid.
     pub invalid_annotations: &'a [InvalidAnnotation],
-    /// A changed field of the spec that makes no sense; the value before it stays in force.
+    /// A changed field of the spec that is not valid; the value before it stays in force.
     pub invalid_controls: Option<&'a str>,
 }
 

@@ -75,7 +75,7 @@ pub enum Error {
     /// The API server did not say what was asked.
     #[error(transparent)]
     Dereference(#[from] dereference::Error),
-    /// The Lease could not be renewed in time, or this process stood still: somebody else may lead by now.
+    /// The Lease could not be renewed in time, or this process stood still: someone else may lead by now.
     #[error("the Lease was not renewed in time; nothing is written until the leader is known")]
     LeaseEnded,
     /// The Lease was lost, or the operator shuts down.
@@ -125,7 +125,7 @@ impl Visit<'_> {
         self.object.spec.deletion_policy == DeletionPolicy::Cleanup
     }
 
-    /// The engine's spec; or what is missing or makes no sense.
+    /// The engine's spec; or what is missing or is not valid.
     ///
     /// # Errors
     /// The API server did not answer as it should: that is no property of the migration.

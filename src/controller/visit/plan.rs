@@ -29,16 +29,16 @@ pub struct PlanFacts<'a> {
     pub place: Option<&'a Admission>,
 }
 
-/// What the spec refers to, as far as it was looked at.
+/// What the spec refers to, as far as it was checked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target {
     /// There was no need.
     NotLookedAt,
-    /// Everything is there and makes sense.
+    /// Everything is there and is valid.
     Known,
     /// Something is missing.
     Trouble(Reason, String),
-    /// Something makes no sense.
+    /// Something is not valid.
     Invalid(Invalid),
 }
 

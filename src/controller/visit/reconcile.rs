@@ -120,7 +120,7 @@ impl Visit<'_> {
         controls.force_cut_over = controls.force_cut_over.filter(|token| *token != entry.handled_force);
         let new_token = self.intents.retry.as_deref().filter(|token| *token != entry.handled_retry).map(str::to_owned);
         if new_token.is_some() && matches!(entry.state, State::Retrying(_) | State::Blocked(_)) {
-            // Somebody has mended something and does not want to wait for the next attempt.
+            // Someone has fixed something and does not want to wait for the next attempt.
             entry.well();
         }
         if self.decide(entry, new_token.is_some(), controls.clone(), invalid_controls.as_ref()).await? == Directive::Restart {
@@ -159,14 +159,14 @@ impl Visit<'_> {
         let mut resolved = None;
         let stands_still = entry.snapshot.as_ref().is_some_and(|snapshot| snapshot.phase == Phase::Paused);
         if entry.engine.is_some() && stands_still && !pause && !cancel {
-            // It asks for a place anew, and the server's limit may have changed; if that cannot be read, the old one counts.
+            // It asks for a place again, and the server's limit may have changed; if that cannot be read, the old one counts.
             let _ = self.resolve(entry).await?;
         }
         let mut target = if plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up()) {
             match (self.resolve(entry).await?, invalid) {
                 (Ok(_), Some(invalid)) => Target::Invalid(invalid.clone()),
                 (Ok(spec), None) => match crate::engine::table::definition::check_alter(&spec.alter) {
-                    // Who may have to wait for a place is told of clauses that no place would help. Tables that are there already are the
+                    // Who may have to wait for a place is notified of clauses that no place would help. Tables that are there already are the
                     // engine's business.
                     Err(error) if !entry.begun => Target::Invalid(validate::Invalid { reason: error.reason, message: error.message }),
                     _ => {

@@ -159,7 +159,7 @@ fn window_opens_at(facts: &StatusFacts<'_>) -> Option<Time> {
 fn cut_over(facts: &StatusFacts<'_>) -> Option<CutOverStatus> {
     let before = facts.previous.cut_over.as_ref();
     let mut next = match facts.observed.snapshot.map(|snapshot| &snapshot.cut_over) {
-        // An engine that has taken up the work knows nothing of the attempts of the one before.
+        // An engine that has resumed the work knows nothing of the attempts of the one before.
         Some(cut_over) if cut_over.attempts == 0 && before.is_some_and(|before| before.attempts > 0) => CutOverStatus {
             blocked_by: cut_over.blocked_by.clone().map(|blocker| shorten(blocker, 1024)),
             window_opens_at: window_opens_at(facts),

@@ -210,7 +210,7 @@ fn what_the_gate_waits_for_is_told() {
     assert_eq!(after.cut_over.unwrap().window_opens_at, None);
 }
 
-/// An engine that has taken up the work has made no attempt yet; those before are not forgotten.
+/// An engine that has resumed the work has made no attempt yet; those before are not forgotten.
 #[test]
 fn attempts_outlive_the_engine_that_made_them() {
     let with = |attempts, failure: Option<&str>| Snapshot {

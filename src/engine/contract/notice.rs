@@ -19,7 +19,7 @@ pub const COPY_INSTEAD: &str = "CopyInstead";
 pub const REPLICATION_STOPPED: &str = "ReplicationStopped";
 /// It applies changes again.
 pub const REPLICATION_STARTED: &str = "ReplicationStarted";
-/// The work of a former engine was taken up.
+/// The work of a former engine was resumed.
 pub const RESUMED: &str = "Resumed";
 /// It could not be.
 pub const STARTED_OVER: &str = "StartedOver";

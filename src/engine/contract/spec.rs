@@ -177,7 +177,7 @@ impl Default for Controls {
 pub struct Limits {
     /// A replica that is further behind holds copying. `None`: replicas are not looked at.
     pub max_replica_lag: Option<Duration>,
-    /// Which replicas are looked at.
+    /// Which replicas are checked.
     pub replicas: Replicas,
     /// Status variables of the primary and the values above which copying is held. `Threads_running` and `Threads_connected` do not count
     /// the engine's own sessions.
@@ -231,7 +231,7 @@ pub enum Replicas {
 /// `throttle.criticalLoadAction`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CriticalLoadAction {
-    /// The migration fails; a retry goes on with the work.
+    /// The migration fails; a retry continues with the work.
     #[default]
     Fail,
     /// Nothing is written, not even changes, until the load has been lower for [`Limits::hibernation`].

@@ -15,7 +15,7 @@ pub const SHORTEST: Duration = Duration::from_secs(60);
 /// The longest: a week, after which a schedule repeats itself in practice.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A window that makes no sense.
+/// A window that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWindow {
     /// The schedule is not five fields of cron.
@@ -65,7 +65,7 @@ impl Window {
     /// Understands a window: five fields of cron, a name of the time zone database, 1 minute to 168 hours.
     ///
     /// # Errors
-    /// One of them makes no sense.
+    /// One of them is not valid.
     pub fn parse(schedule: &str, zone: &str, duration: Duration) -> Result<Self, InvalidWindow> {
         let short = |text: &str| text.chars().take(128).collect::<String>();
         let fields: Vec<&str> = schedule.split_whitespace().collect();

@@ -16,7 +16,7 @@ use crate::sql::quote;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// How often it is looked again while somebody is in the way.
+/// How often it is looked again while someone is in the way.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After a kill: the session is gone in a moment, unless it has much to roll back.
 const AFTER_KILL: Duration = Duration::from_millis(100);
@@ -101,7 +101,7 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
     // INNODB_TRX tells local time (of the server's own zone, whatever the session's). A state's time is how long it lasts: a lock that a
     // session has without a transaction (LOCK TABLES, HANDLER) is at least as old, since it takes a statement to get one.
     let sql = |innodb: bool| {
-        // The performance schema's number of a transaction comes first, so that one that is looked at in both ways stays the same one.
+        // The performance schema's number of a transaction comes first, so that one that is checked in both ways stays the same one.
         let (started, age, source) = if innodb {
             (
                 "DATE_FORMAT(x.trx_started, '%Y-%m-%d %H:%i:%s')",
@@ -170,7 +170,7 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
 pub enum Way {
     /// Nobody is known to be in the way.
     Free,
-    /// Somebody is.
+    /// Someone is.
     Blocked {
         /// When to look again.
         look_again: Duration,
@@ -359,7 +359,7 @@ mod tests {
         // While the gate is closed no time passes.
         blockers.forget();
         assert!(!blockers.due(&next, at(1000), after(10)));
-        // Who was away begins anew.
+        // Who was away begins again.
         blockers.note(&[], at(13));
         blockers.note(std::slice::from_ref(&next), at(14));
         assert!(!blockers.due(&next, at(21), after(10)));

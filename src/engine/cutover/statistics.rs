@@ -3,7 +3,7 @@
 //! The statement goes to the binary log: replicas serve reads too, and InnoDB's own recalculation there is asynchronous, or off
 //! (`STATS_AUTO_RECALC=0`). Nobody reads the ghost, so there is nobody whom an ANALYZE could make wait, here or there.
 //!
-//! Histograms go by the table, not by the name: those of the original would go with it. They are made anew with as many buckets.
+//! Histograms go by the table, not by the name: those of the original would go with it. They are recreated with as many buckets.
 //! <https://dev.mysql.com/doc/refman/8.4/en/analyze-table.html>
 
 use crate::engine::rows::migration::Migration;

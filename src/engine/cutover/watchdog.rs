@@ -54,7 +54,7 @@ impl Second<'_> {
                 let connecting = tokio::time::timeout(KILL_LIMIT, Session::open_on(self.server, self.session.server_uuid()));
                 let mut fresh = connecting.await.map_err(|_| MySqlError::timeout(what, KILL_LIMIT))??;
                 if fresh.server_run() != self.session.server_run() {
-                    // Started again: the session ended with the former run, and its number is somebody else's.
+                    // Started again: the session ended with the former run, and its number is someone else's.
                     return Ok(());
                 }
                 let said = fresh.run(what, KILL_LIMIT, sql).await;

@@ -1,4 +1,4 @@
-//! What has become of a migration's own tables when a statement on one of them was refused, or the fence has nothing to say: somebody has
+//! What has become of a migration's own tables when a statement on one of them was refused, or the fence has nothing to say: someone has
 //! dropped, renamed, emptied or changed one of them, or another engine has taken over. Each has its own sentence and its own clean-up.
 //!
 //! Promises: a table is only removed when its id proves that this engine made it; nothing is guessed.
@@ -47,7 +47,7 @@ pub enum Loss {
 /// Tells what is the matter (pure).
 pub fn loss(owned: &Owned, there: There) -> Loss {
     match (there.state, there.ghost) {
-        // Another one of the name: the work was finished, and somebody else works on the table now.
+        // Another one of the name: the work was finished, and someone else works on the table now.
         (None, Some(Some(id))) if owned.ghost_id.is_some_and(|ours| ours != id) => Loss::Followed,
         (None, Some(id)) => Loss::State { ghost_is_ours: owned.ghost_id.is_some() && id == owned.ghost_id },
         (None, None) => Loss::Followed,

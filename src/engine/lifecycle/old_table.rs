@@ -45,7 +45,7 @@ fn drop_plan(version: Version, partitions: &[Partition]) -> Vec<&str> {
 /// many partitions were emptied first.
 ///
 /// # Errors
-/// The server's: somebody reads the table (the session's `lock_wait_timeout` passes), a lost connection.
+/// The server's: someone reads the table (the session's `lock_wait_timeout` passes), a lost connection.
 pub async fn drop_in_steps(control: &mut Session, version: Version, database: &str, table: &str) -> Result<usize, EngineError> {
     let name = quote::qualified(database, table);
     let sql = format!(

@@ -50,7 +50,7 @@ pub enum Prepared {
     Nothing,
     /// A former engine had swapped the tables already, or, in mode TestOnReplica, had swapped them back.
     Swapped(Box<Leftovers>),
-    /// A former engine died at the swap, and nothing tells whether it happened.
+    /// A former engine died at the swap, and nothing shows whether it happened.
     Unknown,
 }
 
@@ -188,7 +188,7 @@ pub async fn prepare(
         if let Some(prepared) = resume(spec, &values, &facts, &names, &state, stored, control, publisher).await? {
             return Ok(prepared);
         }
-        // What was there describes no work that can be taken up: it is ours, so it goes.
+        // What was there describes no work that can be resumed: it is ours, so it goes.
         drop_ours(control, spec, &names).await?;
         *touched = false;
     }
@@ -248,7 +248,7 @@ async fn free_name(control: &mut Session, spec: &MigrationSpec, name: fn(Stamp, 
 }
 
 /// What the old table is to be called: `_T_del`, or, where a table of any kind has that name, one with the time in it. What is there is an
-/// earlier migration's old table, which stays for its retention, or somebody else's: it is never touched.
+/// earlier migration's old table, which stays for its retention, or someone else's: it is never touched.
 async fn name_old(control: &mut Session, spec: &MigrationSpec) -> Result<String, EngineError> {
     let plain = spec.names().old;
     if inspector::exists(control, &spec.database, &plain).await? { free_name(control, spec, Stamp::old).await } else { Ok(plain) }
@@ -376,7 +376,7 @@ async fn fresh(
             publisher.update(|s| {
                 s.started_at = Some(SystemTime::now());
                 s.progress.rows_estimated = original.rows_estimated;
-                // Where it starts anew, what was copied before does not count.
+                // Where it starts over, what was copied before does not count.
                 s.progress.rows_copied = 0;
                 s.progress.chunks = 0;
                 s.progress.copy_complete = false;
@@ -855,7 +855,7 @@ async fn resume(
     }
     if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
         if !error.is_transient() {
-            // A retry starts anew.
+            // A retry starts over.
             record.stage = Stage::Preparing;
             state.store(control, epoch, &record, None).await?;
         }
@@ -876,7 +876,7 @@ async fn resume(
         }
     };
     if inspector::exists(control, &spec.database, &names.old).await? {
-        // Somebody has made a table of that name since.
+        // Someone has made a table of that name since.
         names.old = free_name(control, spec, Stamp::old).await?;
         // It is longer than the first one: a CHECK constraint that takes the table's name along must still fit.
         let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;

@@ -32,7 +32,7 @@ impl Web {
     /// Sends one request. `text_limit` is how much of the body is read, in bytes; 0 leaves it. The caller sets the limit of time.
     ///
     /// # Errors
-    /// In words: the address makes no sense, or nobody answered.
+    /// In words: the address is not valid, or nobody answered.
     pub async fn send(
         &mut self,
         method: Method,

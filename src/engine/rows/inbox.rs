@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot, watch};
 /// Something in the stream that a person or the inspector must look at; the gravest one is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StreamNotice {
-    /// A statement of someone else that may have made the original's table anew and changed neither its definition nor its rows: OPTIMIZE,
+    /// A statement of someone else that may have rebuilt the original's table and changed neither its definition nor its rows: OPTIMIZE,
     /// REPAIR, ALTER TABLE … FORCE.
     Rebuilt,
     /// A statement of someone else that names the original and may have changed its definition.
@@ -80,7 +80,7 @@ pub struct Inbox {
     state: Mutex<State>,
     position: watch::Sender<BinlogPosition>,
     room: Notify,
-    /// Somebody waits for a flush.
+    /// Someone waits for a flush.
     urgent: Notify,
     limit: usize,
 }
@@ -273,7 +273,7 @@ impl Inbox {
     pub fn notice(&self, notice: StreamNotice) {
         let mut state = self.lock();
         match notice {
-            // What made the table anew explains its new id to whoever looks at another notice.
+            // What rebuilt the table explains its new id to whoever looks at another notice.
             StreamNotice::Rebuilt => state.rebuilt = true,
             _ => state.notice = state.notice.max(Some(notice)),
         }
@@ -362,7 +362,7 @@ impl Inbox {
         self.urgent.notify_one();
     }
 
-    /// Ends when somebody has called [`Inbox::hurry`] since it ended last. Cancel-safe.
+    /// Ends when someone has called [`Inbox::hurry`] since it ended last. Cancel-safe.
     pub async fn hurried(&self) {
         self.urgent.notified().await;
     }

@@ -15,7 +15,7 @@ use super::numbers::Numbering;
 use crate::engine::state::store::StateTable;
 use crate::engine::table::inspector::Inspected;
 
-/// Seconds that one statement waits for received transactions: between two of them, somebody may stop the engine.
+/// Seconds that one statement waits for received transactions: between two of them, someone may stop the engine.
 const BARRIER_STEP: u32 = 1;
 
 /// What makes sure that a read sees the changes whose events were received.
@@ -42,7 +42,7 @@ impl Visibility {
 
 /// A migration with everything decided.
 pub struct Migration {
-    /// What was asked for.
+    /// What was requested.
     pub spec: MigrationSpec,
     /// The server as it was when the attempt began.
     pub facts: ServerFacts,

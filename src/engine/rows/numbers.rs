@@ -19,7 +19,7 @@ use crate::sql::{create, quote};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// The numbers that rows have which are about to be written anew; private to its session.
+/// The numbers that rows have which are about to be written again; private to its session.
 const KEPT: &str = "_theseus_numbers";
 
 /// The AUTO_INCREMENT column that the change adds.
@@ -101,7 +101,7 @@ impl Numbering {
         format!("DELETE FROM {}; ", Self::kept(database))
     }
 
-    /// What goes before an INSERT: reads the highest number. `keys`: rows are written anew whose numbers are remembered.
+    /// What goes before an INSERT: reads the highest number. `keys`: rows are written again whose numbers are remembered.
     pub fn begin(&self, tables: Tables<'_>, keys: bool) -> String {
         let remembered =
             if keys { format!(", (SELECT COALESCE(MAX(_theseus_number), 0) FROM {})", Self::kept(tables.database)) } else { String::new() };
@@ -131,7 +131,7 @@ impl Numbering {
         }
     }
 
-    /// What goes behind the original's name, where rows are written anew.
+    /// What goes behind the original's name, where rows are written again.
     pub fn join(&self, tables: Tables<'_>, key: &MigrationKey, codec: &KeyCodec) -> String {
         let values = codec.exact(Side::Original, &format!("{}.", tables.original));
         let pairs: Vec<String> = Self::kept_keys(key).iter().zip(values).map(|(name, value)| format!("{name} = {value}")).collect();

@@ -63,7 +63,7 @@ const SCRATCH: &str = "_theseus_verify";
 const RECOMPUTED: &str = "_theseus_computed";
 /// Of each range as many rows, its first ones, are compared by the values that the server shows: about a millisecond.
 const VALUED_ROWS: usize = 100;
-/// As many characters of a value are looked at then.
+/// As many characters of a value are checked then.
 const SHOWN_LENGTH: u32 = 200;
 
 /// Compares the tables of one attempt.

@@ -1,5 +1,5 @@
 //! What a migration remembers, and who may write: the values ([`record`]), the state table that keeps them in MySQL ([`store`]), the named lock
-//! and what its holder may end and drop ([`fence`]), whether a swap happened ([`outcome`]), and another engine's or server's work taken up
+//! and what its holder may end and drop ([`fence`]), whether a swap happened ([`outcome`]), and another engine's or server's work resumed
 //! ([`takeover`]).
 //!
 //! Promises: everything is written in the transaction that it describes, and only by the owner of the epoch. Relies on GET_LOCK being released

@@ -40,7 +40,7 @@ fn swap_of(record: &Record, found: Found) -> Swap {
             } else if now == original {
                 Swap::DidNot
             } else if found.ghost_id == Some(ghost) {
-                // The original was made anew meanwhile (OPTIMIZE TABLE); the one RENAME would have taken the ghost along.
+                // The original was recreated meanwhile (OPTIMIZE TABLE); the one RENAME would have taken the ghost along.
                 Swap::DidNot
             } else if found.old_id == Some(original) {
                 // The new one was.

@@ -51,7 +51,7 @@ pub struct Record {
     pub rows_counted: bool,
     /// Seconds since 1970.
     pub started_at: u64,
-    /// How often the work was taken up again.
+    /// How often the work was resumed.
     pub resumed_count: u32,
     /// What the old table is called after the swap; empty in records of binaries that knew one name only.
     #[serde(default)]

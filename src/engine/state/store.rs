@@ -311,7 +311,7 @@ impl StateTable {
         Ok(())
     }
 
-    /// Stores the fixed part anew, with a new stage.
+    /// Stores the fixed part again, with a new stage.
     ///
     /// # Errors
     /// [`Reason::Fenced`], or the server's.

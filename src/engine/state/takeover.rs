@@ -1,6 +1,6 @@
-//! Who may go on with stored work, and where: after another engine had it, and after its server was replaced by a replica of it.
+//! Who may continue with stored work, and where: after another engine had it, and after its server was replaced by a replica of it.
 //!
-//! Promises: an engine that another one has followed stops instead of beginning anew; work moves to another server only when that one has
+//! Promises: an engine that another one has followed stops instead of beginning again; work moves to another server only when that one has
 //! stopped to receive from the former one, has applied all that it received, and has the transactions that the work describes.
 //! Relies on: GTIDs name a transaction on every server that has it, a file and an offset only on one; table ids of InnoDB are one server's.
 

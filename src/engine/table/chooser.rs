@@ -104,7 +104,7 @@ pub struct Question<'a> {
 }
 
 /// Tries the algorithms on the clone `_T_gho`, which exists, is empty and equals the original. Afterwards it is either unchanged (a copy
-/// goes on with it) or of no use any more (it is dropped).
+/// continues with it) or no longer usable (it is dropped).
 ///
 /// # Errors
 /// [`Reason::AlgorithmNotSupported`] with the server's words when the one that was asked for is refused; the server's errors.
@@ -176,7 +176,7 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
                 }
                 Err(why) => {
                     words.push(why.into());
-                    // The clone was changed in place; the copy wants it as it was.
+                    // The clone was changed in place; the copy wants it unchanged.
                     let clone = quote::qualified(&spec.database, &question.names.ghost);
                     control.run("drop the clone", SHORT, &format!("DROP TABLE {clone}")).await?;
                     return Ok(Choice::Copy { reason: words.join("; ") });
@@ -229,7 +229,7 @@ async fn instant(question: &Question<'_>, control: &mut Session) -> Result<Resul
         && let Some(words) =
             inspector::row_versions(control, &spec.database, &spec.table).await?.and_then(|n| versions_used_up(n, control.version()))
     {
-        // The clone is changed by now; what is tried next, and the copy, want it as it was.
+        // The clone is changed by now; what is tried next, and the copy, want it unchanged.
         control.run("drop the clone", SHORT, &format!("DROP TABLE {}", quote::qualified(&spec.database, clone))).await?;
         crate::engine::table::definition::make_clone(spec, question.alter, question.values, question.names, question.original, control)
             .await?;

@@ -73,7 +73,7 @@ pub(crate) async fn make_clone(
         let sql = format!("CREATE TABLE {ghost_name} LIKE {}", quote::qualified(&spec.database, &spec.table));
         control.run_as(Purpose::Definition(values), "create the ghost table", SHORT, &sql).await.map_err(|e| needs_key(spec, e))?;
     } else {
-        // CREATE TABLE … LIKE would number the CHECK constraints anew.
+        // CREATE TABLE … LIKE would number the CHECK constraints again.
         let text = create::rename_for_ghost(&original.show_create, &names.ghost, &renamed).map_err(not_readable)?;
         let sql = format!("USE {}; {text}", quote::identifier(&spec.database));
         control.run_as(Purpose::Definition(values), "create the ghost table", SHORT, &sql).await.map_err(|e| needs_key(spec, e))?;

@@ -26,7 +26,7 @@ pub fn is_refusal(error: &MySqlError) -> bool {
 /// An older server has no such thing to show.
 const NO_SUCH_THING: [u16; 4] = [codes::BAD_FIELD_ERROR, codes::NO_SUCH_TABLE, codes::UNKNOWN_TABLE, codes::UNKNOWN_SYSTEM_VARIABLE];
 
-/// Whether a look is of no use on this server, or for this account. Any other error says nothing, and is no answer.
+/// Whether a query cannot be used on this server, or for this account. Any other error says nothing, and is no answer.
 pub fn is_not_there(error: &MySqlError) -> bool {
     is_refusal(error) || NO_SUCH_THING.contains(&error.code)
 }

@@ -1,7 +1,7 @@
 //! Replicas that leave tables out (`replicate-ignore-db`, `replicate-wild-ignore-table`, …). One that does not get the migration's own tables
 //! would keep the old definition after the swap and break at the first value that does not fit it, or show a lag that never ends.
 //!
-//! Promises: the filters of each replica that is looked at are read before anything is touched, and again before each attempt at the swap; a
+//! Promises: the filters of each replica that is checked are read before anything is touched, and again before each attempt at the swap; a
 //! replica that merely lags, or cannot be reached, is not taken for one that filters. That the tables really arrive is the heartbeat's
 //! business ([`super::replicas`]).
 //! Relies on the order of the rules (MySQL manual, "How Servers Evaluate Replication Filtering Rules"), for rows; and on `SHOW REPLICA

@@ -184,7 +184,7 @@ pub async fn watch_disk(signals: &Signals) {
                     reading = reading.map(|sum| sum + bytes);
                 }
                 Err(error) => {
-                    // A limit that somebody has set holds while it cannot be read.
+                    // A limit that someone has set holds while it cannot be read.
                     let refused = sight::is_refusal(&error);
                     reading = Err(if refused { format!("{error}. {}", sight::Fact::DiskUsage.grant("")) } else { error.to_string() });
                     if refused {

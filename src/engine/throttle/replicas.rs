@@ -105,7 +105,7 @@ pub async fn write_heartbeat(signals: &Signals, beat: &HeartbeatClock) {
     }
 }
 
-/// A replica that is looked at.
+/// A replica that is checked.
 struct ReplicaTask {
     abort: AbortHandle,
     listed: bool,
@@ -368,7 +368,7 @@ impl Suspicion {
         match &self.awaited {
             None => {
                 let polled = self.primary.get_or_insert_with(|| PolledSession::primary(signals, ""));
-                // Without GTIDs nothing tells what a replica has applied, of which log.
+                // Without GTIDs nothing shows what a replica has applied, of which log.
                 if let Some(executed) = executed(polled).await.filter(|set| !set.is_empty()) {
                     self.awaited = Some((last, executed));
                 }

@@ -1,11 +1,11 @@
 //! Reads the binary log of the server and turns events into dirty keys, a transaction at a time.
 //!
 //! Promises: the keys of a transaction enter the [`Inbox`] when it ends, with the position after it, and those of a very large one in parts
-//! before that, so that no transaction is too large for memory; nothing else of a row is looked at. A prepared transaction (XA) that is too
+//! before that, so that no transaction is too large for memory; nothing else of a row is checked. A prepared transaction (XA) that is too
 //! large to be remembered until its commit is read from the log once more then.
 //! What the log does not say in rows (rules 12 and 13: DDL, text, prepared transactions, rows of others on the ghost) becomes a notice.
 //! Relies on: the server sends a transaction's events together and in commit order (MySQL manual, "The Binary Log"); row events name
-//! their table by the table map in front of them. The task ends with an error when the stream does; its owner (the migrator) starts anew
+//! their table by the table map in front of them. The task ends with an error when the stream does; its owner (the migrator) starts over
 //! from the safe position.
 pub mod columns;
 pub mod rows;
@@ -466,7 +466,7 @@ impl Streamer {
         Ok(())
     }
 
-    /// Whether the transaction under way is surely somebody else's.
+    /// Whether the transaction under way is surely someone else's.
     fn is_foreign(&self) -> bool {
         // Before that point a former engine may have written.
         self.own == Some(false) && self.position > self.log_end

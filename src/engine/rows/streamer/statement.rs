@@ -123,7 +123,7 @@ pub fn ddl(text: &str, schema: &str, database: &str, table: &str, ghost: &str) -
     (named(ghost) && changes).then_some(StreamNotice::GhostWritten)
 }
 
-/// Whether a statement can do no more than make a table anew, or look at it: its definition and its rows stay.
+/// Whether a statement can do no more than rebuild a table, or read it: its definition and its rows stay.
 fn keeps_rows(text: &str) -> bool {
     // In whatever grammar it is read.
     Grammar::ALL.into_iter().all(|grammar| tokenize_as(text, grammar).is_ok_and(|tokens| are_harmless(text, &tokens)))
