@@ -498,7 +498,7 @@ async fn what_is_no_fit_replica_is_refused() {
     for (alter, words) in [
         ("ADD COLUMN c INT NOT NULL DEFAULT 7 FIRST", "only columns at the end"),
         ("DROP COLUMN v", "only columns at the end"),
-        ("MODIFY v DECIMAL(20,0) NOT NULL", "another type"),
+        ("MODIFY v DECIMAL(20,0) NOT NULL", "a different type"),
     ] {
         for algorithm in [Algorithm::Copy, Algorithm::Auto] {
             let spec = MigrationSpec { alter: alter.into(), algorithm, ..pair.spec(Mode::ExecuteOnReplica) };
