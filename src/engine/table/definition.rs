@@ -48,10 +48,7 @@ pub fn normalise(show_create: &str) -> Result<String, EngineError> {
 
 /// The server's text is not understood, or rules a migration out.
 pub(crate) fn not_readable(error: create::CreateError) -> EngineError {
-    match error {
-        create::CreateError::CheckName { .. } => EngineError::terminal(Reason::TableNotSupported, &error.to_string()),
-        _ => EngineError::terminal(Reason::TableNotSupported, &format!("cannot parse the table's definition: {error}")),
-    }
+    EngineError::terminal(Reason::TableNotSupported, &error.to_string())
 }
 
 /// Makes an empty clone of the original, and returns the clauses as they apply to it.

@@ -117,8 +117,7 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
     check_hidden_key(session, database, table, &definition).await?;
     let partitioned = options.is_some_and(|o| o.contains("partitioned"));
     let table_id = if partitioned { None } else { table_id(session, database, &name).await? };
-    let foreign_keys = create::foreign_keys(&show_create)
-        .map_err(|error| EngineError::terminal(Reason::TableNotSupported, &format!("cannot parse the table's definition: {error}")))?;
+    let foreign_keys = create::foreign_keys(&show_create).map_err(crate::engine::table::definition::not_readable)?;
     Ok(Some(Inspected {
         foreign_keys,
         definition,
