@@ -236,6 +236,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::type_complexity, reason = "a table")]
     fn records_of_neighbours_become_one() {
         let record = |last, lo, hi| ChunkRecord { range: range(lo, hi), rows: 10, last };
         let mut beginning = Beginning::default();
