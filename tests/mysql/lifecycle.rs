@@ -1,8 +1,10 @@
 //! A migration from start to end and everything that may come in between: gate, throttle, pause, cancel, death, a second owner.
 use crate::support;
 
+use mysql_async::prelude::Queryable;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use support::{Db, PATIENCE, controls, join, migrate, soon, stands_still, until};
+use support::{Db, PATIENCE, PrivateServer, controls, join, migrate, soon, stands_still, until};
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
 use theseus::engine::contract::spec::{Controls, CutOverPolicy, OldTable};
@@ -10,7 +12,10 @@ use theseus::engine::contract::spec::{Controls, CutOverPolicy, OldTable};
 const ROWS: u64 = 20_000;
 
 async fn table(prefix: &str) -> Db {
-    let mut db = Db::new(prefix).await;
+    filled(Db::new(prefix).await).await
+}
+
+async fn filled(mut db: Db) -> Db {
     db.run("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT NOT NULL, b VARCHAR(100), KEY (a))").await;
     db.run("SET SESSION cte_max_recursion_depth = 1000000").await;
     db.run(&format!("INSERT INTO t (a, b) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, REPEAT('x', 50) FROM n")).await;
@@ -41,9 +46,7 @@ async fn the_gate_opens_closes_and_opens_and_changes_still_flow() {
     assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM _t_gho WHERE id = 100000").await, 1);
     // An open transaction keeps the approved cut-over from happening; the approval is taken back meanwhile.
     let mut blocker = db.connect().await;
-    mysql_async::prelude::Queryable::query_drop(&mut blocker, "START TRANSACTION; SELECT * FROM t WHERE id = 1 FOR UPDATE")
-        .await
-        .expect("block");
+    Queryable::query_drop(&mut blocker, "START TRANSACTION; SELECT * FROM t WHERE id = 1 FOR UPDATE").await.expect("block");
     handle.control(Controls { approved: true, lock_timeout: Duration::from_secs(1), ..manual() });
     let s =
         until(&handle, "an attempt fails or is not made", |s| s.cut_over.last_failure.is_some() || s.cut_over.blocked_by.is_some()).await;
@@ -53,7 +56,7 @@ async fn the_gate_opens_closes_and_opens_and_changes_still_flow() {
         s.cut_over.locked
     );
     handle.control(manual());
-    mysql_async::prelude::Queryable::query_drop(&mut blocker, "ROLLBACK").await.expect("unblock");
+    Queryable::query_drop(&mut blocker, "ROLLBACK").await.expect("unblock");
     until(&handle, "the gate is closed again", |s| s.phase == Phase::AwaitingCutOver).await;
     db.run("INSERT INTO t (a, b) VALUES (-1, 'late')").await;
     handle.control(Controls { approved: true, ..manual() });
@@ -271,4 +274,59 @@ async fn the_old_table_is_kept_and_dropped_by_its_own_clean_up() {
     theseus::engine::clean_up(&spec, true).await.expect("clean up");
     assert_eq!(db.tables().await, ["_t_del", "t"]);
     db.drop().await;
+}
+
+/// A migration that waits for a person on a server where nothing happens: it sends what keeps its connections and its lock, and nothing else,
+/// and tells nothing that did not change. As soon as something does happen it is awake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_at_its_gate_lets_a_quiet_server_be() {
+    // Of its own: on another one other tests write.
+    let server = PrivateServer::start(&[]).await;
+    let mut db = filled(Db::on(&server.url, "quiet").await).await;
+    let user = "quiet";
+    let url = db.documented(user, "pw").await;
+    let mut spec = db.spec("t", "MODIFY a BIGINT NOT NULL");
+    spec.server = support::address(&url);
+    // By no session of the account: what it counts is not what is counted.
+    let sent = "SELECT EVENT_NAME, COUNT_STAR FROM performance_schema.events_statements_summary_by_user_by_event_name \
+                WHERE USER = '{user}' AND COUNT_STAR > 0 AND EVENT_NAME <> 'statement/com/Ping' ORDER BY EVENT_NAME"
+        .replace("{user}", user);
+    let handle = theseus::engine::start(spec, manual());
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    // Ten seconds without a change and the readings stop. The tables are compared less and less often: the pauses are twice as long each time.
+    let mut watch = handle.watch();
+    let begun = Instant::now();
+    loop {
+        let before: BTreeMap<String, u64> = db.conn.query(&sent).await.expect("counts").into_iter().collect();
+        watch.mark_unchanged();
+        let (mut wakes, began) = (0, Instant::now());
+        while began.elapsed() < Duration::from_secs(10) {
+            if tokio::time::timeout(Duration::from_millis(200), watch.changed()).await.is_ok() {
+                wakes += 1;
+            }
+        }
+        let mut added: BTreeMap<String, u64> = db.conn.query(&sent).await.expect("counts").into_iter().collect();
+        let seconds = began.elapsed().as_secs();
+        added.retain(|name, count| {
+            *count -= before.get(name).copied().unwrap_or(0);
+            *count > 0
+        });
+        println!("in {seconds} s: {added:?}, {wakes} changes of the snapshot");
+        let kept_alive = added.remove("statement/sql/do").unwrap_or(0);
+        // A look at the end of the log, once a minute, keeps another connection.
+        added.remove("statement/sql/show_binary_log_status");
+        added.remove("statement/sql/show_replicas");
+        if added.is_empty() && kept_alive <= seconds && wakes <= seconds * 2 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(240), "it never came to rest: {added:?}, {kept_alive} DO, {wakes} wakes");
+    }
+    // Awake at once.
+    db.run("UPDATE t SET b = 'changed' WHERE id = 7").await;
+    until(&handle, "the change is applied", |s| s.progress.changes_applied >= 1 && s.progress.backlog == 0).await;
+    assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM _t_gho WHERE b = 'changed'").await, 1);
+    handle.control(Controls { approved: true, ..manual() });
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    db.drop().await;
+    server.stop().await;
 }

@@ -152,6 +152,18 @@ async fn comparing_goes_on_at_the_gate_and_rests_while_a_person_throttles() {
     let handle = theseus::engine::start(db.spec("t", ALTERS[0]), manual());
     let checked = |s: &theseus::engine::contract::snapshot::Snapshot| s.verification.as_ref().map_or(0, |v| v.chunks_checked);
     let first = checked(&until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await);
+    until(&handle, "a pass without a change", |s| checked(s) > first).await;
+    // Where nothing changes, passes become rare.
+    let mut writer = db.connect().await;
+    let writing = tokio::spawn(async move {
+        loop {
+            for value in [1, 2] {
+                writer.query_drop(format!("UPDATE t SET a = {value} WHERE id = 1")).await.expect("write");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    });
+    let first = checked(&handle.watch().borrow().clone());
     until(&handle, "passes go on", |s| checked(s) >= first + 2).await;
     handle.control(Controls { throttled_by_user: true, ..manual() });
     // The ranges until it hears of that; after them the one under way may end. A pass begins every two seconds otherwise.
@@ -162,6 +174,7 @@ async fn comparing_goes_on_at_the_gate_and_rests_while_a_person_throttles() {
     assert!(after <= held + 1, "{held} ranges when it was held, {after} five seconds later");
     handle.control(manual());
     until(&handle, "it goes on", |s| checked(s) >= after + 2).await;
+    writing.abort();
     handle.control(controls());
     assert_eq!(join(handle).await, Outcome::Succeeded);
     db.drop().await;

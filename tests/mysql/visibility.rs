@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Db, PrivateServer, controls, join, until};
 use theseus::engine::contract::error::EngineError;
-use theseus::engine::contract::progress::Publisher;
+use theseus::engine::contract::progress::{Publisher, Tally};
 use theseus::engine::contract::snapshot::{Outcome, Phase};
 use theseus::engine::contract::spec::{Controls, CutOverPolicy, DeferIndexes, OldTable};
-use theseus::engine::lifecycle::migrator::watched;
 use theseus::engine::lifecycle::prepare::{Prepared, Wishes, prepare};
 use theseus::engine::rows::applier::{Applier, Cycle};
 use theseus::engine::rows::copier::Copier;
 use theseus::engine::rows::inbox::Inbox;
 use theseus::engine::rows::migration::Visibility;
 use theseus::engine::rows::streamer::Streamer;
+use theseus::engine::rows::watched::watched;
 use theseus::engine::table::chooser::Refused;
 use theseus::engine::throttle::decide::Decision;
 use theseus::mysql::Session;
@@ -88,7 +88,16 @@ impl Following {
         let (steering, control_levels) = watch::channel(controls);
         let (number, allowed) = watch::channel(1);
         let (decision, decided) = watch::channel(Decision::free());
-        let copier = Arc::new(Copier::new(Arc::clone(&m), board, Arc::clone(&inbox), control_levels, allowed, decided, publisher, records));
+        let copier = Arc::new(Copier::new(
+            Arc::clone(&m),
+            board,
+            Arc::clone(&inbox),
+            control_levels,
+            allowed,
+            decided,
+            Tally::new(publisher),
+            records,
+        ));
         let facts = m.facts.clone();
         let streamer = Some(streamer);
         Self {

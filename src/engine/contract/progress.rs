@@ -1,7 +1,8 @@
-//! The one place where the snapshot is kept: everybody reports here, front ends watch.
+//! What people see is published here, and what it is derived from is counted here. The snapshot is written and never read back: an engine
+//! that took its decisions from what it shows would have two memories.
 
 use super::notice;
-use super::snapshot::{CutOver, Notice, Phase, Progress, Snapshot, Throttle, Waits};
+use super::snapshot::{Notice, Progress, Snapshot, Throttle, Verification};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,56 +14,38 @@ const NOTICES: usize = 32;
 /// Publishes snapshots. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
+    session: Arc<str>,
     sender: Arc<watch::Sender<Snapshot>>,
-    long_throttle: Arc<Mutex<LongThrottle>>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// What holds copying back, since when, and how long anything has.
+#[derive(Debug, Default)]
+struct Held {
+    since: Option<(Instant, Throttle)>,
+    total: Duration,
+    long: LongThrottle,
 }
 
 impl Publisher {
     /// A publisher and the first watcher.
     pub fn new(session: String) -> (Self, watch::Receiver<Snapshot>) {
+        let id: Arc<str> = session.as_str().into();
         let (sender, receiver) = watch::channel(Snapshot { session, ..Snapshot::default() });
-        (Self { sender: Arc::new(sender), long_throttle: Arc::default() }, receiver)
+        (Self { session: id, sender: Arc::new(sender), held: Arc::default() }, receiver)
     }
 
-    /// Changes the snapshot; watchers wake.
+    /// This engine's random id.
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+
+    /// Changes the snapshot; watchers wake only when it is another one then.
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
-        self.sender.send_modify(change);
-    }
-
-    /// Sets the phase; watchers wake only when it changed.
-    pub fn phase(&self, phase: Phase) {
         self.sender.send_if_modified(|s| {
-            let changed = s.phase != phase;
-            s.phase = phase;
-            changed
-        });
-    }
-
-    /// The progress so far.
-    pub fn progress(&self) -> Progress {
-        self.sender.borrow().progress.clone()
-    }
-
-    /// All of it.
-    pub fn snapshot(&self) -> Snapshot {
-        self.sender.borrow().clone()
-    }
-
-    /// The cut-over so far.
-    pub fn cut_over(&self) -> CutOver {
-        self.sender.borrow().cut_over.clone()
-    }
-
-    /// Says what the gate waits for, or that it is open; watchers wake only when it changed.
-    pub fn waits(&self, waits: Option<Waits>) {
-        self.sender.send_if_modified(|s| {
-            let changed = s.cut_over.waits != waits;
-            if waits.is_some() {
-                // Nobody is looked for while the gate is closed.
-                s.cut_over.blocked_by = None;
-            }
-            s.cut_over.waits = waits;
-            changed
+            let before = s.clone();
+            change(s);
+            *s != before
         });
     }
 
@@ -82,30 +65,29 @@ impl Publisher {
         });
     }
 
-    /// Says that a hook vetoed the attempt, or that none does.
-    pub fn vetoed(&self, by: Option<String>) {
-        self.sender.send_if_modified(|s| {
-            let changed = s.cut_over.vetoed_by != by;
-            if by.is_some() {
-                s.cut_over.waits = Some(Waits::Hook);
-                s.phase = Phase::AwaitingCutOver;
-            }
-            s.cut_over.vetoed_by = by;
-            changed
-        });
-    }
-
     /// All time that copying was held back, up to now.
     pub fn throttled(&self) -> Duration {
-        let s = self.sender.borrow();
-        s.throttled_total + s.throttle.as_ref().map(|t| t.since.elapsed().unwrap_or_default()).unwrap_or_default()
+        let held = self.held.lock();
+        held.total + held.since.as_ref().map(|(since, _)| since.elapsed()).unwrap_or_default()
     }
 
     /// Says that copying waits, or that it does not any more, and adds up the time. To be called as long as it waits: a long throttle is a
     /// notice of its own.
     pub fn throttle(&self, now: Option<(&'static str, String)>) {
         let by = now.as_ref().map(|(reason, _)| *reason);
-        let told = self.long_throttle.lock().observe(Instant::now(), by);
+        let (told, throttle, total) = {
+            let mut held = self.held.lock();
+            let told = held.long.observe(Instant::now(), by);
+            let same = matches!((&held.since, &by), (Some((_, old)), Some(reason)) if old.reason == *reason);
+            if !same && let Some((since, _)) = held.since.take() {
+                held.total += since.elapsed();
+            }
+            held.since = now.map(|(reason, detail)| match held.since.take() {
+                Some((since, old)) => (since, Throttle { detail, ..old }),
+                None => (Instant::now(), Throttle { reason, detail, since: SystemTime::now() }),
+            });
+            (told, held.since.as_ref().map(|(_, throttle)| throttle.clone()), held.total)
+        };
         // No numbers: equal Events are counted as one.
         match (told, by) {
             (Some(Told::Held), Some(BY_A_PERSON)) => self.notice(notice::THROTTLED, false, "copying is throttled: User".to_owned()),
@@ -116,21 +98,55 @@ impl Publisher {
             (Some(Told::Released), _) => self.notice(notice::UNTHROTTLED, false, "copying continues".to_owned()),
             (None, _) => {}
         }
-        self.sender.send_if_modified(|s| match (&mut s.throttle, now) {
-            (None, None) => false,
-            (Some(throttle), Some((reason, detail))) if throttle.reason == reason => {
-                let changed = throttle.detail != detail;
-                throttle.detail = detail;
-                changed
-            }
-            (present, now) => {
-                if let Some(old) = present.take() {
-                    s.throttled_total += old.since.elapsed().unwrap_or_default();
-                }
-                *present = now.map(|(reason, detail)| Throttle { reason, detail, since: SystemTime::now() });
-                true
-            }
+        self.update(|s| (s.throttle, s.throttled_total) = (throttle, total));
+    }
+}
+
+/// What the tasks of an engine count, over all its attempts: the published progress is derived from it. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Tally {
+    counts: Arc<Mutex<Counts>>,
+    publisher: Publisher,
+}
+
+/// See [`Tally`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Rows and changes.
+    pub progress: Progress,
+    /// How long the last chunk took.
+    pub last_chunk: Option<Duration>,
+    /// The comparison, once it has begun.
+    pub verification: Option<Verification>,
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub fn new(publisher: Publisher) -> Self {
+        Self { counts: Arc::default(), publisher }
+    }
+
+    /// Rows and changes so far.
+    pub fn progress(&self) -> Progress {
+        self.counts.lock().progress.clone()
+    }
+
+    /// Counts, and publishes.
+    pub fn count(&self, change: impl FnOnce(&mut Counts)) {
+        // Held until it is published, so that nobody publishes an older count after a newer one.
+        let mut counts = self.counts.lock();
+        change(&mut counts);
+        counts.progress.rows_estimated = counts.progress.rows_estimated.max(counts.progress.rows_copied);
+        self.publisher.update(|s| {
+            s.progress.clone_from(&counts.progress);
+            s.last_chunk = counts.last_chunk;
+            s.verification.clone_from(&counts.verification);
         });
+    }
+
+    /// Counts something of the comparison.
+    pub fn compared(&self, change: impl FnOnce(&mut Verification)) {
+        self.count(|counts| change(counts.verification.get_or_insert_default()));
     }
 }
 

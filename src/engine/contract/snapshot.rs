@@ -28,7 +28,7 @@ pub enum Phase {
 }
 
 /// Everything a front end shows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Where it is.
     pub phase: Phase,

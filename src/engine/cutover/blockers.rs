@@ -185,6 +185,8 @@ pub struct Blockers {
     killed: BTreeSet<u64>,
     /// Told about already.
     said: BTreeSet<u64>,
+    /// Who is in the way now, in words.
+    named: Option<String>,
 }
 
 impl Blockers {
@@ -203,6 +205,12 @@ impl Blockers {
     /// The gate is closed: nobody is in anybody's way, and time does not count.
     pub fn forget(&mut self) {
         self.since.clear();
+        self.named = None;
+    }
+
+    /// Who was in the way when it was last looked: the one that has been there longest, and how many more.
+    pub fn named(&self) -> Option<&str> {
+        self.named.as_deref()
     }
 
     /// Whether one has been in the way for so long. Pure.
@@ -211,7 +219,7 @@ impl Blockers {
         after.is_some_and(|after| since.is_some_and(|since| now.duration_since(*since) >= after))
     }
 
-    /// Looks who is in the way, tells it, and kills who is to be killed: those who have been in it for `kill_after`, all with `force`.
+    /// Looks who is in the way, and kills who is to be killed: those who have been in it for `kill_after`, all with `force`.
     /// Only those count who have held their lock for `least`: others may be gone by the time of the attempt, which is bounded anyway.
     ///
     /// # Errors
@@ -228,8 +236,7 @@ impl Blockers {
         let holders = find(session, place, least.max(Duration::from_secs(1))).await?;
         let now = Instant::now();
         self.note(&holders, now);
-        let by = self.words(&holders);
-        publisher.update(|s| s.cut_over.blocked_by.clone_from(&by));
+        self.named = self.words(&holders);
         if holders.is_empty() {
             return Ok(Way::Free);
         }
@@ -238,7 +245,6 @@ impl Blockers {
         Ok(Way::Blocked { look_again: if killed { AFTER_KILL } else { LOOK_AGAIN } })
     }
 
-    /// For the status: the one that has been there longest, and how many more.
     fn words(&self, holders: &[Holder]) -> Option<String> {
         let first = holders.first()?;
         let rolling_back = if self.killed.contains(&first.id) { ", killed, still rolling back" } else { "" };

@@ -4,71 +4,47 @@
 //! transient error: there is no other recovery path. Tasks of an attempt (stream, guard, copy workers, row count, index build) live in one
 //! [`JoinSet`]; the applier and the cut-over run in the driver itself, so that nothing flushes while the tables are locked.
 
+use super::approach::{Approach, Task, about};
 use super::lost;
 use super::prepare::{self, Prepared, Ready, Wishes};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
-use crate::engine::contract::progress::{Publisher, Rate};
+use crate::engine::contract::progress::{Publisher, Tally};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::retry::back_off;
 use crate::engine::contract::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
-use crate::engine::contract::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, Mode, VerifyPolicy};
-use crate::engine::cutover::blockers::Blockers;
+use crate::engine::contract::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, Mode};
+use crate::engine::cutover::Clock;
 use crate::engine::cutover::native::NativeReady;
-use crate::engine::cutover::{self, Clock, Gate, definition_changed, gate, native, replaced, truncated};
 use crate::engine::outside::hooks;
-use crate::engine::rows::applier::{Applier, Flushed};
-use crate::engine::rows::copier::Copier;
-use crate::engine::rows::inbox::{Inbox, StreamNotice};
-use crate::engine::rows::index_build::{self, Built, Changes};
-use crate::engine::rows::migration::Migration;
-use crate::engine::rows::pace::{self, Pace, Pressure};
-use crate::engine::rows::streamer::rows::KeyColumn;
-use crate::engine::rows::streamer::{Streamer, Watched, Writer};
-use crate::engine::rows::verifier::Verifier;
-use crate::engine::state::fence::{Leftovers, keep_lock};
-use crate::engine::state::record::{Record, Stage};
+use crate::engine::state::fence::Leftovers;
 use crate::engine::state::store::StateTable;
 use crate::engine::state::takeover::{Owned, Still};
 use crate::engine::table::chooser::Refused;
 use crate::engine::table::{inspector, sight};
 use crate::engine::throttle;
-use crate::engine::throttle::decide::Decision;
 use crate::mysql::Session;
-use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::sql::quote;
-use counting::{COUNT, Count};
+use by_server::ByServer;
 use ending::{Beside, clean_up_unless_swapped, done, drop_left, finish, start_applier_again};
-use parking_lot::Mutex;
-use std::sync::Arc;
+use run::{Run, Surroundings};
 use std::time::{Duration, Instant, SystemTime};
-use swapping::{HOOKS, STATISTICS, Statistics};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod by_server;
 mod counting;
 mod ending;
+mod noticing;
+mod pacing;
 mod rehearsal;
+mod run;
 mod swapping;
 
 pub use ending::clean_up;
 
-/// Memory for dirty keys: some 300 000 small ones. Past it the stream waits. While as many are being applied, the same again is filled.
-const DIRTY_LIMIT: usize = 24 << 20;
-/// A cycle while rows are copied: long enough that hot rows are written once for many changes, short enough to keep the backlog small.
-const CYCLE_COPYING: Duration = Duration::from_millis(300);
-/// A cycle afterwards: the backlog must be small when the gate opens.
-const CYCLE_TAIL: Duration = Duration::from_millis(50);
-/// Dirty keys at which a cycle begins at once.
-const CYCLE_KEYS: usize = 20_000;
-/// Keys that the last cycle may have had for the cut-over to be tried: they are reconciled well within the lock's budget.
-const SMALL_BACKLOG: usize = 500;
-/// How often the end of the log is looked at, to know how far the stream is behind.
-const LAG_EVERY: Duration = Duration::from_secs(1);
-/// Rows under which one worker of each kind is enough.
-const SMALL_TABLE: u64 = 5_000;
 /// How long tasks may take to stop before they are aborted (their transactions roll back).
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// An attempt that ran this long was healthy: the next error starts the back-off anew.
@@ -79,6 +55,8 @@ pub struct Migrator {
     spec: MigrationSpec,
     controls: watch::Receiver<Controls>,
     publisher: Publisher,
+    tally: Tally,
+    approach: Approach,
     /// Cancelled by the owner for a graceful stop.
     stop: CancellationToken,
     /// The work of the last attempt: whoever finds it in other hands stops.
@@ -112,14 +90,25 @@ impl Migrator {
         stop: CancellationToken,
         clock: Clock,
     ) -> Self {
-        Self { spec, controls, publisher, stop, owned: None, clock, refused: Refused::default(), said_unseen: false }
+        Self {
+            spec,
+            controls,
+            tally: Tally::new(publisher.clone()),
+            publisher,
+            approach: Approach::default(),
+            stop,
+            owned: None,
+            clock,
+            refused: Refused::default(),
+            said_unseen: false,
+        }
     }
 
     /// Runs to the end.
     pub async fn run(mut self) -> Outcome {
         let outcome = self.drive().await;
         let hooks = self.controls.borrow().hooks.clone();
-        for why in hooks::tell(&hooks, &self.spec, &self.publisher.snapshot(), &outcome).await {
+        for why in hooks::tell(&hooks, &self.spec, &about(&self.publisher, &self.tally), &outcome).await {
             self.publisher.notice(notice::HOOK_FAILED, true, format!("could not notify a hook that the migration ended: {why}"));
         }
         tracing::info!(migration = self.spec.display_name, ?outcome, "the engine has ended");
@@ -144,7 +133,7 @@ impl Migrator {
                 self.cancel().await
             } else if controls.paused {
                 self.publisher.throttle(None);
-                self.publisher.phase(Phase::Paused);
+                self.publisher.update(|s| s.phase = Phase::Paused);
                 self.wait(None, &controls).await;
                 continue;
             } else {
@@ -228,7 +217,7 @@ impl Migrator {
     }
 
     async fn attempt(&mut self, touched: &mut bool) -> Result<End, EngineError> {
-        self.publisher.phase(Phase::Inspecting);
+        self.publisher.update(|s| s.phase = Phase::Inspecting);
         crate::engine::table::definition::check_alter(&self.spec.alter)?;
         let control = Session::open_in(&self.spec.server, &self.spec.database).await?;
         let mut guard = Session::open_in(&self.spec.server, &self.spec.database).await?;
@@ -301,14 +290,21 @@ impl Migrator {
             }
             Prepared::Native(ready) => {
                 self.owned = Some(ready.leftovers.owned());
-                let conditions = native::Conditions { controls: &mut self.controls, stop: &self.stop, clock: &self.clock };
-                match native::run(&self.spec, &ready, &mut control, session, &self.publisher, conditions).await {
-                    Ok(native::Ended::Done) => {
+                let mut tasks = JoinSet::new();
+                let around = self.surroundings();
+                let cancel = around.cancel.clone();
+                let mut change = ByServer::new(&self.spec, &ready, &mut control, session, around);
+                let ended = change.follow(&mut tasks).await;
+                self.approach = change.leave();
+                cancel.cancel();
+                stop_all(&mut tasks).await;
+                match ended {
+                    Ok(by_server::Ended::Done) => {
                         let NativeReady { leftovers, .. } = *ready;
-                        finish(&self.spec, &self.publisher, &self.controls, &mut control, leftovers, &mut self.owned).await
+                        finish(&self.spec, (&self.publisher, &self.tally), &self.controls, &mut control, leftovers, &mut self.owned).await
                     }
-                    Ok(native::Ended::Interrupted) => Ok(End::Interrupted),
-                    Ok(native::Ended::AnotherWay(words)) => {
+                    Ok(by_server::Ended::Interrupted) => Ok(End::Interrupted),
+                    Ok(by_server::Ended::AnotherWay(words)) => {
                         let next = match ready.native.algorithm {
                             Algorithm::Instant => &mut self.refused.instant,
                             _ => &mut self.refused.inplace,
@@ -339,11 +335,11 @@ impl Migrator {
                     }
                 }
             }
-            Prepared::Unknown => Ok(End::Over(Outcome::Unknown { message: self.unknown() })),
+            Prepared::Unknown { old } => Ok(End::Over(Outcome::Unknown { message: self.unknown(&old) })),
             Prepared::Swapped(leftovers) => {
                 self.publisher.update(|s| s.validated = true);
                 self.owned = Some(leftovers.owned());
-                finish(&self.spec, &self.publisher, &self.controls, &mut control, *leftovers, &mut self.owned).await
+                finish(&self.spec, (&self.publisher, &self.tally), &self.controls, &mut control, *leftovers, &mut self.owned).await
             }
             Prepared::Run(ready) => {
                 self.say_what_is_not_seen(&mut control).await?;
@@ -367,8 +363,9 @@ impl Migrator {
                         reason: "as started by an earlier engine".into(),
                     });
                 });
-                let cancel = CancellationToken::new();
                 let mut tasks = JoinSet::new();
+                let around = self.surroundings();
+                let cancel = around.cancel.clone();
                 self.owned = Some(Owned {
                     epoch: ready.migration.epoch,
                     server_uuid: ready.migration.facts.uuid.clone(),
@@ -377,7 +374,7 @@ impl Migrator {
                 });
                 let begun = ready.record.resumed_count > 0;
                 let Some(guard) = guard.take() else { return Err(EngineError::internal("an attempt has no guard")) };
-                let mut result = self.run_ready(*ready, control, guard, &mut tasks, &cancel).await;
+                let mut result = self.run_ready(*ready, control, guard, &mut tasks, around).await;
                 cancel.cancel();
                 stop_all(&mut tasks).await;
                 if let (Err(error), Some(owned)) = (&result, &self.owned)
@@ -392,7 +389,7 @@ impl Migrator {
                         Ok(_) => {}
                     }
                 }
-                let fresh = !begun && self.publisher.progress().chunks == 0;
+                let fresh = !begun && self.tally.progress().chunks == 0;
                 if let Err(error) = &result
                     && (error.reason == Reason::MissingPrivilege && fresh || error.reason == Reason::ReplicaFiltered)
                 {
@@ -432,14 +429,30 @@ impl Migrator {
         Ok(())
     }
 
-    fn unknown(&self) -> String {
+    /// `old`: the name that the original would have.
+    fn unknown(&self, old: &str) -> String {
         let names = self.spec.names();
         format!(
             "the connection was lost during the swap, and nothing shows whether the swap happened. Check {}, {} and {}: if the first has the new definition, it did. Nothing was dropped",
             quote::qualified(&self.spec.database, &self.spec.table),
             names.ghost,
-            self.publisher.snapshot().tables.old
+            old
         )
+    }
+
+    /// For one attempt.
+    fn surroundings(&mut self) -> Surroundings {
+        let mut approach = std::mem::take(&mut self.approach);
+        approach.begin();
+        Surroundings {
+            publisher: self.publisher.clone(),
+            tally: self.tally.clone(),
+            controls: self.controls.clone(),
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+            cancel: CancellationToken::new(),
+            approach,
+        }
     }
 
     async fn run_ready(
@@ -448,115 +461,29 @@ impl Migrator {
         control: Session,
         guard: Session,
         tasks: &mut JoinSet<Task>,
-        cancel: &CancellationToken,
+        around: Surroundings,
     ) -> Result<End, EngineError> {
-        let Ready { migration, record, board, chunks, start, safe, applied } = ready;
-        let mut control = control;
-        let (log_end, _) = migration.facts.log_end(&mut control).await?;
-        let inbox = Arc::new(Inbox::new(safe.point(), DIRTY_LIMIT));
-        let server_id = ServerFacts::server_id(&mut control).await?;
-        let mut watched = watched(&migration, server_id)?;
-        watched.key_defaults =
-            inspector::key_defaults(&mut control, &migration.spec.database, &migration.original.definition, &migration.codec).await?;
-        let streamer = Streamer::open(&self.spec.server, start, &log_end, watched, Arc::clone(&inbox)).await?;
-        spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
-        spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
-        let (decided, throttler) = throttle::start(
-            &self.spec.server,
-            &migration.facts.uuid,
-            migration.state.clone(),
-            migration.ghost_name(),
-            self.controls.clone(),
-            self.publisher.clone(),
-            cancel.clone(),
-        );
-        spawn(tasks, "throttler", throttler);
-
-        let board = Arc::new(Mutex::new(board));
-        let records = Arc::new(Mutex::new(Vec::new()));
-        let pace = if record.rows_estimated < SMALL_TABLE {
-            None
-        } else {
-            // Where the workers are given, nobody asks what the server can take.
-            let given = self.controls.borrow().workers > 0;
-            Some(Pace::beside(if given { 0 } else { statements_of_others(&mut control).await? }))
-        };
-        let applier = Applier::open(
-            Arc::clone(&migration),
-            Arc::clone(&inbox),
-            Arc::clone(&board),
-            Arc::clone(&records),
-            pace.as_ref().map_or(1, |pace| pace.width().flush),
-            safe.point(),
-            &chunks,
-            applied,
-        )
-        .await?;
-        let (flushed_tx, _) = watch::channel(applier.total());
-        let (allowed_tx, allowed) = watch::channel(0);
-        let copier = Arc::new(Copier::new(
-            Arc::clone(&migration),
-            Arc::clone(&board),
-            Arc::clone(&inbox),
-            self.controls.clone(),
-            allowed,
-            decided.clone(),
-            self.publisher.clone(),
-            records,
-        ));
-        let mut run = Run {
-            migration,
-            record,
-            inbox,
-            applier,
-            control,
-            clock: Arc::clone(&self.clock),
-            publisher: self.publisher.clone(),
-            controls: self.controls.clone(),
-            decided,
-            stop: self.stop.clone(),
-            cancel: cancel.clone(),
-            flushed: flushed_tx,
-            copier,
-            copying: 0,
-            copied: false,
-            count: Count::None,
-            allowed: allowed_tx,
-            pace,
-            window: None,
-            index_build: None,
-            build_with: Changes::Beside,
-            verified: None,
-            quiet: Arc::default(),
-            rate: Rate::new(Instant::now(), self.publisher.throttled(), self.publisher.progress().rows_copied),
-            lag: Lag::default(),
-            blockers: Blockers::default(),
-            statistics: Statistics::None,
-            question: hooks::Question::default(),
-            failures: 0,
-            next_cut_over: Instant::now(),
-            swap_announced: false,
-            comparing: cancel.child_token(),
-        };
-        run.keep_pace(tasks).await?;
+        let mut run = Run::start(ready, control, guard, around, tasks).await?;
         let mut result = run.follow(tasks).await;
+        self.approach = std::mem::take(&mut run.approach);
         // Whatever has happened; where it cannot be done now, the next attempt begins with it.
         if let Err(error) = run.apply_again(result.as_ref().err()).await {
             result = Err(error);
         }
-        if let Ok(Some(())) = result {
-            let Run { migration, record, control: mut session, applier, .. } = run;
-            applier.close().await;
-            let leftovers = Leftovers { state: migration.state.clone(), record, epoch: migration.epoch };
-            return finish(&self.spec, &self.publisher, &self.controls, &mut session, leftovers, &mut self.owned).await;
-        }
-        // Whatever is done is stored, so that the next engine repeats as little as possible.
-        if result.is_ok() {
-            run.applier.checkpoint(true).await?;
-        }
         match result {
+            Ok(true) => {
+                let Run { migration, record, control: mut session, applier, .. } = run;
+                applier.close().await;
+                let leftovers = Leftovers { state: migration.state.clone(), record, epoch: migration.epoch };
+                finish(&self.spec, (&self.publisher, &self.tally), &self.controls, &mut session, leftovers, &mut self.owned).await
+            }
+            Ok(false) => {
+                // Whatever is done is stored, so that the next engine repeats as little as possible.
+                run.applier.checkpoint(true).await?;
+                Ok(End::Interrupted)
+            }
             Err(error) if run.swap_announced && error.reason == Reason::OutcomeUnknown => {
-                Ok(End::Over(Outcome::Unknown { message: self.unknown() }))
+                Ok(End::Over(Outcome::Unknown { message: self.unknown(&run.migration.names.old) }))
             }
             Err(error) => {
                 if error.reason.restarts_copy() {
@@ -564,40 +491,8 @@ impl Migrator {
                 }
                 Err(error)
             }
-            Ok(_) => Ok(End::Interrupted),
         }
     }
-}
-
-/// How many statements the server is sent while we look.
-async fn statements_of_others(control: &mut Session) -> Result<u64, EngineError> {
-    let mut counts = [0, 0];
-    for (at, count) in counts.iter_mut().enumerate() {
-        if at > 0 {
-            tokio::time::sleep(pace::LOOK).await;
-        }
-        let sql = "SHOW GLOBAL STATUS LIKE 'Questions'";
-        let row: Option<(String, u64)> = control.first("check whether the server is busy", SHORT, sql).await?;
-        *count = row.map_or(0, |(_, count)| count);
-    }
-    let [before, after] = counts;
-    // The second look is one of ours.
-    Ok(after.saturating_sub(before).saturating_sub(1))
-}
-
-fn state_table(spec: &MigrationSpec) -> StateTable {
-    StateTable::new(&spec.database, &spec.names().state)
-}
-
-type Task = (&'static str, Result<(), EngineError>);
-const COPY: &str = "copy";
-const VERIFICATION: &str = "verification";
-const BUILD: &str = "index build";
-/// The build did not stand the changes beside it.
-const DISTURBED: &str = "index build, disturbed";
-
-fn spawn(tasks: &mut JoinSet<Task>, name: &'static str, work: impl Future<Output = Result<(), EngineError>> + Send + 'static) {
-    tasks.spawn(async move { (name, work.await) });
 }
 
 async fn stop_all(tasks: &mut JoinSet<Task>) {
@@ -607,507 +502,6 @@ async fn stop_all(tasks: &mut JoinSet<Task>) {
     }
 }
 
-/// What the streamer must look for.
-///
-/// # Errors
-/// The key names a column that the table lacks: a bug.
-pub fn watched(m: &Migration, server_id: u32) -> Result<Watched, EngineError> {
-    let key = m
-        .key
-        .columns
-        .iter()
-        .map(|part| {
-            let columns = &m.original.definition.columns;
-            let ordinal = columns.iter().position(|c| c.name.eq_ignore_ascii_case(&part.original))?;
-            let unsigned = matches!(columns[ordinal].column_type, crate::sql::table::ColumnType::Integer { unsigned: true, .. });
-            Some(KeyColumn { ordinal, unsigned, has_default: inspector::has_plain_default(&columns[ordinal]) })
-        })
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| EngineError::internal("the key names a column that the table lacks"))?;
-    Ok(Watched {
-        database: m.spec.database.clone(),
-        table: m.original.definition.name.clone(),
-        columns: m.original.definition.columns.clone(),
-        key,
-        codec: Arc::clone(&m.codec),
-        key_defaults: Vec::new(),
-        ghost: m.names.ghost.clone(),
-        writer: Writer { address: m.spec.server.clone(), server_id, server_uuid: m.facts.uuid.clone() },
-        names_ignore_case: m.facts.lower_case_table_names != 0,
-    })
-}
-
-/// How far the stream is behind the end of the log.
-#[derive(Default)]
-struct Lag {
-    /// An end of the log, and when it was read.
-    target: Option<(crate::mysql::BinlogPosition, Instant)>,
-    looked: Option<Instant>,
-    known: Option<Duration>,
-}
-
-/// The part of an attempt after everything is started.
-struct Run {
-    migration: Arc<Migration>,
-    record: Record,
-    inbox: Arc<Inbox>,
-    applier: Applier,
-    control: Session,
-    clock: Clock,
-    publisher: Publisher,
-    controls: watch::Receiver<Controls>,
-    decided: watch::Receiver<Decision>,
-    stop: CancellationToken,
-    cancel: CancellationToken,
-    flushed: watch::Sender<Flushed>,
-    copier: Arc<Copier>,
-    /// Copy workers that have not ended; those beyond `allowed` wait.
-    copying: u16,
-    /// A worker found nothing left to dispatch: no more of them are needed.
-    copied: bool,
-    /// The original's rows.
-    count: Count,
-    allowed: watch::Sender<u16>,
-    /// How many workers there should be; `None` for a small table.
-    pace: Option<Pace>,
-    /// Since when the pace is being measured.
-    window: Option<Instant>,
-    /// The index build under way.
-    index_build: Option<Changes>,
-    /// How the next one is made.
-    build_with: Changes,
-    /// The verification's first whole pass, once it is under way.
-    verified: Option<watch::Receiver<bool>>,
-    /// Keeps the verification's reads out of the cut-over.
-    quiet: Arc<RwLock<()>>,
-    rate: Rate,
-    lag: Lag,
-    blockers: Blockers,
-    /// Of the new table.
-    statistics: Statistics,
-    /// What the hooks say to an attempt.
-    question: hooks::Question,
-    /// Attempts at the cut-over that failed.
-    failures: u32,
-    next_cut_over: Instant,
-    swap_announced: bool,
-    /// Ends the verification under way, so that another one begins.
-    comparing: CancellationToken,
-}
-
-impl Run {
-    /// Until the swap (`Some`), or an interruption (`None`).
-    async fn follow(&mut self, tasks: &mut JoinSet<Task>) -> Result<Option<()>, EngineError> {
-        let mut last_cycle = Instant::now();
-        let mut last_taken = usize::MAX;
-        let mut last_deferred = false;
-        loop {
-            // 1. Wait for something to do.
-            let pause = if self.copying > 0 { CYCLE_COPYING } else { CYCLE_TAIL };
-            let due = last_cycle + pause;
-            let resting = self.decided.borrow().apply.is_some() || self.index_build == Some(Changes::Held);
-            let hurry = !last_deferred && (self.applier.backlog() >= CYCLE_KEYS || last_taken >= SMALL_BACKLOG && self.copying == 0);
-            if resting || !hurry {
-                tokio::select! {
-                    () = self.stop.cancelled() => return Ok(None),
-                    Some(done) = tasks.join_next() => self.joined(done)?,
-                    changed = self.controls.changed() => {
-                        if changed.is_err() {
-                            return Ok(None);
-                        }
-                    }
-                    // Its end is seen below, among the tasks.
-                    Ok(()) = self.decided.changed() => {}
-                    () = self.inbox.hurried(), if !resting => {}
-                    () = tokio::time::sleep_until(due.into()) => {}
-                }
-            }
-            while let Some(done) = tasks.try_join_next() {
-                self.joined(done)?;
-            }
-            {
-                let controls = self.controls.borrow_and_update();
-                if controls.paused || controls.cancel || self.stop.is_cancelled() {
-                    drop(controls);
-                    return Ok(None);
-                }
-            }
-            let held = self.decided.borrow_and_update().clone();
-            if self.record.applier_stopped && !(held.may_copy() && gate(&self.controls.borrow(), (self.clock)()) == Gate::Open) {
-                // A replica does not stand still for somebody who is waited for.
-                self.apply_again(None).await?;
-            }
-            if held.apply.is_some() || self.index_build == Some(Changes::Held) {
-                // Keys gather in the inbox; when it is full the stream waits.
-                self.show(&held);
-                self.window = None;
-                self.applier.keep_alive().await?;
-                last_cycle = Instant::now();
-                self.report();
-                continue;
-            }
-            self.count_rows(tasks).await?;
-            if self.copying > 0 {
-                self.measure(&held);
-                self.keep_pace(tasks).await?;
-                self.show(&held);
-            }
-            // 2. Flush.
-            let (stop, controls) = (self.stop.clone(), self.controls.clone());
-            let halt = move || {
-                let controls = controls.borrow();
-                stop.is_cancelled() || controls.paused || controls.cancel
-            };
-            let cycle = self.applier.cycle(&halt).await?;
-            if cycle.halted {
-                return Ok(None);
-            }
-            last_cycle = Instant::now();
-            // One that was deferred is not repeated in haste: the stream must bring more first.
-            last_deferred = cycle.deferred;
-            last_taken = cycle.taken;
-            self.flushed.send_replace(self.applier.total());
-            if cycle.rebuilt {
-                self.rebuilt().await?;
-            }
-            if let Some(notice) = cycle.notice {
-                self.look_at(notice).await?;
-            }
-            self.look_at_lag().await?;
-            self.report();
-            if self.copying > 0 {
-                continue;
-            }
-            // 3. The tail.
-            self.applier.copy_complete();
-            if !self.record.deferred_indexes.is_empty() {
-                if self.index_build.is_none() {
-                    self.publisher.phase(Phase::CatchingUp);
-                    // A build cannot be held once it runs.
-                    self.show(&held);
-                    if held.copy.is_some() {
-                        continue;
-                    }
-                    let (m, definitions, cancel) = (Arc::clone(&self.migration), self.record.deferred_indexes.clone(), self.cancel.clone());
-                    let alone = self.width_found() == 1;
-                    let changes = *self.index_build.insert(self.build_with);
-                    tasks.spawn(async move {
-                        match index_build::build(&m, &definitions, changes, alone, cancel).await {
-                            Ok(Built::Done) => (BUILD, Ok(())),
-                            Ok(Built::Disturbed) => (DISTURBED, Ok(())),
-                            Err(error) => (BUILD, Err(error)),
-                        }
-                    });
-                }
-                // The build keeps one core busy and changes no row: the rows are compared meanwhile.
-                self.verification(tasks);
-                continue;
-            }
-            if !self.verification(tasks) {
-                // What holds the copy holds the comparison, which reads both tables whole.
-                self.show(&held);
-                self.publisher.phase(Phase::Verifying);
-                continue;
-            }
-            let caught_up =
-                cycle.taken < SMALL_BACKLOG && !cycle.deferred && self.lag.known.is_some_and(|lag| lag < Duration::from_secs(2));
-            let gathered = self.statistics(tasks);
-            let gate = gate(&self.controls.borrow(), (self.clock)());
-            let vetoed = gate == Gate::Open && self.publisher.cut_over().vetoed_by.is_some();
-            if !vetoed {
-                self.publisher.waits(gate.waits());
-            }
-            if gate != Gate::Open {
-                self.blockers.forget();
-            }
-            match gate {
-                _ if !caught_up || !gathered => {
-                    self.publisher.throttle(None);
-                    self.publisher.phase(Phase::CatchingUp);
-                }
-                Gate::NeedsApproval | Gate::OutsideWindows { .. } => {
-                    self.publisher.throttle(None);
-                    self.publisher.phase(Phase::AwaitingCutOver);
-                }
-                Gate::Throttled => {
-                    self.show(&held);
-                    self.publisher.phase(Phase::AwaitingCutOver);
-                }
-                Gate::Open => {
-                    if !vetoed {
-                        self.publisher.phase(Phase::CuttingOver);
-                    }
-                    self.show(&held);
-                    // Tables are not locked on a server, or under replicas, that have enough to do.
-                    if held.may_swap(&self.controls.borrow().limits) && Instant::now() >= self.next_cut_over && self.cut_over(tasks).await?
-                    {
-                        return Ok(Some(()));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Starts the verification, and tells whether a first whole pass is done.
-    fn verification(&mut self, tasks: &mut JoinSet<Task>) -> bool {
-        if self.controls.borrow().verify == VerifyPolicy::Never {
-            return true;
-        }
-        if self.comparing.is_cancelled() {
-            // The former one is about to end.
-            return false;
-        }
-        let cancel = &self.comparing;
-        let readers = self.width_found();
-        let verified = self.verified.get_or_insert_with(|| {
-            let (verified, done) = watch::channel(false);
-            let verifier = Verifier {
-                migration: Arc::clone(&self.migration),
-                inbox: Arc::clone(&self.inbox),
-                flushed: self.flushed.subscribe(),
-                decided: self.decided.clone(),
-                publisher: self.publisher.clone(),
-                quiet: Arc::clone(&self.quiet),
-                readers,
-                verified,
-                computed_anew: Mutex::default(),
-            };
-            spawn(tasks, VERIFICATION, verifier.run(cancel.clone()));
-            done
-        });
-        *verified.borrow()
-    }
-
-    /// Tells what holds the migration back, if anything does.
-    fn show(&self, held: &Decision) {
-        let held = held.copy.as_ref().map(|hold| (hold.reason, hold.detail.clone()));
-        self.publisher.throttle(held.or_else(|| self.pressed()));
-    }
-
-    /// Changes that pile up hold copying as well.
-    fn pressed(&self) -> Option<(&'static str, String)> {
-        if self.copying == 0 || self.controls.borrow().workers > 0 {
-            return None;
-        }
-        let pressure = self.pace.as_ref().map(Pace::pressure)?;
-        let waiting = self.publisher.progress().backlog;
-        match pressure {
-            Pressure::None => None,
-            Pressure::Shared => {
-                Some((pace::BACKLOG_GROWS, format!("{waiting} changed rows are waiting to be applied; copying is paused half of the time")))
-            }
-            Pressure::Overwhelming => Some((
-                pace::BACKLOG_GROWS,
-                format!("{waiting} changed rows are waiting to be applied, and their number grows although copying is paused"),
-            )),
-        }
-    }
-
-    /// Ends a measurement when it is due, and begins the next. One in which something held the copy back says nothing.
-    fn measure(&mut self, held: &Decision) {
-        let Some(pace) = self.pace.as_mut() else { return };
-        if !held.may_copy() {
-            self.window = None;
-            return;
-        }
-        let Some(began) = self.window else {
-            self.applier.latencies();
-            self.copier.done(true);
-            self.window = Some(Instant::now());
-            return;
-        };
-        let done = self.copier.done(false);
-        let took = began.elapsed();
-        // A few of each, so that one slow chunk is no measure; and not for ever.
-        if took < pace::WINDOW || (done.chunks < pace::CHUNKS && took < 5 * pace::WINDOW) {
-            return;
-        }
-        self.copier.done(true);
-        let measured = pace::Window {
-            rows: done.rows,
-            worked: done.took,
-            latency: pace::median(&mut self.applier.latencies()),
-            backlog: self.applier.backlog() as u64,
-        };
-        pace.learn(&measured);
-        tracing::debug!(?measured, now = ?pace.width(), "pace");
-        self.window = Some(Instant::now());
-    }
-
-    /// How many connections may keep the server at work, as far as the copy has found out.
-    fn width_found(&self) -> u16 {
-        match (self.controls.borrow().workers, &self.pace) {
-            (0, Some(pace)) => pace.proven(),
-            (0, None) => 1,
-            (asked, _) => asked,
-        }
-    }
-
-    /// As many workers as there should be.
-    async fn keep_pace(&mut self, tasks: &mut JoinSet<Task>) -> Result<(), EngineError> {
-        let asked = self.controls.borrow().workers;
-        let width = self.pace.as_ref().map(Pace::width);
-        let allowed = match (asked, width) {
-            // Rows are numbered in the order of the key.
-            _ if self.migration.numbering.is_some() => 1,
-            (0, Some(width)) => width.copy,
-            (0, None) => 1,
-            (asked, _) => asked,
-        };
-        if let Some(width) = width {
-            self.applier.widen(width.flush).await?;
-        }
-        // Workers that are not needed any more wait for their turn, so numbers count up.
-        while !self.copied && self.copying < allowed {
-            spawn(tasks, COPY, Arc::clone(&self.copier).worker(self.copying, self.cancel.clone()));
-            self.copying += 1;
-        }
-        self.allowed.send_if_modified(|now| std::mem::replace(now, allowed) != allowed);
-        Ok(())
-    }
-
-    /// A task ended: copy workers and the index build do so when they are done, the others only by an error.
-    fn joined(&mut self, done: Result<Task, tokio::task::JoinError>) -> Result<(), EngineError> {
-        let (name, result) = done.map_err(|error| EngineError::internal(&format!("a task of the engine ended: {error}")))?;
-        result?;
-        match name {
-            COPY => {
-                self.copied = true;
-                self.copying -= 1;
-                if self.copying == 0 {
-                    self.publisher.update(|s| {
-                        s.progress.copy_complete = true;
-                        s.progress.eta = None;
-                    });
-                }
-                Ok(())
-            }
-            BUILD => {
-                self.record.deferred_indexes.clear();
-                self.index_build = None;
-                Ok(())
-            }
-            DISTURBED => {
-                self.build_with = Changes::Held;
-                self.index_build = None;
-                Ok(())
-            }
-            HOOKS | COUNT => Ok(()),
-            VERIFICATION if self.comparing.is_cancelled() && !self.cancel.is_cancelled() => {
-                self.verified = None;
-                self.comparing = self.cancel.child_token();
-                Ok(())
-            }
-            STATISTICS => {
-                self.statistics = Statistics::Gathered;
-                Ok(())
-            }
-            _ if self.cancel.is_cancelled() => Ok(()),
-            name => Err(EngineError::transient(Reason::ConnectionFailed, &format!("the {name} ended"))),
-        }
-    }
-
-    /// Someone else made the original's table anew, as OPTIMIZE TABLE does: the rows are the same, and those that are changed meanwhile are in
-    /// the log as ever. It has another id from now on, by which the outcome of the swap and a successor know it.
-    async fn rebuilt(&mut self) -> Result<(), EngineError> {
-        let m = Arc::clone(&self.migration);
-        let now = inspector::table(&mut self.control, &m.spec.database, &m.spec.table).await?.ok_or_else(|| definition_changed(&m))?;
-        if crate::engine::table::definition::normalise(&now.show_create)? != self.record.original_definition {
-            return Err(definition_changed(&m));
-        }
-        if now.table_id.is_some() && self.record.original_id.is_some() && now.table_id != self.record.original_id {
-            tracing::info!(before = self.record.original_id, now = now.table_id, "someone else rebuilt the original table");
-            self.record.original_id = now.table_id;
-            m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
-        }
-        Ok(())
-    }
-
-    async fn look_at(&mut self, notice: StreamNotice) -> Result<(), EngineError> {
-        let m = &self.migration;
-        match notice {
-            StreamNotice::StatementDml => Err(EngineError::terminal(
-                Reason::StatementLogged,
-                &format!(
-                    "a statement that may have changed {} was logged as text (a session with binlog_format=STATEMENT), so it is unknown which rows changed. The original is untouched; retry to start over, or delete the migration",
-                    m.original_name()
-                ),
-            )),
-            StreamNotice::GhostWritten => Err(EngineError::terminal(
-                Reason::GhostWritten,
-                &format!(
-                    "someone else wrote to the ghost table {}, or changed, renamed or dropped it, so it no longer matches the original. The original is untouched and was not swapped; find out who did it, then retry to start over, or delete the migration",
-                    m.ghost_name()
-                ),
-            )),
-            StreamNotice::Replaced => Err(replaced(m)),
-            StreamNotice::Truncated => Err(truncated(m)),
-            StreamNotice::Rebuilt => self.rebuilt().await,
-            StreamNotice::Ddl => {
-                let now = inspector::table(&mut self.control, &m.spec.database, &m.spec.table).await?;
-                let Some(now) = now else { return Err(definition_changed(m)) };
-                cutover::unchanged(&now.show_create, &self.record.original_definition, || definition_changed(m))?;
-                // The same definition again, of another table, or after an ALTER that made all rows anew.
-                if sight::replaced(self.record.original_id, now.table_id) {
-                    return Err(replaced(m));
-                }
-                // Triggers and foreign keys of others follow the old table, and its definition does not show them.
-                sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map_err(cutover::came_meanwhile)
-            }
-        }
-    }
-
-    async fn look_at_lag(&mut self) -> Result<(), EngineError> {
-        let received = self.inbox.follow().borrow().clone();
-        if let Some((target, read)) = &self.lag.target {
-            if received >= *target {
-                self.lag.known = Some(Duration::ZERO);
-                self.lag.target = None;
-            } else {
-                self.lag.known = Some(read.elapsed());
-            }
-        }
-        if self.lag.target.is_none() && self.lag.looked.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
-            let (end, _) = self.migration.facts.log_end(&mut self.control).await?;
-            self.lag.looked = Some(Instant::now());
-            if received >= end {
-                self.lag.known = Some(Duration::ZERO);
-            } else {
-                self.lag.target = Some((end, Instant::now()));
-            }
-        }
-        Ok(())
-    }
-
-    fn report(&mut self) {
-        let (_, seen) = self.inbox.counts();
-        let backlog = self.applier.backlog();
-        let applied = self.applier.total().applied;
-        let lag = self.lag.known;
-        let copying = self.copying;
-        let workers = copying.min(*self.allowed.borrow());
-        let progress = self.publisher.progress();
-        let eta = if copying > 0 {
-            self.rate.eta(Instant::now(), self.publisher.throttled(), progress.rows_copied, progress.rows_estimated)
-        } else {
-            None
-        };
-        self.publisher.update(|s| {
-            s.progress.changes_seen = seen;
-            s.progress.changes_applied = applied;
-            s.progress.backlog = backlog as u64;
-            s.progress.binlog_lag = lag;
-            s.progress.eta = eta;
-            s.progress.copy_workers = workers;
-        });
-    }
-
-    /// The next engine must start anew.
-    async fn forget(&mut self) {
-        self.record.stage = Stage::Preparing;
-        let m = Arc::clone(&self.migration);
-        if let Err(error) = m.state.store(&mut self.control, m.epoch, &self.record, None).await {
-            tracing::warn!("could not mark the state table for a fresh start: {error}");
-        }
-    }
+fn state_table(spec: &MigrationSpec) -> StateTable {
+    StateTable::new(&spec.database, &spec.names().state)
 }

@@ -2,7 +2,9 @@
 //!
 //! Owns every task of an engine (one `JoinSet` an attempt) and every decision about what comes next; what it decides on is gathered from the
 //! rooms below.
+pub mod approach;
 pub mod lost;
 pub mod migrator;
+pub mod next;
 pub mod old_table;
 pub mod prepare;

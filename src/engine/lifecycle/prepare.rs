@@ -50,8 +50,11 @@ pub enum Prepared {
     Nothing,
     /// A former engine had swapped the tables already, or, in mode TestOnReplica, had swapped them back.
     Swapped(Box<Leftovers>),
-    /// A former engine died at the swap, and nothing shows whether it happened.
-    Unknown,
+    /// A former engine died at the swap, and nothing tells whether it happened.
+    Unknown {
+        /// The name that the original would have then.
+        old: String,
+    },
 }
 
 /// A migration ready to run.
@@ -64,6 +67,8 @@ pub struct Ready {
     pub board: Board,
     /// Their records.
     pub chunks: Vec<(ChunkId, crate::engine::state::record::ChunkRecord)>,
+    /// Rows that the table is thought to have.
+    pub rows_estimated: u64,
     /// Where the stream starts.
     pub start: Start,
     /// The same as a point.
@@ -373,14 +378,8 @@ async fn fresh(
             record.stage = Stage::Copying;
             // This commit is the first barrier too: with binlog_order_commits it returns after everything before `position` is visible.
             state.store(control, epoch, &record, Some(&safe)).await?;
-            publisher.update(|s| {
-                s.started_at = Some(SystemTime::now());
-                s.progress.rows_estimated = original.rows_estimated;
-                // Where it starts over, what was copied before does not count.
-                s.progress.rows_copied = 0;
-                s.progress.chunks = 0;
-                s.progress.copy_complete = false;
-            });
+            publisher.update(|s| s.started_at = Some(SystemTime::now()));
+            let rows_estimated = original.rows_estimated;
             let codec = codec(&original, &ghost, &key, &rows)?;
             let start = start_of(&facts, &safe, true);
             let migration = Migration {
@@ -405,6 +404,7 @@ async fn fresh(
                 board: Board::default(),
                 chunks: Vec::new(),
                 start,
+                rows_estimated,
                 safe,
                 applied: 0,
             })))
@@ -794,7 +794,7 @@ async fn resume(
         match outcome(control, &spec.database, &spec.table, &names, &record).await? {
             Swap::Happened => record.stage = Stage::Swapped,
             Swap::DidNot => record.stage = Stage::Copying,
-            Swap::Unknown => return Ok(Some(Prepared::Unknown)),
+            Swap::Unknown => return Ok(Some(Prepared::Unknown { old: names.old })),
         }
     }
     if matches!(record.stage, Stage::Swapped | Stage::Tested) {
@@ -900,13 +900,10 @@ async fn resume(
     publisher.update(|s| {
         s.resumed_count = record.resumed_count;
         s.started_at = UNIX_EPOCH.checked_add(Duration::from_secs(record.started_at));
-        s.progress.rows_copied = rows;
-        s.progress.chunks = chunks.len() as u64;
-        s.progress.changes_applied = safe.applied;
-        // A count knows more than the server's estimate.
-        let estimated = if record.rows_counted { 0 } else { original.rows_estimated };
-        s.progress.rows_estimated = record.rows_estimated.max(rows).max(estimated);
     });
+    // A count knows more than the server's estimate.
+    let estimated = if record.rows_counted { 0 } else { original.rows_estimated };
+    let rows_estimated = record.rows_estimated.max(rows).max(estimated);
     publisher.notice(notice::RESUMED, false, format!("resumed the work of an earlier engine: {rows} rows were already copied"));
     let codec = codec(&original, &ghost.definition, &key, &row_settings)?;
     let migration = Migration {
@@ -928,7 +925,7 @@ async fn resume(
     let start = start_of(facts, &safe, same_server);
     let chunks = chunks.into_iter().map(|(first, chunk)| (ChunkId { first, last: chunk.last }, chunk)).collect();
     let applied = safe.applied;
-    Ok(Some(Prepared::Run(Box::new(Ready { migration: Arc::new(migration), record, board, chunks, start, safe, applied }))))
+    Ok(Some(Prepared::Run(Box::new(Ready { migration: Arc::new(migration), record, board, chunks, rows_estimated, start, safe, applied }))))
 }
 
 /// By position where that is exact; by GTIDs on another server, and where a logged transaction may still be invisible

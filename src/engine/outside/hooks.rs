@@ -12,7 +12,7 @@
 use super::program::{self, Exit};
 use super::web::{Answer, Web};
 use crate::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
-use crate::engine::contract::snapshot::{Outcome, Snapshot};
+use crate::engine::contract::snapshot::Outcome;
 use crate::engine::contract::spec::MigrationSpec;
 use crate::engine::contract::text::shown_url;
 use hmac::{Hmac, Mac};
@@ -45,35 +45,19 @@ pub struct Question {
 }
 
 /// Where a question is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Consent {
-    /// Everybody agrees, or nobody is to be asked.
-    Given,
-    /// It is to be asked: the caller runs [`ask`] and sends its answer here.
-    Ask(AskHere),
+    /// Nobody has been asked, or everybody agrees.
+    Free,
     /// It is being asked.
     Awaited,
-    /// A veto.
-    Refused(String),
+    /// A veto, until it is asked again.
+    Refused(String, Instant),
 }
-
-/// Where the answer goes.
-#[derive(Debug)]
-pub struct AskHere(pub oneshot::Sender<Result<(), String>>);
-
-impl PartialEq for AskHere {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-impl Eq for AskHere {}
 
 impl Question {
     /// Where it is now.
-    pub fn look(&mut self, hooks: &[Hook], now: Instant) -> Consent {
-        if !hooks.iter().any(|hook| hook.when.contains(&Moment::BeforeCutOver)) {
-            return Consent::Given;
-        }
+    pub fn consent(&mut self, now: Instant) -> Consent {
         if let Some(answer) = &mut self.under_way {
             match answer.try_recv() {
                 Err(oneshot::error::TryRecvError::Empty) => return Consent::Awaited,
@@ -84,17 +68,21 @@ impl Question {
             self.under_way = None;
         }
         match &self.answer {
-            Some((answer, at)) if now.saturating_duration_since(*at) < ASK_AGAIN => match answer {
-                Ok(()) => Consent::Given,
-                Err(why) => Consent::Refused(why.clone()),
-            },
-            _ => {
-                let (send, receive) = oneshot::channel();
-                self.answer = None;
-                self.under_way = Some(receive);
-                Consent::Ask(AskHere(send))
-            }
+            Some((Err(why), at)) => Consent::Refused(why.clone(), *at + ASK_AGAIN),
+            _ => Consent::Free,
         }
+    }
+
+    /// Whether the hooks must be asked for an attempt that is made now: then the caller runs [`ask`] and sends its answer here.
+    pub fn to_be_asked(&mut self, hooks: &[Hook], now: Instant) -> Option<oneshot::Sender<Result<(), String>>> {
+        let agreed = matches!(&self.answer, Some((Ok(()), at)) if now.saturating_duration_since(*at) < ASK_AGAIN);
+        if agreed || !asks(hooks) {
+            return None;
+        }
+        let (send, receive) = oneshot::channel();
+        self.answer = None;
+        self.under_way = Some(receive);
+        Some(send)
     }
 
     /// An attempt is being made: the next one needs a consent of its own.
@@ -103,14 +91,29 @@ impl Question {
     }
 }
 
+/// Whether any of them is asked before an attempt.
+pub fn asks(hooks: &[Hook]) -> bool {
+    hooks.iter().any(|hook| hook.when.contains(&Moment::BeforeCutOver))
+}
+
+/// What the hooks are told of an engine beside what it was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// The engine's random id.
+    pub session: String,
+    /// Rows written by chunks.
+    pub rows_copied: u64,
+    /// Keys reconciled or found not to need it.
+    pub changes_applied: u64,
+}
+
 /// Asks all hooks before an attempt. `Err`: a veto, in words that name the hook.
 ///
 /// # Errors
 /// A hook said no, or could not be asked and must be.
-pub async fn ask(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot) -> Result<(), String> {
-    let attempt = snapshot.cut_over.attempts + 1;
+pub async fn ask(hooks: &[Hook], spec: &MigrationSpec, about: &About, attempt: u32) -> Result<(), String> {
     let id = format!("{}-before-cut-over-{attempt}", spec.id);
-    let event = Event::new(Moment::BeforeCutOver, &id, spec, snapshot, json!({ "attempt": attempt }));
+    let event = Event::new(Moment::BeforeCutOver, &id, spec, about, json!({ "attempt": attempt }));
     let mut web = Web::default();
     for hook in hooks.iter().filter(|hook| hook.when.contains(&event.moment)) {
         match verdict(hook.failure_policy, send(&mut web, hook, &event).await) {
@@ -125,7 +128,7 @@ pub async fn ask(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot) -> R
 }
 
 /// Tells the end. Returns what could not be delivered, in words.
-pub async fn tell(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot, outcome: &Outcome) -> Vec<String> {
+pub async fn tell(hooks: &[Hook], spec: &MigrationSpec, about: &About, outcome: &Outcome) -> Vec<String> {
     let (moment, data) = match outcome {
         Outcome::Succeeded | Outcome::Proven | Outcome::Tested => {
             (Moment::Succeeded, json!({ "dryRun": *outcome == Outcome::Proven, "test": *outcome == Outcome::Tested }))
@@ -137,8 +140,8 @@ pub async fn tell(hooks: &[Hook], spec: &MigrationSpec, snapshot: &Snapshot, out
         // Its owner knows, having asked for it.
         Outcome::Cancelled | Outcome::Stopped => return Vec::new(),
     };
-    let id = format!("{}-{}-{}", spec.id, moment.as_str().to_lowercase(), snapshot.session);
-    let event = Event::new(moment, &id, spec, snapshot, data);
+    let id = format!("{}-{}-{}", spec.id, moment.as_str().to_lowercase(), about.session);
+    let event = Event::new(moment, &id, spec, about, data);
     let mut web = Web::default();
     let mut undelivered = Vec::new();
     for hook in hooks.iter().filter(|hook| hook.when.contains(&moment)) {
@@ -256,14 +259,14 @@ struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// Pure but for the time.
-    fn new(moment: Moment, id: &str, spec: &'a MigrationSpec, snapshot: &Snapshot, more: Value) -> Self {
+    fn new(moment: Moment, id: &str, spec: &'a MigrationSpec, about: &About, more: Value) -> Self {
         let mut data = json!({
             "migration": spec.display_name,
             "database": spec.database,
             "table": spec.table,
             "alter": spec.alter,
-            "rowsCopied": snapshot.progress.rows_copied,
-            "changesApplied": snapshot.progress.changes_applied,
+            "rowsCopied": about.rows_copied,
+            "changesApplied": about.changes_applied,
         });
         if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
             data.extend(more);
@@ -334,26 +337,28 @@ mod tests {
         };
         let now = Instant::now();
         let mut question = Question::default();
-        assert_eq!(question.look(&[hook(Moment::Succeeded)], now), Consent::Given, "nobody is to be asked");
+        assert!(question.to_be_asked(&[hook(Moment::Succeeded)], now).is_none(), "nobody is to be asked");
+        assert_eq!(question.consent(now), Consent::Free);
         let hooks = [hook(Moment::BeforeCutOver)];
-        let asked = |question: &mut Question, now| match question.look(&hooks, now) {
-            Consent::Ask(AskHere(send)) => send,
-            other => panic!("{other:?}"),
-        };
+        let asked = |question: &mut Question, now| question.to_be_asked(&hooks, now).expect("they are to be asked");
         let send = asked(&mut question, now);
-        assert_eq!(question.look(&hooks, now), Consent::Awaited);
+        assert_eq!(question.consent(now), Consent::Awaited);
         send.send(Ok(())).expect("it is waited for");
-        assert_eq!(question.look(&hooks, now), Consent::Given);
-        assert_eq!(question.look(&hooks, now), Consent::Given, "an attempt that is not made uses nothing");
+        assert_eq!(question.consent(now), Consent::Free);
+        for _ in 0..2 {
+            assert!(question.to_be_asked(&hooks, now).is_none(), "an attempt that is not made uses nothing");
+        }
         question.used();
         let send = asked(&mut question, now);
         send.send(Err("no".into())).expect("it is waited for");
-        assert_eq!(question.look(&hooks, now), Consent::Refused("no".into()));
-        assert_eq!(question.look(&hooks, now + ASK_AGAIN / 2), Consent::Refused("no".into()));
+        let refused = Consent::Refused("no".into(), now + ASK_AGAIN);
+        assert_eq!(question.consent(now), refused);
+        assert_eq!(question.consent(now + ASK_AGAIN / 2), refused);
         drop(asked(&mut question, now + ASK_AGAIN));
+        assert_eq!(question.consent(now + ASK_AGAIN), Consent::Free, "whoever asked is gone");
         let send = asked(&mut question, now + ASK_AGAIN);
         send.send(Ok(())).expect("it is waited for");
-        assert_eq!(question.look(&hooks, now + ASK_AGAIN), Consent::Given);
+        assert_eq!(question.consent(now + ASK_AGAIN), Consent::Free);
         asked(&mut question, now + ASK_AGAIN * 2);
     }
 

@@ -27,6 +27,8 @@ const BATCH: usize = 500;
 const CLASSIFY_BATCH: usize = 1000;
 /// The checkpoint costs one commit; this often is enough to make a restart cheap, and to know how long a commit takes ([`crate::engine::rows::pace`]).
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+/// Once everything is copied, bytes of the log without a change of the table that a successor may have to read once more.
+const WORTH_STORING: u64 = 1 << 20;
 /// After batches that ran in parallel lost against each other, they run one after the other for so long: a unique key locks the gaps around
 /// what is inserted, and then each of two batches soon waits for the other.
 const ALONE: Duration = Duration::from_secs(30);
@@ -304,7 +306,7 @@ impl Applier {
         }
         let safe = SafePosition::at(self.points.safe(), self.total.applied);
         let merged = self.beginning.merge(&mut locked(&self.records));
-        if !now && merged.is_none() && self.stored.as_ref().is_some_and(|s| s.position == safe.position) {
+        if !now && merged.is_none() && self.stored.as_ref().is_some_and(|stored| self.is_near(stored, &safe)) {
             return Ok(());
         }
         let m = Arc::clone(&self.migration);
@@ -315,6 +317,17 @@ impl Applier {
         self.stored = Some(safe);
         self.stored_at = Instant::now();
         Ok(())
+    }
+
+    /// Whether a successor would lose next to nothing by starting at the stored position and not at the present one. Our own heartbeats and
+    /// checkpoints are in the log too: what they alone have moved is not worth the next checkpoint.
+    fn is_near(&self, stored: &SafePosition, safe: &SafePosition) -> bool {
+        if !self.copied {
+            return stored.position == safe.position;
+        }
+        stored.applied == safe.applied
+            && stored.position.file == safe.position.file
+            && safe.position.offset.saturating_sub(stored.position.offset) < WORTH_STORING
     }
 
     /// Divides keys into those to reconcile, those to keep, and the number of those dropped.

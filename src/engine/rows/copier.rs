@@ -10,7 +10,7 @@ use super::inbox::Inbox;
 use super::migration::Migration;
 use super::transaction::{self, Commit, Failure};
 use crate::engine::contract::error::EngineError;
-use crate::engine::contract::progress::Publisher;
+use crate::engine::contract::progress::Tally;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::Controls;
 use crate::engine::state::record::{ChunkId, ChunkRecord};
@@ -116,8 +116,8 @@ pub struct Copier {
     pub allowed: watch::Receiver<u16>,
     /// Whether a chunk may begin.
     pub decided: watch::Receiver<Decision>,
-    /// Where to report.
-    pub publisher: Publisher,
+    /// Where it counts.
+    pub tally: Tally,
     /// Finished chunks that the checkpoint has not merged yet.
     pub records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
     sizer: Mutex<ChunkSizer>,
@@ -140,7 +140,7 @@ impl Copier {
         controls: watch::Receiver<Controls>,
         allowed: watch::Receiver<u16>,
         decided: watch::Receiver<Decision>,
-        publisher: Publisher,
+        tally: Tally,
         records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
     ) -> Self {
         let target = controls.borrow().target_chunk_time;
@@ -152,7 +152,7 @@ impl Copier {
             controls,
             allowed,
             decided,
-            publisher,
+            tally,
             records,
             sizer: Mutex::new(ChunkSizer::new(row_bytes, target)),
             done: Mutex::default(),
@@ -185,11 +185,10 @@ impl Copier {
             let target = self.controls.borrow().target_chunk_time;
             locked(&self.sizer).learn(rows, took, target);
             locked(&self.done).add(rows, took);
-            self.publisher.update(|s| {
-                s.progress.rows_copied += rows;
-                s.progress.chunks += 1;
-                s.progress.rows_estimated = s.progress.rows_estimated.max(s.progress.rows_copied);
-                s.last_chunk = Some(took);
+            self.tally.count(|counts| {
+                counts.progress.rows_copied += rows;
+                counts.progress.chunks += 1;
+                counts.last_chunk = Some(took);
             });
             if !self.rest(took, &stop).await {
                 break;

@@ -82,6 +82,8 @@ pub struct Inbox {
     room: Notify,
     /// Someone waits for a flush.
     urgent: Notify,
+    /// There is something to do after there was nothing.
+    news: Notify,
     limit: usize,
 }
 
@@ -142,7 +144,20 @@ impl Inbox {
             position,
             room: Notify::new(),
             urgent: Notify::new(),
+            news: Notify::new(),
             limit,
+        }
+    }
+
+    /// Ends when a key has become dirty, or there is something to look at, where nothing was before. Perhaps once too often. Cancel-safe.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Tells it, if the set is no longer empty.
+    fn tell(&self, state: &State, was_empty: bool) {
+        if was_empty && !(state.keys.is_empty() && state.notice.is_none() && !state.rebuilt) {
+            self.news.notify_one();
         }
     }
 
@@ -165,6 +180,7 @@ impl Inbox {
     ) {
         {
             let mut state = self.lock();
+            let was_empty = state.keys.is_empty();
             state.seen += images;
             state.partial = false;
             if let Some(end) = prepared
@@ -185,6 +201,7 @@ impl Inbox {
             }
             // Under the lock, so that nobody sees the position without the keys.
             self.position.send_replace(position);
+            self.tell(&state, was_empty);
         }
         loop {
             let room = self.room.notified();
@@ -204,9 +221,11 @@ impl Inbox {
             {
                 let mut state = self.lock();
                 if state.bytes == 0 || state.bytes + bytes <= self.limit {
+                    let was_empty = state.keys.is_empty();
                     state.partial = true;
                     state.seen += images;
                     add_logged(&mut state, keys);
+                    self.tell(&state, was_empty);
                     if let Some((uuid, tag, number)) = gtid {
                         // What the barrier waits for. Executed is what has been received whole.
                         state.fresh.insert(*uuid, tag, *number);
@@ -277,6 +296,7 @@ impl Inbox {
             StreamNotice::Rebuilt => state.rebuilt = true,
             _ => state.notice = state.notice.max(Some(notice)),
         }
+        self.tell(&state, true);
     }
 
     /// Whether there is something to look at.
@@ -324,8 +344,10 @@ impl Inbox {
     pub fn add(&self, keys: impl IntoIterator<Item = Key>) {
         let keys: Vec<Key> = keys.into_iter().collect();
         let mut state = self.lock();
+        let was_empty = state.keys.is_empty();
         state.added.extend(keys.iter().cloned());
         add(&mut state, keys.into_iter());
+        self.tell(&state, was_empty);
     }
 
     /// Asks for these rows of the ghost, which hold values that a chunk is about to insert, to be reconciled at once. The receiver hears of

@@ -18,3 +18,4 @@ pub mod safe_points;
 pub mod streamer;
 pub mod transaction;
 pub mod verifier;
+pub mod watched;

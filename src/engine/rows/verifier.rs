@@ -16,14 +16,13 @@ use super::inbox::Inbox;
 use super::migration::Migration;
 use super::numbers;
 use crate::engine::contract::error::EngineError;
-use crate::engine::contract::progress::Publisher;
+use crate::engine::contract::progress::Tally;
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::snapshot::Verification;
 use crate::engine::table::definition::not_readable;
 use crate::engine::table::inspector;
 use crate::engine::throttle;
 use crate::engine::throttle::decide::Decision;
-use crate::mysql::session::{LONG, SHORT};
+use crate::mysql::session::{KEEP_ALIVE_EVERY, LONG, SHORT};
 use crate::mysql::{Purpose, Session};
 use crate::sql::create::{self, CreatedColumn};
 use crate::sql::digest::{self, Compared, How, Plan};
@@ -55,6 +54,9 @@ const JUDGED_AFTER: Duration = Duration::from_secs(5);
 const BACKGROUND_REST: u32 = 9;
 /// And between two passes at least this long.
 const BACKGROUND_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause while the log tells of no change. The tables are compared all the same, since somebody may write without the log
+/// (`sql_log_bin=0`), but the less often the longer nothing has changed.
+const UNCHANGED_PAUSE: Duration = Duration::from_secs(600);
 /// How long the stream may take to reach the end of the log when a suspect is judged.
 const JUDGE_LIMIT: Duration = Duration::from_secs(60);
 /// The temporary table for conversions that have no expression; private to its session.
@@ -75,16 +77,27 @@ pub struct Verifier {
     pub flushed: watch::Receiver<Flushed>,
     /// Whether the tables may be read now: what holds the copy holds the comparison.
     pub decided: watch::Receiver<Decision>,
-    /// Where to report.
-    pub publisher: Publisher,
+    /// Where it counts.
+    pub tally: Tally,
     /// Held for reading by each statement on the tables, for writing by the cut-over.
     pub quiet: Arc<RwLock<()>>,
     /// How many connections may read in the first pass, up to [`READERS`].
     pub readers: u16,
-    /// True from the end of the first whole pass on.
-    pub verified: watch::Sender<bool>,
+    /// How far it is.
+    pub pass: watch::Sender<Pass>,
     /// Stored generated columns that are found to be recomputed by the change.
     pub computed_anew: Mutex<HashSet<String>>,
+}
+
+/// How far the comparison is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// The first whole pass.
+    First,
+    /// A later one.
+    Later,
+    /// All rows are compared as they are now: it waits for the next change.
+    Rest,
 }
 
 /// One connection that compares.
@@ -165,34 +178,64 @@ impl Verifier {
     /// [`Reason::VerificationFailed`], or the server's.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), EngineError> {
         let mut readers = Vec::new();
-        let count = if self.publisher.progress().rows_estimated > 2 * RANGE_ROWS { self.readers.clamp(1, READERS) } else { 1 };
+        let count = if self.tally.progress().rows_estimated > 2 * RANGE_ROWS { self.readers.clamp(1, READERS) } else { 1 };
         for _ in 0..count {
             let mut session = self.migration.session().await?;
             let comparison = self.comparison(&mut session).await?;
             let scope = comparison.plan.scope();
-            self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).scope = scope);
+            self.tally.compared(|v| v.scope = scope);
             readers.push(Reader { session, comparison });
         }
         let mut first = true;
+        let mut changed = (self.flushed.borrow().applied, Instant::now());
         loop {
+            let before = self.flushed.borrow().applied;
+            if before != changed.0 {
+                changed = (before, Instant::now());
+            }
             let done = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 done = self.pass(&mut readers, first) => done,
             };
             done?;
             if first {
-                self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).complete = true);
-                self.verified.send_replace(true);
+                self.tally.compared(|v| v.complete = true);
                 first = false;
                 for reader in readers.drain(1..) {
                     reader.session.close().await;
                 }
             }
+            self.pass.send_replace(Pass::Rest);
+            let Some(reader) = readers.first_mut() else { return Err(EngineError::internal("a comparison has no reader")) };
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                () = tokio::time::sleep(BACKGROUND_PAUSE) => {}
+                rested = self.rest(&mut reader.session, before, changed.1.elapsed()) => rested?,
+            }
+            self.pass.send_replace(Pass::Later);
+        }
+    }
+
+    /// Until there is something to compare: a change was applied since so many had been, or nothing has changed for so long once more.
+    async fn rest(&self, session: &mut Session, before: u64, unchanged: Duration) -> Result<(), EngineError> {
+        tokio::time::sleep(BACKGROUND_PAUSE).await;
+        let end = Instant::now() + unchanged.min(UNCHANGED_PAUSE);
+        let mut flushed = self.flushed.clone();
+        while Instant::now() < end {
+            // Cancel-safe: a watch loses nothing.
+            tokio::select! {
+                changed = async { flushed.wait_for(|flushed| flushed.applied != before).await.is_ok() } => {
+                    if !changed {
+                        // Nobody flushes any more; the attempt is about to end.
+                        std::future::pending::<()>().await;
+                    }
+                    return Ok(());
+                }
+                () = tokio::time::sleep_until(end.min(Instant::now() + KEEP_ALIVE_EVERY).into()) => {
+                    session.run("keep the connection alive", SHORT, "DO 1").await?;
+                }
             }
         }
+        Ok(())
     }
 
     async fn comparison(&self, session: &mut Session) -> Result<Comparison, EngineError> {
@@ -277,7 +320,7 @@ impl Verifier {
                 };
                 self.range(session, comparison, &range).await?
             };
-            self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).chunks_checked += 1);
+            self.tally.compared(|v| v.chunks_checked += 1);
             let due = {
                 let mut suspects = walk.suspects.lock().await;
                 if !found.is_empty() {
@@ -537,11 +580,10 @@ impl Verifier {
         if silent.is_empty() {
             return Ok(());
         }
-        self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).rows_different += silent.len() as u64);
+        self.tally.compared(|v| v.rows_different += silent.len() as u64);
         tracing::warn!(rows = silent.len(), "rows differ without an event that explains it; repairing them");
         let lasting = self.untouched_differences(session, comparison, &silent, true).await?;
-        self.publisher
-            .update(|s| s.verification.get_or_insert_with(Verification::default).rows_repaired += (silent.len() - lasting.len()) as u64);
+        self.tally.compared(|v| v.rows_repaired += (silent.len() - lasting.len()) as u64);
         match lasting.first() {
             Some(key) => Err(self.failed(session, comparison, key).await),
             None => Ok(()),
@@ -646,7 +688,7 @@ impl Verifier {
             };
             tracing::info!(columns = names, "the change recomputes stored generated columns");
             let scope = format!("{}, recomputed: {names}", comparison.plan.scope());
-            self.publisher.update(|s| s.verification.get_or_insert_with(Verification::default).scope = scope);
+            self.tally.compared(|v| v.scope = scope);
             *self.computed_anew.lock() = now;
         }
         Ok(grown)

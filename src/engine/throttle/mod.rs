@@ -20,7 +20,7 @@ mod signals;
 mod decide_tests;
 
 use crate::engine::contract::error::EngineError;
-use crate::engine::contract::progress::Publisher;
+use crate::engine::contract::progress::{Publisher, Tally};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Controls, ServerAddress};
 use crate::engine::state::store::StateTable;
@@ -34,8 +34,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Decisions also change when time passes (a dwell ends, a signal grows stale).
 const TICK: Duration = Duration::from_millis(100);
+/// While nobody needs one.
+const TICK_RESTING: Duration = Duration::from_secs(1);
 
 /// The decisions, and the future that makes them until `cancel`. Only the server with `server_uuid` counts as the primary.
+/// `resting`: nobody needs a decision now, so nothing is read but the lag of replicas; afterwards everything is read first.
 ///
 /// The future ends with [`Reason::CriticalLoad`] when the load is critical and the controls want the migration to fail then, and with
 /// [`Reason::ReplicaFiltered`] when a replica does not get the migration's tables.
@@ -45,14 +48,16 @@ pub fn start(
     state: StateTable,
     ghost: String,
     controls: watch::Receiver<Controls>,
-    publisher: Publisher,
+    resting: watch::Receiver<bool>,
+    (publisher, tally): (Publisher, Tally),
     cancel: CancellationToken,
 ) -> (watch::Receiver<Decision>, impl Future<Output = Result<(), EngineError>> + Send + 'static) {
     let readings = Readings::new(Instant::now());
     let first = decide(&Decision::first(), &readings, &controls.borrow(), Instant::now());
     let (decisions, decided) = watch::channel(first);
     let (readings, latest) = watch::channel(readings);
-    let signals = Signals::new(server.clone(), server_uuid.to_owned(), state, ghost, controls.clone(), readings, publisher.clone());
+    let signals =
+        Signals::new(server.clone(), server_uuid.to_owned(), state, ghost, (controls.clone(), resting.clone()), readings, publisher);
     let work = async move {
         let beat = replicas::HeartbeatClock::new();
         let pollers = async {
@@ -75,7 +80,7 @@ pub fn start(
         tokio::select! {
             () = cancel.cancelled() => Ok(()),
             _ = pollers => Err(EngineError::internal("the pollers of the throttler ended")),
-            ended = follow(&decisions, latest, controls, &publisher) => ended,
+            ended = follow(&decisions, latest, controls, resting, &tally) => ended,
         }
     };
     (decided, work)
@@ -102,7 +107,8 @@ async fn follow(
     decisions: &watch::Sender<Decision>,
     mut latest: watch::Receiver<Readings>,
     mut controls: watch::Receiver<Controls>,
-    publisher: &Publisher,
+    resting: watch::Receiver<bool>,
+    tally: &Tally,
 ) -> Result<(), EngineError> {
     loop {
         let critical = decisions.borrow().critical.clone();
@@ -122,11 +128,11 @@ async fn follow(
         tokio::select! {
             changed = latest.changed() => if changed.is_err() { return Ok(()) },
             changed = controls.changed() => if changed.is_err() { return Ok(()) },
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(if *resting.borrow() { TICK_RESTING } else { TICK }) => {}
         }
         let lag = latest.borrow().replica_lag();
-        if publisher.progress().replica_lag != lag {
-            publisher.update(|s| s.progress.replica_lag = lag);
+        if tally.progress().replica_lag != lag {
+            tally.count(|counts| counts.progress.replica_lag = lag);
         }
         decisions.send_if_modified(|present| {
             let next = decide(present, &latest.borrow_and_update(), &controls.borrow_and_update(), Instant::now());

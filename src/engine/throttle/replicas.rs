@@ -20,6 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often the primary is asked for its replicas.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// As above while nobody needs to know: it also keeps the connection alive.
+const LOOK_AT_REST: Duration = Duration::from_secs(60);
 /// A replica that the primary does not list any more and that has not been readable for this long was taken away.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 /// The server's own word has whole seconds.
@@ -182,7 +184,12 @@ pub async fn watch(signals: &Signals, beat: &HeartbeatClock) {
             readings.replicas_known = true;
             before != (readings.replicas.len(), true)
         });
-        let rest = live.wait(if asked == Replicas::Auto { pause } else { Duration::from_secs(3600) });
+        let pause = match asked {
+            Replicas::Auto if live.is_resting() => LOOK_AT_REST,
+            Replicas::Auto => pause,
+            _ => Duration::from_secs(3600),
+        };
+        let rest = live.wait(pause);
         tokio::pin!(rest);
         loop {
             // Cancel-safe: both are only polled again.

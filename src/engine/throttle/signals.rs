@@ -6,7 +6,7 @@ use crate::engine::contract::spec::{Controls, Limits, ServerAddress};
 use crate::engine::state::store::StateTable;
 use crate::mysql::{MySqlError, Session};
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -31,6 +31,8 @@ pub struct Signals {
     pub ghost: String,
     /// The limits; a poller only asks for what they need.
     pub controls: watch::Receiver<Controls>,
+    /// Nobody needs a reading now.
+    pub resting: watch::Receiver<bool>,
     /// Where readings go.
     pub readings: watch::Sender<Readings>,
     /// For what a person should know once.
@@ -45,16 +47,16 @@ impl Signals {
         server_uuid: String,
         state: StateTable,
         ghost: String,
-        controls: watch::Receiver<Controls>,
+        (controls, resting): (watch::Receiver<Controls>, watch::Receiver<bool>),
         readings: watch::Sender<Readings>,
         publisher: Publisher,
     ) -> Self {
-        Self { server, server_uuid, state, ghost, controls, readings, publisher, said: Mutex::new(HashSet::new()) }
+        Self { server, server_uuid, state, ghost, controls, resting, readings, publisher, said: Mutex::new(HashSet::new()) }
     }
 
     /// For one poller.
     pub fn live_limits(&self) -> LiveLimits {
-        LiveLimits(self.controls.clone())
+        LiveLimits { controls: self.controls.clone(), resting: self.resting.clone() }
     }
 
     /// Changes the readings, which wakes the decision.
@@ -113,17 +115,38 @@ impl Signals {
 }
 
 /// What steers one poller. Each has its own, so that none misses a change that came while it was reading, and none wakes twice for one.
-pub struct LiveLimits(watch::Receiver<Controls>);
+pub struct LiveLimits {
+    controls: watch::Receiver<Controls>,
+    resting: watch::Receiver<bool>,
+}
 
 impl LiveLimits {
-    /// The limits as they are now; [`LiveLimits::wait`] wakes for what comes after.
+    /// The limits to read for now; [`LiveLimits::wait`] wakes for what comes after. At rest those of replicas alone: their heartbeat must not
+    /// grow old, and everything else is read at once when it is needed.
     pub fn limits(&mut self) -> Limits {
-        self.0.borrow_and_update().limits.clone()
+        let limits = self.controls.borrow_and_update().limits.clone();
+        if !*self.resting.borrow_and_update() {
+            return limits;
+        }
+        Limits {
+            max_load: BTreeMap::new(),
+            critical_load: BTreeMap::new(),
+            throttle_query: None,
+            throttle_http_url: None,
+            max_history_list_length: None,
+            max_disk_usage: None,
+            ..limits
+        }
+    }
+
+    /// Whether nobody needs a reading now.
+    pub fn is_resting(&self) -> bool {
+        *self.resting.borrow()
     }
 
     /// Whether a limit is still the one that a reading was made for.
     pub fn unchanged<T: PartialEq>(&self, which: impl Fn(&Limits) -> &T, value: &T) -> bool {
-        which(&self.0.borrow().limits) == value
+        which(&self.controls.borrow().limits) == value
     }
 
     /// Waits until the next reading is due, or the controls change. Cancel-safe.
@@ -132,8 +155,11 @@ impl LiveLimits {
         tokio::pin!(sleep);
         tokio::select! {
             () = &mut sleep => {}
-            changed = self.0.changed() => if changed.is_err() {
+            changed = self.controls.changed() => if changed.is_err() {
                 // Nobody steers any more; the attempt is about to end.
+                sleep.await;
+            },
+            changed = self.resting.changed() => if changed.is_err() {
                 sleep.await;
             }
         }
@@ -228,8 +254,10 @@ mod tests {
     async fn a_change_wakes_once() {
         const PAUSE: Duration = Duration::from_millis(500);
         let (steer, controls) = watch::channel(Controls::default());
+        let (rest, resting) = watch::channel(false);
+        let mut live = LiveLimits { controls: controls.clone(), resting: resting.clone() };
         // Nobody reads that one, as in `Signals`.
-        let (mut live, mut other) = (LiveLimits(controls.clone()), LiveLimits(controls));
+        let mut other = LiveLimits { controls, resting };
         let woken = async |live: &mut LiveLimits| {
             let began = Instant::now();
             live.wait(PAUSE).await;
@@ -244,6 +272,18 @@ mod tests {
         assert!(woken(&mut live).await, "it came after the reading");
         assert!(woken(&mut other).await, "each for itself");
         assert!(!woken(&mut other).await, "two changes wake once");
+        // At rest nothing is asked for but what replicas say.
+        steer.send_modify(|controls| controls.limits.max_load = BTreeMap::from([("Threads_running".to_owned(), 5)]));
+        let asked = live.limits();
+        rest.send_replace(true);
+        assert!(woken(&mut live).await, "it was busy");
+        let (resting, max_replica_lag) = (live.limits(), asked.max_replica_lag);
+        assert!(asked.max_load.len() == 1 && asked.max_disk_usage == Some(2));
+        assert_eq!((resting.max_load.len(), resting.max_disk_usage, resting.max_replica_lag), (0, None, max_replica_lag));
+        assert!(!woken(&mut live).await, "it rests");
+        rest.send_replace(false);
+        assert!(woken(&mut live).await, "somebody needs a reading");
+        assert_eq!(live.limits(), asked);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The driver's part of the row count: it begins it, takes in its result, and ends it when nobody needs it any more.
 
-use super::{Run, Task, spawn};
+use super::run::{Run, spawn};
 use crate::engine::contract::error::EngineError;
+use crate::engine::lifecycle::approach::Task;
 use crate::engine::{contract::notice, rows::row_count};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -64,7 +65,7 @@ impl Run {
                 Ok(rows) => {
                     self.count = Count::None;
                     (self.record.rows_estimated, self.record.rows_counted) = (rows, true);
-                    self.publisher.update(|s| s.progress.rows_estimated = rows.max(s.progress.rows_copied));
+                    self.tally.count(|counts| counts.progress.rows_estimated = rows);
                     // The next engine need not count again.
                     let m = Arc::clone(&self.migration);
                     m.state.store(&mut self.control, m.epoch, &self.record, None).await?;

@@ -2,7 +2,7 @@
 
 use super::End;
 use crate::engine::contract::error::EngineError;
-use crate::engine::contract::progress::Publisher;
+use crate::engine::contract::progress::{Publisher, Tally};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::{Outcome, Phase};
 use crate::engine::contract::spec::{Controls, MigrationSpec, Mode, OldTable};
@@ -69,13 +69,13 @@ impl Left {
 /// After the swap: marks it, drops what is to be dropped.
 pub(super) async fn finish(
     spec: &MigrationSpec,
-    publisher: &Publisher,
+    (publisher, tally): (&Publisher, &Tally),
     controls: &watch::Receiver<Controls>,
     control: &mut Session,
     mut leftovers: Leftovers,
     owned: &mut Option<Owned>,
 ) -> Result<End, EngineError> {
-    publisher.phase(Phase::CleaningUp);
+    publisher.update(|s| s.phase = Phase::CleaningUp);
     leftovers.record.stage = if spec.mode == Mode::TestOnReplica { Stage::Tested } else { Stage::Swapped };
     let swapped = leftovers.swapped();
     let Leftovers { state, record, epoch } = leftovers;
@@ -91,9 +91,9 @@ pub(super) async fn finish(
     if drop_now {
         drop_left(control, spec, &left, Some(epoch)).await?;
     }
-    publisher.update(|s| {
-        s.progress.copy_complete = true;
-        s.progress.backlog = 0;
+    tally.count(|counts| {
+        counts.progress.copy_complete = true;
+        counts.progress.backlog = 0;
     });
     Ok(End::Over(done(spec)))
 }

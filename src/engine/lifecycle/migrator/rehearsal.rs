@@ -2,7 +2,7 @@
 //!
 //! `applier_stopped` in the record says that it rests, or is about to: stored before, taken back after it runs again.
 
-use super::Run;
+use super::run::Run;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::reason::Reason;
@@ -20,10 +20,9 @@ impl Run {
         let m = &self.migration;
         m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
         replica::stop_applier(&mut self.control).await?;
-        if self.verified.is_some() {
-            // What was compared while changes were applied is not what rests now.
-            self.comparing.cancel();
-        }
+        // What was compared, and read, while changes were applied is not what rests now.
+        self.end_comparison();
+        self.forget_lag();
         self.publisher.notice(
             notice::REPLICATION_STOPPED,
             false,
