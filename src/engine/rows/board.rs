@@ -240,8 +240,10 @@ mod tests {
     fn records_of_neighbours_become_one() {
         let record = |last, lo, hi| ChunkRecord { range: range(lo, hi), rows: 10, last };
         let mut beginning = Beginning::default();
+        type Chunk = (u64, u64, Option<u8>, Option<u8>);
+        type Merged = Option<(u64, Option<u8>, u64)>;
         // Cycle after cycle: chunks that were committed → ids and end of the merged record, and how many wait.
-        let cycles: &[(&[(u64, u64, Option<u8>, Option<u8>)], Option<(u64, Option<u8>, u64)>, usize)] = &[
+        let cycles: &[(&[Chunk], Merged, usize)] = &[
             // The second one is there before the first.
             (&[(1, 1, Some(1), Some(2))], None, 1),
             (&[(0, 0, None, Some(1))], Some((1, Some(2), 20)), 0),
