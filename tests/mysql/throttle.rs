@@ -146,7 +146,7 @@ async fn a_query_holds_by_its_answer_and_by_its_errors() {
     // It must not write, nor be two statements.
     let writes = format!("DELETE FROM `{}`.brake", db.name);
     let two = format!("SELECT 0; DELETE FROM `{}`.brake", db.name);
-    for (query, code) in [(writes, "1792"), (two, "1064"), ("SELECT 'x'".to_owned(), "no number")] {
+    for (query, code) in [(writes, "1792"), (two, "1064"), ("SELECT 'x'".to_owned(), "not a number")] {
         handle.control(slow(Limits { throttle_query: Some(query), ..unlimited() }));
         held(&handle, "Query", code).await;
     }
