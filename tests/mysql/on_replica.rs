@@ -187,6 +187,8 @@ async fn the_replicas_own_lag_holds_the_copy() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
+    // Until the replica is late by whole seconds: an engine that is quick would be done before.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let limits = Limits { max_replica_lag: Some(Duration::from_secs(1)), ..controls().limits };
     let handle = theseus::engine::start(pair.spec(Mode::ExecuteOnReplica), Controls { limits, ..manual(true) });
     let s = until(&handle, "it is held by the lag", |s| s.throttle.as_ref().is_some_and(|t| t.reason == "ReplicaLag")).await;
