@@ -338,7 +338,12 @@ async fn while_it_rests(strike: Strike) {
     let mut stopped = proxy.trap("STOP REPLICA SQL_THREAD", Hold::Answer);
     handle.control(manual(true));
     stopped.sprung().await;
-    assert!(!pair.applying().await, "{strike:?}: it rests");
+    // The statement is on its way; its answer is held.
+    let end = std::time::Instant::now() + support::PATIENCE;
+    while pair.applying().await {
+        assert!(std::time::Instant::now() < end, "{strike:?}: it rests");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     match strike {
         Strike::Successor => {
             // As if its process were killed.
