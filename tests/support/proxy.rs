@@ -86,10 +86,10 @@ pub struct Caught {
 }
 
 impl Caught {
-    /// Waits until a connection is held: its port on the server's side. A minute at most.
+    /// Waits until a connection is held: its port on the server's side.
     pub async fn sprung(&mut self) -> u16 {
-        let port = tokio::time::timeout(Duration::from_secs(60), self.sprung.wait_for(Option::is_some)).await;
-        let port = *port.expect("the statement comes within a minute").expect("the proxy is alive");
+        let port = tokio::time::timeout(crate::support::PATIENCE, self.sprung.wait_for(Option::is_some)).await;
+        let port = *port.expect("the statement comes").expect("the proxy is alive");
         port.unwrap_or_default()
     }
 
