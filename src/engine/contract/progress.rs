@@ -199,7 +199,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// The throttle that a person asks for is told at once, and so is its end.
 pub const BY_A_PERSON: &str = "User";
 
-/// What [`LongThrottle::look`] has to tell.
+/// What [`LongThrottle::observe`] has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// Copying has been held back for long.

@@ -6,7 +6,7 @@
 //! Promises:
 //! * no statement changes rows of the ghost unless the fence was passed and holds until the change is committed ([`GhostTransaction`]);
 //! * a row is written from the original's present row, and every warning of the statement is read;
-//! * what [`write`] returns as done is committed. After an error, and after [`try_out`], the session is rolled back or, where that did not
+//! * what [`write()`] returns as done is committed. After an error, and after [`try_out`], the session is rolled back or, where that did not
 //!   succeed or somebody dropped the future half-way, broken: it takes no statement any more, and the server rolls back when it is closed.
 //!   So no later transaction on the same session can commit what an earlier one has left.
 //! * where rows get numbers ([`super::numbers`]), one transaction at a time is under way, from the reading of the highest number to the end.
@@ -85,7 +85,7 @@ pub enum Commit {
 
 /// Rows of the ghost being written, behind the fence.
 ///
-/// There are two doors. [`write`] and [`try_out`] begin a transaction that share-locks the owner's row in the state table, so that a new
+/// There are two doors. [`write()`] and [`try_out`] begin a transaction that share-locks the owner's row in the state table, so that a new
 /// owner's epoch comes either before it (and nothing is written) or after it has ended.
 ///
 /// [`GhostTransaction::under_lock`] is for the session that holds the tables for the swap. START TRANSACTION would release its table locks

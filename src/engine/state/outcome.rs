@@ -58,7 +58,7 @@ fn swap_of(record: &Record, found: Found) -> Swap {
     }
 }
 
-/// Reads what [`judge`] needs.
+/// Reads what [`swap_of`] needs.
 ///
 /// # Errors
 /// The server's.
