@@ -52,12 +52,12 @@ async fn stored(session: &mut Session, table: &str, column: &Column) -> Stored {
 /// Where the engine refuses what the native ALTER takes: each changes data there without a word. From, to, and what the server does
 /// with it; the same words stand in `docs/reference/conversions.md`.
 const STRICTER: &[(&str, &str, &str)] = &[
-    ("TEXT, BLOB", "DECIMAL", "reads the number that the text begins with: `2024-01-31` becomes 2024"),
-    ("TEXT, BLOB", "BIT", "reads the number that the text begins with: `1.5` becomes 1, `a` and the empty string become 0"),
+    ("TEXT, BLOB", "DECIMAL", "reads the leading number of the text: `2024-01-31` becomes 2024"),
+    ("TEXT, BLOB", "BIT", "reads the leading number of the text: `1.5` becomes 1, `a` and the empty string become 0"),
     ("CHAR, VARCHAR in utf16, utf16le, utf32, ucs2", "BIT", "the same"),
     ("GEOMETRY, VECTOR", "BIT", "stores 0"),
     ("FLOAT", "BIGINT", "stores the lowest BIGINT for every value beyond 64 bits"),
-    ("BLOB, BIT", "VECTOR", "stores bytes that are no vector"),
+    ("BLOB, BIT", "VECTOR", "stores bytes that are not a vector"),
 ];
 
 type Exception = &'static (&'static str, &'static str, &'static str);
