@@ -230,7 +230,7 @@ async fn connections_to_two_servers_are_never_mixed() {
     handle.control(manual(true));
     let s = until(&handle, "the other server is noticed", |s| s.retrying.is_some()).await;
     let message = s.retrying.map(|r| r.message).unwrap_or_default();
-    assert!(message.contains("another server"), "{message}");
+    assert!(message.contains("a different server"), "{message}");
     // While changes flow it may first be told that the replica has some to apply.
     let s = until(&handle, "it says what to do", |s| {
         s.retrying.as_ref().is_some_and(|r| r.message.contains("replicates from the previous one"))
