@@ -403,13 +403,14 @@ async fn values_of_a_multi_valued_index_change_rows_under_load() {
         }
         exchanged
     });
-    let slow = Controls { target_chunk_time: Duration::from_micros(20), ..controls() };
+    let slow = Controls { target_chunk_time: Duration::from_micros(20), cut_over_policy: CutOverPolicy::Manual, ..controls() };
     let handle = theseus::engine::start(db.spec("t", "ADD COLUMN x INT"), slow);
     let copied = until(&handle, "all rows are copied", |s| s.progress.copy_complete).await.progress.changes_applied;
     until(&handle, "as many changes again are applied", |s| s.progress.changes_applied > copied + ROWS).await;
     // One that changes each row within a cycle, on a machine that is slow enough, is never caught up with.
     stop.cancel();
     println!("{} exchanges", writes.await.expect("the writer"));
+    handle.control(controls());
     assert_eq!(join(handle).await, Outcome::Succeeded);
     let sums = "SELECT CONCAT(COUNT(*), ' ', SUM(j->'$[0]'), ' ', SUM(j->'$[1]')) FROM t";
     let sum = ROWS * (ROWS + 1) / 2;
