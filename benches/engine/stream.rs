@@ -20,7 +20,7 @@ use theseus::engine::contract::spec::{DeferIndexes, OldTable};
 use theseus::engine::lifecycle::prepare::{Prepared, Ready, Wishes, prepare};
 use theseus::engine::rows::inbox::Inbox;
 use theseus::engine::rows::streamer::Streamer;
-use theseus::engine::rows::watched::watched;
+use theseus::engine::rows::watched::watched_tables;
 use theseus::engine::table::chooser::Refused;
 use theseus::mysql::server::ServerFacts;
 use theseus::mysql::{BinlogPosition, Session};
@@ -95,10 +95,11 @@ async fn stream(ready: &Ready, control: &mut Session, begin: &BinlogPosition, en
     point.position = begin.clone();
     let inbox = Arc::new(Inbox::new(point, ROOM));
     let start = theseus::engine::rows::streamer::Start::Position(begin.clone());
-    let streamer =
-        Streamer::open(&m.spec.server, start, end, watched(m, server_id).expect("a key"), Arc::clone(&inbox)).await.expect("a stream");
+    let streamer = Streamer::open(&m.spec.server, start, end, watched_tables(m, server_id).expect("a key"), Arc::clone(&inbox))
+        .await
+        .expect("a stream");
     let cancel = CancellationToken::new();
-    let mut position = inbox.follow();
+    let mut position = inbox.positions();
     let running = tokio::spawn(streamer.run(cancel.clone()));
     tokio::time::sleep(at_least).await;
     // Looked at now and then, as the engine does: it is not to wake for each transaction.

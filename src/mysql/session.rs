@@ -609,23 +609,23 @@ async fn server_run(conn: &mut Conn) -> Result<ServerRun, MySqlError> {
 
 async fn connect(address: &ServerAddress) -> Result<Conn, MySqlError> {
     let what = "connect";
-    let attempt = |ssl: Option<SslOpts>| {
+    let log_in = |ssl: Option<SslOpts>| {
         let opts = Opts::from(options(address, ssl));
         within(what, CONNECT_LIMIT, async move { Conn::new(opts).await })
     };
     match (address.tls.mode, ssl_options(&address.tls)) {
-        (TlsMode::Disabled, _) => attempt(None).await,
+        (TlsMode::Disabled, _) => log_in(None).await,
         (TlsMode::Preferred, ssl) => {
             // "Preferred" falls back only when the server offers no TLS, never when the handshake failed.
             let opts = Opts::from(options(address, Some(ssl)));
             match tokio::time::timeout(CONNECT_LIMIT, Conn::new(opts)).await {
                 Ok(Ok(conn)) => Ok(conn),
-                Ok(Err(mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer))) => attempt(None).await,
+                Ok(Err(mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer))) => log_in(None).await,
                 Ok(Err(error)) => Err(MySqlError::new(what, &error)),
                 Err(_) => Err(MySqlError::timeout(what, CONNECT_LIMIT)),
             }
         }
-        (_, ssl) => attempt(Some(ssl)).await,
+        (_, ssl) => log_in(Some(ssl)).await,
     }
 }
 

@@ -16,7 +16,7 @@ use theseus::engine::rows::copier::Copier;
 use theseus::engine::rows::inbox::Inbox;
 use theseus::engine::rows::migration::Visibility;
 use theseus::engine::rows::streamer::Streamer;
-use theseus::engine::rows::watched::watched;
+use theseus::engine::rows::watched::watched_tables;
 use theseus::engine::table::chooser::Refused;
 use theseus::engine::throttle::decide::Decision;
 use theseus::mysql::Session;
@@ -76,9 +76,10 @@ impl Following {
         let m = ready.migration;
         let inbox = Arc::new(Inbox::new(ready.safe.point(), limit));
         let cancel = CancellationToken::new();
-        let streamer = Streamer::open(&spec.server, ready.start, &ready.safe.position, watched(&m, 0).expect("a key"), Arc::clone(&inbox))
-            .await
-            .expect("a stream");
+        let streamer =
+            Streamer::open(&spec.server, ready.start, &ready.safe.position, watched_tables(&m, 0).expect("a key"), Arc::clone(&inbox))
+                .await
+                .expect("a stream");
         let board = Arc::new(Mutex::new(ready.board));
         let records = Arc::new(Mutex::new(Vec::new()));
         let applier =
@@ -129,7 +130,7 @@ impl Following {
     /// Cycles until all that is in the log now is applied. Returns the largest number of dirty keys that were in memory at a time.
     async fn catch_up(&mut self) -> usize {
         let (end, _) = self.facts.log_end(&mut self.control).await.expect("the end of the log");
-        let position = self.inbox.follow();
+        let position = self.inbox.positions();
         let mut most = 0;
         let late = Instant::now() + support::PATIENCE;
         loop {

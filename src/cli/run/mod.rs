@@ -200,7 +200,7 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
     let began = Instant::now();
     let handle = engine::start(migration.clone(), controls.clone());
     let mut view = View { began, mark: None, last_line: None, notices: 0, socket: shown_path, approval_asked: false };
-    let ended = follow(&handle, &migration, &mut controls, &mut requests, &mut signals, &mut view, show, args.wait.0).await;
+    let ended = attend(&handle, &migration, &mut controls, &mut requests, &mut signals, &mut view, show, args.wait.0).await;
     let last = handle.watch().borrow().clone();
     let (outcome, signalled) = match ended {
         RunEnd::AtOnce(code) => {
@@ -244,7 +244,7 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
     }
 }
 
-/// Why [`follow`] ended.
+/// Why [`attend`] ended.
 enum RunEnd {
     /// The engine is over, or about to be.
     Over { signalled: Option<u8> },
@@ -254,7 +254,7 @@ enum RunEnd {
     GivenUp { reason: Reason, message: String },
 }
 
-async fn follow(
+async fn attend(
     handle: &Handle,
     migration: &MigrationSpec,
     controls: &mut Controls,

@@ -118,7 +118,7 @@ impl Window {
         }
     }
 
-    fn look(&self, now: Timestamp) -> Verdict {
+    fn verdict_at(&self, now: Timestamp) -> Verdict {
         let length = SignedDuration::try_from(self.duration).unwrap_or(SignedDuration::ZERO);
         // An opening that is not over began after this; if the first one is not in the future, it is open.
         let opening = now.checked_sub(length).ok().and_then(|since| self.opening_after(since));
@@ -130,13 +130,13 @@ impl Window {
 }
 
 /// Whether any window is open; without windows it always is.
-pub fn look(windows: &[Window], now: Timestamp) -> Verdict {
+pub fn verdict(windows: &[Window], now: Timestamp) -> Verdict {
     if windows.is_empty() {
         return Verdict::Open;
     }
     let mut next: Option<Timestamp> = None;
     for window in windows {
-        match window.look(now) {
+        match window.verdict_at(now) {
             Verdict::Open => return Verdict::Open,
             Verdict::Closed { opens } => next = next.into_iter().chain(opens).min(),
         }
@@ -161,7 +161,7 @@ mod tests {
 
     /// `open`, or when the next one opens.
     fn said(windows: &[Window], now: &str) -> String {
-        match look(windows, at(now)) {
+        match verdict(windows, at(now)) {
             Verdict::Open => "open".into(),
             Verdict::Closed { opens } => opens.map_or_else(|| "never".into(), |t| t.to_string()),
         }
@@ -223,7 +223,7 @@ mod tests {
         for start in ["2026-03-29T00:00:30Z", "2026-10-24T23:00:30Z"] {
             for minutes in 0..240 {
                 let now = at(start) + SignedDuration::from_mins(minutes);
-                assert_eq!(look(&always, now), Verdict::Open, "{now}");
+                assert_eq!(verdict(&always, now), Verdict::Open, "{now}");
             }
         }
         // Half an hour's change, and a zone behind UTC.
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn several_windows_are_one_or_the_other() {
-        assert_eq!(look(&[], at("2026-01-01T00:00:00Z")), Verdict::Open);
+        assert_eq!(verdict(&[], at("2026-01-01T00:00:00Z")), Verdict::Open);
         let both = [window("0 2 * * MON-FRI", "UTC", HOUR), window("0 0 * * SAT", "UTC", 48 * HOUR)];
         for (now, expected) in [
             ("2026-05-01T02:30:00Z", "open"),                 // Friday
@@ -297,7 +297,7 @@ mod tests {
                 named && !seen_before
             };
             let open = (0..i64::try_from(length).unwrap_or(0)).any(|ago| opens_at(now - SignedDuration::from_mins(ago)));
-            proptest::prop_assert_eq!(window.look(now) == Verdict::Open, open, "{} {}", window.schedule, now);
+            proptest::prop_assert_eq!(window.verdict_at(now) == Verdict::Open, open, "{} {}", window.schedule, now);
         }
     }
 

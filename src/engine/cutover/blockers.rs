@@ -21,9 +21,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After a kill: the session is gone in a moment, unless it has much to roll back.
 const AFTER_KILL: Duration = Duration::from_millis(100);
 
-/// Where it is looked.
+/// What an attempt locks: who holds any of it is in the way.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct TablesToLock<'a> {
     pub server: &'a ServerAddress,
     /// Schema.
     pub database: &'a str,
@@ -93,9 +93,9 @@ impl Holder {
 ///
 /// # Errors
 /// A lost connection.
-pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> Result<Vec<Holder>, EngineError> {
-    let tables: Vec<String> = place.tables.iter().map(|table| quote::string(table)).collect();
-    let ours: Vec<String> = own_connections(place.server).iter().map(u32::to_string).collect();
+pub async fn find(session: &mut Session, to_lock: TablesToLock<'_>, least: Duration) -> Result<Vec<Holder>, EngineError> {
+    let tables: Vec<String> = to_lock.tables.iter().map(|table| quote::string(table)).collect();
+    let ours: Vec<String> = own_connections(to_lock.server).iter().map(u32::to_string).collect();
     // Looking at a definition takes a lock (SHARED_HIGH_PRIO, SHARED) that a table lock does not mind, and the rename does: mostly for a moment,
     // but an idle session that has one (by HANDLER, or DESCRIBE in a transaction) keeps it.
     // INNODB_TRX tells local time (of the server's own zone, whatever the session's). A state's time is how long it lasts: a lock that a
@@ -129,7 +129,7 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
              GROUP BY id HAVING age >= {} ORDER BY age DESC",
             if ours.is_empty() { "" } else { ", " },
             ours.join(", "),
-            quote::string(place.database),
+            quote::string(to_lock.database),
             tables.join(", "),
             least.as_secs()
         )
@@ -167,7 +167,7 @@ pub async fn find(session: &mut Session, place: Place<'_>, least: Duration) -> R
 
 /// Whether an attempt is worth making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Clearance {
     /// Nobody is known to be in the way.
     Free,
     /// Someone is.
@@ -227,22 +227,22 @@ impl Blockers {
     pub async fn clear_the_way(
         &mut self,
         session: &mut Session,
-        place: Place<'_>,
+        to_lock: TablesToLock<'_>,
         least: Duration,
         kill_after: Option<Duration>,
         force: bool,
         publisher: &Publisher,
-    ) -> Result<Way, EngineError> {
-        let holders = find(session, place, least.max(Duration::from_secs(1))).await?;
+    ) -> Result<Clearance, EngineError> {
+        let holders = find(session, to_lock, least.max(Duration::from_secs(1))).await?;
         let now = Instant::now();
         self.note(&holders, now);
         self.named = self.words(&holders);
         if holders.is_empty() {
-            return Ok(Way::Free);
+            return Ok(Clearance::Free);
         }
         let due: Vec<Holder> = holders.into_iter().filter(|holder| force || self.due(holder, now, kill_after)).collect();
         let killed = self.kill(session, &due, publisher).await?;
-        Ok(Way::Blocked { look_again: if killed { AFTER_KILL } else { LOOK_AGAIN } })
+        Ok(Clearance::Blocked { look_again: if killed { AFTER_KILL } else { LOOK_AGAIN } })
     }
 
     fn words(&self, holders: &[Holder]) -> Option<String> {

@@ -50,7 +50,7 @@ pub fn gate(controls: &Controls, now: Timestamp) -> Gate {
     if controls.throttled_by_user {
         return Gate::Throttled;
     }
-    match window::look(&controls.windows, now) {
+    match window::verdict(&controls.windows, now) {
         Verdict::Closed { opens } if !controls.approved => Gate::OutsideWindows { opens },
         _ => Gate::Open,
     }

@@ -51,13 +51,13 @@ async fn dressed(change: Change<'_>, guard: &mut Session, control: &mut Session,
     let change = guard.run("change the table", LONG, &statement);
     tokio::pin!(change);
     // Who holds the table after half of the budget has held it since before the request: later ones queue behind it.
-    if let Some(Force { place, blockers, publisher }) = force {
+    if let Some(Force { to_lock, blockers, publisher }) = force {
         tokio::select! {
             done = &mut change => return done,
             () = tokio::time::sleep(budget / 2) => {
                 if waits_for_lock(control, id).await? {
                     let killed = async {
-                        let holders = blockers::find(control, place, Duration::ZERO).await?;
+                        let holders = blockers::find(control, to_lock, Duration::ZERO).await?;
                         blockers.kill(control, &holders, publisher).await
                     };
                     if let Err(error) = killed.await {

@@ -202,7 +202,7 @@ async fn locked(
         Err(error) => return Err(Stop::Over(came_meanwhile(error))),
     }
     let (position, _) = m.facts.log_end(rows.session()).await?;
-    let mut received = inbox.follow();
+    let mut received = inbox.positions();
     let reached = async {
         // Cancel-safe: a watch loses nothing.
         while *received.borrow_and_update() < position {

@@ -7,7 +7,7 @@
 //! Against an engine that is itself frozen or cut off with both connections no watchdog helps; there the server's own bounds do, see
 //! [`server_bounds`].
 
-use super::blockers::{self, Blockers, Place};
+use super::blockers::{self, Blockers, TablesToLock};
 use super::swap::Step;
 use crate::engine::contract::progress::Publisher;
 use crate::mysql::{MySqlError, ServerAddress, Session};
@@ -30,8 +30,8 @@ pub fn server_bounds(budget: Duration) -> String {
 
 /// Whom the watchdog may kill besides, once half of the budget is over: those who hold what the attempt waits for (the force token).
 pub struct Force<'a> {
-    /// Where to look.
-    pub place: Place<'a>,
+    /// What is to be locked.
+    pub to_lock: TablesToLock<'a>,
     /// Who remembers.
     pub blockers: &'a mut Blockers,
     /// Who tells.
@@ -81,10 +81,10 @@ pub async fn watch_over(
     // Cancel-safe: a watch loses nothing.
     if tokio::time::timeout_at(half.into(), step.wait_for(|step| *step >= Step::Locked)).await.is_err() {
         let mut granted = false;
-        if let Some(Force { place, blockers, publisher }) = force {
+        if let Some(Force { to_lock, blockers, publisher }) = force {
             // Who holds the lock now has held it since before the request: later ones queue behind it.
             let killed = async {
-                let holders = blockers::find(second.session, place, Duration::ZERO).await?;
+                let holders = blockers::find(second.session, to_lock, Duration::ZERO).await?;
                 blockers.kill(second.session, &holders, publisher).await
             };
             if matches!(tokio::time::timeout_at(end.into(), killed).await, Ok(Ok(true))) {

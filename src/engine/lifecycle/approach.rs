@@ -8,7 +8,7 @@ use crate::engine::contract::progress::{Publisher, Tally};
 use crate::engine::contract::retry::back_off;
 use crate::engine::contract::snapshot::{CutOver, Waits};
 use crate::engine::contract::spec::{Controls, MigrationSpec};
-use crate::engine::cutover::blockers::{Blockers, Place, Way};
+use crate::engine::cutover::blockers::{Blockers, Clearance, TablesToLock};
 use crate::engine::outside::hooks::{self, About, Consent, Question};
 use crate::mysql::Session;
 use std::time::{Duration, Instant, SystemTime};
@@ -89,7 +89,7 @@ impl Approach {
     pub async fn is_free(
         &mut self,
         session: &mut Session,
-        place: Place<'_>,
+        to_lock: TablesToLock<'_>,
         controls: &Controls,
         publisher: &Publisher,
     ) -> Result<bool, EngineError> {
@@ -97,10 +97,10 @@ impl Approach {
         self.next = Some(Instant::now() + CYCLE_TAIL);
         let force = self.is_forced(controls);
         let way =
-            self.blockers.clear_the_way(session, place, controls.lock_timeout, controls.kill_blockers_after, force, publisher).await?;
+            self.blockers.clear_the_way(session, to_lock, controls.lock_timeout, controls.kill_blockers_after, force, publisher).await?;
         match way {
-            Way::Free => Ok(true),
-            Way::Blocked { look_again } => {
+            Clearance::Free => Ok(true),
+            Clearance::Blocked { look_again } => {
                 // An attempt that must fail is not made.
                 self.next = Some(Instant::now() + look_again);
                 Ok(false)

@@ -7,7 +7,7 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::MigrationSpec;
 use crate::engine::state::store::StateTable;
-use crate::engine::state::takeover::{Owned, Still};
+use crate::engine::state::takeover::{Fate, Owned};
 use crate::engine::table::inspector;
 use crate::mysql::Session;
 use crate::mysql::session::LONG;
@@ -60,13 +60,13 @@ pub fn loss(owned: &Owned, there: There) -> Loss {
 }
 
 /// Looks, removes what is proven to be this engine's and can serve nobody, and returns the error that tells of it. `Ok(None)`: nothing is
-/// known that `error` does not say; `Ok(Some(Still::Done))`: another engine has finished the work.
+/// known that `error` does not say; `Ok(Some(Fate::Done))`: another engine has finished the work.
 ///
 /// # Errors
 /// What has happened; or the server's.
-pub async fn explain(owned: &Owned, spec: &MigrationSpec, state: &StateTable, control: &mut Session) -> Result<Option<Still>, EngineError> {
+pub async fn explain(owned: &Owned, spec: &MigrationSpec, state: &StateTable, control: &mut Session) -> Result<Option<Fate>, EngineError> {
     if owned.swapped.is_some() || control.server_uuid() != owned.server_uuid {
-        return owned.still(spec, state, control).await.map(Some);
+        return owned.fate(spec, state, control).await.map(Some);
     }
     let names = spec.names();
     let id = async |control: &mut Session, name: &str| -> Result<Option<Option<u64>>, EngineError> {
@@ -91,7 +91,7 @@ pub async fn explain(owned: &Owned, spec: &MigrationSpec, state: &StateTable, co
     let (ghost, shown) = (quote::qualified(&spec.database, &names.ghost), state.qualified());
     match loss(owned, there) {
         Loss::Nothing => Ok(None),
-        Loss::Followed => owned.still(spec, state, control).await.map(Some),
+        Loss::Followed => owned.fate(spec, state, control).await.map(Some),
         Loss::State { ghost_is_ours } => {
             let left = if ghost_is_ours {
                 control.run("drop the ghost table", LONG, &format!("DROP TABLE IF EXISTS {ghost}")).await?;

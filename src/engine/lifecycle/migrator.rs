@@ -19,7 +19,7 @@ use crate::engine::cutover::native::NativeReady;
 use crate::engine::outside::hooks;
 use crate::engine::state::fence::Leftovers;
 use crate::engine::state::store::StateTable;
-use crate::engine::state::takeover::{Owned, Still};
+use crate::engine::state::takeover::{Fate, Owned};
 use crate::engine::table::chooser::Refused;
 use crate::engine::table::{inspector, sight};
 use crate::engine::throttle;
@@ -27,7 +27,7 @@ use crate::mysql::Session;
 use crate::mysql::session::SHORT;
 use crate::sql::quote;
 use by_server::ByServer;
-use ending::{Beside, clean_up_unless_swapped, done, drop_left, finish, start_applier_again};
+use ending::{LeftTable, clean_up_unless_swapped, done, drop_left, finish, start_applier_again};
 use run::{Run, Surroundings};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -137,7 +137,7 @@ impl Migrator {
                 self.wait(None, &controls).await;
                 continue;
             } else {
-                self.attempt(&mut touched).await
+                self.attempt_migration(&mut touched).await
             };
             match result {
                 Ok(End::Over(outcome)) => return outcome,
@@ -202,7 +202,7 @@ impl Migrator {
         match clean_up_unless_swapped(&self.spec).await {
             Ok(None) => Ok(End::Over(Outcome::Cancelled)),
             // A test changed nothing: what it left is what is to go.
-            Ok(Some(left)) if left.beside == Beside::Ghost => {
+            Ok(Some(left)) if left.table == LeftTable::Ghost => {
                 let mut control = Session::open_in(&self.spec.server, &self.spec.database).await?;
                 drop_left(&mut control, &self.spec, &left, None).await?;
                 Ok(End::Over(Outcome::Cancelled))
@@ -210,13 +210,13 @@ impl Migrator {
             // Too late: finish.
             Ok(Some(_)) => {
                 let mut touched = true;
-                self.attempt(&mut touched).await
+                self.attempt_migration(&mut touched).await
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn attempt(&mut self, touched: &mut bool) -> Result<End, EngineError> {
+    async fn attempt_migration(&mut self, touched: &mut bool) -> Result<End, EngineError> {
         self.publisher.update(|s| s.phase = Phase::Inspecting);
         crate::engine::table::definition::check_alter(&self.spec.alter)?;
         let control = Session::open_in(&self.spec.server, &self.spec.database).await?;
@@ -225,7 +225,7 @@ impl Migrator {
         guard.run("shorten the wait for a vanished engine", SHORT, "SET SESSION wait_timeout=60").await?;
         guard.check_server(control.server_uuid())?;
         let mut guard = Some(guard);
-        let result = self.attempt_behind(&mut guard, control, touched).await;
+        let result = self.attempt_on(&mut guard, control, touched).await;
         if let Some(guard) = guard {
             crate::engine::state::fence::release_lock(guard).await;
         }
@@ -233,15 +233,15 @@ impl Migrator {
     }
 
     /// The attempt on these connections; it takes the guard away where a task keeps it.
-    async fn attempt_behind(&mut self, guard: &mut Option<Session>, mut control: Session, touched: &mut bool) -> Result<End, EngineError> {
+    async fn attempt_on(&mut self, guard: &mut Option<Session>, mut control: Session, touched: &mut bool) -> Result<End, EngineError> {
         let Some(session) = guard.as_mut() else { return Err(EngineError::internal("an attempt has no guard")) };
         let locked = crate::engine::state::fence::take_lock(session, &self.spec).await;
         // Also when another engine holds the lock: waiting for it would be waiting to do its work again.
         if let Some(owned) = self.owned.take() {
-            match owned.still(&self.spec, &state_table(&self.spec), &mut control).await {
-                Ok(Still::Done) => return Ok(End::Over(done(&self.spec))),
-                Ok(Still::Unknown) => {}
-                Ok(Still::Ours) => self.owned = Some(owned),
+            match owned.fate(&self.spec, &state_table(&self.spec), &mut control).await {
+                Ok(Fate::Done) => return Ok(End::Over(done(&self.spec))),
+                Ok(Fate::Unknown) => {}
+                Ok(Fate::Ours) => self.owned = Some(owned),
                 Err(error) => {
                     *touched = true;
                     let error = match error.reason {
@@ -294,7 +294,7 @@ impl Migrator {
                 let around = self.surroundings();
                 let cancel = around.cancel.clone();
                 let mut change = ByServer::new(&self.spec, &ready, &mut control, session, around);
-                let ended = change.follow(&mut tasks).await;
+                let ended = change.run_to_change(&mut tasks).await;
                 self.approach = change.leave();
                 cancel.cancel();
                 stop_all(&mut tasks).await;
@@ -384,7 +384,7 @@ impl Migrator {
                     // Did somebody drop a table, or has another engine finished the work? Then that is what is to be told.
                     let mut control = Session::open_in(&self.spec.server, &self.spec.database).await?;
                     match lost::explain(owned, &self.spec, &state_table(&self.spec), &mut control).await {
-                        Ok(Some(Still::Done)) => result = Ok(End::Over(done(&self.spec))),
+                        Ok(Some(Fate::Done)) => result = Ok(End::Over(done(&self.spec))),
                         Err(lost) => result = Err(lost),
                         Ok(_) => {}
                     }
@@ -464,7 +464,7 @@ impl Migrator {
         around: Surroundings,
     ) -> Result<End, EngineError> {
         let mut run = Run::start(ready, control, guard, around, tasks).await?;
-        let mut result = run.follow(tasks).await;
+        let mut result = run.run_to_swap(tasks).await;
         self.approach = std::mem::take(&mut run.approach);
         // Whatever has happened; where it cannot be done now, the next attempt begins with it.
         if let Err(error) = run.apply_again(result.as_ref().err()).await {

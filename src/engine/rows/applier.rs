@@ -4,7 +4,7 @@
 //! position is stored after the work that it describes. Relies on READ COMMITTED: each INSERT … SELECT has a snapshot of its own, taken
 //! after the barrier. Owned and driven by the migrator; spawns nothing.
 
-use super::board::{Beginning, Board, Place, place};
+use super::board::{Beginning, Board, CopyState, copy_state};
 use super::inbox::{Asked, Inbox, StreamNotice, Taken, weight};
 use super::migration::Migration;
 use super::reconcile::{self, Collisions, Pending, Settled};
@@ -201,7 +201,7 @@ impl Applier {
                 return Ok(Cycle { halted: true, ..cycle });
             }
             // Only now, after the barrier, the chunks are looked at: sampling earlier would drop a key whose chunk read before it.
-            let (reconcile, in_flight, dropped) = self.place_all(keys).await?;
+            let (reconcile, in_flight, dropped) = self.split_by_copy_state(keys).await?;
             keep = in_flight;
             cycle.reconciled = reconcile.len();
             self.total.applied += dropped as u64;
@@ -331,7 +331,7 @@ impl Applier {
     }
 
     /// Divides keys into those to reconcile, those to keep, and the number of those dropped.
-    async fn place_all(&mut self, keys: Vec<Key>) -> Result<(Vec<Key>, Vec<Key>, usize), EngineError> {
+    async fn split_by_copy_state(&mut self, keys: Vec<Key>) -> Result<(Vec<Key>, Vec<Key>, usize), EngineError> {
         if self.copied {
             return Ok((keys, Vec::new(), 0));
         }
@@ -340,15 +340,15 @@ impl Applier {
             return Ok((keys, Vec::new(), 0));
         }
         let (mut reconcile, mut keep, mut dropped) = (Vec::new(), Vec::new(), 0);
-        let mut put = |key: Key, place: Place| match place {
-            Place::Copied => reconcile.push(key),
-            Place::InFlight => keep.push(key),
-            Place::Ahead => dropped += 1,
+        let mut put = |key: Key, state: CopyState| match state {
+            CopyState::Copied => reconcile.push(key),
+            CopyState::InFlight => keep.push(key),
+            CopyState::Ahead => dropped += 1,
         };
         if self.migration.codec.client_comparable() {
             for key in keys {
-                let place = place(&key, &in_flight, &ahead);
-                put(key, place);
+                let state = copy_state(&key, &in_flight, &ahead);
+                put(key, state);
             }
             return Ok((reconcile, keep, dropped));
         }
@@ -356,18 +356,18 @@ impl Applier {
         let ranges: Vec<KeyRange> = in_flight.iter().chain(&ahead).cloned().collect();
         for part in keys.chunks(CLASSIFY_BATCH) {
             let sql = self.migration.codec.classify_sql(part, None, &ranges);
-            let places: Vec<(usize, usize)> = self.sessions[0].rows("find the ranges of changed keys", LONG, &sql).await?;
+            let found_in: Vec<(usize, usize)> = self.sessions[0].rows("find the ranges of changed keys", LONG, &sql).await?;
             let mut found = vec![0; part.len()];
-            for (index, range) in places {
+            for (index, range) in found_in {
                 *found.get_mut(index).ok_or_else(|| EngineError::internal("the server's answer has a key that was not asked for"))? = range;
             }
             for (key, range) in part.iter().zip(found) {
-                let place = match range {
-                    0 => Place::Copied,
-                    n if n <= in_flight.len() => Place::InFlight,
-                    _ => Place::Ahead,
+                let state = match range {
+                    0 => CopyState::Copied,
+                    n if n <= in_flight.len() => CopyState::InFlight,
+                    _ => CopyState::Ahead,
                 };
-                put(key.clone(), place);
+                put(key.clone(), state);
             }
         }
         Ok((reconcile, keep, dropped))

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Where a key lies, as far as a flush cycle must know (rule 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum CopyState {
     /// Not dispatched: its chunk will read it after the barrier. Drop.
     Ahead,
     /// In a chunk that is under way. Keep for the next cycle.
@@ -166,14 +166,14 @@ impl Beginning {
 }
 
 /// Places a key among sampled ranges by comparing encodings: right only where the client may compare (see `KeyCodec::client_comparable`).
-pub fn place(key: &Key, in_flight: &[KeyRange], ahead: &[KeyRange]) -> Place {
+pub fn copy_state(key: &Key, in_flight: &[KeyRange], ahead: &[KeyRange]) -> CopyState {
     let inside = |range: &KeyRange| range.lo.as_ref().is_none_or(|lo| key > lo) && range.hi.as_ref().is_none_or(|hi| key <= hi);
     if in_flight.iter().any(inside) {
-        Place::InFlight
+        CopyState::InFlight
     } else if ahead.iter().any(inside) {
-        Place::Ahead
+        CopyState::Ahead
     } else {
-        Place::Copied
+        CopyState::Copied
     }
 }
 
@@ -193,37 +193,37 @@ mod tests {
         KeyRange { lo: lo.map(key), hi: hi.map(key) }
     }
 
-    fn places(board: &Board) -> Vec<Place> {
+    fn copy_states(board: &Board) -> Vec<CopyState> {
         let (in_flight, ahead) = board.ranges();
-        (0..5).map(|n| place(&key(n), &in_flight, &ahead)).collect()
+        (0..5).map(|n| copy_state(&key(n), &in_flight, &ahead)).collect()
     }
 
     #[test]
     fn keys_move_from_ahead_through_flight_to_copied() {
-        use Place::{Ahead, Copied, InFlight};
+        use CopyState::{Ahead, Copied, InFlight};
         let mut board = Board::default();
-        assert_eq!(places(&board), [Ahead; 5]);
+        assert_eq!(copy_states(&board), [Ahead; 5]);
         assert_eq!(board.next(), Next::From(None));
         let (first, r) = board.dispatch(Some(key(1)));
         assert_eq!(r, range(None, Some(1)));
-        assert_eq!(places(&board), [InFlight, InFlight, Ahead, Ahead, Ahead]);
+        assert_eq!(copy_states(&board), [InFlight, InFlight, Ahead, Ahead, Ahead]);
         let (second, r) = board.dispatch(None);
         assert_eq!(r, range(Some(1), None));
         board.done(first);
-        assert_eq!(places(&board), [Copied, Copied, InFlight, InFlight, InFlight]);
+        assert_eq!(copy_states(&board), [Copied, Copied, InFlight, InFlight, InFlight]);
         assert!(!board.complete());
         board.done(second);
-        assert_eq!(places(&board), [Copied; 5]);
+        assert_eq!(copy_states(&board), [Copied; 5]);
         assert!(board.complete());
         assert_eq!(board.next(), Next::Nothing);
     }
 
     #[test]
     fn a_resumed_board_has_the_holes_of_the_old_one() {
-        use Place::{Ahead, Copied};
+        use CopyState::{Ahead, Copied};
         let chunks = [(id(0, 0), range(None, Some(0))), (id(3, 3), range(Some(1), Some(2))), (id(4, 4), range(Some(2), Some(3)))];
         let mut board = Board::resume(&chunks).expect("in order");
-        assert_eq!(places(&board), [Copied, Ahead, Copied, Copied, Ahead]);
+        assert_eq!(copy_states(&board), [Copied, Ahead, Copied, Copied, Ahead]);
         assert_eq!(board.next(), Next::Hole(id(1, 2), range(Some(0), Some(1))), "two lost chunks become one that keeps both numbers");
         assert_eq!(board.next(), Next::From(Some(key(3))));
         assert_eq!(board.dispatch(None), (id(5, 5), range(Some(3), None)));

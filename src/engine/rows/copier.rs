@@ -190,7 +190,7 @@ impl Copier {
                 counts.progress.chunks += 1;
                 counts.last_chunk = Some(took);
             });
-            if !self.rest(took, &stop).await {
+            if !self.pause_after(took, &stop).await {
                 break;
             }
         }
@@ -199,7 +199,7 @@ impl Copier {
     }
 
     /// Rests for the share of a chunk's time that is asked for now: a change of it counts at once. False: stop.
-    async fn rest(&self, took: Duration, stop: &CancellationToken) -> bool {
+    async fn pause_after(&self, took: Duration, stop: &CancellationToken) -> bool {
         let mut controls = self.controls.clone();
         let began = Instant::now();
         loop {

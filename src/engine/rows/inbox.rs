@@ -402,7 +402,7 @@ impl Inbox {
     }
 
     /// Follows the position.
-    pub fn follow(&self) -> watch::Receiver<BinlogPosition> {
+    pub fn positions(&self) -> watch::Receiver<BinlogPosition> {
         self.position.subscribe()
     }
 }

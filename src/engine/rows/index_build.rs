@@ -22,7 +22,7 @@ const DISTURBANCES: &[u16] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changes {
     /// They are applied as always.
-    Beside,
+    Applied,
     /// They wait: whoever starts the build lets no flush run until it is over.
     Held,
 }
@@ -65,7 +65,7 @@ pub async fn build(
         let sql = format!("ALTER TABLE {} {}", m.ghost_name(), clauses.join(", "));
         match session.run("build the secondary indexes", LONG, &sql).await {
             Ok(()) => Ok(Built::Done),
-            Err(error) if changes == Changes::Beside && DISTURBANCES.contains(&error.code) => {
+            Err(error) if changes == Changes::Applied && DISTURBANCES.contains(&error.code) => {
                 tracing::warn!(
                     table = m.spec.table,
                     "{error}: changes arrived meanwhile; building the indexes again, with changes on hold"

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// What the status says when changes pile up.
 pub const BACKLOG_GROWS: &str = "Backlog";
 /// How long one measurement takes at least: several checkpoints fall into it, …
-pub const WINDOW: Duration = Duration::from_secs(3);
+pub const MEASURE_FOR: Duration = Duration::from_secs(3);
 /// … and so many chunks shall.
 pub const CHUNKS: u64 = 3;
 /// The most copy workers that are tried: each is a connection, and a chunk each of undo log and binary log cache.
@@ -43,7 +43,7 @@ const TREND: u32 = 2;
 
 /// What was measured in one window in which nothing held the copy back.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Window {
+pub struct Measurement {
     /// Rows of the chunks that were done in it, …
     pub rows: u64,
     /// … and how long their workers worked for them: more than the window's length where there are several.
@@ -141,7 +141,7 @@ impl Pace {
     }
 
     /// Takes a window's numbers.
-    pub fn learn(&mut self, window: &Window) {
+    pub fn learn(&mut self, window: &Measurement) {
         self.growing = if window.backlog > BACKLOG && window.backlog > self.backlog { self.growing + 1 } else { 0 };
         self.backlog = window.backlog;
         if self.resting {
@@ -241,7 +241,7 @@ mod tests {
         let mut sum = 0;
         for _ in 0..windows {
             let (rows, latency) = server(pace.width().copy);
-            pace.learn(&Window { rows, worked: WINDOW * u32::from(pace.width().copy), latency: Some(latency), backlog: 0 });
+            pace.learn(&Measurement { rows, worked: MEASURE_FOR * u32::from(pace.width().copy), latency: Some(latency), backlog: 0 });
             sum += u32::from(pace.width().copy);
         }
         f64::from(sum) / f64::from(windows)
@@ -265,7 +265,7 @@ mod tests {
             let mut pace = Pace::beside(statements);
             assert_eq!((pace.width().copy, pace.proven()), (workers, workers), "{statements} statements");
             // One more is tried, and not believed in before it has been measured.
-            pace.learn(&Window { rows: 1000, worked: WINDOW, latency: Some(Duration::from_millis(5)), backlog: 0 });
+            pace.learn(&Measurement { rows: 1000, worked: MEASURE_FOR, latency: Some(Duration::from_millis(5)), backlog: 0 });
             assert_eq!((pace.width().copy, pace.proven()), (workers + 1, workers), "{statements} statements");
         }
     }
@@ -291,7 +291,7 @@ mod tests {
         let mut widths = Vec::new();
         for _ in 0..20 {
             backlog += 5_000;
-            pace.learn(&Window { rows: 1000, worked: WINDOW, latency: Some(Duration::from_millis(5)), backlog });
+            pace.learn(&Measurement { rows: 1000, worked: MEASURE_FOR, latency: Some(Duration::from_millis(5)), backlog });
             widths.push(pace.width().copy);
             assert_eq!(pace.width().flush, 4);
         }
@@ -302,7 +302,7 @@ mod tests {
         assert!(late.iter().all(|w| *w <= 1) && pace.pressure() == Pressure::Overwhelming);
         // Settled again.
         for _ in 0..3 {
-            pace.learn(&Window { rows: 1000, worked: WINDOW, latency: Some(Duration::from_millis(5)), backlog: 10 });
+            pace.learn(&Measurement { rows: 1000, worked: MEASURE_FOR, latency: Some(Duration::from_millis(5)), backlog: 10 });
         }
         assert_eq!(pace.width(), Width { copy: pace.workers, flush: 2 });
         assert!(pace.pressure() == Pressure::None && pace.workers >= 1);
@@ -312,7 +312,7 @@ mod tests {
     fn a_large_backlog_that_shrinks_costs_no_worker() {
         let mut pace = Pace { trial: Trial::Waiting(100), ..Pace::default() };
         for backlog in [90_000, 80_000, 70_000, 60_000] {
-            pace.learn(&Window { rows: 1000, worked: WINDOW, latency: None, backlog });
+            pace.learn(&Measurement { rows: 1000, worked: MEASURE_FOR, latency: None, backlog });
         }
         assert_eq!(pace.width().copy, FIRST);
     }

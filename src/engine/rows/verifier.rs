@@ -209,14 +209,14 @@ impl Verifier {
             let Some(reader) = readers.first_mut() else { return Err(EngineError::internal("a comparison has no reader")) };
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                rested = self.rest(&mut reader.session, before, changed.1.elapsed()) => rested?,
+                rested = self.wait_for_changes(&mut reader.session, before, changed.1.elapsed()) => rested?,
             }
             self.pass.send_replace(Pass::Later);
         }
     }
 
     /// Until there is something to compare: a change was applied since so many had been, or nothing has changed for so long once more.
-    async fn rest(&self, session: &mut Session, before: u64, unchanged: Duration) -> Result<(), EngineError> {
+    async fn wait_for_changes(&self, session: &mut Session, before: u64, unchanged: Duration) -> Result<(), EngineError> {
         tokio::time::sleep(BACKGROUND_PAUSE).await;
         let end = Instant::now() + unchanged.min(UNCHANGED_PAUSE);
         let mut flushed = self.flushed.clone();
@@ -713,7 +713,7 @@ impl Verifier {
     }
 
     async fn reach(&self, end: &crate::mysql::BinlogPosition) -> Result<(), EngineError> {
-        let mut position = self.inbox.follow();
+        let mut position = self.inbox.positions();
         let reached = async {
             while *position.borrow_and_update() < *end {
                 if position.changed().await.is_err() {

@@ -2,7 +2,7 @@
 
 use super::migration::Migration;
 use super::streamer::rows::KeyColumn;
-use super::streamer::{Watched, Writer};
+use super::streamer::{WatchedTables, Writer};
 use crate::engine::contract::error::EngineError;
 use crate::engine::table::inspector;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// The key names a column that the table lacks: a bug.
-pub fn watched(m: &Migration, server_id: u32) -> Result<Watched, EngineError> {
+pub fn watched_tables(m: &Migration, server_id: u32) -> Result<WatchedTables, EngineError> {
     let key = m
         .key
         .columns
@@ -24,7 +24,7 @@ pub fn watched(m: &Migration, server_id: u32) -> Result<Watched, EngineError> {
         })
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| EngineError::internal("the key names a column that the table lacks"))?;
-    Ok(Watched {
+    Ok(WatchedTables {
         database: m.spec.database.clone(),
         table: m.original.definition.name.clone(),
         columns: m.original.definition.columns.clone(),

@@ -30,7 +30,7 @@ pub struct Owned {
 
 /// What has become of it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Still {
+pub enum Fate {
     /// The state table is as it was left.
     Ours,
     /// The change was made and everything was removed.
@@ -44,7 +44,7 @@ impl Owned {
     ///
     /// # Errors
     /// [`Reason::Fenced`]: another engine has followed; or the server's.
-    pub async fn still(&self, spec: &MigrationSpec, state: &StateTable, control: &mut Session) -> Result<Still, EngineError> {
+    pub async fn fate(&self, spec: &MigrationSpec, state: &StateTable, control: &mut Session) -> Result<Fate, EngineError> {
         let there = match state.load(control, &spec.database).await? {
             Some(stored) if stored.record.id.is_empty() || stored.record.id == spec.id => Some(stored.epoch),
             _ => None,
@@ -57,18 +57,18 @@ impl Owned {
             },
             _ => false,
         };
-        self.fate(there, same_server, as_changed)
+        self.fate_by(there, same_server, as_changed)
     }
 
     /// As above (pure). `there`: the epoch in the state table, if it is there. `as_changed`: the table has the definition of
     /// [`Owned::swapped`].
-    fn fate(&self, there: Option<u64>, same_server: bool, as_changed: bool) -> Result<Still, EngineError> {
+    fn fate_by(&self, there: Option<u64>, same_server: bool, as_changed: bool) -> Result<Fate, EngineError> {
         match there {
             Some(epoch) if epoch > self.epoch => Err(crate::engine::state::store::fenced()),
-            Some(_) => Ok(Still::Ours),
-            None if as_changed || self.swapped.is_some() && same_server => Ok(Still::Done),
+            Some(_) => Ok(Fate::Ours),
+            None if as_changed || self.swapped.is_some() && same_server => Ok(Fate::Done),
             // A replica that was promoted before it had received our first transaction.
-            None if !same_server => Ok(Still::Unknown),
+            None if !same_server => Ok(Fate::Unknown),
             None => Err(EngineError::terminal(
                 Reason::Fenced,
                 "the state table of this migration is gone: another engine has finished it or cleaned it up. This one has stopped and has written nothing since",
@@ -162,19 +162,19 @@ mod tests {
     #[test]
     fn an_engine_knows_what_became_of_its_work() {
         let owned = |swapped: Option<&str>| Owned { epoch: 7, server_uuid: "a".into(), ghost_id: None, swapped: swapped.map(Into::into) };
-        let fenced = |got: Result<Still, EngineError>| got.is_err_and(|e| e.reason == Reason::Fenced && !e.is_transient());
+        let fenced = |got: Result<Fate, EngineError>| got.is_err_and(|e| e.reason == Reason::Fenced && !e.is_transient());
         // A server that lost our last epoch, and one that has it.
         for there in [6, 7] {
-            assert_eq!(owned(None).fate(Some(there), true, false), Ok(Still::Ours));
+            assert_eq!(owned(None).fate_by(Some(there), true, false), Ok(Fate::Ours));
         }
-        assert!(fenced(owned(None).fate(Some(8), true, false)));
-        assert!(fenced(owned(Some("new")).fate(Some(8), true, false)));
-        assert!(fenced(owned(None).fate(None, true, false)), "somebody else finished it, or dropped it");
-        assert_eq!(owned(None).fate(None, false, false), Ok(Still::Unknown));
-        assert_eq!(owned(Some("new")).fate(None, true, true), Ok(Still::Done));
-        assert_eq!(owned(Some("new")).fate(None, true, false), Ok(Still::Done), "changed again by others since");
-        assert_eq!(owned(Some("new")).fate(None, false, true), Ok(Still::Done));
-        assert_eq!(owned(Some("new")).fate(None, false, false), Ok(Still::Unknown), "the swap was lost with the former server");
+        assert!(fenced(owned(None).fate_by(Some(8), true, false)));
+        assert!(fenced(owned(Some("new")).fate_by(Some(8), true, false)));
+        assert!(fenced(owned(None).fate_by(None, true, false)), "somebody else finished it, or dropped it");
+        assert_eq!(owned(None).fate_by(None, false, false), Ok(Fate::Unknown));
+        assert_eq!(owned(Some("new")).fate_by(None, true, true), Ok(Fate::Done));
+        assert_eq!(owned(Some("new")).fate_by(None, true, false), Ok(Fate::Done), "changed again by others since");
+        assert_eq!(owned(Some("new")).fate_by(None, false, true), Ok(Fate::Done));
+        assert_eq!(owned(Some("new")).fate_by(None, false, false), Ok(Fate::Unknown), "the swap was lost with the former server");
     }
 
     #[test]

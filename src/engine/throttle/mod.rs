@@ -80,7 +80,7 @@ pub fn start(
         tokio::select! {
             () = cancel.cancelled() => Ok(()),
             _ = pollers => Err(EngineError::internal("the pollers of the throttler ended")),
-            ended = follow(&decisions, latest, controls, resting, &tally) => ended,
+            ended = keep_deciding(&decisions, latest, controls, resting, &tally) => ended,
         }
     };
     (decided, work)
@@ -103,7 +103,7 @@ pub async fn while_held(decided: &watch::Receiver<Decision>, session: &mut Sessi
 }
 
 /// Decides whenever something is read, said, or grows old.
-async fn follow(
+async fn keep_deciding(
     decisions: &watch::Sender<Decision>,
     mut latest: watch::Receiver<Readings>,
     mut controls: watch::Receiver<Controls>,

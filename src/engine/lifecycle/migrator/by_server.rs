@@ -8,7 +8,7 @@ use crate::engine::contract::notice;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::{ChosenAlgorithm, Phase};
 use crate::engine::contract::spec::{Algorithm, Controls, MigrationSpec};
-use crate::engine::cutover::blockers::Place;
+use crate::engine::cutover::blockers::TablesToLock;
 use crate::engine::cutover::native::{Change, NativeReady, change};
 use crate::engine::cutover::watchdog::Force;
 use crate::engine::cutover::{Gate, gate};
@@ -70,7 +70,7 @@ impl<'a> ByServer<'a> {
     ///
     /// # Errors
     /// The server's refusal; somebody else's DDL.
-    pub(super) async fn follow(&mut self, tasks: &mut JoinSet<Task>) -> Result<Ended, EngineError> {
+    pub(super) async fn run_to_change(&mut self, tasks: &mut JoinSet<Task>) -> Result<Ended, EngineError> {
         let native = &self.ready.native;
         self.around.publisher.update(|s| {
             s.validated = true;
@@ -87,7 +87,7 @@ impl<'a> ByServer<'a> {
             match next(&self.state, &seen) {
                 Step::Interrupt => return Ok(Ended::Interrupted),
                 Step::Attempt => {
-                    if let Some(ended) = self.attempt(&controls, tasks).await? {
+                    if let Some(ended) = self.attempt_change(&controls, tasks).await? {
                         return Ok(ended);
                     }
                 }
@@ -130,13 +130,13 @@ impl<'a> ByServer<'a> {
     }
 
     /// One attempt, unless somebody is in its way. `None`: none was made, or it failed.
-    async fn attempt(&mut self, controls: &Controls, tasks: &mut JoinSet<Task>) -> Result<Option<Ended>, EngineError> {
+    async fn attempt_change(&mut self, controls: &Controls, tasks: &mut JoinSet<Task>) -> Result<Option<Ended>, EngineError> {
         let Self { spec, ready, control, guard, around, .. } = self;
         let Surroundings { publisher, tally, cancel, approach, .. } = around;
         let tables = [spec.table.as_str()];
-        let place = Place { server: &spec.server, database: &spec.database, tables: &tables };
+        let to_lock = TablesToLock { server: &spec.server, database: &spec.database, tables: &tables };
         let force = approach.is_forced(controls);
-        if !approach.is_free(control, place, controls, publisher).await?
+        if !approach.is_free(control, to_lock, controls, publisher).await?
             || !approach.is_agreed(controls, spec, about(publisher, tally), tasks, cancel)
         {
             return Ok(None);
@@ -154,7 +154,7 @@ impl<'a> ByServer<'a> {
         publisher.update(|s| (s.phase, s.cut_over) = (Phase::CuttingOver, cut_over));
         let began = Instant::now();
         let what = Change { spec, native: &ready.native, clauses: &ready.clauses, values: &ready.values, budget: controls.lock_timeout };
-        let force = force.then_some(Force { place, blockers: &mut approach.blockers, publisher });
+        let force = force.then_some(Force { to_lock, blockers: &mut approach.blockers, publisher });
         match change(what, guard, control, force).await {
             Ok(()) => {
                 approach.succeeded((!ready.native.works).then(|| began.elapsed()));

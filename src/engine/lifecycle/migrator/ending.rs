@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 /// The table that a change leaves beside the one that people use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beside {
+pub(super) enum LeftTable {
     /// The server made the change itself.
     Nothing,
     /// The table as it was.
@@ -31,7 +31,7 @@ pub(super) enum Beside {
     Ghost,
 }
 
-impl Beside {
+impl LeftTable {
     /// Once the change is made.
     fn of(record: &Record) -> Self {
         match record.stage {
@@ -52,7 +52,7 @@ impl Beside {
 
 /// What a migration leaves that has made its change.
 pub(super) struct Left {
-    pub(super) beside: Beside,
+    pub(super) table: LeftTable,
     /// It says whose the table beside is.
     pub(super) state: StateTable,
     pub(super) names: TableNames,
@@ -62,7 +62,7 @@ pub(super) struct Left {
 
 impl Left {
     fn of(spec: &MigrationSpec, state: StateTable, record: &Record) -> Self {
-        Self { beside: Beside::of(record), state, names: record.names(&spec.names()), original_id: record.original_id }
+        Self { table: LeftTable::of(record), state, names: record.names(&spec.names()), original_id: record.original_id }
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn finish(
     *owned = Some(swapped);
     let drop_now = controls.borrow().old_table == OldTable::DropNow;
     let left = Left::of(spec, state, &record);
-    if left.beside != Beside::Old {
+    if left.table != LeftTable::Old {
         // No table was swapped out.
         publisher.update(|s| s.tables.old.clear());
     }
@@ -106,12 +106,12 @@ pub(super) fn done(spec: &MigrationSpec) -> Outcome {
 /// Drops the table beside the one that people use, and the state table. With an epoch behind the fence: both are locked meanwhile, so a successor
 /// comes before (and this fails) or after. An engine that wakes late would else drop a later migration's tables, which have these names.
 pub(super) async fn drop_left(control: &mut Session, spec: &MigrationSpec, left: &Left, epoch: Option<u64>) -> Result<(), EngineError> {
-    let Left { beside, state, names, original_id } = left;
-    let left = match beside.name(names) {
+    let Left { table, state, names, original_id } = left;
+    let left = match table.name(names) {
         Some(name) if inspector::exists(control, &spec.database, name).await? => Some(name),
         _ => None,
     };
-    if let (Some(name), Some(original), Beside::Old) = (left, original_id, beside)
+    if let (Some(name), Some(original), LeftTable::Old) = (left, original_id, table)
         && inspector::table_id(control, &spec.database, name).await?.is_some_and(|id| id != *original)
     {
         return Err(EngineError::terminal(
@@ -151,7 +151,7 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
     };
     let mut control = Session::open_in(&spec.server, &spec.database).await?;
     if !old_too {
-        left.beside = Beside::Nothing;
+        left.table = LeftTable::Nothing;
     }
     drop_left(&mut control, spec, &left, None).await?;
     control.close().await;

@@ -32,23 +32,23 @@ impl Run {
     pub(super) fn measure(&mut self, held: &Decision) {
         let Some(pace) = self.pace.as_mut() else { return };
         if !held.may_copy() {
-            self.window = None;
+            self.measuring = None;
             return;
         }
-        let Some(began) = self.window else {
+        let Some(began) = self.measuring else {
             self.applier.latencies();
             self.copier.done(true);
-            self.window = Some(Instant::now());
+            self.measuring = Some(Instant::now());
             return;
         };
         let done = self.copier.done(false);
         let took = began.elapsed();
         // A few of each, so that one slow chunk is no measure; and not for ever.
-        if took < pace::WINDOW || (done.chunks < pace::CHUNKS && took < 5 * pace::WINDOW) {
+        if took < pace::MEASURE_FOR || (done.chunks < pace::CHUNKS && took < 5 * pace::MEASURE_FOR) {
             return;
         }
         self.copier.done(true);
-        let measured = pace::Window {
+        let measured = pace::Measurement {
             rows: done.rows,
             worked: done.took,
             latency: pace::median(&mut self.applier.latencies()),
@@ -56,7 +56,7 @@ impl Run {
         };
         pace.learn(&measured);
         tracing::debug!(?measured, now = ?pace.width(), "pace");
-        self.window = Some(Instant::now());
+        self.measuring = Some(Instant::now());
     }
 
     /// How many connections may keep the server at work, as far as the copy has found out.

@@ -12,7 +12,7 @@ use crate::mysql::Session;
 
 impl Run {
     /// Before an attempt: stops the applier, and has the tables compared as they rest. False: that has only begun.
-    pub(super) async fn rest(&mut self) -> Result<bool, EngineError> {
+    pub(super) async fn rest_applier(&mut self) -> Result<bool, EngineError> {
         if self.migration.spec.mode != Mode::TestOnReplica || self.record.applier_stopped {
             return Ok(true);
         }

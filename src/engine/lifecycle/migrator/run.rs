@@ -20,7 +20,7 @@ use crate::engine::rows::migration::Migration;
 use crate::engine::rows::pace::{self, Pace};
 use crate::engine::rows::streamer::Streamer;
 use crate::engine::rows::verifier::{Pass, Verifier};
-use crate::engine::rows::watched::watched;
+use crate::engine::rows::watched::watched_tables;
 use crate::engine::state::fence::keep_lock;
 use crate::engine::state::record::{Record, Stage};
 use crate::engine::table::inspector;
@@ -111,7 +111,7 @@ pub(super) struct Run {
     /// How many workers there should be; `None` for a small table.
     pub(super) pace: Option<Pace>,
     /// Since when the pace is being measured.
-    pub(super) window: Option<Instant>,
+    pub(super) measuring: Option<Instant>,
     /// How the deferred indexes are built.
     build_with: Changes,
     /// How far the verification is, once it is under way.
@@ -154,7 +154,7 @@ impl Run {
         let (log_end, _) = migration.facts.log_end(&mut control).await?;
         let inbox = Arc::new(Inbox::new(safe.point(), DIRTY_LIMIT));
         let server_id = ServerFacts::server_id(&mut control).await?;
-        let mut watched = watched(&migration, server_id)?;
+        let mut watched = watched_tables(&migration, server_id)?;
         watched.key_defaults =
             inspector::key_defaults(&mut control, &migration.spec.database, &migration.original.definition, &migration.codec).await?;
         let streamer = Streamer::open(&migration.spec.server, start, &log_end, watched, Arc::clone(&inbox)).await?;
@@ -239,8 +239,8 @@ impl Run {
             count: Count::None,
             allowed,
             pace,
-            window: None,
-            build_with: Changes::Beside,
+            measuring: None,
+            build_with: Changes::Applied,
             pass: None,
             quiet: Arc::default(),
             lag: Lag::default(),
@@ -261,7 +261,7 @@ impl Run {
     ///
     /// # Errors
     /// Whatever ends the attempt.
-    pub(super) async fn follow(&mut self, tasks: &mut JoinSet<Task>) -> Result<bool, EngineError> {
+    pub(super) async fn run_to_swap(&mut self, tasks: &mut JoinSet<Task>) -> Result<bool, EngineError> {
         loop {
             while let Some(done) = tasks.try_join_next() {
                 self.joined(done)?;
@@ -276,7 +276,7 @@ impl Run {
                     self.applier.copy_complete();
                 }
             } else {
-                self.window = None;
+                self.measuring = None;
             }
             let step = next(&self.state, &seen);
             self.show(&seen, &held);
@@ -330,7 +330,7 @@ impl Run {
         if dirty > 0 {
             self.clean_since = now;
         }
-        let received = self.inbox.follow();
+        let received = self.inbox.positions();
         let received = received.borrow();
         if let Some((target, read)) = &self.lag.target {
             if *received >= *target {
@@ -433,7 +433,7 @@ impl Run {
 
     async fn read_lag(&mut self) -> Result<(), EngineError> {
         let (end, _) = self.migration.facts.log_end(&mut self.control).await?;
-        let received = self.inbox.follow().borrow().clone();
+        let received = self.inbox.positions().borrow().clone();
         let now = Instant::now();
         if received >= end {
             self.lag.known = Some(Duration::ZERO);

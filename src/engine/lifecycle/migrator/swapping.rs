@@ -6,7 +6,7 @@ use crate::engine::contract::notice;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Phase;
 use crate::engine::contract::spec::Mode;
-use crate::engine::cutover::blockers::Place;
+use crate::engine::cutover::blockers::TablesToLock;
 use crate::engine::cutover::swap::Parties;
 use crate::engine::cutover::watchdog::Force;
 use crate::engine::cutover::{self, Attempt, statistics};
@@ -51,9 +51,9 @@ impl Run {
         let controls = self.controls.borrow().clone();
         throttle::filters::check(&mut self.control, &m.spec, &controls.limits).await?;
         let tables = [m.spec.table.as_str(), m.names.ghost.as_str()];
-        let place = Place { server: &m.spec.server, database: &m.spec.database, tables: &tables };
+        let to_lock = TablesToLock { server: &m.spec.server, database: &m.spec.database, tables: &tables };
         let force = self.approach.is_forced(&controls);
-        if !self.approach.is_free(&mut self.control, place, &controls, &self.publisher).await? {
+        if !self.approach.is_free(&mut self.control, to_lock, &controls, &self.publisher).await? {
             self.apply_again(None).await?;
             return Ok(false);
         }
@@ -64,7 +64,7 @@ impl Run {
                 return Ok(false);
             }
         }
-        if !self.rest().await? {
+        if !self.rest_applier().await? {
             return Ok(false);
         }
         // The comparison reads both tables: one that is slow must not keep the driver from everything else.
@@ -90,7 +90,7 @@ impl Run {
             lock: &mut lock,
             second: &mut second,
             control: &mut self.control,
-            force: force.then_some(Force { place, blockers: &mut self.approach.blockers, publisher: &self.publisher }),
+            force: force.then_some(Force { to_lock, blockers: &mut self.approach.blockers, publisher: &self.publisher }),
         };
         let mut levels = self.controls.clone();
         let attempt = cutover::attempt(&m, &self.record, &mut self.applier, &self.inbox, parties, &mut levels, &self.clock).await?;

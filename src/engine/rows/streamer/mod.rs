@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What to look for.
-pub struct Watched {
+pub struct WatchedTables {
     /// Schema of the table.
     pub database: String,
     /// The original table, whose rows become dirty keys.
@@ -64,7 +64,7 @@ pub struct Writer {
     pub server_uuid: String,
 }
 
-impl Watched {
+impl WatchedTables {
     fn same(&self, a: &str, b: &str) -> bool {
         if self.names_ignore_case { a.to_lowercase() == b.to_lowercase() } else { a == b }
     }
@@ -91,7 +91,7 @@ const PATIENCE: u32 = 24 * 60 * 60;
 pub struct Streamer {
     stream: BinlogStream,
     address: ServerAddress,
-    watched: Arc<Watched>,
+    watched: Arc<WatchedTables>,
     inbox: Arc<Inbox>,
     position: BinlogPosition,
     /// The stream begins before this position, and what comes before it is known.
@@ -139,7 +139,7 @@ impl Streamer {
         address: &ServerAddress,
         start: Start,
         log_end: &BinlogPosition,
-        watched: Watched,
+        watched: WatchedTables,
         inbox: Arc<Inbox>,
     ) -> Result<Self, EngineError> {
         Self::connect(address.clone(), start, log_end.clone(), Arc::new(watched), inbox).await
@@ -149,7 +149,7 @@ impl Streamer {
         address: ServerAddress,
         start: Start,
         log_end: BinlogPosition,
-        watched: Arc<Watched>,
+        watched: Arc<WatchedTables>,
         inbox: Arc<Inbox>,
     ) -> Result<Self, EngineError> {
         let mut session = Session::open_raw(&address).await?;
@@ -576,7 +576,7 @@ impl Streamer {
 }
 
 /// The rows of the original in the log have other columns than those that were read.
-fn other_columns(watched: &Watched, why: &str) -> EngineError {
+fn other_columns(watched: &WatchedTables, why: &str) -> EngineError {
     EngineError::terminal(
         Reason::DefinitionChanged,
         &format!(
