@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use uuid::Uuid;
 
 /// One source of GTIDs: a server, and the tag that 8.3 and later may add.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +23,7 @@ impl GtidSet {
         let mut set = Self::default();
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
             let mut pieces = part.split(':').map(str::trim);
-            let uuid = parse_uuid(pieces.next()?)?;
+            let uuid = Uuid::try_parse(pieces.next()?).ok()?.into_bytes();
             let mut source = Source { uuid, tag: String::new() };
             for piece in pieces {
                 if piece.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
@@ -88,30 +89,13 @@ impl GtidSet {
     }
 }
 
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let hex: Vec<u8> = text.bytes().filter(|b| *b != b'-').collect();
-    if hex.len() != 32 {
-        return None;
-    }
-    let mut out = [0; 16];
-    for (i, pair) in hex.chunks(2).enumerate() {
-        out[i] = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(out)
-}
-
 impl fmt::Display for GtidSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (source, intervals)) in self.0.iter().enumerate() {
             if i > 0 {
                 f.write_str(",")?;
             }
-            for (n, byte) in source.uuid.iter().enumerate() {
-                if matches!(n, 4 | 6 | 8 | 10) {
-                    f.write_str("-")?;
-                }
-                write!(f, "{byte:02x}")?;
-            }
+            write!(f, "{}", Uuid::from_bytes(source.uuid))?;
             if !source.tag.is_empty() {
                 write!(f, ":{}", source.tag)?;
             }
@@ -146,7 +130,7 @@ mod tests {
 
     #[test]
     fn intervals_merge_in_any_order() {
-        let uuid = parse_uuid(A).expect("a uuid");
+        let uuid = Uuid::try_parse(A).expect("a uuid").into_bytes();
         for order in [[1, 2, 3, 5], [5, 3, 2, 1], [2, 5, 1, 3]] {
             let mut set = GtidSet::default();
             for n in order {
