@@ -87,6 +87,15 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// that may be slow or held, nothing is read. To be cut off then would mean to read the same once more, for ever.
 const PATIENCE: u32 = 24 * 60 * 60;
 
+/// What becomes of what a stream reads.
+enum Purpose {
+    /// Everything goes to the inbox: keys at the end of their transaction, and the position with them.
+    Follow,
+    /// Whatever changed in a stretch of the log becomes dirty, as parts of the transaction that ends now; nothing else is of interest.
+    /// The barrier is that of this transaction's commit, whatever group the rows are in.
+    MakeDirty(Option<Gtid>),
+}
+
 /// An open stream, before its first event.
 pub struct Streamer {
     stream: BinlogStream,
@@ -115,8 +124,7 @@ pub struct Streamer {
     images: u64,
     gtid: Option<Gtid>,
     before: StreamPoint,
-    /// This is a second look at a stretch of the log: whatever changed there is dirty, and nothing else is of interest.
-    again: bool,
+    purpose: Purpose,
     /// Inside a compressed transaction events carry no position of their own: the enclosing event's counts.
     inside_payload: bool,
     /// The table id of the log whose columns are known to be the original's. The server gives a table another id whenever it may have
@@ -142,7 +150,7 @@ impl Streamer {
         watched: WatchedTables,
         inbox: Arc<Inbox>,
     ) -> Result<Self, EngineError> {
-        Self::connect(address.clone(), start, log_end.clone(), Arc::new(watched), inbox).await
+        Self::connect(address.clone(), start, log_end.clone(), Arc::new(watched), inbox, Purpose::Follow).await
     }
 
     async fn connect(
@@ -151,6 +159,7 @@ impl Streamer {
         log_end: BinlogPosition,
         watched: Arc<WatchedTables>,
         inbox: Arc<Inbox>,
+        purpose: Purpose,
     ) -> Result<Self, EngineError> {
         let mut session = Session::open_raw(&address).await?;
         session.check_server(&watched.writer.server_uuid)?;
@@ -213,7 +222,7 @@ impl Streamer {
             images: 0,
             gtid: None,
             before,
-            again: false,
+            purpose,
             inside_payload: false,
             known: None,
             connections,
@@ -368,13 +377,17 @@ impl Streamer {
             return;
         }
         self.moved(end);
-        if !self.again {
+        if self.follows() {
             self.inbox.advance(&self.position);
         }
     }
 
+    fn follows(&self) -> bool {
+        matches!(self.purpose, Purpose::Follow)
+    }
+
     fn notice(&self, notice: StreamNotice) {
-        if !self.again {
+        if self.follows() {
             self.inbox.notice(notice);
         }
     }
@@ -399,7 +412,7 @@ impl Streamer {
         if self.bytes < self.inbox.part_size() {
             return;
         }
-        if self.xa && !self.again {
+        if self.xa && self.follows() {
             self.keys = Vec::new();
             self.bytes = 0;
             self.left_out = true;
@@ -409,8 +422,12 @@ impl Streamer {
     }
 
     async fn part(&mut self) {
-        let images = if self.again { 0 } else { std::mem::take(&mut self.images) };
-        self.inbox.part(&mut self.keys, self.gtid.as_ref(), images).await;
+        let images = std::mem::take(&mut self.images);
+        match &self.purpose {
+            Purpose::Follow => self.inbox.part(&mut self.keys, self.gtid.as_ref(), images).await,
+            // They were counted when they were first read.
+            Purpose::MakeDirty(gtid) => self.inbox.part(&mut self.keys, gtid.as_ref(), 0).await,
+        }
         self.bytes = 0;
     }
 
@@ -422,7 +439,7 @@ impl Streamer {
     async fn end(&mut self, prepared: Option<PreparedEnd<'_>>) -> Result<(), EngineError> {
         self.in_group = false;
         self.in_transaction = false;
-        if self.again {
+        if !self.follows() {
             self.part().await;
             return Ok(());
         }
@@ -448,9 +465,8 @@ impl Streamer {
     async fn read_again(&mut self, from: StreamPoint, to: BinlogPosition) -> Result<(), EngineError> {
         tracing::debug!("a prepared transaction was too large to keep in memory; reading its keys from the log again");
         let (address, watched, inbox) = (self.address.clone(), Arc::clone(&self.watched), Arc::clone(&self.inbox));
-        let mut second = Self::connect(address, Start::Position(from.position), self.log_end.clone(), watched, inbox).await?;
-        second.again = true;
-        let gtid = self.gtid.clone();
+        let purpose = Purpose::MakeDirty(self.gtid.clone());
+        let mut second = Self::connect(address, Start::Position(from.position), self.log_end.clone(), watched, inbox, purpose).await?;
         while second.in_group || second.position < to {
             let event = match tokio::time::timeout(SILENCE, second.stream.next()).await {
                 Ok(Some(event)) => event.map_err(|error| stream_error(&error))?,
@@ -459,8 +475,6 @@ impl Streamer {
             };
             // One level deep: a second look takes no third.
             Box::pin(second.event(&event)).await?;
-            // The barrier is that of the commit, whatever group the rows are in.
-            second.gtid.clone_from(&gtid);
         }
         let _ = tokio::time::timeout(Duration::from_secs(1), second.stream.close()).await;
         Ok(())
@@ -564,7 +578,7 @@ impl Streamer {
         if let (false, Some(format), Some(gtrid), Some(bqual)) = (one_phase, word(1), word(5), word(9)) {
             let (gtrid, bqual) = (usize::try_from(gtrid).unwrap_or(0), usize::try_from(bqual).unwrap_or(0));
             let part = |from: usize, length: usize| data.get(from..from + length).unwrap_or_default();
-            if !self.again && (self.left_out || !self.keys.is_empty()) {
+            if self.follows() && (self.left_out || !self.keys.is_empty()) {
                 let keys = (!self.left_out).then(|| std::mem::take(&mut self.keys));
                 let xid = xid(part(13, gtrid), part(13 + gtrid, bqual), format);
                 self.inbox.prepare(xid, self.before.clone(), keys, self.position.clone());
