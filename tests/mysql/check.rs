@@ -3,9 +3,7 @@ use crate::support;
 
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
-use std::process::Stdio;
 use support::{Db, address};
-use tokio::io::AsyncWriteExt;
 
 /// An account that may only read; dropped with [`Reader::drop`].
 struct Reader {
@@ -47,21 +45,9 @@ async fn check_with(db: &Db, user: Option<&str>, table: &str, alter: &str, more:
         Some(user) => (user.to_owned(), "sesame-open".to_owned()),
         None => (server.username, server.password),
     };
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_theseus"))
-        .args(["check", "-o", "json", "-f", "-", "--user", &user])
-        .env("THESEUS_PASSWORD", password)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("start theseus");
-    child.stdin.take().expect("standard input").write_all(text.as_bytes()).await.expect("write");
-    let output = tokio::time::timeout(support::PATIENCE, child.wait_with_output()).await.expect("in time").expect("an end");
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(!out.contains("sesame"), "{out}");
-    let report = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code().unwrap_or(-1), report)
+    let (code, report) = support::check(&text, &user, &password).await;
+    assert!(!report.to_string().contains("sesame"), "{report}");
+    (code.unwrap_or(-1), report)
 }
 
 /// The findings as `severity reason [object] message`.

@@ -222,6 +222,25 @@ pub async fn until(handle: &Handle, what: &str, condition: impl Fn(&Snapshot) ->
     }
 }
 
+/// `theseus check` as this account on a migration in YAML: its exit code, and what it says as JSON.
+pub async fn check(yaml: &str, user: &str, password: &str) -> (Option<i32>, serde_json::Value) {
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_theseus"))
+        .args(["check", "-o", "json", "-f", "-", "--user", user])
+        .env("THESEUS_PASSWORD", password)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("start theseus");
+    let mut input = child.stdin.take().expect("its input");
+    tokio::io::AsyncWriteExt::write_all(&mut input, yaml.as_bytes()).await.expect("write");
+    drop(input);
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("in time").expect("an end");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}")))
+}
+
 /// Waits until no row has been copied for a while: the chunk that was under way when the copying was held is over. Returns the number.
 pub async fn stands_still(handle: &Handle) -> u64 {
     let end = Instant::now() + PATIENCE;

@@ -20,7 +20,7 @@ use oracle::Reader;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use subject::Way;
+use theseus::engine::contract::spec::Algorithm;
 use trial::{Bench, Ended, NotSet};
 use values::{Plan, Scope, Variable};
 
@@ -49,7 +49,7 @@ pub enum Not {
 /// One value of a variable.
 pub struct Value {
     shown: String,
-    ends: Vec<(&'static str, Way, Ended)>,
+    ends: Vec<(&'static str, Algorithm, Ended)>,
     /// Global variables that could not be set back.
     left: Vec<String>,
 }
@@ -61,7 +61,7 @@ async fn one_value(bench: &mut Bench, name: &str, sql: &str, shown: String) -> V
         let began = Instant::now();
         let ended = bench.trial(subject, &mut client).await;
         eprintln!("{name} = {}: {}: {ended:?} ({} ms)", value.shown, subject.name, began.elapsed().as_millis());
-        value.ends.push((subject.name, subject.way, ended));
+        value.ends.push((subject.name, subject.algorithm, ended));
     }
     value.left = bench.reset().await;
     value

@@ -1,12 +1,12 @@
 //! `docs/reference/session-variables.md`: what was tried, and how it ended.
 
 use super::expected::{End, exception_for};
-use super::subject::Way;
 use super::trial::Ended;
 use super::values::Scope;
 use super::{Not, Tried, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use theseus::engine::contract::spec::Algorithm;
 
 const PATH: &str = "docs/reference/session-variables.md";
 const SEEN_ON: &str = "Seen on MySQL ";
@@ -149,11 +149,11 @@ fn put(lists: &mut Lists, Tried { name, values, not, scope }: &Tried) {
 fn row(name: &str, value: &Value) -> String {
     let variable = if name.is_empty() { NONE.to_owned() } else { format!("`{name}`") };
     let mut ends: Vec<(String, Vec<&str>)> = Vec::new();
-    for (subject, way, ended) in &value.ends {
+    for (subject, algorithm, ended) in &value.ends {
         let words = words(name, &value.shown, subject, ended);
-        let called = match (*subject, way) {
+        let called = match (*subject, algorithm) {
             ("everything", _) => "copy",
-            ("at once", Way::Auto) => "Auto",
+            ("at once", Algorithm::Auto) => "Auto",
             (rule, _) => rule,
         };
         match ends.iter_mut().find(|(other, _)| *other == words) {

@@ -4,12 +4,10 @@
 use super::page;
 use super::subject::{self, Subject};
 use super::trial::{Bench, Ended};
-use crate::support::address;
+use crate::support::{self, address};
 use futures::StreamExt;
 use std::fmt::Write as _;
-use std::process::Stdio;
 use theseus::engine::contract::reason::Reason;
-use tokio::io::AsyncWriteExt;
 
 const PATH: &str = "docs/reference/managed-servers.md";
 /// Servers at once.
@@ -192,26 +190,14 @@ async fn check(bench: &Bench, subject: &Subject) -> (Option<i32>, Vec<String>) {
          spec: {{target: {{host: '{}', port: {}}}, database: 'ours', table: 't', algorithm: {:?}, alter: '{}'}}\n",
         server.host,
         server.port,
-        subject.way,
+        subject.algorithm,
         subject.alter.replace('\'', "''")
     );
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_theseus"))
-        .args(["check", "-o", "json", "-f", "-", "--user", &bench.login.user])
-        .env("THESEUS_PASSWORD", &bench.login.password)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("start theseus");
-    child.stdin.take().expect("its input").write_all(text.as_bytes()).await.expect("write");
-    let output = child.wait_with_output().await.expect("an end");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|e| panic!("{e}: {} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)));
+    let (code, report) = support::check(&text, &bench.login.user, &bench.login.password).await;
     let findings = report["findings"].as_array().cloned().unwrap_or_default();
     let refusals =
         findings.iter().filter(|f| f["severity"] == "refuse").map(|f| f["reason"].as_str().unwrap_or_default().to_owned()).collect();
-    (output.status.code(), refusals)
+    (code, refusals)
 }
 
 /// What is not as it should be, and the row of the page.

@@ -1,12 +1,7 @@
 //! What is migrated: a table with every type and with expressions that a session's settings have a part in, its rows, what an application
 //! writes meanwhile, and the changes; and small tables, each for one rule.
 
-/// How a table is to be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Copy,
-    Auto,
-}
+use theseus::engine::contract::spec::Algorithm;
 
 /// A table, what happens to it, and how it is to be changed.
 pub struct Subject {
@@ -18,7 +13,7 @@ pub struct Subject {
     /// And at the closed gate.
     pub second: &'static [&'static str],
     pub alter: &'static str,
-    pub way: Way,
+    pub algorithm: Algorithm,
     /// With which variables, and modes of `sql_mode`, it is tried; always with none. Empty: with every variable.
     pub with: &'static [&'static str],
 }
@@ -110,8 +105,8 @@ const INSTANT: &str = "ADD path VARCHAR(20) NOT NULL DEFAULT 'C:\\temp', ADD sta
 
 /// Both of these go over every variable.
 pub const EVERYTHING: &[Subject] = &[
-    Subject { name: "everything", make: TEMPLATE, first: FIRST, second: SECOND, alter: COPY, way: Way::Copy, with: &[] },
-    Subject { name: "at once", make: TEMPLATE, first: FIRST, second: SECOND, alter: INSTANT, way: Way::Auto, with: &[] },
+    Subject { name: "everything", make: TEMPLATE, first: FIRST, second: SECOND, alter: COPY, algorithm: Algorithm::Copy, with: &[] },
+    Subject { name: "at once", make: TEMPLATE, first: FIRST, second: SECOND, alter: INSTANT, algorithm: Algorithm::Auto, with: &[] },
 ];
 
 /// The table as it was made once for each server.
@@ -125,7 +120,7 @@ const fn small(
     alter: &'static str,
     with: &'static [&'static str],
 ) -> Subject {
-    Subject { name, make, first, second: &[], alter, way: Way::Copy, with }
+    Subject { name, make, first, second: &[], alter, algorithm: Algorithm::Copy, with }
 }
 
 /// One row, and nothing but a key.

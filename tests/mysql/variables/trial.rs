@@ -2,7 +2,7 @@
 
 use super::client::{Client, Login};
 use super::oracle::Reader;
-use super::subject::{self, Subject, Way};
+use super::subject::{self, Subject};
 use super::values::{self, Scope, Variable};
 use crate::server::Server;
 use crate::support::address;
@@ -178,7 +178,7 @@ impl Bench {
 
     /// The same on twins that are there.
     pub async fn trial_on(&mut self, subject: &Subject, client: &mut Client) -> Ended {
-        let (alter, way) = (subject.alter, subject.way);
+        let (alter, algorithm) = (subject.alter, subject.algorithm);
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()).expect("a time");
         let mut server = address(&self.server.url);
         (server.username, server.password) = (self.login.user.clone(), self.login.password.clone());
@@ -190,17 +190,19 @@ impl Bench {
             table: "t".to_owned(),
             alter: alter.to_owned(),
             mode: Mode::Execute,
-            algorithm: if way == Way::Copy { Algorithm::Copy } else { Algorithm::Auto },
+            algorithm,
             deletion_policy: DeletionPolicy::Cleanup,
         };
         let open = Controls { old_table: OldTable::DropNow, ..Controls::default() };
-        let closed =
-            Controls { cut_over_policy: if way == Way::Copy { CutOverPolicy::Manual } else { CutOverPolicy::Automatic }, ..open.clone() };
+        let closed = Controls {
+            cut_over_policy: if algorithm == Algorithm::Copy { CutOverPolicy::Manual } else { CutOverPolicy::Automatic },
+            ..open.clone()
+        };
         let handle = theseus::engine::start(spec, closed.clone());
         let mut writers = writes(client, subject.first).await;
         let mut watch = handle.watch();
         let end = tokio::time::Instant::now() + LIMIT;
-        let mut gate = way == Way::Auto;
+        let mut gate = algorithm == Algorithm::Auto;
         let mut endless = None;
         while !handle.is_finished() {
             let (phase, retrying) = {
