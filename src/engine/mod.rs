@@ -19,6 +19,8 @@ pub use crate::mysql::Class;
 pub use contract::error::EngineError;
 use contract::snapshot::{Outcome, Snapshot};
 use contract::spec::{Controls, MigrationSpec};
+pub use lifecycle::migrator::Environment;
+pub use rows::copier::ChunkRows;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -81,15 +83,15 @@ impl Drop for Handle {
 
 /// Starts an engine for one migration on the present tokio runtime.
 pub fn start(spec: MigrationSpec, controls: Controls) -> Handle {
-    start_by(spec, controls, cutover::system_clock())
+    start_in(Environment::default(), spec, controls)
 }
 
-/// As [`start`], with a clock of the caller's for the cut-over windows.
-pub fn start_by(spec: MigrationSpec, controls: Controls, clock: cutover::Clock) -> Handle {
+/// As [`start`], with another clock or other sizes of chunks.
+pub fn start_in(environment: Environment, spec: MigrationSpec, controls: Controls) -> Handle {
     let (controls, controls_rx) = watch::channel(controls);
     let (publisher, snapshot) = contract::progress::Publisher::new(format!("{:016x}", fastrand::u64(..)));
     let stop = CancellationToken::new();
-    let migrator = lifecycle::migrator::Migrator::new(spec.settled(), controls_rx, publisher, stop.clone(), clock);
+    let migrator = lifecycle::migrator::Migrator::new(spec.settled(), controls_rx, publisher, stop.clone(), environment);
     let task = tokio::spawn(migrator.run());
     Handle { controls, snapshot, stop, task: Some(task) }
 }

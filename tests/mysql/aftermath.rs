@@ -28,11 +28,10 @@ async fn a_death_costs_two_chunks_a_worker_at_most() {
     let mut db = Db::on(&server.url, "repeat").await;
     fill(&mut db, ROWS).await;
     let spec = plain(db.spec("t", ALTER), &proxy);
-    // Below a millisecond it is the number of rows.
-    let controls = Controls { workers: WORKERS, target_chunk_time: Duration::from_micros(CHUNK), ..controls() };
+    let controls = Controls { workers: WORKERS, ..controls() };
     let mut copied = 0;
     for _ in 0..DEATHS {
-        let handle = theseus::engine::start(spec.clone(), controls.clone());
+        let handle = theseus::engine::start_in(support::chunks_of(CHUNK), spec.clone(), controls.clone());
         copied += ROWS / (DEATHS as u64 + 1);
         until(&handle, "some rows are copied", |s| s.progress.rows_copied >= copied).await;
         // In the middle of a chunk: its statement has run, its end has not come.
@@ -41,7 +40,7 @@ async fn a_death_costs_two_chunks_a_worker_at_most() {
         drop(handle);
         caught.tear();
     }
-    assert_eq!(support::migrate(spec, controls).await, Outcome::Succeeded);
+    assert_eq!(join(theseus::engine::start_in(support::chunks_of(CHUNK), spec, controls)).await, Outcome::Succeeded);
     let chunks = proxy.said_since(0).iter().filter(|s| s.starts_with(&format!("INSERT INTO `{}`.`_t_gho`", db.name))).count();
     // One more for what lies beyond the last row.
     let needed = usize::try_from(ROWS / CHUNK).expect("small") + 1;

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use support::{Db, PATIENCE, address, controls, join, soon, until};
-use theseus::engine::Handle;
 use theseus::engine::contract::notice;
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase, Snapshot, Waits};
 use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, TlsMode, Window};
 use theseus::engine::cutover::Clock;
+use theseus::engine::{Environment, Handle};
 
 const ROWS: u64 = 2000;
 const WIDEN: &str = "MODIFY a BIGINT NOT NULL";
@@ -67,6 +67,11 @@ fn clock(at: &str) -> (Clock, Arc<Mutex<jiff::Timestamp>>) {
     (Arc::new(move || *shared.lock().expect("the clock")), now)
 }
 
+/// Windows open by this clock.
+fn at(clock: Clock) -> Environment {
+    Environment { clock, ..Environment::default() }
+}
+
 fn put(clock: &Mutex<jiff::Timestamp>, at: &str) {
     *clock.lock().expect("the clock") = at.parse().expect("a time");
 }
@@ -92,7 +97,7 @@ async fn changes_flow(db: &mut Db, handle: &Handle, value: u64) {
 async fn windows_open_and_close_and_the_next_one_is_waited_for() {
     let mut db = table("window").await;
     let (clock, time) = clock("2026-03-28T20:00:00Z");
-    let handle = theseus::engine::start_by(db.spec("t", WIDEN), Controls { windows: nightly(), ..quick() }, clock);
+    let handle = theseus::engine::start_in(at(clock), db.spec("t", WIDEN), Controls { windows: nightly(), ..quick() });
     // That night clocks go forward at 02:00, which is when it opens.
     let s = until(&handle, "it waits for the window", |s| s.phase == Phase::AwaitingCutOver).await;
     assert_eq!(s.cut_over.waits, waits_until("2026-03-29T01:00:00Z"));
@@ -125,7 +130,7 @@ async fn native_changes_wait_for_their_window_and_an_approval_stands_above_it() 
         let (clock, _time) = clock("2026-07-01T12:00:00Z");
         let spec = MigrationSpec { algorithm, ..db.spec("t", alter) };
         let closed = Controls { windows: nightly(), ..quick() };
-        let handle = theseus::engine::start_by(spec, closed.clone(), clock);
+        let handle = theseus::engine::start_in(at(clock), spec, closed.clone());
         let s = until(&handle, "it waits for the window", |s| s.phase == Phase::AwaitingCutOver).await;
         assert_eq!(s.cut_over.waits, waits_until("2026-07-02T00:00:00Z"), "{algorithm:?}");
         assert_eq!(db.definition("t").await, definition);

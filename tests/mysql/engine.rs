@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use support::{Db, address, controls, join, migrate, until};
 use theseus::engine::contract::notice::ROWS_NOT_COUNTED;
 use theseus::engine::contract::snapshot::Outcome;
-use theseus::engine::contract::spec::{Controls, VerifyPolicy};
+use theseus::engine::contract::spec::{Controls, MigrationSpec, VerifyPolicy};
+use theseus::engine::{ChunkRows, Environment, Handle};
 
 /// The plainest case: rows arrive, the definition is the new one, nothing is left.
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +82,13 @@ async fn misjudge(db: &mut Db) {
 
 /// Chunks of 20 rows with long rests between: nothing ends before it is looked at.
 fn crawling(exact_row_count: bool) -> Controls {
-    Controls { workers: 1, target_chunk_time: Duration::from_micros(20), nice_ratio_percent: 1000, exact_row_count, ..controls() }
+    Controls { workers: 1, target_chunk_time: Duration::from_millis(1), nice_ratio_percent: 1000, exact_row_count, ..controls() }
+}
+
+/// Starts with chunks of 20 rows, which grow once they may take longer.
+fn start(spec: MigrationSpec, controls: Controls) -> Handle {
+    let chunk_rows = ChunkRows { first: 20, smallest: 20, ..ChunkRows::default() };
+    theseus::engine::start_in(Environment { chunk_rows, ..Environment::default() }, spec, controls)
 }
 
 /// The server's estimate stays without the count; with it, the number is exact at once, also for the engine that comes after.
@@ -89,7 +96,7 @@ fn crawling(exact_row_count: bool) -> Controls {
 async fn rows_are_counted_where_that_is_asked_for() {
     let mut db = misjudged("counted").await;
     let spec = || db.spec("t", "MODIFY a BIGINT NOT NULL");
-    let handle = theseus::engine::start(spec(), crawling(false));
+    let handle = start(spec(), crawling(false));
     let s = until(&handle, "rows are copied", |s| s.progress.chunks >= 20).await;
     assert_eq!((s.progress.rows_estimated, s.progress.copy_complete), (THOUGHT, false), "the test is of no use");
     handle.control(crawling(true));
@@ -101,7 +108,7 @@ async fn rows_are_counted_where_that_is_asked_for() {
     handle.stop();
     assert_eq!(join(handle).await, Outcome::Stopped);
 
-    let handle = theseus::engine::start(spec(), crawling(false));
+    let handle = start(spec(), crawling(false));
     let s = until(&handle, "the work is taken up", |s| s.resumed_count == 1 && s.progress.rows_copied > 0).await;
     assert_eq!((s.progress.rows_estimated, s.progress.copy_complete), (ROWS, false));
     handle.control(controls());
@@ -120,7 +127,7 @@ async fn the_count_rests_while_copying_is_held_and_walks_every_range() {
     assert!(rows > 40_000 && rows % 20_000 > 0, "{rows} rows: the test is of no use");
     let proxy = Proxy::start(address(&db.url).port).await;
     let spec = plain(db.spec("t", "MODIFY a BIGINT NOT NULL"), &proxy);
-    let handle = theseus::engine::start(spec, Controls { throttled_by_user: true, ..crawling(true) });
+    let handle = start(spec, Controls { throttled_by_user: true, ..crawling(true) });
     // Changes are applied all the time, so the engine is at work.
     until(&handle, "it is throttled", |s| s.throttle.is_some()).await;
     db.run("UPDATE t SET a = a + 1 WHERE id <= 100").await;
@@ -142,7 +149,7 @@ async fn a_count_that_hangs_or_fails_is_not_the_migrations_business() {
     // The verification walks in the same way.
     let with = |controls: Controls| Controls { verify: VerifyPolicy::Never, exact_row_count: true, ..controls };
     let mut trap = proxy.trap(STEP, Hold::Answer);
-    let handle = theseus::engine::start(plain(db.spec("t", "MODIFY a BIGINT NOT NULL"), &proxy), with(crawling(true)));
+    let handle = start(plain(db.spec("t", "MODIFY a BIGINT NOT NULL"), &proxy), with(crawling(true)));
     trap.sprung().await;
     // Stopping does not wait for it.
     let asked = Instant::now();
@@ -152,7 +159,7 @@ async fn a_count_that_hangs_or_fails_is_not_the_migrations_business() {
     trap.release();
     // Nor does the end of the copy.
     let mut trap = proxy.trap(STEP, Hold::Answer);
-    let handle = theseus::engine::start(plain(db.spec("t", "MODIFY a BIGINT NOT NULL"), &proxy), with(crawling(true)));
+    let handle = start(plain(db.spec("t", "MODIFY a BIGINT NOT NULL"), &proxy), with(crawling(true)));
     trap.sprung().await;
     let watch = handle.watch();
     handle.control(with(controls()));
@@ -162,7 +169,7 @@ async fn a_count_that_hangs_or_fails_is_not_the_migrations_business() {
     trap.release();
 
     let mut trap = proxy.trap(STEP, Hold::Answer);
-    let handle = theseus::engine::start(plain(db.spec("t", "MODIFY a INT NOT NULL"), &proxy), with(crawling(true)));
+    let handle = start(plain(db.spec("t", "MODIFY a INT NOT NULL"), &proxy), with(crawling(true)));
     trap.sprung().await;
     trap.tear();
     let s = until(&handle, "it is told", |s| s.notices.iter().any(|n| n.reason == ROWS_NOT_COUNTED)).await;

@@ -471,13 +471,12 @@ async fn values_that_move_under_unique_keys_of_each_kind() {
         .collect();
     let alter = "MODIFY d INT, ADD COLUMN c INT NOT NULL DEFAULT 4, ADD UNIQUE KEY again (d, c)";
     let controls = Controls {
-        target_chunk_time: Duration::from_micros(10),
         nice_ratio_percent: 200,
         cut_over_policy: CutOverPolicy::Manual,
         verify: theseus::engine::contract::spec::VerifyPolicy::Always,
         ..controls()
     };
-    let handle = theseus::engine::start(db.spec("t", alter), controls.clone());
+    let handle = theseus::engine::start_in(support::chunks_of(10), db.spec("t", alter), controls.clone());
     until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
     let end = std::time::Instant::now() + support::PATIENCE;
     let before = moves.load(std::sync::atomic::Ordering::Relaxed);

@@ -85,11 +85,9 @@ fn difference(ours: &[String], native: &[String]) -> String {
     )
 }
 
-fn random_controls(rng: &mut Rng, rows: usize) -> Controls {
+fn random_controls(rng: &mut Rng) -> Controls {
     Controls {
         workers: rng.u16(1..=4),
-        // So many rows in a chunk (see ChunkSizer).
-        target_chunk_time: Duration::from_micros(rng.u64(1 + rows as u64 / 80..=1 + rows as u64 / 10)),
         nice_ratio_percent: [0, 50, 200][rng.usize(..3)],
         defer_indexes: [DeferIndexes::Auto, DeferIndexes::Always, DeferIndexes::Never][rng.usize(..3)],
         // Without it a wrong row cannot be repaired behind the test's back.
@@ -160,8 +158,10 @@ async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, St
         result
     };
     writers.start(db, rng).await;
-    let controls = random_controls(rng, plan.rows);
-    let handle = theseus::engine::start(db.spec("t", &plan.alter), Controls { throttled_by_user: rng.bool(), ..controls.clone() });
+    let controls = random_controls(rng);
+    let chunks = support::chunks_of(rng.u64(1 + plan.rows as u64 / 80..=1 + plan.rows as u64 / 10));
+    let at_first = Controls { throttled_by_user: rng.bool(), ..controls.clone() };
+    let handle = theseus::engine::start_in(chunks, db.spec("t", &plan.alter), at_first);
     let over = |s: &Snapshot| s.phase == Phase::Finished;
     reached(&handle, LONG, |s| over(s) || s.phase != Phase::Inspecting).await;
     // From here on changes are seen; the copy begins at once, or in a moment.

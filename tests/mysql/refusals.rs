@@ -1,8 +1,8 @@
 //! What bad input gets: a refusal before anything is touched, with a documented reason, the thing named, and nothing left behind.
 use crate::support;
 
-use std::time::Duration;
 use support::{Db, PrivateServer, controls, join, migrate, until};
+use theseus::engine::Environment;
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
 use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec};
@@ -212,10 +212,9 @@ async fn duplicates_under_a_new_unique_key_are_named() {
         ("ADD UNIQUE KEY u ((CAST(j AS UNSIGNED ARRAY)))", &[7, 9]),
         ("ADD COLUMN e INT NOT NULL DEFAULT 1, ADD UNIQUE KEY u (e, (CAST(j->'$' AS DECIMAL(6,1) ARRAY)))", &[7, 9]),
     ];
-    for chunk in [Duration::from_micros(1), Duration::from_millis(500)] {
+    for environment in [support::chunks_of(1), Environment::default()] {
         for (alter, rows) in cases {
-            let controls = Controls { target_chunk_time: chunk, ..controls() };
-            match migrate(db.spec("t", alter), controls).await {
+            match join(theseus::engine::start_in(environment.clone(), db.spec("t", alter), controls())).await {
                 Outcome::Failed { reason, message } => {
                     assert_eq!(reason, Reason::DuplicateKey, "{alter}: {message}");
                     assert!(message.contains("`u`"), "{alter}: {message}");

@@ -5,12 +5,11 @@ use crate::{server, support};
 
 use mysql_async::{Conn, Opts, Row, prelude::Queryable};
 use server::Server;
-use std::time::Duration;
 use support::{address, controls, join, until};
 use theseus::engine::contract::snapshot::{Outcome, Phase};
 use theseus::engine::contract::spec::{Algorithm, CutOverPolicy, MigrationSpec};
 use theseus::engine::preflight::check;
-use theseus::engine::start;
+use theseus::engine::{start, start_in};
 use theseus::mysql::{Session, variables};
 
 /// Berlin's rules, wherever the machine has its tables of time zones.
@@ -465,10 +464,8 @@ async fn the_hour_that_comes_twice() {
             run(&mut bench.plain, &format!("INSERT INTO {table} (ts) VALUES (FROM_UNIXTIME({second}))")).await;
         }
         let mut small = controls();
-        // Three rows a chunk.
-        small.target_chunk_time = Duration::from_micros(3);
         small.cut_over_policy = CutOverPolicy::Manual;
-        let handle = start(bench.spec(table, alter, Algorithm::Copy), small.clone());
+        let handle = start_in(support::chunks_of(3), bench.spec(table, alter, Algorithm::Copy), small.clone());
         until(&handle, "the gate is waited for", |s| s.phase == Phase::AwaitingCutOver || s.phase == Phase::Finished).await;
         if handle.is_finished() {
             panic!("{table}: {:?}", join(handle).await);

@@ -7,7 +7,7 @@ use scribe::{ALTER, Scribe, assert_account, fill};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Db, PrivateServer, controls, migrate};
+use support::{Db, PrivateServer, controls};
 use theseus::engine::contract::error::EngineError;
 use theseus::engine::contract::progress::Publisher;
 use theseus::engine::contract::reason::Reason;
@@ -171,8 +171,9 @@ async fn every_statement_on_the_ghost_is_behind_the_fence() {
     let mut db = Db::on(&server.url, "fence").await;
     fill(&mut db, ROWS).await;
     let scribe = Scribe::start(&server.url, &db.name, ROWS, fastrand::u64(..));
-    let controls = Controls { workers: 2, target_chunk_time: Duration::from_micros(200), ..controls() };
-    assert_eq!(migrate(db.spec("t", ALTER), controls).await, Outcome::Succeeded);
+    let controls = Controls { workers: 2, ..controls() };
+    let handle = theseus::engine::start_in(support::chunks_of(200), db.spec("t", ALTER), controls);
+    assert_eq!(support::join(handle).await, Outcome::Succeeded);
     assert_account(&mut db, &scribe.account().await, "the migration").await;
 
     db.run("SET GLOBAL general_log = OFF").await;

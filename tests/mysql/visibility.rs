@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Db, PrivateServer, controls, join, until};
+use theseus::engine::ChunkRows;
 use theseus::engine::contract::error::EngineError;
 use theseus::engine::contract::progress::{Publisher, Tally};
 use theseus::engine::contract::snapshot::{Outcome, Phase};
@@ -53,13 +54,13 @@ struct Following {
 impl Following {
     /// With so many bytes for dirty keys.
     async fn start(db: &Db, alter: &str, visibility: Option<Visibility>, limit: usize) -> Self {
-        let mut following = Self::behind(db, alter, visibility, limit, controls()).await;
+        let mut following = Self::behind(db, alter, visibility, limit, controls(), ChunkRows::default()).await;
         following.follow();
         following
     }
 
     /// The stream brings nothing before [`Following::follow`].
-    async fn behind(db: &Db, alter: &str, visibility: Option<Visibility>, limit: usize, controls: Controls) -> Self {
+    async fn behind(db: &Db, alter: &str, visibility: Option<Visibility>, limit: usize, controls: Controls, chunk_rows: ChunkRows) -> Self {
         let spec = db.spec("t", alter);
         let mut control = Session::open(&spec.server).await.expect("connect");
         let (publisher, snapshots) = Publisher::new("test".into());
@@ -98,6 +99,7 @@ impl Following {
             decided,
             Tally::new(publisher),
             records,
+            chunk_rows,
         ));
         let facts = m.facts.clone();
         let streamer = Some(streamer);
@@ -346,8 +348,8 @@ async fn values_that_change_rows_while_the_stream_is_behind_are_no_duplicates() 
         };
         db.run(&format!("INSERT INTO t (id, v, j) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) SELECT i, i, {json} FROM n")).await;
         // Ten rows in a chunk, and a long rest after the first one, in which the copy is throttled.
-        let slow = Controls { target_chunk_time: Duration::from_micros(10), nice_ratio_percent: u16::MAX, ..controls() };
-        let mut engine = Following::behind(&db, "ADD COLUMN x INT", None, LIMIT, slow.clone()).await;
+        let slow = Controls { nice_ratio_percent: u16::MAX, ..controls() };
+        let mut engine = Following::behind(&db, "ADD COLUMN x INT", None, LIMIT, slow.clone(), support::chunks_of(10).chunk_rows).await;
         let copier = Arc::clone(&engine.copier);
         let copy = tokio::spawn(copier.worker(0, engine.cancel.clone()));
         while engine.copier.done(false).chunks == 0 {
@@ -404,8 +406,8 @@ async fn values_of_a_multi_valued_index_change_rows_under_load() {
         }
         exchanged
     });
-    let slow = Controls { target_chunk_time: Duration::from_micros(20), cut_over_policy: CutOverPolicy::Manual, ..controls() };
-    let handle = theseus::engine::start(db.spec("t", "ADD COLUMN x INT"), slow);
+    let closed = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+    let handle = theseus::engine::start_in(support::chunks_of(20), db.spec("t", "ADD COLUMN x INT"), closed);
     let copied = until(&handle, "all rows are copied", |s| s.progress.copy_complete).await.progress.changes_applied;
     until(&handle, "as many changes again are applied", |s| s.progress.changes_applied > copied + ROWS).await;
     // One that changes each row within a cycle, on a machine that is slow enough, is never caught up with.

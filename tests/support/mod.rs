@@ -9,9 +9,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use theseus::engine::Handle;
 use theseus::engine::contract::snapshot::{Outcome, Snapshot};
 use theseus::engine::contract::spec::{Controls, MigrationSpec, OldTable, ServerAddress, Tls};
+use theseus::engine::{ChunkRows, Environment, Handle};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -181,6 +181,11 @@ pub async fn connect(url: &str) -> Conn {
 /// Controls for a test: swap at once, leave nothing.
 pub fn controls() -> Controls {
     Controls { old_table: OldTable::DropNow, ..Controls::default() }
+}
+
+/// Each chunk has so many rows: small tables take many of them.
+pub fn chunks_of(rows: u64) -> Environment {
+    Environment { chunk_rows: ChunkRows { first: rows, smallest: rows, largest: rows }, ..Environment::default() }
 }
 
 /// Migrates to the end.

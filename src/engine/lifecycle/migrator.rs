@@ -14,9 +14,10 @@ use crate::engine::contract::reason::Reason;
 use crate::engine::contract::retry::back_off;
 use crate::engine::contract::snapshot::{ChosenAlgorithm, Outcome, Phase, Retrying, Tables};
 use crate::engine::contract::spec::{Algorithm, Controls, DeletionPolicy, MigrationSpec, Mode};
-use crate::engine::cutover::Clock;
 use crate::engine::cutover::native::NativeReady;
+use crate::engine::cutover::{Clock, system_clock};
 use crate::engine::outside::hooks;
+use crate::engine::rows::copier::ChunkRows;
 use crate::engine::state::fence::Leftovers;
 use crate::engine::state::store::StateTable;
 use crate::engine::state::takeover::{Fate, Owned};
@@ -50,6 +51,21 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// An attempt that ran this long was healthy: the next error starts the back-off anew.
 const HEALTHY: Duration = Duration::from_secs(60);
 
+/// What an engine does not ask of its server or its user, passed in.
+#[derive(Clone)]
+pub struct Environment {
+    /// What the cut-over windows are looked at by.
+    pub clock: Clock,
+    /// Sizes of chunks.
+    pub chunk_rows: ChunkRows,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self { clock: system_clock(), chunk_rows: ChunkRows::default() }
+    }
+}
+
 /// Drives one migration.
 pub struct Migrator {
     spec: MigrationSpec,
@@ -61,8 +77,7 @@ pub struct Migrator {
     stop: CancellationToken,
     /// The work of the last attempt: whoever finds it in other hands stops.
     owned: Option<Owned>,
-    /// What the windows are looked at by.
-    clock: Clock,
+    environment: Environment,
     /// Ways that the server took on an empty clone and refused on the table.
     refused: Refused,
     /// What the account does not see has been told.
@@ -88,7 +103,7 @@ impl Migrator {
         controls: watch::Receiver<Controls>,
         publisher: Publisher,
         stop: CancellationToken,
-        clock: Clock,
+        environment: Environment,
     ) -> Self {
         Self {
             spec,
@@ -98,7 +113,7 @@ impl Migrator {
             approach: Approach::default(),
             stop,
             owned: None,
-            clock,
+            environment,
             refused: Refused::default(),
             said_unseen: false,
         }
@@ -448,7 +463,7 @@ impl Migrator {
             publisher: self.publisher.clone(),
             tally: self.tally.clone(),
             controls: self.controls.clone(),
-            clock: self.clock.clone(),
+            environment: self.environment.clone(),
             stop: self.stop.clone(),
             cancel: CancellationToken::new(),
             approach,

@@ -24,11 +24,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Rows of the first chunk: small enough to be over quickly on any table.
-const FIRST_CHUNK: u64 = 1000;
-/// Below this a chunk's time is that of its round trips and its commit, which fewer rows do not shorten: on a busy server a smaller limit
-/// made chunks shrink to single rows, and the copy never ended. Wide rows make smaller chunks by their bytes.
-const SMALLEST_CHUNK: u64 = 200;
 /// A chunk is one transaction: its undo and its binary log event group must stay moderate.
 const LARGEST_CHUNK: u64 = 100_000;
 /// Bytes of rows in one chunk, by the table's mean row length: the binary log cache spills to disk far above this.
@@ -39,24 +34,43 @@ const EXCHANGING: Duration = Duration::from_secs(600);
 /// How long a row that does not fit is looked for, once a chunk has failed.
 const NAMING_LIMIT: Duration = Duration::from_secs(5);
 
+/// How many rows a chunk may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRows {
+    /// In the first one.
+    pub first: u64,
+    /// Wide rows make smaller chunks all the same, by their bytes.
+    pub smallest: u64,
+    /// As far as their bytes allow.
+    pub largest: u64,
+}
+
+impl Default for ChunkRows {
+    fn default() -> Self {
+        Self {
+            // Over quickly on any table.
+            first: 1000,
+            // Below this a chunk's time is that of its round trips and its commit, which fewer rows do not shorten: on a busy server a
+            // smaller limit made chunks shrink to single rows, and the copy never ended.
+            smallest: 200,
+            largest: LARGEST_CHUNK,
+        }
+    }
+}
+
 /// Steers the size of chunks by time and bytes. Pure.
 #[derive(Debug, Clone)]
 pub struct ChunkSizer {
     rows: u64,
+    smallest: u64,
     ceiling: u64,
-}
-
-/// A target below a millisecond, which the API does not allow, is a fixed size: a row for each microsecond. For tests, which want many
-/// chunks of small tables.
-fn fixed(target: Duration) -> Option<u64> {
-    (target < Duration::from_millis(1)).then(|| u64::from(target.subsec_micros()).max(1))
 }
 
 impl ChunkSizer {
     /// For rows of `row_bytes` on the mean.
-    pub fn new(row_bytes: u64, target: Duration) -> Self {
-        let ceiling = (CHUNK_BYTES / row_bytes.max(1)).clamp(1, LARGEST_CHUNK);
-        Self { rows: fixed(target).unwrap_or(FIRST_CHUNK).min(ceiling), ceiling }
+    pub fn new(rows: ChunkRows, row_bytes: u64) -> Self {
+        let ceiling = (CHUNK_BYTES / row_bytes.max(1)).min(rows.largest).max(1);
+        Self { rows: rows.first.min(ceiling), smallest: rows.smallest, ceiling }
     }
 
     /// Rows of the next chunk.
@@ -66,10 +80,6 @@ impl ChunkSizer {
 
     /// Learns from a chunk. Grows at most fourfold at a time, shrinks at once.
     pub fn learn(&mut self, rows: u64, took: Duration, target: Duration) {
-        if let Some(fixed) = fixed(target) {
-            self.rows = fixed.min(self.ceiling);
-            return;
-        }
         if rows == 0 || rows < self.rows / 2 {
             // The end of the table or of a hole: tells nothing about a full chunk, unless it was slow all the same.
             if took <= target {
@@ -79,7 +89,7 @@ impl ChunkSizer {
         let took = took.as_micros().max(1);
         let wanted = u128::from(rows.max(1)) * target.as_micros() / took;
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
-        self.rows = wanted.clamp(SMALLEST_CHUNK, self.rows.saturating_mul(4).max(SMALLEST_CHUNK)).min(self.ceiling);
+        self.rows = wanted.clamp(self.smallest, self.rows.saturating_mul(4).max(self.smallest)).min(self.ceiling);
     }
 }
 
@@ -142,8 +152,8 @@ impl Copier {
         decided: watch::Receiver<Decision>,
         tally: Tally,
         records: Arc<Mutex<Vec<(ChunkId, ChunkRecord)>>>,
+        chunk_rows: ChunkRows,
     ) -> Self {
-        let target = controls.borrow().target_chunk_time;
         let row_bytes = migration.original.bytes_estimated / migration.original.rows_estimated.max(1);
         Self {
             migration,
@@ -154,7 +164,7 @@ impl Copier {
             decided,
             tally,
             records,
-            sizer: Mutex::new(ChunkSizer::new(row_bytes, target)),
+            sizer: Mutex::new(ChunkSizer::new(chunk_rows, row_bytes)),
             done: Mutex::default(),
             dispatch: AsyncMutex::new(()),
         }
@@ -405,7 +415,7 @@ mod tests {
             (3, 5000, 200),
             (0, 1, 1000),
         ] {
-            let mut sizer = ChunkSizer::new(100, target);
+            let mut sizer = ChunkSizer::new(ChunkRows::default(), 100);
             sizer.learn(rows, Duration::from_millis(took), target);
             assert_eq!(sizer.rows(), want, "{rows} rows in {took} ms");
         }
@@ -413,8 +423,8 @@ mod tests {
 
     #[test]
     fn wide_rows_make_small_chunks() {
-        assert_eq!(ChunkSizer::new(1 << 20, Duration::from_millis(500)).rows(), 32);
-        let mut sizer = ChunkSizer::new(3200, Duration::from_millis(500));
+        assert_eq!(ChunkSizer::new(ChunkRows::default(), 1 << 20).rows(), 32);
+        let mut sizer = ChunkSizer::new(ChunkRows::default(), 3200);
         for _ in 0..20 {
             let rows = sizer.rows();
             sizer.learn(rows, Duration::from_millis(1), Duration::from_millis(500));

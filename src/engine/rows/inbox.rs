@@ -401,7 +401,12 @@ impl Inbox {
         (state.keys.len(), state.seen)
     }
 
-    /// Follows the position.
+    /// The present position.
+    pub fn position(&self) -> BinlogPosition {
+        self.position.borrow().clone()
+    }
+
+    /// The position as it moves.
     pub fn positions(&self) -> watch::Receiver<BinlogPosition> {
         self.position.subscribe()
     }

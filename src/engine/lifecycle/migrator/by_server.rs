@@ -111,9 +111,9 @@ impl<'a> ByServer<'a> {
 
     fn gather(&mut self) -> (Seen, Controls) {
         let now = Instant::now();
-        let Surroundings { publisher, controls, clock, stop, approach, .. } = &mut self.around;
+        let Surroundings { publisher, controls, environment, stop, approach, .. } = &mut self.around;
         let controls = controls.borrow_and_update().clone();
-        let gate = gate(&controls, clock());
+        let gate = gate(&controls, (environment.clock)());
         if gate != Gate::Open {
             approach.blockers.forget();
         }

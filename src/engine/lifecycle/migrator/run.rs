@@ -1,6 +1,7 @@
 //! The part of an attempt that copies and follows, after everything is prepared: starts the tasks, gathers what is to be seen, does what
 //! [`next()`] says, and sleeps until something of that can change.
 
+use super::Environment;
 use super::counting::{COUNT, Count};
 use super::swapping::STATISTICS;
 use crate::engine::contract::error::EngineError;
@@ -55,7 +56,7 @@ pub(super) struct Surroundings {
     pub publisher: Publisher,
     pub tally: Tally,
     pub controls: watch::Receiver<Controls>,
-    pub clock: Clock,
+    pub environment: Environment,
     /// A graceful stop: the work is kept.
     pub stop: CancellationToken,
     /// Ends the tasks of this attempt.
@@ -141,7 +142,7 @@ impl Run {
         tasks: &mut JoinSet<Task>,
     ) -> Result<Self, EngineError> {
         let Ready { migration, record, board, chunks, rows_estimated, start, safe, applied } = ready;
-        let Surroundings { publisher, tally, controls, clock, stop, cancel, approach } = around;
+        let Surroundings { publisher, tally, controls, environment: Environment { clock, chunk_rows }, stop, cancel, approach } = around;
         tally.count(|counts| {
             let progress = &mut counts.progress;
             // Where it starts anew, what was copied before does not count.
@@ -204,6 +205,7 @@ impl Run {
             decided.clone(),
             tally.clone(),
             records,
+            chunk_rows,
         ));
         let now = Instant::now();
         let rows = Rows {
@@ -330,10 +332,9 @@ impl Run {
         if dirty > 0 {
             self.clean_since = now;
         }
-        let received = self.inbox.positions();
-        let received = received.borrow();
+        let received = self.inbox.position();
         if let Some((target, read)) = &self.lag.target {
-            if *received >= *target {
+            if received >= *target {
                 self.lag.known = Some(Duration::ZERO);
                 self.lag.target = None;
             } else {
@@ -341,7 +342,6 @@ impl Run {
             }
         }
         let log_grew = received.file != self.lag.received.file || received.offset.saturating_sub(self.lag.received.offset) > LITTLE_LOG;
-        drop(received);
         self.state.consent = self.approach.consent(now, "cut-over", &self.publisher);
         self.state.vetoed = self.approach.is_vetoed();
         self.state.next_attempt = self.approach.next_attempt(now);
@@ -433,7 +433,7 @@ impl Run {
 
     async fn read_lag(&mut self) -> Result<(), EngineError> {
         let (end, _) = self.migration.facts.log_end(&mut self.control).await?;
-        let received = self.inbox.positions().borrow().clone();
+        let received = self.inbox.position();
         let now = Instant::now();
         if received >= end {
             self.lag.known = Some(Duration::ZERO);
