@@ -121,7 +121,7 @@ async fn defaults_are_filled_in_and_are_those_of_the_types() {
     let stored = cluster.create::<SchemaMigration>("m", &migration()).await.unwrap();
     let expected = json!({
         "target": {"serverRef": {"name": "srv"}}, "database": "shop", "table": "orders", "alter": "ADD COLUMN a INT",
-        "mode": "Execute", "algorithm": "Auto", "suspend": false,
+        "mode": "Execute", "algorithm": "Auto", "after": [], "suspend": false,
         "copy": {"workers": 0, "targetChunkTime": "500ms", "deferIndexes": "Auto", "exactRowCount": false},
         "verify": {"policy": "Always"},
         "cutOver": {"policy": "Automatic", "method": "Auto", "lockTimeout": "3s", "windows": [], "killBlockersAfter": "0s"},
@@ -169,6 +169,7 @@ async fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
             with(json!({"copy": {"targetChunkTime": "10s", "workers": 64}, "cutOver": {"lockTimeout": "1m", "killBlockersAfter": "24h",
                     "windows": [{"schedule": "*/15 0-6 1,15 JAN-DEC MON#2", "duration": "168h", "timeZone": "Europe/Berlin"}]}, "throttle": {"niceRatioPercent": 1000}})),
         ),
+        ("others that come first", with(json!({"after": ["a", "b.c-d", "x".repeat(253).as_str()]}))),
         ("an old table for ever", with(json!({"oldTable": {"retention": "Keep"}, "ttlAfterFinished": "1h30m"}))),
     ];
     for (index, (what, spec)) in accepted.iter().enumerate() {
@@ -200,6 +201,11 @@ async fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
         ("spec.mode", "Unsupported value", with(json!({"mode": "Test"}))),
         ("spec", "algorithm must be Auto or Copy", with(json!({"mode": "TestOnReplica", "algorithm": "Instant"}))),
         ("spec.algorithm", "Unsupported value", with(json!({"algorithm": "copy"}))),
+        ("spec.after", "duplicate entries", with(json!({"after": ["a", "b", "a"]}))),
+        ("spec.after[0]", "should match", with(json!({"after": ["Orders"]}))),
+        ("spec.after[1]", "at least 1", with(json!({"after": ["a", ""]}))),
+        ("spec.after[0]", "253", with(json!({"after": ["x".repeat(254)]}))),
+        ("spec.after", "16", with(json!({"after": (0..17).map(|n| format!("m{n}")).collect::<Vec<_>>()}))),
         ("spec.copy.workers", "greater than or equal to 0", with(json!({"copy": {"workers": -1}}))),
         ("spec.copy.workers", "less than or equal to 64", with(json!({"copy": {"workers": 65}}))),
         ("spec.copy.targetChunkTime", "between 10ms and 10s", with(json!({"copy": {"targetChunkTime": "9ms"}}))),
@@ -262,6 +268,7 @@ async fn the_what_is_immutable_and_the_refusal_says_what_to_do() {
         ("alter", json!({"alter": "DROP COLUMN a"})),
         ("mode", json!({"mode": "DryRun"})),
         ("algorithm", json!({"algorithm": "Copy"})),
+        ("after", json!({"after": ["other"]})),
     ] {
         let error = cluster.change("m", &change).await.expect_err(field);
         assert!(error.contains(&format!("{field} is immutable: create a new SchemaMigration")), "{field}: {error}");
@@ -323,7 +330,7 @@ async fn people_find_them_by_field_and_see_the_columns() {
     let narrow: Vec<_> = columns.iter().filter(|(_, priority)| *priority == 0).map(|(name, _)| *name).collect();
     let wide: Vec<_> = columns.iter().filter(|(_, priority)| *priority == 1).map(|(name, _)| *name).collect();
     assert_eq!(narrow, ["Name", "Table", "Phase", "Progress", "ETA", "Age"]);
-    assert_eq!(wide, ["Server", "Database", "Throttled by", "Algorithm", "Message"]);
+    assert_eq!(wide, ["Server", "Database", "Waits for", "Throttled by", "Algorithm", "Message"]);
 }
 
 #[tokio::test]

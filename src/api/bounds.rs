@@ -163,10 +163,13 @@ mod tests {
 
     #[test]
     fn the_schema_has_these_lengths() {
-        use crate::api::schema_migration::{MAX_HOOKS, MAX_WINDOWS};
-        for (field, bound, most) in
-            [("alter", "maxLength", ALTER_LENGTH), ("hooks", "maxItems", MAX_HOOKS), ("cutOver.windows", "maxItems", MAX_WINDOWS)]
-        {
+        use crate::api::schema_migration::{MAX_AFTER, MAX_HOOKS, MAX_WINDOWS};
+        for (field, bound, most) in [
+            ("alter", "maxLength", ALTER_LENGTH),
+            ("hooks", "maxItems", MAX_HOOKS),
+            ("cutOver.windows", "maxItems", MAX_WINDOWS),
+            ("after", "maxItems", MAX_AFTER),
+        ] {
             assert_eq!(schema(field)[bound].as_u64(), Some(most as u64), "{field}");
         }
     }

@@ -1,6 +1,6 @@
 //! `SchemaMigration`: one change of one table.
 //!
-//! The *what* (target, database, table, alter, mode, algorithm) is immutable; the *how* may be changed while the migration runs.
+//! The *what* (target, database, table, alter, mode, algorithm, after) is immutable; the *how* may be changed while the migration runs.
 use super::bytes::ByteLimit;
 use super::connection::{LocalReference, TlsSpec};
 use super::duration::{KubeDuration, Retention, TimeToLive};
@@ -44,6 +44,13 @@ use std::collections::BTreeMap;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
     printcolumn(name = "Server", type_ = "string", json_path = ".status.server", priority = 1, description = "Host and port."),
     printcolumn(name = "Database", type_ = "string", json_path = ".spec.database", priority = 1, description = "Schema of the table."),
+    printcolumn(
+        name = "Waits for",
+        type_ = "string",
+        json_path = ".status.after.waitsFor",
+        priority = 1,
+        description = "The migrations of spec.after that have not succeeded yet."
+    ),
     printcolumn(
         name = "Throttled by",
         type_ = "string",
@@ -94,6 +101,16 @@ pub struct SchemaMigrationSpec {
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("algorithm is immutable: create a new SchemaMigration with the other algorithm"))]
     pub algorithm: Algorithm,
+    /// Names of SchemaMigrations of the same namespace, 16 at most, that must have succeeded before this one begins. They may be created later than
+    /// this one. A migration that has begun does not look at them again. Immutable.
+    #[serde(default)]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("after is immutable: create a new SchemaMigration that waits for others, and delete this one (or annotate it theseus.dev/cancel=true)"))]
+    pub after: Vec<String>,
     /// `true` stops the migration, releases its connections and its slot, and keeps the work; `false` resumes it.
     /// The annotation `theseus.dev/pause=true` does the same.
     #[serde(default)]
@@ -389,6 +406,11 @@ pub struct CutOverSpec {
     #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("killBlockersAfter must be 0s, or between 1s and 24h"))]
     pub kill_blockers_after: KubeDuration,
 }
+
+/// The most migrations that one may wait for: more are better chained.
+pub const MAX_AFTER: usize = 16;
+/// The longest name of an object.
+pub const MAX_OBJECT_NAME: usize = 253;
 
 /// The most windows that one migration may have.
 pub const MAX_WINDOWS: usize = 16;

@@ -1,6 +1,6 @@
 //! `SchemaMigration.status`: written by one function of the controller, in whole, by server-side apply.
 //!
-//! `conditions`, `handledTokens`, `tables`, `startedAt` and `completedAt` are read back after a restart of the operator;
+//! `conditions`, `handledTokens`, `tables`, `after.succeeded`, `startedAt` and `completedAt` are read back after a restart of the operator;
 //! everything else is for people.
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -22,6 +22,9 @@ pub struct SchemaMigrationStatus {
     /// Host and port of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// What became of the migrations in `spec.after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<AfterStatus>,
     /// How the change is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<AlgorithmStatus>,
@@ -56,6 +59,18 @@ pub struct SchemaMigrationStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What became of the migrations in `spec.after`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AfterStatus {
+    /// Those that have not succeeded yet, each with its state: `orders-widen-id (Copying)`. Absent once there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// Those that were seen to have succeeded. They count as such also when they are deleted afterwards.
+    #[serde(default)]
+    pub succeeded: Vec<String>,
 }
 
 /// How the change is made.

@@ -4,7 +4,7 @@ use super::run::document::{Refused, Source};
 use super::run::{DONE, REFUSED};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::MigrationSpec;
-use crate::engine::preflight::{self, Report, Severity};
+use crate::engine::preflight::{self, Finding, Report, Severity, Topic};
 use crate::sql::quote;
 use crate::telemetry::{LogFormat, logging};
 use serde_json::json;
@@ -55,12 +55,24 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(Refused { reason: Reason::Internal, message: format!("cannot start the runtime: {error}") }),
     };
-    let report = runtime.block_on(preflight::check(&job.migration, &job.controls));
+    let mut report = runtime.block_on(preflight::check(&job.migration, &job.controls));
+    report.findings.extend(order(&job.after));
     match args.output {
         OutputFormat::Json => print(&json(&job.migration, &report).to_string()),
         OutputFormat::Text => print(&text(&job.migration, &report)),
     }
     ExitCode::from(if report.refused() { REFUSED } else { DONE })
+}
+
+/// What the file says of others that come first; the check itself looks at the table as it is now.
+fn order(after: &[String]) -> Option<Finding> {
+    (!after.is_empty()).then(|| Finding {
+        severity: Severity::Info,
+        reason: Topic::Order.as_str(),
+        object: "spec.after".to_owned(),
+        message: format!("{} must have succeeded first; this report is about the table as it is now", after.join(", ")),
+        advice: "where they change what this migration builds on, check it again after them".to_owned(),
+    })
 }
 
 /// A reader that has gone is no error.

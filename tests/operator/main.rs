@@ -30,6 +30,7 @@ mod cutover;
 mod ending;
 mod gate;
 mod odd;
+mod order;
 mod queue;
 mod refusals;
 mod replicas;

@@ -49,6 +49,8 @@ pub struct Job {
     pub controls: Controls,
     /// `oldTable.retention`.
     pub retention: Retention,
+    /// `spec.after`: without a cluster it is not known what became of them.
+    pub after: Vec<String>,
     /// Annotations that are not valid; reported and ignored.
     pub invalid_annotations: Vec<InvalidAnnotation>,
 }
@@ -129,7 +131,11 @@ pub fn job(text: &str, login: &Login) -> Result<Job, Refused> {
     let migration = match all.migrations.len() {
         1 => all.migrations.remove(0),
         0 => return Err(Refused::spec(format!("the file has no SchemaMigration (apiVersion: {GROUP}/{VERSION})"))),
-        many => return Err(Refused::spec(format!("the file has {many} SchemaMigrations; it must have one"))),
+        many => {
+            return Err(Refused::spec(format!(
+                "the file has {many} SchemaMigrations; it must have one: put each in a file of its own, and run them in the order of spec.after"
+            )));
+        }
     };
     resolve(migration, &all, login)
 }
@@ -314,8 +320,12 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
         }
     }
     let controls = validate::controls(&spec, &intents, &keys).map_err(refuse)?;
+    if spec.after.contains(&name) {
+        return Err(refuse(validate::Invalid::cycle(&[name.clone(), name])));
+    }
     let mut controls = validate::with_defaults_of_server(controls, &server.replicas);
     let retention = spec.old_table.retention;
+    let after = spec.after.clone();
     controls.old_table = old_table(retention);
     let display_name = match &namespace {
         Some(namespace) => format!("{namespace}/{name}"),
@@ -323,7 +333,7 @@ fn resolve(migration: SchemaMigration, all: &Documents, login: &Login) -> Result
     };
     let mut migration = validate::migration("", &display_name, &spec, server).map_err(refuse)?;
     migration.id = identity(&migration);
-    Ok(Job { migration, controls, retention, invalid_annotations: intents.invalid_annotations })
+    Ok(Job { migration, controls, retention, after, invalid_annotations: intents.invalid_annotations })
 }
 
 /// A run has no later: the old table is dropped at once, or kept.

@@ -42,7 +42,8 @@ fn a_file_of_three_documents() {
     assert!(job.controls.throttled_by_user && job.controls.approved && !job.controls.paused);
     assert_eq!(job.controls.old_table, OldTable::DropNow);
     assert_eq!(job.invalid_annotations.len(), 1);
-    assert!(m.id.starts_with("run-"));
+    assert!(m.id.starts_with("run-") && job.after.is_empty());
+    assert_eq!(read(&GOOD.replace("  copy:", "  after: [widen-id, other]")).unwrap().after, ["widen-id", "other"]);
 }
 
 #[test]
@@ -93,6 +94,10 @@ fn what_makes_no_sense_is_named_by_its_path_and_secrets_stay_secret() {
         ("  copy:", "  copy: {targetChunkTime: 1ms}", Reason::InvalidSpec, &["spec.copy.targetChunkTime", "10ms"]),
         ("  copy:", "  algorithm: Fast", Reason::InvalidSpec, &["spec.algorithm", "Instant"]),
         ("  copy:", "  copy: {workers: 65}\n  suspend: 'no'", Reason::InvalidSpec, &["spec.copy.workers", "spec.suspend"]),
+        ("  copy:", "  after: widen-id", Reason::InvalidSpec, &["spec.after must be an array"]),
+        ("  copy:", "  after: [Widen]", Reason::InvalidSpec, &["spec.after[0]", "Widen"]),
+        ("  copy:", "  after: [a, a]", Reason::InvalidSpec, &["spec.after[1]", "second time"]),
+        ("  copy:", "  after: [change]", Reason::AfterCycle, &["spec.after", "itself"]),
         ("  table: orders", "", Reason::InvalidSpec, &["spec.table is missing"]),
         ("  table: orders", "  table: 7", Reason::InvalidSpec, &["spec.table", "quotes"]),
         ("  table: orders", "  table: a/b", Reason::InvalidSpec, &["spec.table"]),

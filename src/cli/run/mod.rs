@@ -82,6 +82,9 @@ pub struct Args {
     /// Drop the old table right after the swap: as `oldTable.retention: 0s`. After a run that kept it, drop it now.
     #[arg(long, conflicts_with_all = ["dry_run", "cancel"])]
     drop_old_table: bool,
+    /// Run although the file has `spec.after`: the migrations that it names have succeeded. Whether they have is not known here.
+    #[arg(long)]
+    ignore_after: bool,
     /// Socket on which to listen for `theseus ctl`. Without it, a socket in the temporary folder is opened when the migration waits for a command.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -103,7 +106,7 @@ pub fn run(args: Args) -> ExitCode {
     if let Err(error) = logging::init_with(args.log_format, "warn", move || LogWriter { show: writer.clone(), line: Vec::new() }) {
         return refuse(&Refused { reason: Reason::InvalidSpec, message: error.to_string() });
     }
-    let job = match args.source.job() {
+    let job = match args.source.job().and_then(|job| in_order(&args, job)) {
         Ok(job) => job,
         Err(refused) => return refuse(&refused),
     };
@@ -120,6 +123,19 @@ pub fn run(args: Args) -> ExitCode {
 pub(super) fn refuse(refused: &Refused) -> ExitCode {
     eprintln!("theseus: Refused ({}): {refused}", refused.reason);
     ExitCode::from(REFUSED)
+}
+
+/// Refuses a change that others have to come before: what became of them is known in a cluster only. A dry run changes nothing, and a
+/// cancellation needs no order.
+fn in_order(args: &Args, job: Job) -> Result<Job, Refused> {
+    if job.after.is_empty() || args.ignore_after || args.cancel || args.dry_run || job.migration.mode == Mode::DryRun {
+        return Ok(job);
+    }
+    let message = format!(
+        "spec.after says that {} must have succeeded first, and without a cluster this cannot be known: run them, then this one with --ignore-after",
+        job.after.join(", ")
+    );
+    Err(Refused { reason: Reason::InvalidSpec, message })
 }
 
 /// What the flags add to the file.

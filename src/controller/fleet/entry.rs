@@ -9,7 +9,7 @@ use super::state::{Consequence, End, State, Success, Trouble, consequence};
 use super::wake::Wakers;
 use crate::api::conditions::{READY, STALLED, SUCCEEDED, Truth, VALIDATED, find, is};
 use crate::api::schema_migration::{Mode, ReplicasSpec, SchemaMigration};
-use crate::api::status::{SchemaMigrationStatus, TablesStatus};
+use crate::api::status::{AfterStatus, SchemaMigrationStatus, TablesStatus};
 use crate::engine::contract::notice;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::{Outcome, Phase, Snapshot, Waits};
@@ -50,6 +50,8 @@ pub struct Entry {
     pub completed_at: Option<Timestamp>,
     /// The tables that are there.
     pub tables: TablesStatus,
+    /// What became of those that it has to wait for.
+    pub after: AfterStatus,
     /// The retry token that is not acted upon any more.
     pub handled_retry: String,
     /// The force token that is not acted upon any more.
@@ -98,6 +100,7 @@ impl Entry {
             started_at: time(&status.started_at),
             completed_at: time(&status.completed_at),
             tables: status.tables.clone().unwrap_or_default(),
+            after: status.after.clone().unwrap_or_default(),
             handled_retry: status.handled_tokens.clone().unwrap_or_default().retry,
             handled_force: status.handled_tokens.clone().unwrap_or_default().force_cut_over,
             ticket: status.server.clone().map(|server| ticket(object, server, usize::MAX)),

@@ -5,9 +5,9 @@ use crate::api::annotations::Intents;
 use crate::api::bounds::{self, NumberBounds};
 use crate::api::schema_migration::{
     Algorithm as ApiAlgorithm, CriticalLoadAction as ApiCriticalLoadAction, CutOverPolicy as ApiCutOverPolicy,
-    DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, HOOK_KEY, HookFailurePolicy, HookMoment, HookSpec, MAX_HOOKS,
-    MAX_WINDOWS, Mode as ApiMode, ReplicaDiscovery, ReplicasSpec, SchemaMigrationSpec, ThrottleSpec, VerifyPolicy as ApiVerifyPolicy,
-    WindowSpec,
+    DeferIndexes as ApiDeferIndexes, DeletionPolicy as ApiDeletionPolicy, HOOK_KEY, HookFailurePolicy, HookMoment, HookSpec, MAX_AFTER,
+    MAX_HOOKS, MAX_OBJECT_NAME, MAX_WINDOWS, Mode as ApiMode, ReplicaDiscovery, ReplicasSpec, SchemaMigrationSpec, ThrottleSpec,
+    VerifyPolicy as ApiVerifyPolicy, WindowSpec,
 };
 use crate::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
 use crate::engine::contract::reason::Reason;
@@ -31,6 +31,15 @@ impl Invalid {
     fn spec(message: impl Into<String>) -> Self {
         Self { reason: Reason::InvalidSpec, message: message.into() }
     }
+
+    /// `spec.after` leads back to the migration: `way` begins and ends with it.
+    pub fn cycle(way: &[String]) -> Self {
+        let message = match way {
+            [name, _] => format!("spec.after names this migration itself ({name}), so it could never begin"),
+            _ => format!("spec.after is a cycle, so none of these migrations could ever begin: {}", way.join(" waits for ")),
+        };
+        Self { reason: Reason::AfterCycle, message }
+    }
 }
 
 /// The part that never changes, as the engine takes it.
@@ -46,6 +55,7 @@ pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, serve
         let most = bounds::ALTER_LENGTH;
         return Err(Invalid::spec(format!("spec.alter must have 1 to {most} characters: the clauses of ALTER TABLE")));
     }
+    after(&spec.after)?;
     replica_hosts("spec.replicas.hosts of the MySQLServer", &server.replicas)?;
     if spec.mode == ApiMode::TestOnReplica && matches!(spec.algorithm, ApiAlgorithm::Instant | ApiAlgorithm::Inplace) {
         return Err(Invalid::spec("spec.algorithm must be Auto or Copy: mode TestOnReplica rehearses a copy"));
@@ -251,6 +261,27 @@ fn name(field: &str, value: &str) -> Result<(), Invalid> {
     )))
 }
 
+/// Names of other objects, as the API server has them.
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>
+fn after(names: &[String]) -> Result<(), Invalid> {
+    if names.len() > MAX_AFTER {
+        return Err(Invalid::spec(format!("spec.after must not have more than {MAX_AFTER} entries")));
+    }
+    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let label = |label: &str| label.starts_with(ends) && label.ends_with(ends) && label.chars().all(|c| ends(c) || c == '-');
+    for (index, name) in names.iter().enumerate() {
+        if name.len() > MAX_OBJECT_NAME || !name.split('.').all(label) {
+            return Err(Invalid::spec(format!(
+                "spec.after[{index}] must be the name of a SchemaMigration of the same namespace; it is {name:?}"
+            )));
+        }
+        if names.iter().take(index).any(|before| before == name) {
+            return Err(Invalid::spec(format!("spec.after[{index}] names {name} a second time")));
+        }
+    }
+    Ok(())
+}
+
 fn number(bounds: NumberBounds, value: i32) -> Result<u16, Invalid> {
     bounds.check(&format!("spec.{}", bounds.field), value.into()).map_err(Invalid::spec)
 }
@@ -453,6 +484,12 @@ mod tests {
             (json!({"table": "a "}), "spec.table"),
             (json!({"table": "a\u{0}"}), "spec.table"),
             (json!({"alter": " \n"}), "spec.alter"),
+            (json!({"after": ["a", "Orders"]}), "spec.after[1] must"),
+            (json!({"after": [""]}), "spec.after[0] must"),
+            (json!({"after": ["a.-b"]}), "spec.after[0] must"),
+            (json!({"after": ["x".repeat(254)]}), "spec.after[0] must"),
+            (json!({"after": ["a", "b", "a"]}), "spec.after[2] names a"),
+            (json!({"after": (0..17).map(|n| format!("m{n}")).collect::<Vec<_>>()}), "spec.after must not"),
             (json!({"copy": {"workers": -1}}), "spec.copy.workers"),
             (json!({"copy": {"workers": 65}}), "spec.copy.workers"),
             (json!({"copy": {"targetChunkTime": "9ms"}}), "spec.copy.targetChunkTime"),

@@ -68,6 +68,7 @@ pub async fn lead(
 ) -> Result<(), String> {
     let wakers = Wakers::new(&options.namespaces);
     let ctx = Arc::new(Context {
+        order: Default::default(),
         places: Default::default(),
         publisher: EventPublisher::new(client.clone(), &options.instance),
         registry: Registry::new(options.max_concurrent_migrations, wakers.clone(), term.clone()),
@@ -88,8 +89,12 @@ pub async fn lead(
         let first_list = CancellationToken::new();
         stores.push(store);
         listed.push(first_list.clone());
-        let watched = Watch { namespace: namespace.clone(), label_selector: options.label_selector.clone(), first_list };
+        let watched_selector = options.label_selector.clone();
+        let watched = Watch { namespace: namespace.clone(), label_selector: watched_selector.clone(), first_list };
         parts.spawn(migrations(ctx.clone(), watched, writer, term.clone()));
+        if watched_selector.is_some() {
+            parts.spawn(others(ctx.clone(), namespace.clone(), term.clone()));
+        }
         parts.spawn(server::servers(ctx.clone(), namespace, term.clone()));
     }
     parts.spawn(care(ctx.clone(), stores.clone(), listed, term.clone()));
@@ -158,10 +163,14 @@ struct Watch {
 async fn migrations(ctx: Arc<Context>, watched: Watch, writer: reflector::store::Writer<Guarded>, term: CancellationToken) {
     let Watch { namespace, label_selector, first_list } = watched;
     let store = writer.as_reader();
+    let order = label_selector.is_none().then(|| (ctx.clone(), namespace.clone()));
     let changes = watcher(api::<Guarded>(&ctx.client, namespace.as_deref()), watch_config(label_selector.as_deref()))
         .default_backoff()
         .reflect(writer)
         .inspect_ok(move |event| {
+            if let Some((ctx, namespace)) = &order {
+                note_order(ctx, namespace.as_ref(), event);
+            }
             if matches!(event, watcher::Event::InitDone) {
                 first_list.cancel();
             }
@@ -192,6 +201,26 @@ async fn migrations(ctx: Arc<Context>, watched: Watch, writer: reflector::store:
             }
         })
         .await;
+}
+
+/// Takes an event over for `spec.after`, and wakes those that it concerns. The watch leaves out nothing: a controller's own filter hides changes of
+/// the status.
+fn note_order(ctx: &Context, watched: Option<&String>, event: &watcher::Event<Guarded>) {
+    for (namespace, name) in ctx.order.take(watched, event) {
+        ctx.wakers.wake(&namespace, &name);
+    }
+}
+
+/// Migrations wait for others whatever these are labelled: one shard of the operator has to know those of the others too.
+async fn others(ctx: Arc<Context>, namespace: Option<String>, term: CancellationToken) {
+    let events = watcher(api::<Guarded>(&ctx.client, namespace.as_deref()), watcher::Config::default()).default_backoff();
+    let mut events = std::pin::pin!(events.take_until(term.cancelled_owned()));
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => note_order(&ctx, namespace.as_ref(), &event),
+            Err(error) => tracing::warn!(%error, "the watch on all SchemaMigrations failed; restarting it"),
+        }
+    }
 }
 
 /// The migrations that refer to a server: a change of it, or its coming, may be what they wait for.

@@ -7,6 +7,7 @@ use crate::api::schema_migration::{DeletionPolicy, SchemaMigration};
 use crate::controller::fleet::ahead;
 use crate::controller::fleet::backoff::Attempts;
 use crate::controller::fleet::entry::{Entry, ticket};
+use crate::controller::fleet::order::Order;
 use crate::controller::fleet::queue::Uid;
 use crate::controller::fleet::registry::{Identity, Registry};
 use crate::controller::fleet::validity::Validity;
@@ -39,6 +40,8 @@ pub struct Context {
     pub registry: Registry,
     /// Events.
     pub publisher: EventPublisher,
+    /// Who waits for whom.
+    pub order: Order,
     /// Metrics.
     pub metrics: Metrics,
     /// How engines ask for a visit.

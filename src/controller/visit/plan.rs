@@ -23,6 +23,8 @@ pub struct PlanFacts<'a> {
     pub cleans_up: bool,
     /// A new engine must not be started yet: the last one ended in a way that needs time.
     pub must_wait: bool,
+    /// Why it must not begin yet, by `spec.after`.
+    pub waits_for: Option<&'a str>,
     /// What the spec refers to.
     pub target: &'a Target,
     /// The place in the queue, where it was asked for.
@@ -103,9 +105,12 @@ pub fn plan(facts: &PlanFacts<'_>) -> Directive {
     if facts.pause {
         return Directive::Park;
     }
+    if let (Some(why), false) = (facts.waits_for, matches!(facts.target, Target::Invalid(_))) {
+        return Directive::Wait(why.to_owned());
+    }
     match (facts.target, facts.place) {
-        (Target::Trouble(reason, message), _) => Directive::Retry(*reason, message.clone()),
         (Target::Invalid(invalid), _) => Directive::Refuse(invalid.clone()),
+        (Target::Trouble(reason, message), _) => Directive::Retry(*reason, message.clone()),
         (Target::NotLookedAt, _) => Directive::Linger,
         (Target::Known, _) if facts.must_wait => Directive::Linger,
         (Target::Known, Some(Admission::Granted)) => Directive::Start,
@@ -195,6 +200,7 @@ mod tests {
             new_retry_token: false,
             cleans_up: true,
             must_wait: false,
+            waits_for: None,
             target,
             place,
         }
@@ -221,6 +227,11 @@ mod tests {
         ] {
             assert_eq!(plan(&facts(&State::New, &target, place.as_ref())), expected);
         }
+        let others = PlanFacts { waits_for: Some("others"), ..facts(&State::New, &Target::NotLookedAt, None) };
+        assert_eq!(plan(&others), Directive::Wait("others".to_owned()));
+        let nonsense = Target::Invalid(invalid.clone());
+        assert_eq!(plan(&PlanFacts { target: &nonsense, ..others }), Directive::Refuse(invalid));
+        assert_eq!(plan(&PlanFacts { pause: true, ..others }), Directive::Park);
         let later = PlanFacts { must_wait: true, ..facts(&State::New, &KNOWN, Some(&Admission::Granted)) };
         assert_eq!(plan(&later), Directive::Linger);
     }

@@ -9,9 +9,10 @@ use super::{apply, cleanup, drive};
 use crate::api::annotations::Intents;
 use crate::api::conditions::{ACCEPTED, READY, RECONCILING, STALLED, SUCCEEDED, Truth, Wanted, settle};
 use crate::api::schema_migration::SchemaMigration;
-use crate::api::status::SchemaMigrationStatus;
+use crate::api::status::{AfterStatus, SchemaMigrationStatus};
 use crate::controller::fleet::ahead::{Lookout, Observer};
 use crate::controller::fleet::entry::Entry;
+use crate::controller::fleet::order::After;
 use crate::controller::fleet::queue::Admission;
 use crate::controller::fleet::registry::Identity;
 use crate::controller::fleet::state::State;
@@ -144,7 +145,7 @@ impl Visit<'_> {
             let next = [after, entry.wait()].into_iter().flatten().min().unwrap_or(REFRESH);
             return Ok(Action::requeue(next.min(REFRESH)));
         }
-        Ok(Action::requeue(next_visit(&entry.state, after, entry.wait())))
+        Ok(Action::requeue(next_visit(&entry.state, entry.after.waits_for.is_some(), after, entry.wait())))
     }
 
     /// Dereference, validate, plan, drive.
@@ -162,7 +163,24 @@ impl Visit<'_> {
             // It asks for a place again, and the server's limit may have changed; if that cannot be read, the old one counts.
             let _ = self.resolve(entry).await?;
         }
-        let mut target = if plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up()) {
+        let looks = plan::needs_target(&entry.state, entry.engine.is_some(), pause, cancel, entry.begun, self.cleans_up());
+        let after = if looks && !cancel {
+            self.after(entry)
+        } else {
+            entry.after.waits_for = None;
+            After::Clear(Vec::new())
+        };
+        let mut target = if let After::Cycle(way) = &after {
+            Target::Invalid(validate::Invalid::cycle(way))
+        } else if !matches!(after, After::Clear(_)) {
+            // It claims neither a table nor a slot: another migration of the same table may go first.
+            self.ctx.registry.leave(&self.identity.uid);
+            // Nonsense is refused at once all the same; nothing else is looked at before its turn.
+            match crate::engine::table::definition::check_alter(&self.object.spec.alter) {
+                Err(error) => Target::Invalid(validate::Invalid { reason: error.reason, message: error.message }),
+                Ok(_) => Target::NotLookedAt,
+            }
+        } else if looks {
             match (self.resolve(entry).await?, invalid) {
                 (Ok(_), Some(invalid)) => Target::Invalid(invalid.clone()),
                 (Ok(spec), None) => match crate::engine::table::definition::check_alter(&spec.alter) {
@@ -202,6 +220,10 @@ impl Visit<'_> {
             new_retry_token: new_token,
             cleans_up: self.cleans_up(),
             must_wait: entry.wait().is_some(),
+            waits_for: match &after {
+                After::Waits { message, .. } => Some(message),
+                _ => None,
+            },
             target: &target,
             place: place.as_ref(),
         });
@@ -209,6 +231,25 @@ impl Visit<'_> {
         let controls = validate::with_defaults_of_server(controls, &entry.replicas);
         drive::drive(self, entry, &directive, resolved, controls).await?;
         Ok(directive)
+    }
+
+    /// What `spec.after` means now, and notes it for the status. One that has begun looks at nobody.
+    fn after(&self, entry: &mut Entry) -> After {
+        if entry.begun {
+            entry.after.waits_for = None;
+            return After::Clear(Vec::new());
+        }
+        let Identity { namespace, name, .. } = &self.identity;
+        let after = self.ctx.order.after(namespace, name, &self.object.spec.after, &entry.after.succeeded);
+        match &after {
+            After::Clear(succeeded) => entry.after = AfterStatus { waits_for: None, succeeded: succeeded.clone() },
+            After::Waits { waits_for, succeeded, .. } => {
+                entry.after = AfterStatus { waits_for: Some(waits_for.clone()), succeeded: succeeded.clone() };
+            }
+            After::Cycle(_) => entry.after.waits_for = None,
+            After::NotYet => {}
+        }
+        after
     }
 
     /// What is known of a queued migration ahead of its turn; the first call begins to look.
@@ -225,10 +266,12 @@ impl Visit<'_> {
     }
 }
 
-/// When to come back, where nothing unwritten says so. Pure. `wait` is what is left until the next attempt.
-fn next_visit(state: &State, after: Option<Duration>, wait: Option<Duration>) -> Duration {
+/// When to come back, where nothing unwritten says so. Pure. `for_others`: it waits for those of `spec.after`, whose changes wake it; `wait` is
+/// what is left until the next attempt.
+fn next_visit(state: &State, for_others: bool, after: Option<Duration>, wait: Option<Duration>) -> Duration {
     match (state, after) {
         (State::Working, _) => REFRESH,
+        (State::Queued(_), _) if for_others => RARELY,
         (State::Queued(_), _) => WAITING,
         // The time of the next attempt may have come while this visit went on.
         (State::Retrying(_) | State::Blocked(_), _) => wait.unwrap_or(AT_ONCE),
@@ -278,6 +321,7 @@ mod tests {
     fn whoever_retries_comes_back_for_the_next_attempt() {
         let trouble = Trouble { reason: Reason::SecretNotFound, message: String::new(), next_attempt: Timestamp::UNIX_EPOCH };
         let second = Duration::from_secs(1);
+        assert_eq!(next_visit(&State::Queued(String::new()), true, None, None), RARELY, "the others wake it");
         for (state, after, wait, expected) in [
             (State::Working, None, None, REFRESH),
             (State::Queued(String::new()), None, None, WAITING),
@@ -288,7 +332,7 @@ mod tests {
             (State::Ended(End::Succeeded(Success::Changed)), Some(second), None, second),
             (State::Ended(End::Succeeded(Success::Changed)), None, None, RARELY),
         ] {
-            assert_eq!(next_visit(&state, after, wait), expected, "{state:?}");
+            assert_eq!(next_visit(&state, false, after, wait), expected, "{state:?}");
         }
     }
 }

@@ -33,6 +33,7 @@ impl Visit<'_> {
             engine_started: entry.engine.as_ref().map(|engine| engine.started),
             handled_retry: &entry.handled_retry,
             handled_force: &entry.handled_force,
+            after: &entry.after,
             tables: &entry.tables,
             started_at: entry.started_at,
             completed_at: entry.completed_at,

@@ -6,8 +6,8 @@ use super::conditions::{Observed, table};
 use crate::api::conditions::{settle, shorten};
 use crate::api::duration::KubeDuration;
 use crate::api::status::{
-    AlgorithmStatus, CutOverStatus, EngineStatus, HandledTokens, ProgressStatus, SchemaMigrationStatus, TablesStatus, ThrottleStatus,
-    VerificationStatus,
+    AfterStatus, AlgorithmStatus, CutOverStatus, EngineStatus, HandledTokens, ProgressStatus, SchemaMigrationStatus, TablesStatus,
+    ThrottleStatus, VerificationStatus,
 };
 use crate::controller::fleet::state::{End, State, Success};
 use crate::engine::contract::snapshot::{Phase, Progress, Waits};
@@ -34,6 +34,8 @@ pub struct StatusFacts<'a> {
     pub handled_retry: &'a str,
     /// The force token that was acted upon, or seen after the end.
     pub handled_force: &'a str,
+    /// What became of those that it has to wait for.
+    pub after: &'a AfterStatus,
     /// The tables that are there.
     pub tables: &'a TablesStatus,
     /// When the migration first got to work.
@@ -71,6 +73,10 @@ pub fn status(facts: &StatusFacts<'_>) -> SchemaMigrationStatus {
         phase: Some(phase(&facts.observed).to_owned()),
         message: Some(message),
         server: facts.server.map(str::to_owned).or_else(|| previous.server.clone()),
+        after: (*facts.after != AfterStatus::default()).then(|| AfterStatus {
+            waits_for: facts.after.waits_for.clone().map(|waits_for| shorten(waits_for, 1024)),
+            succeeded: facts.after.succeeded.clone(),
+        }),
         algorithm: snapshot
             .and_then(|snapshot| snapshot.algorithm.as_ref())
             .map(|algorithm| AlgorithmStatus { chosen: format!("{:?}", algorithm.chosen), reason: shorten(algorithm.reason.clone(), 1024) })

@@ -47,6 +47,7 @@ fn built(given: &Given) -> SchemaMigrationStatus {
         engine_started: given.snapshot.as_ref().map(|_| at(900)),
         handled_retry: "",
         handled_force: "",
+        after: &AfterStatus::default(),
         tables: &given.tables,
         started_at: Some(at(900)),
         completed_at: None,

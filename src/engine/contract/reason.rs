@@ -71,6 +71,8 @@ pub enum Reason {
     StateNotReadable,
     /// A value of the spec makes no sense.
     InvalidSpec,
+    /// `spec.after` leads back to the migration itself.
+    AfterCycle,
     /// The server's disk, or the tablespace, is full.
     DiskFull,
     /// The server gave a statement up for now: a deadlock, a lock wait, a limit of time. It is tried again.
@@ -140,6 +142,7 @@ impl Reason {
             | Self::CriticalLoad
             | Self::StateNotReadable
             | Self::InvalidSpec
+            | Self::AfterCycle
             // Room that somebody makes is not to be taken again.
             | Self::DiskFull
             | Self::ServerError
@@ -200,6 +203,7 @@ impl Reason {
         Reason::CriticalLoad,
         Reason::StateNotReadable,
         Reason::InvalidSpec,
+        Reason::AfterCycle,
         Reason::DiskFull,
         Reason::StatementInterrupted,
         Reason::ServerError,
@@ -245,6 +249,7 @@ impl Reason {
             Reason::CriticalLoad => "CriticalLoad",
             Reason::StateNotReadable => "StateNotReadable",
             Reason::InvalidSpec => "InvalidSpec",
+            Reason::AfterCycle => "AfterCycle",
             Reason::DiskFull => "DiskFull",
             Reason::StatementInterrupted => "StatementInterrupted",
             Reason::ServerError => "ServerError",

@@ -86,6 +86,8 @@ pub enum Topic {
     EarlierRun,
     /// What was not told by reading the data.
     DataUnknown,
+    /// Other migrations that come first.
+    Order,
 }
 
 impl Topic {
@@ -106,6 +108,7 @@ impl Topic {
         Topic::Names,
         Topic::EarlierRun,
         Topic::DataUnknown,
+        Topic::Order,
     ];
 
     /// The CamelCase word.
@@ -126,6 +129,7 @@ impl Topic {
             Topic::Names => "Names",
             Topic::EarlierRun => "EarlierRun",
             Topic::DataUnknown => "DataUnknown",
+            Topic::Order => "Order",
         }
     }
 }
