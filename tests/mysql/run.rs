@@ -404,6 +404,27 @@ async fn bad_files_are_refused_by_the_path_of_the_field() {
     db.drop().await;
 }
 
+/// Without a cluster nobody knows what became of the others: the order is the user's word, and never silently left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_waits_for_others_needs_the_users_word() {
+    let mut db = table("after").await;
+    let file = File::new(&db, "t", "ADD COLUMN n INT").with("  after: [widen-id, other]\n");
+    let refused = file.run(&[]).await;
+    let said = text(&refused.stderr);
+    assert_eq!(code(&refused), 2, "{said}");
+    assert!(said.contains("spec.after") && said.contains("widen-id, other") && said.contains("--ignore-after"), "{said}");
+    assert_eq!(db.tables().await, ["t"]);
+    assert_eq!(code(&file.run(&["--dry-run"]).await), 0, "it changes nothing");
+    let mut check = theseus(&["check", "-f"]);
+    check.arg(file.path());
+    let report = output(check).await;
+    assert!(text(&report.stdout).contains("info     Order [spec.after]\n         widen-id, other must have succeeded first"), "{report:?}");
+    let done = file.run(&["--ignore-after"]).await;
+    assert_eq!(code(&done), 0, "{}", text(&done.stderr));
+    assert!(db.definition("t").await.contains("`n` int"));
+    db.drop().await;
+}
+
 /// Standard input, credentials from elsewhere, and a wrong password that is shown nowhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_come_from_where_nobody_sees_them() {

@@ -1,6 +1,7 @@
 //! Who comes first by `spec.after`.
-use crate::cluster::{PATIENCE, until};
+use crate::cluster::{Operator, PATIENCE, until};
 use crate::migration::{Migration, Version};
+use crate::restarts::NO_LEASE;
 use crate::shop::{Shop, with};
 use serde_json::json;
 
@@ -55,6 +56,32 @@ async fn the_order_is_kept_whatever_is_created_first() {
     let mut late = shop.migrate("late", "orders", json!({"after": ["first"], "alter": "ADD COLUMN y INT"}), &[]).await;
     late.until("it waits", |version| version.message("Ready").contains("first (does not exist)")).await;
     shop.end(&[]).await;
+}
+
+/// Another operator knows who had succeeded, though the object has gone.
+#[tokio::test]
+async fn who_had_succeeded_is_remembered_through_a_restart() {
+    let (mut shop, release) = Shop::private("orderagain", &[NO_LEASE]).await;
+    shop.table("orders", 50).await;
+    let mut operator = Operator::start(&release).await;
+    let mut first = shop.migrate("first", "orders", json!({}), &[]).await;
+    let mut last = shop.migrate("last", "orders", json!({"after": ["first", "second"], "alter": "ADD COLUMN z INT"}), &[]).await;
+    first.succeeded().await;
+    last.until("it has seen it", |version| version.status().after.is_some_and(|after| after.succeeded == ["first"])).await;
+    first.delete().await;
+    first.gone(PATIENCE).await;
+    operator.kill();
+    let operator = Operator::start(&release).await;
+    let mut second = shop.migrate("second", "orders", json!({"after": ["first"], "alter": "ADD COLUMN y INT"}), &[]).await;
+    second.until("it has seen nobody", |version| version.message("Ready").contains("first (does not exist)")).await;
+    second.annotate("cancel", Some("true")).await;
+    last.until("the second was cancelled", |version| version.message("Ready").contains("waiting for second (cancelled)")).await;
+    second.delete().await;
+    second.gone(PATIENCE).await;
+    let mut second = shop.migrate("second", "orders", json!({"alter": "ADD COLUMN y INT"}), &[]).await;
+    second.succeeded().await;
+    last.succeeded().await;
+    shop.end(&[&operator]).await;
 }
 
 /// A failure, a refusal or a cancellation of one that others wait for is no end for these.

@@ -8,7 +8,7 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 const ROWS: u64 = 30_000;
-const NO_LEASE: &str = "leaderElection.enabled=false";
+pub const NO_LEASE: &str = "leaderElection.enabled=false";
 /// The chart's grace period.
 const GRACE: Duration = Duration::from_secs(90);
 
