@@ -82,6 +82,14 @@ pub const REPLICA_STATEMENTS: Feature = Feature {
     without: "`SHOW SLAVE HOSTS`, `SHOW SLAVE STATUS`, `STOP SLAVE`",
     source: "https://dev.mysql.com/doc/refman/8.0/en/replication-administration-status.html",
 };
+/// Columns that `SELECT *` does not show.
+pub const INVISIBLE_COLUMNS: Feature = Feature {
+    name: "invisible columns",
+    from: (8, 0, 23),
+    with: "the key that is proposed for a table without one is an invisible column",
+    without: "the key that is proposed for a table without one is a visible column",
+    source: "https://dev.mysql.com/doc/refman/8.0/en/invisible-columns.html",
+};
 /// Dropping a table does not walk through the buffer pool.
 pub const LAZY_DROP: Feature = Feature {
     name: "`DROP TABLE` without a scan of the buffer pool",
@@ -124,10 +132,11 @@ pub const MANY_ROW_VERSIONS: Feature = Feature {
 };
 
 /// All of them, from the oldest to the newest.
-pub const FEATURES: [&Feature; 8] = [
+pub const FEATURES: [&Feature; 9] = [
     &SWAP_UNDER_LOCK,
     &OFFSET_LITERALS,
     &REPLICA_STATEMENTS,
+    &INVISIBLE_COLUMNS,
     &LAZY_DROP,
     &REPLICA_VARIABLES,
     &INDEX_THREADS,

@@ -31,6 +31,7 @@ mod failover;
 mod faults;
 mod fencing;
 mod hooks;
+mod keys;
 mod lifecycle;
 mod on_replica;
 mod oracle;

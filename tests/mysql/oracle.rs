@@ -149,6 +149,27 @@ async fn no_write_is_lost_in_fifty_migrations_in_a_row() {
     oracle.end(began).await;
 }
 
+/// Each second change takes the only key away from the new table: its rows are found by a helper index.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_write_is_lost_where_the_new_table_has_no_index_for_the_key() {
+    let began = Instant::now();
+    let mut oracle = Oracle::new("oracle_key", 4).await;
+    let changes = [
+        "DROP PRIMARY KEY, ADD PRIMARY KEY (customer, id), ADD KEY numbers (id)",
+        "DROP PRIMARY KEY, ADD PRIMARY KEY (id), DROP KEY numbers, MODIFY note VARCHAR(210) NOT NULL",
+        "DROP PRIMARY KEY, ADD PRIMARY KEY (writer, customer, id), ADD KEY numbers (id), MODIFY note VARCHAR(200) NOT NULL",
+        "DROP PRIMARY KEY, ADD PRIMARY KEY (id), DROP KEY numbers",
+    ];
+    for n in 1..=8 {
+        let alter = changes[(n - 1) % changes.len()];
+        let defer_indexes = if n % 2 == 0 { DeferIndexes::Always } else { DeferIndexes::Never };
+        let target_chunk_time = Duration::from_millis(if n % 3 == 0 { 10 } else { 100 });
+        oracle.migrate(n, alter, Controls { defer_indexes, target_chunk_time, ..controls() }, |_| None).await;
+        oracle.verify(n, alter).await;
+    }
+    oracle.end(began).await;
+}
+
 /// The same with people in between: throttled and released while rows are copied, approved, taken back, approved.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_write_is_lost_while_people_throttle_and_approve() {

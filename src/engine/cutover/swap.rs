@@ -6,6 +6,7 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Controls, Mode};
 use crate::engine::rows::applier::Applier;
+use crate::engine::rows::helper_index;
 use crate::engine::rows::inbox::Inbox;
 use crate::engine::rows::migration::Migration;
 use crate::engine::rows::transaction::{GhostTransaction, Unwritten};
@@ -251,6 +252,9 @@ async fn locked(
     if let Some(next) = auto_increment_to_set(m, lock).await? {
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
     }
+    in_time("the last changes were applied")?;
+    // As the last thing before the rename: an attempt that ends here makes it again.
+    helper_index::drop_under_lock(lock, &ghost, &m.key).await?;
     let definition = inspector::show_create(lock, &m.spec.database, &m.names.ghost).await?;
     unchanged(&definition, &record.ghost_definition, || ghost_changed(m)).map_err(Stop::Over)?;
     in_time("the last changes were applied")?;

@@ -11,6 +11,7 @@ use crate::engine::contract::snapshot::{ChosenAlgorithm, Tables};
 use crate::engine::contract::spec::{Algorithm, DeferIndexes, MigrationSpec, Mode, OldTable};
 use crate::engine::cutover::native::NativeReady;
 use crate::engine::rows::board::Board;
+use crate::engine::rows::helper_index;
 use crate::engine::rows::migration::{Migration, Visibility};
 use crate::engine::rows::numbers::{self, Numbering};
 use crate::engine::rows::streamer::Start;
@@ -26,7 +27,7 @@ use crate::engine::table::{evaluation, replica, sight};
 use crate::mysql::codes;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
-use crate::mysql::versions::OFFSET_LITERALS;
+use crate::mysql::versions::{INVISIBLE_COLUMNS, OFFSET_LITERALS};
 use crate::mysql::{BinlogPosition, GtidSet, Purpose, RowSettings, ServerValues, Session};
 use crate::sql::alter::Alter;
 use crate::sql::key::{self, KeyCodec, KeyRange};
@@ -538,9 +539,11 @@ async fn make(
         replica::check_columns(control, &original.definition, &full.definition, &mapping).await?;
     }
     numbers::check_nulls(control, spec, &original.definition, &full.definition, &mapping).await?;
-    let key = choose_key(spec, facts, original, &full, &mapping)?;
+    let key = choose_key(spec, facts, original, &full.definition, &mapping)?;
     record.key_index.clone_from(&key.index);
+    record.helper_index = key.helper.clone().unwrap_or_default();
     record.ghost_definition = normalise(&full.show_create)?;
+    helper_index::ensure(control, &spec.database, &names.ghost, &key).await.map_err(|error| no_helper(spec, &key, error))?;
     let wanted = match wishes.defer {
         DeferIndexes::Never => false,
         DeferIndexes::Always => true,
@@ -548,12 +551,14 @@ async fn make(
         DeferIndexes::Auto => original.rows_estimated >= DEFER_FROM_ROWS && !replicas,
     };
     if wanted {
-        record.deferred_indexes = drop_deferrable(&ghost_name, &full, control).await?;
+        record.deferred_indexes = drop_deferrable(&ghost_name, &full, &key, control).await?;
     }
     probe_privileges(spec, names, control).await?;
     record.ghost_id = inspector::table_id(control, &spec.database, &names.ghost).await?;
     let numbering = Numbering::new(&full.definition, &mapping, &full.show_create)?;
-    Ok(Made::Ghost(Box::new(Ghost { definition: full.definition, mapping, key, rows, numbering })))
+    let mut definition = full.definition;
+    definition.indexes.extend(key.helper_index());
+    Ok(Made::Ghost(Box::new(Ghost { definition, mapping, key, rows, numbering })))
 }
 
 /// What the clauses are run in: the server's values. A column that no clause names may have a default that the server's modes refuse now; then the
@@ -699,11 +704,14 @@ fn choose_key(
     spec: &MigrationSpec,
     facts: &ServerFacts,
     original: &Inspected,
-    ghost: &Inspected,
+    ghost: &TableDefinition,
     mapping: &ColumnMapping,
 ) -> Result<key::MigrationKey, EngineError> {
-    let key = key::choose(&original.definition, &ghost.definition, mapping).map_err(|error| {
-        EngineError::terminal(Reason::NoUsableKey, &format!("{}: {error}", quote::qualified(&spec.database, &spec.table)))
+    let key = key::choose(&original.definition, ghost, mapping).map_err(|error| {
+        let statement = key::propose(&spec.database, &original.definition, original.partitioned, INVISIBLE_COLUMNS.of(facts.version));
+        let advice = statement.map(|statement| format!("; this statement gives it one (it blocks writes while it runs): {statement}"));
+        let table = quote::qualified(&spec.database, &spec.table);
+        EngineError::terminal(Reason::NoUsableKey, &format!("{table}: {error}{}", advice.unwrap_or_default()))
     })?;
     match key::not_logged(&key, &facts.binlog_row_image) {
         None => Ok(key),
@@ -711,6 +719,23 @@ fn choose_key(
             Reason::NoUsableKey,
             &format!("{}: {why}; {}", quote::qualified(&spec.database, &spec.table), key::ANOTHER_IMAGE),
         )),
+    }
+}
+
+/// The helper index cannot be made: a partitioned table takes no unique index without the columns that it is partitioned by, for instance.
+fn no_helper(spec: &MigrationSpec, key: &key::MigrationKey, error: EngineError) -> EngineError {
+    if error.is_transient() {
+        return error;
+    }
+    EngineError {
+        reason: Reason::NoUsableKey,
+        message: format!(
+            "{}: after the ALTER no unique index covers the columns of {}, and the new table cannot be given one for the time of the copy: {}. Nothing is left behind",
+            quote::qualified(&spec.database, &spec.table),
+            quote::identifier(&key.index),
+            error.message
+        ),
+        ..error
     }
 }
 
@@ -728,8 +753,14 @@ async fn has_replicas(facts: &ServerFacts, control: &mut Session) -> Result<bool
 }
 
 /// Drops the non-unique secondary indexes that can be built after the rows; returns their definitions.
-async fn drop_deferrable(ghost_name: &str, ghost: &Inspected, control: &mut Session) -> Result<Vec<String>, EngineError> {
-    let indexes = create::split_secondary_indexes(&ghost.show_create, &[]).map_err(not_readable)?;
+async fn drop_deferrable(
+    ghost_name: &str,
+    ghost: &Inspected,
+    key: &key::MigrationKey,
+    control: &mut Session,
+) -> Result<Vec<String>, EngineError> {
+    // The one that finds rows by the key may be one that is not unique.
+    let indexes = create::split_secondary_indexes(&ghost.show_create, &[&key.ghost_index]).map_err(not_readable)?;
     // SHOW CREATE does not say the collation that an expression has.
     let plain = |index: &create::SecondaryIndex| index.parts.iter().all(|part| part.column.is_some());
     let later: Vec<_> = indexes
@@ -865,11 +896,13 @@ async fn resume(
     let mapping = ColumnMapping::new(&original.definition, &ghost.definition, alter)
         .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &error.to_string()))?;
     let (mapping, row_settings) = evaluated(spec, &values, facts, &original, &ghost, mapping, control).await?;
-    let key = choose_key(spec, facts, &original, &ghost, &mapping)?;
+    // The key as it was chosen: by a definition that had no helper index yet.
+    ghost.definition.indexes.retain(|index| index.name != record.helper_index);
+    let key = choose_key(spec, facts, &original, &ghost.definition, &mapping)?;
     let ranges: Vec<(ChunkId, KeyRange)> =
         chunks.iter().map(|(first, chunk)| (ChunkId { first: *first, last: chunk.last }, chunk.range.clone())).collect();
     let board = match Board::resume(&ranges) {
-        Some(board) if key.index == record.key_index => board,
+        Some(board) if key.index == record.key_index && key.helper.as_deref().unwrap_or_default() == record.helper_index => board,
         _ => {
             publisher.notice(notice::STARTED_OVER, true, "the recorded chunks do not match the key: the copy starts over".into());
             return Ok(None);
@@ -882,6 +915,17 @@ async fn resume(
         let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
         create::ghost_check_names(&spec.table, &names.ghost, &names.old, &checks).map_err(not_readable)?;
         publish(publisher, &names);
+    }
+    match helper_index::ensure(control, &spec.database, &names.ghost, &key).await {
+        Ok(()) => ghost.definition.indexes.extend(key.helper_index()),
+        Err(error) if error.is_transient() => return Err(error),
+        Err(error) => {
+            tracing::warn!("{error}");
+            let message =
+                format!("the ghost's index for the migration's key is missing and cannot be made again ({error}): the copy starts over");
+            publisher.notice(notice::STARTED_OVER, true, message);
+            return Ok(None);
+        }
     }
     record.old.clone_from(&names.old);
     record.resumed_count += 1;

@@ -565,8 +565,13 @@ fn key(
     }
     match crate::sql::key::choose(&original.definition, &prediction.definition, &mapping) {
         Err(error) => {
-            let advice = "add a primary key with a native ALTER, or keep the key that the change drops";
-            look.rules_out_a_copy(Reason::NoUsableKey, table, error.to_string(), advice);
+            let invisible = crate::mysql::versions::INVISIBLE_COLUMNS.of(facts.version);
+            let statement = crate::sql::key::propose(&look.spec.database, &original.definition, original.partitioned, invisible);
+            let advice = match statement {
+                Some(statement) => format!("this statement gives it one (it blocks writes while it runs): {statement}"),
+                None => "add a primary key with a native ALTER, or keep the key that the change drops".to_owned(),
+            };
+            look.rules_out_a_copy(Reason::NoUsableKey, table, error.to_string(), &advice);
             None
         }
         Ok(key) => {
@@ -582,6 +587,18 @@ fn key(
                 format!("rows are read and found by {} ({}); preferred are the primary key, then integer keys, then fewer columns, then fewer bytes{rest}", key.index, columns.join(", ")),
                 "",
             );
+            if let Some(helper) = &key.helper {
+                look.report.add(
+                    Severity::Info,
+                    Topic::Key,
+                    key.index.clone(),
+                    format!(
+                        "the change leaves no unique index on {}: the new table has an index {helper} for it until the swap, which drops it under the lock",
+                        columns.join(", ")
+                    ),
+                    "",
+                );
+            }
             let retyped: Vec<&str> =
                 columns.iter().copied().filter(|c| prediction.modified.iter().any(|m| m.eq_ignore_ascii_case(c))).collect();
             if !retyped.is_empty() {

@@ -7,6 +7,7 @@ pub mod applier;
 pub mod board;
 pub mod conflict;
 pub mod copier;
+pub mod helper_index;
 pub mod inbox;
 pub mod index_build;
 pub mod migration;

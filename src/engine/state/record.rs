@@ -44,6 +44,9 @@ pub struct Record {
     pub server_values: Option<ServerValues>,
     /// The index of the original that chunks walk along.
     pub key_index: String,
+    /// An index of ours that the ghost has until the swap; empty where the new table has one for the key itself.
+    #[serde(default)]
+    pub helper_index: String,
     /// Rows thought to be there at the start, or counted.
     pub rows_estimated: u64,
     /// Whether they were counted (`copy.exactRowCount`).

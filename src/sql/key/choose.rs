@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::super::mapping::{ColumnMapping, Conversion, SharedColumn};
 use super::super::quote;
-use super::super::table::{Column, ColumnType, Generated, Index, TableDefinition};
+use super::super::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 
 /// A column of the migration key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,29 @@ pub struct MigrationKey {
     pub ghost_unique_index: String,
     /// The ghost's visible index that finds a row by the key; often the same one. It must exist during the copy.
     pub ghost_index: String,
+    /// Set where both of these are an index of ours, which the new table does not have: it is made on the empty ghost, and dropped under the
+    /// lock of the swap.
+    pub helper: Option<String>,
 }
+
+impl MigrationKey {
+    /// The helper index, as the ghost has it during the copy.
+    pub fn helper_index(&self) -> Option<Index> {
+        let part = |c: &KeyColumn| IndexPart { column: Some(c.ghost.clone()), prefix: None, descending: c.descending };
+        let parts = self.columns.iter().map(part).collect();
+        Some(Index { name: self.helper.clone()?, unique: true, visible: true, kind: "BTREE".to_owned(), parts })
+    }
+
+    /// The clause of ALTER TABLE that makes the helper index. UNIQUE: two rows of the ghost with one key are an error at once.
+    pub fn add_helper(&self) -> Option<String> {
+        let part = |c: &KeyColumn| format!("{}{}", quote::identifier(&c.ghost), if c.descending { " DESC" } else { "" });
+        let parts: Vec<String> = self.columns.iter().map(part).collect();
+        Some(format!("ADD UNIQUE INDEX {} ({})", quote::identifier(self.helper.as_ref()?), parts.join(", ")))
+    }
+}
+
+/// What the helper index is called; a number is added where the new table has an index of that name.
+const HELPER: &str = "_theseus_key";
 
 /// Why an index cannot be the migration key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +81,10 @@ pub enum Rejection {
     NotUniqueOnGhost,
     /// The ghost has no visible index to look rows up by.
     NoLookUpOnGhost,
+    /// The ghost has no index for it, and none can be added: it would become the clustered one, in whose order the rows are.
+    NoClusteredOnGhost,
+    /// The ghost has no index for it, and this column has another collation there, by which two keys may be one.
+    CollationOnGhost(String),
 }
 
 impl fmt::Display for Rejection {
@@ -81,6 +107,14 @@ impl fmt::Display for Rejection {
                 write!(f, "after the ALTER no unique index (without prefixes and expressions) covers its columns")
             }
             Rejection::NoLookUpOnGhost => write!(f, "after the ALTER no visible index can find rows by its columns"),
+            Rejection::NoClusteredOnGhost => write!(
+                f,
+                "after the ALTER no unique index covers its columns, and a table that has neither a primary key nor a unique index on NOT NULL columns cannot be given one for the time of the copy"
+            ),
+            Rejection::CollationOnGhost(c) => write!(
+                f,
+                "after the ALTER no unique index covers its columns, and column {c} has another collation there, in which two of its values may be equal"
+            ),
         }
     }
 }
@@ -115,26 +149,27 @@ impl fmt::Display for NoUsableKey {
 /// # Which can
 /// A visible unique BTREE index of the original with plain columns (no prefix, no expression, not nullable, no FLOAT, DOUBLE,
 /// JSON, TEXT, BLOB or spatial type, not generated), all of them kept by the ALTER under a conversion that keeps the value
-/// ([`conversion_keeps_key`]); and on the ghost a unique index on some of these columns, so that the key is unique there, with
-/// a visible index that finds a row by them.
+/// ([`conversion_keeps_key`]). On the ghost a unique index on some of these columns makes the key unique there, and a visible index finds
+/// a row by them; where the new table has none, a helper index does both ([`MigrationKey::helper`]).
 ///
 /// # Which is taken
-/// 1. the primary key, since it is the order of the rows;
-/// 2. a key of integers only;
-/// 3. fewer columns;
-/// 4. fewer bytes;
-/// 5. the name that comes first.
+/// 1. one that needs no helper index;
+/// 2. the primary key, since it is the order of the rows;
+/// 3. a key of integers only;
+/// 4. fewer columns;
+/// 5. fewer bytes;
+/// 6. the name that comes first.
 ///
 /// # Errors
 /// [`NoUsableKey`] names every unique index and why it cannot be used.
 pub fn choose(original: &TableDefinition, ghost: &TableDefinition, mapping: &ColumnMapping) -> Result<MigrationKey, NoUsableKey> {
     let mut rejected = Vec::new();
-    let mut best: Option<(Rank, MigrationKey)> = None;
+    let mut best: Option<((bool, Rank), MigrationKey)> = None;
     for index in original.indexes.iter().filter(|i| i.unique) {
         match candidate(index, original, ghost, mapping) {
             Err(why) => rejected.push((index.name.clone(), why)),
             Ok(key) => {
-                let rank = rank(index, original);
+                let rank = (key.helper.is_some(), rank(index, original));
                 if best.as_ref().is_none_or(|(b, _)| rank < *b) {
                     best = Some((rank, key));
                 }
@@ -184,12 +219,8 @@ fn width(column_type: &ColumnType) -> u64 {
     }
 }
 
-fn candidate(
-    index: &Index,
-    original: &TableDefinition,
-    ghost: &TableDefinition,
-    mapping: &ColumnMapping,
-) -> Result<MigrationKey, Rejection> {
+/// The columns of an index that can be walked along, whatever becomes of the table.
+fn own_columns<'t>(index: &Index, original: &'t TableDefinition) -> Result<Vec<&'t Column>, Rejection> {
     if !index.visible {
         return Err(Rejection::Invisible);
     }
@@ -204,6 +235,24 @@ fn candidate(
         }
         let column = original.column(name).ok_or_else(|| Rejection::UnknownColumn(name.to_owned()))?;
         usable_column(column)?;
+        columns.push(column);
+    }
+    Ok(columns)
+}
+
+/// Whether the table has a key that a change which keeps it can use.
+pub(super) fn stands_alone(table: &TableDefinition) -> bool {
+    table.indexes.iter().any(|index| index.unique && own_columns(index, table).is_ok())
+}
+
+fn candidate(
+    index: &Index,
+    original: &TableDefinition,
+    ghost: &TableDefinition,
+    mapping: &ColumnMapping,
+) -> Result<MigrationKey, Rejection> {
+    let mut columns = Vec::new();
+    for (part, column) in index.parts.iter().zip(own_columns(index, original)?) {
         let shared = mapping.from_original(&column.name).ok_or_else(|| Rejection::NotShared(column.name.clone()))?;
         let to = ghost.column(&shared.ghost).ok_or_else(|| Rejection::NotShared(column.name.clone()))?;
         if !keeps_key(column, to, shared) {
@@ -211,11 +260,36 @@ fn candidate(
         }
         columns.push(KeyColumn { original: column.name.clone(), ghost: to.name.clone(), descending: part.descending });
     }
-    let unique = best_on_ghost(ghost, |i| i.unique && within(i, &columns)).ok_or(Rejection::NotUniqueOnGhost)?;
+    let unique = best_on_ghost(ghost, |i| i.unique && within(i, &columns)).ok_or(Rejection::NotUniqueOnGhost);
     let look_up = best_on_ghost(ghost, |i| i.visible && ((i.unique && within(i, &columns)) || begins_with_all(i, &columns)))
-        .ok_or(Rejection::NoLookUpOnGhost)?;
-    let (ghost_unique_index, ghost_index) = (unique.name.clone(), look_up.name.clone());
-    Ok(MigrationKey { index: index.name.clone(), columns, ghost_unique_index, ghost_index })
+        .ok_or(Rejection::NoLookUpOnGhost);
+    let (ghost_unique_index, ghost_index, helper) = match (unique, look_up) {
+        (Ok(unique), Ok(look_up)) => (unique.name.clone(), look_up.name.clone(), None),
+        (Err(why), _) | (_, Err(why)) => {
+            let name = helper(original, ghost, &columns, why)?;
+            (name.clone(), name.clone(), Some(name))
+        }
+    };
+    Ok(MigrationKey { index: index.name.clone(), columns, ghost_unique_index, ghost_index, helper })
+}
+
+/// The name of a helper index on these columns of the ghost, where one can be made whose rows are unique exactly where the original's are.
+fn helper(original: &TableDefinition, ghost: &TableDefinition, columns: &[KeyColumn], why: Rejection) -> Result<String, Rejection> {
+    let not_null = |name: Option<&str>| name.and_then(|name| ghost.column(name)).is_some_and(|c| !c.nullable);
+    let clusters = |i: &Index| is_primary(i) || i.unique && i.parts.iter().all(|p| p.prefix.is_none() && not_null(p.column.as_deref()));
+    if !ghost.indexes.iter().any(clusters) {
+        // A unique index that is there already, but invisible, is reported as what it is.
+        return Err(if why == Rejection::NotUniqueOnGhost { Rejection::NoClusteredOnGhost } else { why });
+    }
+    for part in columns {
+        let text = |c: Option<&Column>| c.map(|c| (c.charset.clone(), c.collation.clone()));
+        if text(original.column(&part.original)) != text(ghost.column(&part.ghost)) {
+            return Err(Rejection::CollationOnGhost(part.original.clone()));
+        }
+    }
+    let taken = |name: &str| ghost.indexes.iter().any(|i| i.name.eq_ignore_ascii_case(name));
+    let names = std::iter::once(HELPER.to_owned()).chain((2..).map(|n| format!("{HELPER}_{n}")));
+    names.into_iter().find(|name| !taken(name)).ok_or(why)
 }
 
 /// The primary key if it serves, else a unique one, else the first.
@@ -371,11 +445,32 @@ mod tests {
         let pair = |a: &str, b: &str| Ok((a.to_owned(), b.to_owned()));
         assert_eq!(key(vec![index("PRIMARY", true, &["b", "a"])]), pair("PRIMARY", "PRIMARY"));
         assert_eq!(key(vec![index("u", true, &["b"])]), pair("u", "u"));
-        assert_eq!(key(vec![index("k", false, &["a", "b"])]), Err(Rejection::NotUniqueOnGhost));
-        assert_eq!(key(vec![index("PRIMARY", true, &["a", "b", "c"])]), Err(Rejection::NotUniqueOnGhost));
+        assert_eq!(key(vec![index("k", false, &["a", "b"])]), Err(Rejection::NoClusteredOnGhost));
         let hidden = || Index { visible: false, ..index("u", true, &["a"]) };
-        assert_eq!(key(vec![hidden()]), Err(Rejection::NoLookUpOnGhost));
         assert_eq!(key(vec![hidden(), index("k", false, &["b", "a"])]), pair("u", "k"));
+        // Where the new table has no index for the key, it gets one of ours, beside what clusters its rows.
+        let ours = || pair("_theseus_key", "_theseus_key");
+        assert_eq!(key(vec![index("PRIMARY", true, &["a", "b", "c"])]), ours());
+        assert_eq!(key(vec![index("u", true, &["b", "b2"]), index("PRIMARY", true, &["c"])]), ours());
+        assert_eq!(key(vec![hidden()]), ours(), "an invisible one clusters rows, and finds none");
+        let taken = index("_Theseus_Key", false, &["b"]);
+        assert_eq!(key(vec![index("PRIMARY", true, &["c"]), taken]), pair("_theseus_key_2", "_theseus_key_2"));
+        let nullable = table(vec![column("a", INT), column("b", INT)], vec![index("k", true, &["a", "c"])]);
+        assert!(matches!(chosen(&original, &nullable, "FORCE"), Err(e) if e.rejected[0].1 == Rejection::NoClusteredOnGhost));
+        let helped = chosen(&original, &ghost(vec![index("PRIMARY", true, &["c"])]), "FORCE").unwrap();
+        assert_eq!(helped.add_helper().as_deref(), Some("ADD UNIQUE INDEX `_theseus_key` (`a`, `b`)"));
+        assert_eq!(helped.helper_index().unwrap().parts.len(), 2);
+        // Another key that needs none is better, and another collation may make two keys one.
+        let two = table(vec![not_null("a", INT), not_null("b", INT)], vec![index("PRIMARY", true, &["a"]), index("u", true, &["b"])]);
+        let left = table(vec![not_null("a", INT), not_null("b", INT)], vec![index("u", true, &["b"])]);
+        assert_eq!(chosen(&two, &left, "FORCE").map(|k| (k.index, k.helper)), Ok(("u".to_owned(), None)));
+        let named = |collation: &str| Column { collation: Some(collation.into()), ..not_null("n", NAME) };
+        let by_name = table(vec![named("utf8mb4_bin"), not_null("c", INT)], vec![index("PRIMARY", true, &["n"])]);
+        let other = |collation| table(vec![named(collation), not_null("c", INT)], vec![index("PRIMARY", true, &["c"])]);
+        assert!(chosen(&by_name, &other("utf8mb4_bin"), "FORCE").is_ok_and(|k| k.helper.is_some()));
+        let refused =
+            chosen(&by_name, &other("utf8mb4_0900_ai_ci"), "MODIFY n VARCHAR(20) COLLATE utf8mb4_0900_ai_ci NOT NULL").unwrap_err();
+        assert_eq!(refused.rejected[0].1, Rejection::CollationOnGhost("n".into()));
         // Renamed columns are followed.
         let renamed = table(vec![not_null("x", BIG), not_null("y", INT)], vec![index("PRIMARY", true, &["x", "y"])]);
         let key = chosen(&original, &renamed, "CHANGE a x BIGINT UNSIGNED, RENAME COLUMN b TO y").unwrap();

@@ -3,6 +3,7 @@
 //! A key is chosen by [`choose()`], kept as a [`Key`] (bytes, a few for each row that changed), read and written by [`KeyCodec`].
 //!
 //! * `choose`: which index, and why not the others.
+//! * `propose`: what gives a table without one a key.
 //! * `value`: one column's value: from a row or the binary log to bytes and back to a literal.
 //! * `codec`: the whole tuple; encode, compare.
 //! * `predicate`: the SQL: lists, ranges, classification.
@@ -14,6 +15,7 @@
 mod choose;
 mod codec;
 mod predicate;
+mod propose;
 mod value;
 
 use std::fmt;
@@ -24,6 +26,7 @@ use smallvec::SmallVec;
 pub use choose::{ANOTHER_IMAGE, KeyColumn, MigrationKey, NoUsableKey, Rejection, choose, conversion_keeps_key, not_logged};
 pub use codec::{KeyCodec, KeyError};
 pub use predicate::{BEYOND_FRONTIER, IN_NO_RANGE};
+pub use propose::propose;
 
 use super::quote;
 

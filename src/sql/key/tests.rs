@@ -25,7 +25,13 @@ fn codec(original: &[Column], ghost: &[Column], key: &[&str]) -> KeyCodec {
         let at = original.iter().position(|c| c.name == name).expect("a column");
         KeyColumn { original: name.into(), ghost: ghost[at].name.clone(), descending }
     });
-    let key = MigrationKey { index: "u".into(), columns: columns.collect(), ghost_unique_index: "u".into(), ghost_index: "u".into() };
+    let key = MigrationKey {
+        index: "u".into(),
+        columns: columns.collect(),
+        ghost_unique_index: "u".into(),
+        ghost_index: "u".into(),
+        helper: None,
+    };
     KeyCodec::new(&table(original), &table(ghost), &key).expect("a codec")
 }
 

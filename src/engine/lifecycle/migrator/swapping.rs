@@ -12,6 +12,7 @@ use crate::engine::cutover::watchdog::Force;
 use crate::engine::cutover::{self, Attempt, statistics};
 use crate::engine::lifecycle::approach::{Task, about};
 use crate::engine::lifecycle::next::Statistics;
+use crate::engine::rows::helper_index;
 use crate::engine::state::outcome::{Swap, outcome};
 use crate::engine::state::record::Stage;
 use crate::engine::table::{inspector, replica};
@@ -101,6 +102,7 @@ impl Run {
                 Ok(true)
             }
             Attempt::GivenUp { why, locked } => {
+                self.index_again().await?;
                 self.failed(&why.message, locked);
                 self.apply_again(None).await?;
                 Ok(false)
@@ -114,6 +116,7 @@ impl Run {
                         Ok(true)
                     }
                     Swap::DidNot => {
+                        self.index_again().await?;
                         self.apply_again(None).await?;
                         self.failed("the connection was lost during the swap, and the tables were not swapped", Duration::ZERO);
                         Ok(false)
@@ -122,6 +125,12 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// The attempt may have come as far as dropping the helper index.
+    async fn index_again(&mut self) -> Result<(), EngineError> {
+        let m = &self.migration;
+        helper_index::ensure(&mut self.control, &m.spec.database, &m.names.ghost, &m.key).await
     }
 
     /// The attempt as it stands, beside what was shown before it.

@@ -1,0 +1,210 @@
+//! Keys that are not a primary key which stays: a helper index for the time of the copy, and what is proposed where there is no key at all.
+use crate::mirror::Mirror;
+use crate::proxy::{Hold, Proxy, plain};
+use crate::support::{Db, address, connect, controls, join, migrate, mysql_url, until};
+use mysql_async::prelude::Queryable as _;
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, DeferIndexes, MigrationSpec, Mode};
+
+/// Rows of several chunks.
+const ROWS: &str = "WITH RECURSIVE i (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 4000)";
+
+/// The new table has no index on the old key, or none that is unique; afterwards its definition is that of a native ALTER, to the letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_new_table_needs_no_index_for_the_key() {
+    let change = |p: u32| {
+        [
+            format!("UPDATE {{t}} SET n = n + 1 WHERE x % 31 = {p}"),
+            format!("UPDATE {{t}} SET id = id + 100000 WHERE x % 37 = {p}"),
+            format!("DELETE FROM {{t}} WHERE x % 41 = {p}"),
+            format!("INSERT INTO {{t}} (id, s, n, x) SELECT id + 200000, CONCAT(s, '+'), n, x + 50000 FROM {{t}} WHERE x % 43 = {p}"),
+            format!("UPDATE {{t}} SET s = UPPER(s) WHERE x % 29 = {p}"),
+        ]
+    };
+    let (one, two, three) = (change(1), change(2), change(3));
+    for (key, alter) in [
+        ("id INT NOT NULL, s VARCHAR(40) NOT NULL, PRIMARY KEY (id)", "DROP PRIMARY KEY, ADD PRIMARY KEY (x, id), MODIFY n BIGINT"),
+        ("id INT NOT NULL, s VARCHAR(40) NOT NULL, PRIMARY KEY (s, id DESC)", "DROP PRIMARY KEY, ADD PRIMARY KEY (x), ADD KEY (n)"),
+        // Keys that only the server can tell apart.
+        (
+            "id INT NOT NULL, s VARCHAR(40) COLLATE utf8mb4_0900_ai_ci NOT NULL, UNIQUE KEY u (s)",
+            "DROP KEY u, ADD UNIQUE KEY first_one (x), ADD KEY (n), ADD KEY (s)",
+        ),
+        // No primary key afterwards either, but a unique one that clusters the rows.
+        ("id INT NOT NULL, s VARCHAR(40) NOT NULL, UNIQUE KEY u (id)", "DROP KEY u, ADD UNIQUE KEY v (x, s), COMMENT 'none'"),
+        // The index that stays is invisible.
+        (
+            "id INT NOT NULL, s VARCHAR(40) NOT NULL, PRIMARY KEY (id)",
+            "DROP PRIMARY KEY, ADD PRIMARY KEY (x), ADD UNIQUE KEY i (id) INVISIBLE",
+        ),
+    ] {
+        let create = format!("CREATE TABLE {{t}} (n INT, x INT NOT NULL, {key}) DEFAULT CHARSET=utf8mb4");
+        let fill = format!("INSERT INTO {{t}} (id, s, n, x) {ROWS} SELECT i, CONCAT('key ', i), i % 7, i FROM i");
+        let mut mirror = Mirror::new(&mysql_url(), "helper", &["SET SESSION cte_max_recursion_depth = 10000", &create, &fill]).await;
+        mirror
+            .migrate(alter, &one.each_ref().map(String::as_str), &two.each_ref().map(String::as_str), &three.each_ref().map(String::as_str))
+            .await;
+        mirror.drop().await;
+    }
+}
+
+/// A new AUTO_INCREMENT primary key in the place of another one: numbers as a native ALTER gives them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_numbered_primary_key_takes_the_old_ones_place() {
+    let mut mirror = Mirror::new(
+        &mysql_url(),
+        "helper_ai",
+        &[
+            "SET SESSION cte_max_recursion_depth = 10000",
+            "CREATE TABLE {t} (a INT NOT NULL, b VARCHAR(20) NOT NULL, n INT, PRIMARY KEY (a, b))",
+            &format!("INSERT INTO {{t}} {ROWS} SELECT i DIV 10, CONCAT('b', i), i FROM i"),
+        ],
+    )
+    .await;
+    mirror
+        .migrate(
+            "DROP PRIMARY KEY, ADD COLUMN id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST",
+            &["UPDATE {t} SET n = n + 1 WHERE n % 5 = 0"],
+            &["UPDATE {t} SET n = n + 1 WHERE n % 7 = 0"],
+            &["UPDATE {t} SET n = n + 1 WHERE n % 11 = 0"],
+        )
+        .await;
+    mirror.drop().await;
+}
+
+/// Where the helper index would be the clustered one, or would take for equal what the old key told apart, the refusal stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_index_that_would_not_be_the_keys_is_not_made() {
+    let mut db = Db::new("nohelper").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    db.run("CREATE TABLE s (k VARCHAR(20) COLLATE utf8mb4_bin PRIMARY KEY, id INT NOT NULL)").await;
+    db.run("INSERT INTO s VALUES ('a', 1), ('A', 2)").await;
+    db.run("CREATE TABLE p (id INT PRIMARY KEY, a INT NOT NULL)").await;
+    let before = db.tables().await;
+    for (table, alter, words) in [
+        ("t", "DROP PRIMARY KEY", "neither a primary key nor a unique index"),
+        ("s", "DROP PRIMARY KEY, ADD PRIMARY KEY (id), MODIFY k VARCHAR(20) COLLATE utf8mb4_0900_ai_ci NOT NULL", "another collation"),
+        ("p", "DROP PRIMARY KEY, ADD PRIMARY KEY (a) PARTITION BY HASH (a) PARTITIONS 2", ""),
+    ] {
+        match migrate(db.spec(table, alter), controls()).await {
+            Outcome::Refused { reason: Reason::NoUsableKey | Reason::AlterNotSupported, message } => {
+                assert!(message.contains(words), "{alter}: {message}");
+            }
+            outcome => panic!("{table}: {alter}: {outcome:?}"),
+        }
+        assert_eq!(db.tables().await, before, "{alter}");
+    }
+    // Of a partitioned table each unique index has the columns that it is partitioned by.
+    db.run("CREATE TABLE parts (id INT NOT NULL, a INT NOT NULL, b INT NOT NULL, PRIMARY KEY (id, a)) PARTITION BY HASH (a) PARTITIONS 2")
+        .await;
+    let outcome = migrate(db.spec("parts", "DROP PRIMARY KEY, ADD PRIMARY KEY (a, b)"), controls()).await;
+    assert_eq!(outcome, Outcome::Succeeded);
+    db.drop().await;
+}
+
+/// Deaths around the moment at which the helper index is dropped: whoever goes on has it again, and nothing of it is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_dies_beside_the_helper_index_leaves_a_table_without_it() {
+    for (words, hold, killed) in [
+        ("DROP INDEX `_theseus_key`", Hold::Request, false),
+        ("DROP INDEX `_theseus_key`", Hold::Answer, false),
+        ("RENAME TABLE `", Hold::Request, false),
+        ("RENAME TABLE `", Hold::Request, true),
+        ("RENAME TABLE `", Hold::Answer, true),
+    ] {
+        let mut db = Db::new("helper_death").await;
+        db.run("CREATE TABLE t (id INT NOT NULL PRIMARY KEY, s VARCHAR(40) NOT NULL, n BIGINT NOT NULL)").await;
+        db.run("SET SESSION cte_max_recursion_depth = 10000").await;
+        db.run(&format!("INSERT INTO t {ROWS} SELECT i, CONCAT('key ', i), 0 FROM i")).await;
+        let proxy = Proxy::start(address(&db.url).port).await;
+        // As documented: no privilege more.
+        let user = format!("h{:x}", fastrand::u64(..));
+        db.documented(&user, "pw").await;
+        let mut spec = plain(db.spec("t", "DROP PRIMARY KEY, ADD PRIMARY KEY (s), MODIFY n DECIMAL(20) NOT NULL, ADD KEY (n)"), &proxy);
+        (spec.server.username, spec.server.password) = (user.clone(), "pw".to_owned());
+        let gated = Controls { cut_over_policy: CutOverPolicy::Manual, defer_indexes: DeferIndexes::Always, ..controls() };
+        let handle = theseus::engine::start(spec.clone(), gated.clone());
+        until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+        assert!(db.definition("_t_gho").await.contains("UNIQUE KEY `_theseus_key` (`id`)"));
+        let mut caught = proxy.trap(words, hold);
+        db.run("UPDATE t SET n = n + 1 WHERE id <= 1000").await;
+        handle.control(Controls { approved: true, ..gated.clone() });
+        caught.sprung().await;
+        let outcome = if killed {
+            // The whole engine: another one takes the work up.
+            drop(handle);
+            caught.tear();
+            migrate(spec, controls()).await
+        } else {
+            // The attempt alone; changes come before the next one.
+            caught.tear();
+            handle.control(gated.clone());
+            until(&handle, "the attempt has failed", |s| s.cut_over.last_failure.is_some()).await;
+            db.run("UPDATE t SET n = n + 1, s = CONCAT(s, '!') WHERE id BETWEEN 900 AND 1100").await;
+            db.run("DELETE FROM t WHERE id = 1001").await;
+            until(&handle, "the gate is reached again", |s| s.phase == Phase::AwaitingCutOver && s.progress.backlog == 0).await;
+            assert!(db.definition("_t_gho").await.contains("UNIQUE KEY `_theseus_key` (`id`)"), "{words}");
+            handle.control(controls());
+            join(handle).await
+        };
+        assert_eq!(outcome, Outcome::Succeeded, "{words}, {hold:?}");
+        let definition = db.definition("t").await;
+        assert!(
+            !definition.contains("_theseus_key") && definition.contains("PRIMARY KEY (`s`)") && definition.contains("KEY `n`"),
+            "{definition}"
+        );
+        let changed: u64 = db.value("SELECT CAST(SUM(n) AS UNSIGNED) FROM t").await;
+        let expected = if killed { 1000 } else { 1000 + 201 - 1 };
+        assert_eq!(changed, expected, "{words}, {hold:?}");
+        assert_eq!(db.tables().await, ["t"]);
+        db.run(&format!("DROP USER '{user}'@'%'")).await;
+        db.drop().await;
+    }
+}
+
+/// A table without any key: the statement that the check and the refusal show, as it stands, makes the same change possible.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_statement_that_is_proposed_works() {
+    let mut db = Db::new("propose").await;
+    db.run("CREATE TABLE bare (a INT, b INT)").await;
+    db.run("CREATE TABLE nulls (a INT, `My_Row_ID` INT, UNIQUE KEY u (a))").await;
+    db.run("CREATE TABLE floating (a DOUBLE NOT NULL PRIMARY KEY, `b``c` INT)").await;
+    db.run("CREATE TABLE `num``bered` (a INT NOT NULL AUTO_INCREMENT, b INT, KEY (a))").await;
+    for table in ["bare", "nulls", "floating", "num`bered"] {
+        let quoted = format!("`{}`", table.replace('`', "``"));
+        db.run(&format!("INSERT INTO {quoted} SELECT 1, 1 UNION ALL SELECT 2, 2")).await;
+        if matches!(table, "bare" | "nulls") {
+            db.run(&format!("INSERT INTO {quoted} VALUES (NULL, 1), (NULL, 1)")).await;
+        }
+        let change = "ADD COLUMN added INT";
+        let base = MigrationSpec { algorithm: Algorithm::Copy, ..db.spec(table, change) };
+        let spec = || base.clone();
+        let statement_of =
+            |text: &str| text.find("ALTER TABLE").map(|at| text[at..].to_owned()).unwrap_or_else(|| panic!("{table}: {text}"));
+        let refused = match migrate(spec(), controls()).await {
+            Outcome::Refused { reason: Reason::NoUsableKey, message } => statement_of(&message),
+            outcome => panic!("{table}: {outcome:?}"),
+        };
+        let report = theseus::engine::preflight::check(&spec(), &controls()).await;
+        let finding = report.findings.iter().find(|f| f.reason == Reason::NoUsableKey.as_str()).expect("a finding");
+        assert_eq!(statement_of(&finding.advice), refused);
+        // Word for word.
+        let mut conn = connect(&mysql_url()).await;
+        conn.query_drop(&refused).await.unwrap_or_else(|error| panic!("{refused}: {error}"));
+        if table != "num`bered" {
+            assert!(db.rows(&format!("SELECT * FROM {quoted}")).await.iter().all(|row| row.len() == 2), "{refused}: nobody sees it");
+        }
+        let rows: u64 = db.value(&format!("SELECT COUNT(*) FROM {quoted}")).await;
+        assert_eq!(migrate(spec(), controls()).await, Outcome::Succeeded, "{table} after {refused}");
+        assert_eq!(db.value::<u64>(&format!("SELECT COUNT(added IS NULL) FROM {quoted}")).await, rows);
+    }
+    // A table that has a key gets no such advice: the change itself takes it away.
+    db.run("CREATE TABLE good (id INT PRIMARY KEY, a INT)").await;
+    let spec = MigrationSpec { mode: Mode::DryRun, ..db.spec("good", "DROP PRIMARY KEY") };
+    match migrate(spec, controls()).await {
+        Outcome::Refused { reason: Reason::NoUsableKey, message } => assert!(!message.contains("ALTER TABLE"), "{message}"),
+        outcome => panic!("{outcome:?}"),
+    }
+    db.drop().await;
+}
