@@ -23,7 +23,9 @@ pub struct DurationBounds {
 pub struct NumberBounds {
     /// The field, below `spec`.
     pub field: &'static str,
-    /// The largest; the smallest is 0.
+    /// The smallest.
+    pub least: u16,
+    /// The largest.
     pub most: u16,
 }
 
@@ -46,9 +48,11 @@ pub const KILL_BLOCKERS_AFTER: DurationBounds = bounds("cutOver.killBlockersAfte
 /// A hook holds the swap for as long.
 pub const HOOK_TIMEOUT: DurationBounds = bounds("hooks[].timeout", SECOND, MINUTE, false);
 /// More connections than this gain nothing on any server that was measured.
-pub const WORKERS: NumberBounds = NumberBounds { field: "copy.workers", most: 64 };
+pub const WORKERS: NumberBounds = NumberBounds { field: "copy.workers", least: 0, most: 64 };
 /// 1000 % is an eleventh of the speed.
-pub const NICE_RATIO_PERCENT: NumberBounds = NumberBounds { field: "throttle.niceRatioPercent", most: 1000 };
+pub const NICE_RATIO_PERCENT: NumberBounds = NumberBounds { field: "throttle.niceRatioPercent", least: 0, most: 1000 };
+/// Each table bound by a foreign key takes some 10 to 50 ms under the lock: 200 of them are seconds.
+pub const MAX_LOCKED_TABLES: NumberBounds = NumberBounds { field: "cutOver.maxLockedTables", least: 1, most: 200 };
 
 /// A schedule has whole minutes, and repeats itself after a week in practice. The engine holds the same (a test compares).
 pub const WINDOW_DURATION: DurationBounds = bounds("cutOver.windows[].duration", MINUTE, Duration::from_secs(7 * 24 * 3600), false);
@@ -59,7 +63,7 @@ pub const ALTER_LENGTH: usize = 32_768;
 pub const DURATIONS: [DurationBounds; 6] =
     [TARGET_CHUNK_TIME, MAX_REPLICA_LAG, LOCK_TIMEOUT, KILL_BLOCKERS_AFTER, HOOK_TIMEOUT, WINDOW_DURATION];
 /// Every number with bounds, for the test of the schema.
-pub const NUMBERS: [NumberBounds; 2] = [WORKERS, NICE_RATIO_PERCENT];
+pub const NUMBERS: [NumberBounds; 3] = [WORKERS, NICE_RATIO_PERCENT, MAX_LOCKED_TABLES];
 
 impl DurationBounds {
     /// `between 1s and 1m`, `0s, or between 1s and 24h`.
@@ -94,8 +98,8 @@ impl NumberBounds {
     /// # Errors
     /// A sentence with the bounds and the value.
     pub fn check(&self, name: &str, value: i64) -> Result<u16, String> {
-        let inside = u16::try_from(value).ok().filter(|value| *value <= self.most);
-        inside.ok_or_else(|| format!("{name} must be a number between 0 and {}; it is {value}", self.most))
+        let inside = u16::try_from(value).ok().filter(|value| (self.least..=self.most).contains(value));
+        inside.ok_or_else(|| format!("{name} must be a number between {} and {}; it is {value}", self.least, self.most))
     }
 }
 
@@ -154,7 +158,7 @@ mod tests {
             let found = schema(bounds.field);
             assert_eq!(
                 (found["minimum"].as_f64(), found["maximum"].as_f64()),
-                (Some(0.0), Some(f64::from(bounds.most))),
+                (Some(f64::from(bounds.least)), Some(f64::from(bounds.most))),
                 "{}",
                 bounds.field
             );

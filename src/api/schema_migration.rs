@@ -405,6 +405,10 @@ pub struct CutOverSpec {
     #[serde(default)]
     #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("killBlockersAfter must be 0s, or between 1s and 24h"))]
     pub kill_blockers_after: KubeDuration,
+    /// How many tables one swap may lock, from 1 to 200: the table itself, and those that foreign keys bind to it. A table with more is refused.
+    #[serde(default = "default_max_locked_tables")]
+    #[schemars(range(min = 1, max = 200))]
+    pub max_locked_tables: i32,
 }
 
 /// The most migrations that one may wait for: more are better chained.
@@ -436,6 +440,10 @@ fn default_time_zone() -> String {
     "UTC".to_owned()
 }
 
+fn default_max_locked_tables() -> i32 {
+    16
+}
+
 fn default_lock_timeout() -> KubeDuration {
     KubeDuration::from_secs(3)
 }
@@ -448,6 +456,7 @@ impl Default for CutOverSpec {
             lock_timeout: default_lock_timeout(),
             windows: Vec::new(),
             kill_blockers_after: KubeDuration::default(),
+            max_locked_tables: default_max_locked_tables(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
+use super::foreign_key::{ForeignKey, TableName};
 use super::names::{MAX_IDENTIFIER, shortened};
 use super::quote;
 use super::table::{Generated, IndexPart, TableDefinition};
@@ -181,13 +182,49 @@ pub fn auto_increment(show_create: &str) -> Result<Option<u64>, CreateError> {
     Ok(value.and_then(|token| token.span.of(show_create).parse().ok()))
 }
 
-/// The names of the table's own foreign keys.
+/// The table's own foreign keys, in the order of the text. `schema` is the table's: the text leaves out the schema of a parent that is in the
+/// same one.
 ///
 /// # Errors
 /// [`CreateError`] if the text is not what SHOW CREATE TABLE gives.
-pub fn foreign_keys(show_create: &str) -> Result<Vec<String>, CreateError> {
+pub fn foreign_keys(show_create: &str, schema: &str) -> Result<Vec<ForeignKey>, CreateError> {
     let definition = Definition::parse(show_create)?;
-    Ok(definition.elements.iter().filter_map(|element| definition.foreign_key(element)).collect())
+    let malformed = || CreateError::Malformed("a foreign key");
+    let indexes = split_secondary_indexes(show_create, &[])?;
+    let mut keys = Vec::new();
+    for element in &definition.elements {
+        let Some(name) = definition.foreign_key(element) else { continue };
+        // Names in parentheses, and where they end.
+        let list = |open: usize| -> Option<(Vec<String>, usize)> {
+            let close = matching(show_create, element, open)?;
+            let names = element.get(open + 1..close)?.iter().filter(|token| token.kind == TokenKind::QuotedName);
+            Some((names.map(|token| token.name(show_create)).collect::<Option<_>>()?, close + 1))
+        };
+        let open = element.iter().position(|token| token.is_symbol(show_create, "(")).ok_or_else(malformed)?;
+        let (columns, at) = list(open).ok_or_else(malformed)?;
+        if !element.get(at).is_some_and(|token| token.is_word(show_create, "REFERENCES")) {
+            return Err(malformed());
+        }
+        let name_at = |at: usize| element.get(at).and_then(|token| token.name(show_create)).ok_or_else(malformed);
+        let (parent, open) = match element.get(at + 2).is_some_and(|token| token.is_symbol(show_create, ".")) {
+            true => (TableName { schema: name_at(at + 1)?, table: name_at(at + 3)? }, at + 4),
+            false => (TableName { schema: schema.to_owned(), table: name_at(at + 1)? }, at + 2),
+        };
+        let (parent_columns, at) = list(open).ok_or_else(malformed)?;
+        let rest = element.get(at..).unwrap_or_default();
+        let actions = match (rest.first(), rest.last()) {
+            (Some(first), Some(last)) => Span { start: first.span.start, end: last.span.end }.of(show_create).to_owned(),
+            _ => String::new(),
+        };
+        let exact = |index: &&SecondaryIndex| {
+            !index.unique
+                && index.parts.len() == columns.len()
+                && index.parts.iter().zip(&columns).all(|(part, column)| part.prefix.is_none() && part.column.as_ref() == Some(column))
+        };
+        let index = indexes.iter().find(exact).map(|index| index.name.clone());
+        keys.push(ForeignKey { name, columns, parent, parent_columns, actions, index });
+    }
+    Ok(keys)
 }
 
 /// A normalised definition without foreign keys, and the names of those that it is to have.
@@ -642,7 +679,17 @@ mod tests {
         let child = "CREATE TABLE `c` (`a` int, KEY `f` (`a`), CONSTRAINT `f` FOREIGN KEY (`a`) REFERENCES `p` (`id`))";
         let without = "CREATE TABLE `g` (`a` int, KEY `f` (`a`))";
         assert_eq!(rename_for_ghost(child, "g", &missing).as_deref(), Ok(without));
-        assert_eq!(foreign_keys(child), Ok(vec!["f".to_owned()]));
+        let key = |schema: &str, actions: &str| ForeignKey {
+            name: "f".into(),
+            columns: vec!["a".into()],
+            parent: TableName::new(schema, "p"),
+            parent_columns: vec!["id".into()],
+            actions: actions.into(),
+            index: Some("f".into()),
+        };
+        assert_eq!(foreign_keys(child, "d"), Ok(vec![key("d", "")]));
+        let elsewhere = child.replace("`p` (`id`)", "`o,`.`p` (`id`) ON DELETE SET NULL ON UPDATE CASCADE");
+        assert_eq!(foreign_keys(&elsewhere, "d"), Ok(vec![key("o,", "ON DELETE SET NULL ON UPDATE CASCADE")]));
         let clone = normalise_definition(without).unwrap();
         assert_eq!(normalise_definition(child), Ok(with_foreign_keys(&clone, &["f".to_owned()])));
         assert_ne!(normalise_definition(child), Ok(clone));

@@ -11,6 +11,7 @@
 //! | along which unique key do we copy and reconcile? | [`key::choose()`] |
 //! | how is a key value kept, compared and written as SQL? | [`key::KeyCodec`] |
 //! | what does SHOW CREATE TABLE say, and how does the ghost's differ? | [`create`] |
+//! | which foreign keys has a table, and how do they pass a swap? | [`foreign_key`] |
 //! | what does SHOW GRANTS say? | [`grants`] |
 //!
 //! Rules of MySQL relied upon: the session has `sql_mode` without `ANSI_QUOTES` and `NO_BACKSLASH_ESCAPES`, the connection
@@ -21,6 +22,7 @@
 pub mod alter;
 pub mod create;
 pub mod digest;
+pub mod foreign_key;
 pub mod grants;
 pub mod key;
 pub mod mapping;

@@ -30,6 +30,7 @@ mod exotic;
 mod failover;
 mod faults;
 mod fencing;
+mod foreign_keys;
 mod hooks;
 mod keys;
 mod lifecycle;

@@ -66,7 +66,7 @@ impl Following {
         let (publisher, snapshots) = Publisher::new("test".into());
         let mut touched = false;
         let refused = Refused::default();
-        let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow };
+        let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16 };
         let Ok(Prepared::Run(ready)) = prepare(&spec, wishes, &mut control, &publisher, &mut touched).await else {
             panic!("the migration is not refused");
         };

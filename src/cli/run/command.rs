@@ -122,7 +122,7 @@ fn duration(name: &str, text: &str) -> Result<Duration, String> {
 }
 
 fn number(bounds: NumberBounds, name: &str, text: &str) -> Result<u16, String> {
-    let value = text.parse().map_err(|_| format!("{name} must be a number between 0 and {}", bounds.most))?;
+    let value = text.parse().map_err(|_| format!("{name} must be a number between {} and {}", bounds.least, bounds.most))?;
     bounds.check(name, value)
 }
 

@@ -122,6 +122,7 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents, keys: &HookKeys) 
             ApiVerifyPolicy::Never => VerifyPolicy::Never,
         },
         lock_timeout: bounds::LOCK_TIMEOUT.check("spec.cutOver.lockTimeout", spec.cut_over.lock_timeout.0).map_err(Invalid::spec)?,
+        max_locked_tables: number(bounds::MAX_LOCKED_TABLES, spec.cut_over.max_locked_tables)?,
         windows: windows(&spec.cut_over.windows)?,
         kill_blockers_after: bounds::KILL_BLOCKERS_AFTER
             .check_or_off("spec.cutOver.killBlockersAfter", spec.cut_over.kill_blockers_after.0)

@@ -135,6 +135,8 @@ pub struct Controls {
     pub verify: VerifyPolicy,
     /// The longest that clients may wait in one cut-over attempt (1 s – 60 s).
     pub lock_timeout: Duration,
+    /// How many tables one swap may lock: the table itself, and those that foreign keys bind to it (1–200).
+    pub max_locked_tables: u16,
     /// When the tables may be swapped; none: at any time.
     pub windows: Vec<Window>,
     /// Kill the sessions that have held the cut-over back for so long (1 s – 24 h); `None`: never.
@@ -163,6 +165,7 @@ impl Default for Controls {
             limits: Limits::default(),
             verify: VerifyPolicy::Always,
             lock_timeout: Duration::from_secs(3),
+            max_locked_tables: 16,
             windows: Vec::new(),
             kill_blockers_after: None,
             force_cut_over: None,

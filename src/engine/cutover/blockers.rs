@@ -12,6 +12,7 @@ use crate::engine::table::sight;
 use crate::mysql::own::own_connections;
 use crate::mysql::session::SHORT;
 use crate::mysql::{Session, codes};
+use crate::sql::foreign_key::TableName;
 use crate::sql::quote;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub struct TablesToLock<'a> {
     pub database: &'a str,
     /// Tables that are to be locked: the original, and the ghost if there is one.
     pub tables: &'a [&'a str],
+    /// Those that are locked with them, since foreign keys bind them.
+    pub relatives: &'a [TableName],
 }
 
 /// A session that holds a lock which an attempt needs.
@@ -95,6 +98,11 @@ impl Holder {
 /// A lost connection.
 pub async fn find(session: &mut Session, to_lock: TablesToLock<'_>, least: Duration) -> Result<Vec<Holder>, EngineError> {
     let tables: Vec<String> = to_lock.tables.iter().map(|table| quote::string(table)).collect();
+    let relatives: String = to_lock
+        .relatives
+        .iter()
+        .map(|one| format!(" OR l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME = {}", quote::string(&one.schema), quote::string(&one.table)))
+        .collect();
     let ours: Vec<String> = own_connections(to_lock.server).iter().map(u32::to_string).collect();
     // Looking at a definition takes a lock (SHARED_HIGH_PRIO, SHARED) that a table lock does not mind, and the rename does: mostly for a moment,
     // but an idle session that has one (by HANDLER, or DESCRIBE in a transaction) keeps it.
@@ -124,7 +132,7 @@ pub async fn find(session: &mut Session, to_lock: TablesToLock<'_>, least: Durat
                  ON e.THREAD_ID = t.THREAD_ID AND e.STATE = 'ACTIVE' AND e.AUTOCOMMIT = 'NO' \
                {source} \
                WHERE l.LOCK_STATUS = 'GRANTED' AND t.PROCESSLIST_ID IS NOT NULL AND t.PROCESSLIST_ID NOT IN (CONNECTION_ID(){}{}) \
-                 AND (l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME IN ({}) \
+                 AND (l.OBJECT_TYPE = 'TABLE' AND (l.OBJECT_SCHEMA = {} AND l.OBJECT_NAME IN ({}){relatives}) \
                    OR l.OBJECT_TYPE IN ('GLOBAL', 'BACKUP LOCK') AND l.LOCK_TYPE = 'SHARED')) AS holders \
              GROUP BY id HAVING age >= {} ORDER BY age DESC",
             if ours.is_empty() { "" } else { ", " },

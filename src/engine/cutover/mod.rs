@@ -1,5 +1,5 @@
 //! The cut-over: when an attempt may be made ([`mod@gate`], [`crate::engine::contract::window`]), who is in its way ([`blockers`]), the attempt itself
-//! ([`swap`]), and what ends it when nothing else does ([`watchdog`]).
+//! ([`swap`]), the foreign keys that it carries over ([`relatives`]), and what ends it when nothing else does ([`watchdog`]).
 //!
 //! Promises: a failed attempt leaves the original in place, unlocked, and the engine alive and current; clients wait no longer than the
 //! budget of one attempt; the swap happens only while both tables and the state table are locked by one session; nobody is killed who was
@@ -11,9 +11,10 @@
 pub mod blockers;
 pub mod gate;
 pub mod native;
+pub mod relatives;
 pub mod statistics;
 pub mod swap;
 pub mod watchdog;
 
 pub use gate::{Clock, Gate, gate, system_clock};
-pub use swap::{Attempt, attempt, came_meanwhile, definition_changed, replaced, truncated, unchanged, wait_gone};
+pub use swap::{Attempt, are_these, attempt, came_meanwhile, definition_changed, replaced, swapped, truncated, unchanged, wait_gone};

@@ -1,6 +1,7 @@
 //! One attempt at the swap, `method: LockAndRename`, and the recovery of its outcome. Promises and what they rest on: see [`super`].
 
 use super::gate::{Clock, Gate, gate};
+use super::relatives::{self, Swapped};
 use super::watchdog::{self, Force, Second};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
@@ -17,6 +18,7 @@ use crate::engine::table::{inspector, sight};
 use crate::mysql::codes::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Purpose, Session};
+use crate::sql::foreign_key::{Relatives, TableName};
 use crate::sql::key::Key;
 use crate::sql::{create, quote};
 use std::fmt::Write as _;
@@ -80,6 +82,8 @@ pub enum Step {
     Waiting,
     /// It was granted; nothing is changed but the ghost.
     Locked,
+    /// The ghost gets the foreign keys of the new table.
+    Arming,
     /// The rename was sent.
     Renaming,
     /// It was answered.
@@ -125,6 +129,11 @@ pub async fn attempt(
     let worked = {
         let work = async {
             let result = locked(m, record, applier, inbox, lock, controls, clock, deadline, &mut taken, &step).await;
+            if result.is_err() && *step.borrow() == Step::Arming {
+                // Else changes of the parents would check the ghost's rows, which are no longer kept current by this lock. Where it fails, the
+                // driver does it.
+                let _ = relatives::disarm(lock, &record.relatives, &swapped(m)).await;
+            }
             // After the rename too: the lock goes by name, and clients wait for it.
             let unlocked = lock.run("unlock the tables", SHORT, "UNLOCK TABLES").await;
             (result, unlocked)
@@ -175,7 +184,9 @@ async fn locked(
     let in_time =
         |step: &str| if Instant::now() < deadline { Ok(()) } else { Err(Stop::give_up(&format!("lockTimeout expired while {step}"))) };
     let (original, ghost) = (m.original_name(), m.ghost_name());
-    let statement = format!("LOCK TABLES {original} WRITE, {ghost} WRITE, {} WRITE", m.state.qualified());
+    let tables = swapped(m);
+    let more = relatives::locks(&record.relatives.tables(&tables.table));
+    let statement = format!("LOCK TABLES {original} WRITE, {ghost} WRITE, {} WRITE{more}", m.state.qualified());
     match lock.run("lock the tables", LONG, &statement).await {
         Ok(()) => {
             step.send_replace(Step::Locked);
@@ -198,7 +209,8 @@ async fn locked(
     unchanged(&definition, &record.original_definition, || definition_changed(m)).map_err(Stop::Over)?;
     // Neither can come as long as the tables are locked.
     match sight::relations(rows.session(), &m.spec.database, &m.spec.table).await {
-        Ok(()) => {}
+        Ok(found) if are_these(&found, &record.relatives, &tables.table) => {}
+        Ok(_) => return Err(Stop::give_up("other tables have got or lost foreign keys that refer to the table")),
         Err(error) if error.is_transient() => return Err(Stop::GiveUp(error)),
         Err(error) => return Err(Stop::Over(came_meanwhile(error))),
     }
@@ -256,9 +268,23 @@ async fn locked(
     // As the last thing before the rename: an attempt that ends here makes it again.
     helper_index::drop_under_lock(lock, &ghost, &m.key).await?;
     let definition = inspector::show_create(lock, &m.spec.database, &m.names.ghost).await?;
-    unchanged(&definition, &record.ghost_definition, || ghost_changed(m)).map_err(Stop::Over)?;
+    let recorded = create::with_foreign_keys(&record.ghost_definition, &record.relatives.carried);
+    unchanged(&definition, &recorded, || ghost_changed(m)).map_err(Stop::Over)?;
     in_time("the last changes were applied")?;
     let applied_at = Instant::now();
+    // A test swaps back in the same statement: everybody's constraints come back with it.
+    let bound = !record.relatives.is_empty() && m.spec.mode != Mode::TestOnReplica;
+    if bound {
+        relatives::unchecked(lock).await?;
+        step.send_replace(Step::Arming);
+        relatives::arm(lock, &record.relatives, &tables).await?;
+        // Each table comes to about as much once more after the RENAME, which is not to be broken off.
+        let needed = applied_at.elapsed() * u32::try_from(record.relatives.children.len() * 2 + 2).unwrap_or(u32::MAX);
+        if Instant::now() + needed > deadline {
+            return Err(Stop::give_up("too little of lockTimeout is left to move the foreign keys"));
+        }
+    }
+    let armed_at = Instant::now();
     let old = quote::qualified(&m.spec.database, &m.names.old);
     step.send_replace(Step::Renaming);
     let mut swap = format!("RENAME TABLE {original} TO {old}, {ghost} TO {original}");
@@ -271,22 +297,49 @@ async fn locked(
         checked_and_reached = ?(reached_at - locked_at),
         keys = taken.len(),
         applied = ?(applied_at - reached_at),
-        renamed = ?applied_at.elapsed(),
+        armed = ?(armed_at - applied_at),
+        renamed = ?armed_at.elapsed(),
         "under the lock"
     );
     match renamed {
         Ok(()) => {
             step.send_replace(Step::Renamed);
+            if bound {
+                relatives::settle(lock, &record.relatives, &tables, true).await?;
+                tracing::debug!(settled = ?armed_at.elapsed(), "foreign keys moved");
+            }
             Ok(())
         }
         // Whether it happened must be found out.
         Err(error) if error.is_connection() => Err(error.into()),
         // The server says that it did not.
         Err(error) => {
-            step.send_replace(Step::Locked);
+            step.send_replace(if bound { Step::Arming } else { Step::Locked });
             Err(error.into())
         }
     }
+}
+
+/// The tables of the swap by their full names.
+pub fn swapped(m: &Migration) -> Swapped {
+    Swapped::new(&m.spec.database, &m.original.definition.name, &m.names.ghost, &m.names.old)
+}
+
+/// Whether the foreign keys that refer to the table are those that the attempt was planned with. Its own are a part of its definition. Pure.
+pub fn are_these(found: &[sight::Reference], relatives: &Relatives, table: &TableName) -> bool {
+    let mut found: Vec<(&str, &str, &str)> = found
+        .iter()
+        .filter(|one| one.schema != table.schema || one.child != table.table)
+        .map(|one| (one.schema.as_str(), one.child.as_str(), one.name.as_str()))
+        .collect();
+    let planned = relatives.children.iter().flat_map(|child| {
+        let TableName { schema, table } = &child.table;
+        child.keys.iter().map(move |key| (schema.as_str(), table.as_str(), key.name.as_str()))
+    });
+    let mut planned: Vec<(&str, &str, &str)> = planned.collect();
+    found.sort_unstable();
+    planned.sort_unstable();
+    found == planned
 }
 
 /// Somebody put the original's rows, or the table itself, out of the way without a row in the log (rule 12).
@@ -338,7 +391,7 @@ pub fn came_meanwhile(error: EngineError) -> EngineError {
     match error.reason {
         _ if error.is_transient() => error,
         Reason::ForeignKeys | Reason::Triggers => error.and(
-            ". There were none when the migration began. The tables were not swapped and the original is unchanged. The work so far is kept: drop what was added and retry to resume, or delete the migration to remove it",
+            ". This was not so when the migration began. The tables were not swapped and the original is unchanged. The work so far is kept: drop what was added and retry to resume, or delete the migration to remove it",
         ),
         Reason::MissingPrivilege => error.and(
             ". The account could do this when the migration began. The tables were not swapped and the original is unchanged. The work so far is kept: grant the privilege and retry to resume, or delete the migration to remove it",

@@ -98,6 +98,10 @@ pub async fn watch_over(
         }
     }
     tokio::time::sleep_until(end.into()).await;
+    if *step.borrow() >= Step::Renamed {
+        // The tables are swapped, and only foreign keys are still on their way: that is not left half done for being late.
+        tokio::time::sleep_until((end + budget).into()).await;
+    }
     kill(second, lock_id).await;
 }
 

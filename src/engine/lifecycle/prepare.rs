@@ -10,6 +10,7 @@ use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::{ChosenAlgorithm, Tables};
 use crate::engine::contract::spec::{Algorithm, DeferIndexes, MigrationSpec, Mode, OldTable};
 use crate::engine::cutover::native::NativeReady;
+use crate::engine::cutover::{self, relatives::Swapped};
 use crate::engine::rows::board::Board;
 use crate::engine::rows::helper_index;
 use crate::engine::rows::migration::{Migration, Visibility};
@@ -23,13 +24,14 @@ use crate::engine::state::takeover;
 use crate::engine::table::chooser::{self, Choice, Native, Refused};
 use crate::engine::table::definition::{check_alter_as, make_clone, normalise, not_readable};
 use crate::engine::table::inspector::{self, Inspected};
-use crate::engine::table::{evaluation, replica, sight};
+use crate::engine::table::{evaluation, relatives, replica, sight};
 use crate::mysql::codes;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::versions::{INVISIBLE_COLUMNS, OFFSET_LITERALS};
 use crate::mysql::{BinlogPosition, GtidSet, Purpose, RowSettings, ServerValues, Session};
 use crate::sql::alter::Alter;
+use crate::sql::foreign_key::Relatives;
 use crate::sql::key::{self, KeyCodec, KeyRange};
 use crate::sql::mapping::ColumnMapping;
 use crate::sql::names::{Stamp, TableNames};
@@ -103,6 +105,8 @@ pub struct Wishes<'a> {
     pub refused: &'a Refused,
     /// What is to become of the old table.
     pub old_table: OldTable,
+    /// How many tables a swap may lock.
+    pub max_locked_tables: u16,
 }
 
 /// Inspects and prepares. The caller holds the migration's named lock ([`crate::engine::state::fence::take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
@@ -214,10 +218,7 @@ fn publish(publisher: &Publisher, names: &TableNames) {
 /// Whether the table has the definition that a finished migration left.
 async fn is_as_left(control: &mut Session, spec: &MigrationSpec, record: &Record, names: &TableNames) -> Result<bool, EngineError> {
     let now = inspector::table(control, &spec.database, &spec.table).await?;
-    let left = match record.stage {
-        Stage::Tested => record.original_definition.clone(),
-        _ => create::as_renamed(&record.ghost_definition, &names.ghost, &spec.table),
-    };
+    let left = record.definition_after(&names.ghost, &spec.table);
     Ok(now.is_some_and(|now| normalise(&now.show_create).is_ok_and(|now| now == left)))
 }
 
@@ -290,7 +291,7 @@ async fn fresh(
         inspector::check_relations(control, &spec.database, &spec.table).await?;
         inspector::check_sessions(control).await.map_err(|error| left(error, ". Nothing was touched"))?;
     }
-    if let Some(name) = alter.unknown_foreign_keys(&original.foreign_keys).first() {
+    if let Some(name) = alter.unknown_foreign_keys(&original.foreign_key_names()).first() {
         return Err(EngineError::terminal(
             Reason::AlterRejected,
             &format!(
@@ -473,7 +474,7 @@ async fn make(
         replicas,
         values,
         refused: wishes.refused,
-        foreign_keys_after: &alter.foreign_keys_after(&original.foreign_keys),
+        foreign_keys_after: &alter.foreign_keys_after(&original.foreign_key_names()),
     };
     match chooser::choose(&question, control).await? {
         Choice::Nothing => return Ok(Made::Nothing),
@@ -544,8 +545,11 @@ async fn make(
     record.helper_index = key.helper.clone().unwrap_or_default();
     record.ghost_definition = normalise(&full.show_create)?;
     helper_index::ensure(control, &spec.database, &names.ghost, &key).await.map_err(|error| no_helper(spec, &key, error))?;
+    record.relatives = bound(spec, alter, names, original, &full, wishes.max_locked_tables, control).await?;
     let wanted = match wishes.defer {
         DeferIndexes::Never => false,
+        // A constraint that the ghost has needs its index.
+        _ if !record.relatives.carried.is_empty() => false,
         DeferIndexes::Always => true,
         // A replica would stand still for as long as the build takes.
         DeferIndexes::Auto => original.rows_estimated >= DEFER_FROM_ROWS && !replicas,
@@ -669,6 +673,32 @@ fn mapping(original: &Inspected, new: &Inspected, alter: &Alter) -> Result<Colum
         None => Ok(mapping),
         Some(why) => Err(EngineError::internal(&format!("{why}; nothing is left behind"))),
     }
+}
+
+/// What becomes of the foreign keys that bind the table to others: refused now where the change or the server does not let it.
+async fn bound(
+    spec: &MigrationSpec,
+    alter: &Alter,
+    names: &TableNames,
+    original: &Inspected,
+    new: &Inspected,
+    most: u16,
+    control: &mut Session,
+) -> Result<Relatives, EngineError> {
+    let nothing_left = |error: EngineError| if error.is_transient() { error } else { error.and(". Nothing is left behind") };
+    let found = sight::relations(control, &spec.database, &spec.table).await.map_err(nothing_left)?;
+    let tables = Swapped::new(&spec.database, &original.definition.name, &names.ghost, &names.old);
+    let planned = async {
+        let mut after = relatives::after(control, &spec.database, original, &found, alter).await?;
+        relatives::check_number(&after, &tables.table, most)?;
+        relatives::check_columns(&after, &tables.table, &original.definition, &new.definition, &alter.renames())?;
+        relatives::check_names(original, &tables.table, &names.old)?;
+        relatives::keep_indexes(control, &after, &tables.ghost).await?;
+        relatives::prove(control, &after, &tables.table, &tables.ghost).await?;
+        relatives::carry(control, &mut after, original, &tables.table, &tables.ghost).await?;
+        Ok(after)
+    };
+    planned.await.map_err(nothing_left)
 }
 
 /// Does to the empty ghost what the cut-over will do: a privilege that is missing then is missed now, not after hours of copying.
@@ -823,8 +853,16 @@ async fn resume(
     publish(publisher, &names);
     if record.stage == Stage::Swapping {
         match outcome(control, &spec.database, &spec.table, &names, &record).await? {
-            Swap::Happened => record.stage = Stage::Swapped,
-            Swap::DidNot => record.stage = Stage::Copying,
+            // What may be left of it comes before the record that says so.
+            Swap::Happened => {
+                record.server_uuid.clone_from(&facts.uuid);
+                return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
+            }
+            Swap::DidNot => {
+                let tables = Swapped::new(&spec.database, &spec.table, &names.ghost, &names.old);
+                cutover::relatives::disarm(control, &record.relatives, &tables).await?;
+                record.stage = Stage::Copying;
+            }
             Swap::Unknown => return Ok(Some(Prepared::Unknown { old: names.old })),
         }
     }
@@ -862,7 +900,7 @@ async fn resume(
         return Ok(None);
     };
     let alter = &check_alter_as(&spec.alter, values.grammar())?;
-    sight::relations(control, &spec.database, &spec.table).await.map_err(|error| match error.is_transient() {
+    sight::relations(control, &spec.database, &spec.table).await.map(drop).map_err(|error| match error.is_transient() {
         true => error,
         false => error.and(
             ". The original is unchanged and the work so far is kept: fix this and retry to resume, or delete the migration to remove it",

@@ -1,6 +1,6 @@
 //! Who may write: the named lock that keeps two engines apart while both are alive, and what the owner of the state table may end and drop.
 //! The epoch in the state table ([`super::store`]) keeps a frozen engine apart.
-use super::record::{Record, Stage};
+use super::record::Record;
 use super::store::StateTable;
 use super::takeover::Owned;
 use crate::engine::contract::error::EngineError;
@@ -60,11 +60,9 @@ impl Leftovers {
         Owned { epoch: self.epoch, server_uuid: self.record.server_uuid.clone(), ghost_id: self.record.ghost_id, swapped: None }
     }
 
-    /// As an engine remembers them once the change is made.
-    pub fn swapped(&self) -> Owned {
-        let test = self.record.stage == Stage::Tested;
-        let left = if test { &self.record.original_definition } else { &self.record.ghost_definition };
-        Owned { swapped: Some(left.clone()), ..self.owned() }
+    /// As an engine remembers them once the change is made. `ghost` and `table` are names.
+    pub fn swapped(&self, ghost: &str, table: &str) -> Owned {
+        Owned { swapped: Some(self.record.definition_after(ghost, table)), ..self.owned() }
     }
 }
 

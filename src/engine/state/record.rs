@@ -1,5 +1,7 @@
 //! What a migration remembers, as values; [`super::store`] keeps them in MySQL.
 use crate::mysql::{BinlogPosition, GtidSet, ServerValues};
+use crate::sql::create;
+use crate::sql::foreign_key::Relatives;
 use crate::sql::key::KeyRange;
 use crate::sql::names::TableNames;
 use serde::{Deserialize, Serialize};
@@ -25,8 +27,13 @@ pub struct Record {
     pub server_uuid: String,
     /// Normalised definition of the original at the start.
     pub original_definition: String,
-    /// Normalised definition that the ghost must have at the swap.
+    /// Normalised definition that the ghost must have at the swap, without foreign keys; where the server makes the change itself, the one that
+    /// it leaves.
     pub ghost_definition: String,
+    /// The foreign keys that the table takes part in, as they are to be after the swap. Stored before the first statement of an attempt, so that
+    /// the next engine can finish what this one began.
+    #[serde(default)]
+    pub relatives: Relatives,
     /// InnoDB's ids, where they can be read.
     pub original_id: Option<u64>,
     /// As above, of the ghost.
@@ -71,6 +78,17 @@ impl Record {
     /// The record of a table whose engine died before writing one.
     pub(crate) fn empty() -> Self {
         Self { version: VERSION, ..Self::default() }
+    }
+
+    /// Normalised definition of the table once the change is made. `ghost` and `table` are names.
+    pub fn definition_after(&self, ghost: &str, table: &str) -> String {
+        if self.stage == Stage::Tested {
+            self.original_definition.clone()
+        } else if self.native {
+            self.ghost_definition.clone()
+        } else {
+            create::with_foreign_keys(&create::as_renamed(&self.ghost_definition, ghost, table), &self.relatives.own_names())
+        }
     }
 
     /// The names of the migration's tables, where `names` are those that the table gives by itself.

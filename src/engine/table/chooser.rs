@@ -119,7 +119,7 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
     let before = read_clone(spec, question.names, control).await?;
     let mut words = Vec::new();
     // Dropping a foreign key is a change of the dictionary, but not an instant one (manual, "Foreign Key Operations").
-    let drops_foreign_key = alter.drops_foreign_keys(&original.foreign_keys);
+    let drops_foreign_key = alter.drops_foreign_keys(&original.foreign_key_names());
     if spec.algorithm != Algorithm::Inplace && !drops_foreign_key {
         match instant(question, control).await? {
             Ok(()) => {

@@ -75,7 +75,7 @@ pub(crate) async fn make_clone(
         let sql = format!("USE {}; {text}", quote::identifier(&spec.database));
         control.run_as(Purpose::Definition(values), "create the ghost table", SHORT, &sql).await.map_err(|e| needs_key(spec, e))?;
     }
-    Ok(alter.for_clone(&renamed, &original.foreign_keys))
+    Ok(alter.for_clone(&renamed, &original.foreign_key_names()))
 }
 
 /// A table without a primary key cannot be changed at all where the server wants one, natively neither.

@@ -11,6 +11,7 @@ use crate::engine::contract::spec::Mode;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session, codes};
+use crate::sql::foreign_key::ForeignKey;
 use crate::sql::key::KeyCodec;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use crate::sql::{create, quote};
@@ -32,8 +33,15 @@ pub struct Inspected {
     pub table_id: Option<u64>,
     /// Whether the table is partitioned.
     pub partitioned: bool,
-    /// Names of the foreign keys by which the table refers to others.
-    pub foreign_keys: Vec<String>,
+    /// The foreign keys by which the table refers to others.
+    pub foreign_keys: Vec<ForeignKey>,
+}
+
+impl Inspected {
+    /// Their names.
+    pub fn foreign_key_names(&self) -> Vec<String> {
+        self.foreign_keys.iter().map(|key| key.name.clone()).collect()
+    }
 }
 
 /// Refuses servers that nothing can be written to.
@@ -117,7 +125,7 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
     check_hidden_key(session, database, table, &definition).await?;
     let partitioned = options.is_some_and(|o| o.contains("partitioned"));
     let table_id = if partitioned { None } else { table_id(session, database, &name).await? };
-    let foreign_keys = create::foreign_keys(&show_create).map_err(crate::engine::table::definition::not_readable)?;
+    let foreign_keys = create::foreign_keys(&show_create, database).map_err(crate::engine::table::definition::not_readable)?;
     Ok(Some(Inspected {
         foreign_keys,
         definition,
@@ -279,14 +287,13 @@ pub(crate) fn file_name(name: &str) -> String {
     out
 }
 
-/// What rules a swap of the table out, before anything is touched.
+/// What binds the table to others, before anything is touched.
 ///
 /// # Errors
-/// [`Reason::ForeignKeys`] or [`Reason::Triggers`], named; [`Reason::MissingPrivilege`] where they would not be seen; or the server's error.
-pub async fn check_relations(session: &mut Session, database: &str, table: &str) -> Result<(), EngineError> {
+/// As [`sight::relations`].
+pub async fn check_relations(session: &mut Session, database: &str, table: &str) -> Result<Vec<sight::Reference>, EngineError> {
     sight::relations(session, database, table).await.map_err(|error| {
         let advice = match error.reason {
-            Reason::ForeignKeys => ". Nothing was touched; drop them first, or use a native ALTER",
             Reason::Triggers => ". Nothing was touched; drop them first",
             Reason::MissingPrivilege => ". Nothing was touched",
             _ => "",

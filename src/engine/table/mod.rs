@@ -1,12 +1,14 @@
 //! What a table is and what becomes of it: reading it and its server ([`inspector`], [`sight`], [`replica`]), what a server must be
 //! ([`server`]), comparing definitions and making
-//! the empty clone ([`definition`]), what the clauses are evaluated in ([`evaluation`]), and which algorithm makes the change ([`chooser`]).
+//! the empty clone ([`definition`]), what the clauses are evaluated in ([`evaluation`]), which algorithm makes the change ([`chooser`]), and the
+//! tables that foreign keys bind it to ([`relatives`]).
 //!
 //! Promises: what cannot be seen is not absent ([`sight`] knows for each fact which privilege shows it); nothing here writes rows.
 pub mod chooser;
 pub mod definition;
 pub mod evaluation;
 pub mod inspector;
+pub mod relatives;
 pub mod replica;
 pub mod server;
 pub mod sight;

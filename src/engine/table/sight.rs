@@ -177,9 +177,9 @@ pub async fn grants(session: &mut Session) -> Result<Grants, MySqlError> {
     Ok(Grants::new(session.rows(what, SHORT, &sql).await?))
 }
 
-/// A foreign key that the table takes part in.
+/// A foreign key that the table takes part in, as far as the server lists it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ForeignKey {
+pub struct Reference {
     /// Schema of the child.
     pub schema: String,
     /// The table that has the constraint.
@@ -190,7 +190,7 @@ pub struct ForeignKey {
     pub parent: String,
 }
 
-impl std::fmt::Display for ForeignKey {
+impl std::fmt::Display for Reference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { schema, child, name, parent } = self;
         write!(f, "{} on {} → {}", quote::identifier(name), quote::qualified(schema, child), quote::identifier(parent))
@@ -201,12 +201,12 @@ impl std::fmt::Display for ForeignKey {
 ///
 /// # Errors
 /// [`Reason::MissingPrivilege`] where there may be some that the account does not see; the server's.
-pub async fn foreign_keys(session: &mut Session, database: &str, table: &str) -> Result<Vec<ForeignKey>, EngineError> {
+pub async fn foreign_keys(session: &mut Session, database: &str, table: &str) -> Result<Vec<Reference>, EngineError> {
     let grants = grants(session).await?;
     foreign_keys_by(&grants, session, database, table).await
 }
 
-async fn foreign_keys_by(grants: &Grants, session: &mut Session, database: &str, table: &str) -> Result<Vec<ForeignKey>, EngineError> {
+async fn foreign_keys_by(grants: &Grants, session: &mut Session, database: &str, table: &str) -> Result<Vec<Reference>, EngineError> {
     let rows: Vec<(String, String, String, String)> = session
         .select(
             "look for foreign keys",
@@ -215,8 +215,8 @@ async fn foreign_keys_by(grants: &Grants, session: &mut Session, database: &str,
             vec![Value::from(database), Value::from(table), Value::from(database), Value::from(table)],
         )
         .await?;
-    let mut found: Vec<ForeignKey> =
-        rows.into_iter().map(|(schema, child, name, parent)| ForeignKey { schema, child, name, parent }).collect();
+    let mut found: Vec<Reference> =
+        rows.into_iter().map(|(schema, child, name, parent)| Reference { schema, child, name, parent }).collect();
     if sees_all_tables(grants, session).await? {
         return Ok(found);
     }
@@ -233,8 +233,8 @@ async fn foreign_keys_by(grants: &Grants, session: &mut Session, database: &str,
         let (schema, child) = child.split_once('/').unwrap_or(("", &child));
         let name = id.strip_prefix(&format!("{schema}/")).unwrap_or(&id);
         let parent = parent.strip_prefix(&format!("{database}/")).unwrap_or(&parent);
-        let key = ForeignKey { schema: schema.to_owned(), child: child.to_owned(), name: name.to_owned(), parent: parent.to_owned() };
-        let same = |one: &ForeignKey| {
+        let key = Reference { schema: schema.to_owned(), child: child.to_owned(), name: name.to_owned(), parent: parent.to_owned() };
+        let same = |one: &Reference| {
             one.schema.eq_ignore_ascii_case(&key.schema)
                 && one.child.eq_ignore_ascii_case(&key.child)
                 && one.name.eq_ignore_ascii_case(&key.name)
@@ -273,11 +273,11 @@ async fn triggers_by(grants: &Grants, session: &mut Session, database: &str, tab
     Ok(session.select("look for triggers", sql, vec![Value::from(database), Value::from(table)]).await?)
 }
 
-/// What rules a swap of the table out: foreign keys, triggers. The message says what is there, or what is not seen, and no more.
+/// What binds a table to others: the foreign keys that it takes part in. Triggers, which would stay with the old table, rule a swap out.
 ///
 /// # Errors
-/// [`Reason::ForeignKeys`] or [`Reason::Triggers`], named; [`Reason::MissingPrivilege`]; the server's.
-pub async fn relations(session: &mut Session, database: &str, table: &str) -> Result<(), EngineError> {
+/// [`Reason::Triggers`], named; [`Reason::MissingPrivilege`] where there may be some of either that the account does not see; the server's.
+pub async fn relations(session: &mut Session, database: &str, table: &str) -> Result<Vec<Reference>, EngineError> {
     let shown = quote::qualified(database, table);
     let grants = grants(session).await?;
     let foreign = foreign_keys_by(&grants, session, database, table).await;
@@ -289,13 +289,6 @@ pub async fn relations(session: &mut Session, database: &str, table: &str) -> Re
         return Err(EngineError::terminal(Reason::MissingPrivilege, &format!("{one}; and {other}")));
     }
     let foreign = foreign?;
-    if !foreign.is_empty() {
-        let list: Vec<String> = foreign.iter().map(ToString::to_string).collect();
-        return Err(EngineError::terminal(
-            Reason::ForeignKeys,
-            &format!("{shown} takes part in foreign keys, whose checks and cascades a migration cannot see: {}", list.join("; ")),
-        ));
-    }
     let triggers = triggers?;
     if !triggers.is_empty() {
         return Err(EngineError::terminal(
@@ -303,7 +296,7 @@ pub async fn relations(session: &mut Session, database: &str, table: &str) -> Re
             &format!("{shown} has triggers ({}), which would not move to the new table", triggers.join(", ")),
         ));
     }
-    Ok(())
+    Ok(foreign)
 }
 
 /// Whether a table is another one than it was. An id that is not known, then or now, proves nothing.

@@ -134,7 +134,7 @@ impl<'a> ByServer<'a> {
         let Self { spec, ready, control, guard, around, .. } = self;
         let Surroundings { publisher, tally, cancel, approach, .. } = around;
         let tables = [spec.table.as_str()];
-        let to_lock = TablesToLock { server: &spec.server, database: &spec.database, tables: &tables };
+        let to_lock = TablesToLock { server: &spec.server, database: &spec.database, tables: &tables, relatives: &[] };
         let force = approach.is_forced(controls);
         if !approach.is_free(control, to_lock, controls, publisher).await?
             || !approach.is_agreed(controls, spec, about(publisher, tally), tasks, cancel)

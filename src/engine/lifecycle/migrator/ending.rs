@@ -6,6 +6,7 @@ use crate::engine::contract::progress::{Publisher, Tally};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::{Outcome, Phase};
 use crate::engine::contract::spec::{Controls, MigrationSpec, Mode, OldTable};
+use crate::engine::cutover::relatives::{self, Finisher, Swapped};
 use crate::engine::lifecycle::old_table;
 use crate::engine::state::fence::Leftovers;
 use crate::engine::state::outcome::Swap;
@@ -76,8 +77,12 @@ pub(super) async fn finish(
     owned: &mut Option<Owned>,
 ) -> Result<End, EngineError> {
     publisher.update(|s| s.phase = Phase::CleaningUp);
+    let names = leftovers.record.names(&spec.names());
+    if leftovers.record.stage == Stage::Swapping && spec.mode != Mode::TestOnReplica {
+        finish_relatives(spec, control, &leftovers.state, leftovers.epoch, &leftovers.record).await?;
+    }
     leftovers.record.stage = if spec.mode == Mode::TestOnReplica { Stage::Tested } else { Stage::Swapped };
-    let swapped = leftovers.swapped();
+    let swapped = leftovers.swapped(&names.ghost, &spec.table);
     let Leftovers { state, record, epoch } = leftovers;
     state.store(control, epoch, &record, None).await?;
     // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
@@ -96,6 +101,23 @@ pub(super) async fn finish(
         counts.progress.backlog = 0;
     });
     Ok(End::Over(done(spec)))
+}
+
+/// Foreign keys that an engine had not moved yet when it died behind its RENAME, or lost its connection.
+async fn finish_relatives(
+    spec: &MigrationSpec,
+    control: &mut Session,
+    state: &StateTable,
+    epoch: u64,
+    record: &Record,
+) -> Result<(), EngineError> {
+    let names = record.names(&spec.names());
+    let tables = Swapped::new(&spec.database, &spec.table, &names.ghost, &names.old);
+    let finisher = Finisher { server: &spec.server, state, epoch };
+    if relatives::complete(&finisher, control, &record.relatives, &tables).await? {
+        tracing::info!(table = tables.table.quoted(), "moved the foreign keys that an interrupted swap had left");
+    }
+    Ok(())
 }
 
 /// How a migration ends that did what it was asked for.
@@ -233,7 +255,11 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
         Stage::Swapping => match crate::engine::state::outcome::outcome(&mut control, &spec.database, &spec.table, &names, &stored.record)
             .await?
         {
-            Swap::Happened => true,
+            Swap::Happened => {
+                let epoch = state.take_over(&mut guard).await?;
+                finish_relatives(spec, &mut guard, &state, epoch, &stored.record).await?;
+                true
+            }
             Swap::DidNot => false,
             Swap::Unknown => {
                 return Err(EngineError::terminal(

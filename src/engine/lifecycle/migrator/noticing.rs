@@ -38,8 +38,8 @@ impl Run {
                 if sight::replaced(self.record.original_id, now.table_id) {
                     return Err(replaced(m));
                 }
-                // Triggers and foreign keys of others follow the old table, and its definition does not show them.
-                sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map_err(cutover::came_meanwhile)
+                // Triggers stay with the old table, and its definition does not show them. Foreign keys are looked at before each attempt.
+                sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map(drop).map_err(cutover::came_meanwhile)
             }
         }
     }

@@ -15,8 +15,10 @@ use crate::engine::lifecycle::next::Statistics;
 use crate::engine::rows::helper_index;
 use crate::engine::state::outcome::{Swap, outcome};
 use crate::engine::state::record::Stage;
-use crate::engine::table::{inspector, replica};
+use crate::engine::table::definition::check_alter_as;
+use crate::engine::table::{inspector, relatives, replica, sight};
 use crate::engine::throttle;
+use crate::mysql::ServerValues;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -51,8 +53,11 @@ impl Run {
         }
         let controls = self.controls.borrow().clone();
         throttle::filters::check(&mut self.control, &m.spec, &controls.limits).await?;
+        let known = self.record.relatives.clone();
+        self.plan_relatives().await?;
+        let relatives = self.record.relatives.tables(&cutover::swapped(&m).table);
         let tables = [m.spec.table.as_str(), m.names.ghost.as_str()];
-        let to_lock = TablesToLock { server: &m.spec.server, database: &m.spec.database, tables: &tables };
+        let to_lock = TablesToLock { server: &m.spec.server, database: &m.spec.database, tables: &tables, relatives: &relatives };
         let force = self.approach.is_forced(&controls);
         if !self.approach.is_free(&mut self.control, to_lock, &controls, &self.publisher).await? {
             self.apply_again(None).await?;
@@ -75,8 +80,8 @@ impl Run {
             self.apply_again(None).await?;
             return Ok(false);
         };
-        if !self.swap_announced {
-            // The next engine must look whether the swap happened.
+        if !self.swap_announced || known != self.record.relatives {
+            // The next engine must look whether the swap happened, and finish what came of it.
             self.record.stage = Stage::Swapping;
             m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
             self.swap_announced = true;
@@ -102,6 +107,7 @@ impl Run {
                 Ok(true)
             }
             Attempt::GivenUp { why, locked } => {
+                cutover::relatives::disarm(&mut self.control, &self.record.relatives, &cutover::swapped(&m)).await?;
                 self.index_again().await?;
                 self.failed(&why.message, locked);
                 self.apply_again(None).await?;
@@ -116,6 +122,7 @@ impl Run {
                         Ok(true)
                     }
                     Swap::DidNot => {
+                        cutover::relatives::disarm(&mut self.control, &self.record.relatives, &cutover::swapped(&m)).await?;
                         self.index_again().await?;
                         self.apply_again(None).await?;
                         self.failed("the connection was lost during the swap, and the tables were not swapped", Duration::ZERO);
@@ -131,6 +138,27 @@ impl Run {
     async fn index_again(&mut self) -> Result<(), EngineError> {
         let m = &self.migration;
         helper_index::ensure(&mut self.control, &m.spec.database, &m.names.ghost, &m.key).await
+    }
+
+    /// What is to become of foreign keys, where others have come or gone since it was last planned.
+    async fn plan_relatives(&mut self) -> Result<(), EngineError> {
+        let m = Arc::clone(&self.migration);
+        let tables = cutover::swapped(&m);
+        let found = sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map_err(cutover::came_meanwhile)?;
+        if !cutover::are_these(&found, &self.record.relatives, &tables.table) {
+            let grammar = self.record.server_values.as_ref().map(ServerValues::grammar).unwrap_or_default();
+            let alter = check_alter_as(&m.spec.alter, grammar)?;
+            let planned = async {
+                let mut after = relatives::after(&mut self.control, &m.spec.database, &m.original, &found, &alter).await?;
+                after.carried.clone_from(&self.record.relatives.carried);
+                relatives::check_columns(&after, &tables.table, &m.original.definition, &m.ghost, &alter.renames())?;
+                relatives::prove(&mut self.control, &after, &tables.table, &tables.ghost).await?;
+                Ok(after)
+            };
+            self.record.relatives = planned.await.map_err(cutover::came_meanwhile)?;
+        }
+        let most = self.controls.borrow().max_locked_tables;
+        relatives::check_number(&self.record.relatives, &tables.table, most).map_err(cutover::came_meanwhile)
     }
 
     /// The attempt as it stands, beside what was shown before it.

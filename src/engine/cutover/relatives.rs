@@ -1,0 +1,194 @@
+//! Carries foreign keys over a swap, under its lock.
+//!
+//! Before the RENAME the ghost gets the constraints that the new table is to have ([`arm`]); afterwards the old table's are dropped, and the
+//! names and the constraints of other tables are moved to the new one ([`settle`]). What is to be is in the state table before the first of
+//! these statements, and each of them is worked out from what the tables have, so whoever comes after a death goes on from there
+//! ([`complete`]), or takes back what was only begun ([`disarm`]).
+//!
+//! Promises: the live table is never without one of its constraints; a child that the server let refer to the old table (between the RENAME
+//! and the child's own statement) is locked until it refers to the new one. If the connection is lost just there, the child checks against the
+//! old table until the next engine comes, which begins with this.
+//! Relies on: [`crate::sql::foreign_key`]; ALTER TABLE and RENAME TABLE being allowed on tables that the session has locked.
+
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::spec::ServerAddress;
+use crate::engine::state::store::{StateTable, fenced};
+use crate::engine::table::{inspector, relatives::foreign_keys_of};
+use crate::mysql::Session;
+use crate::mysql::session::{LONG, SHORT};
+use crate::sql::foreign_key::{ForeignKey, Relatives, TableName, step};
+use crate::sql::names::{MAX_IDENTIFIER, shortened};
+use crate::sql::quote;
+
+/// Statements on one table until its constraints are as they are to be; there are at most three pictures on the way.
+const STEPS: usize = 6;
+
+/// The tables of a swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swapped {
+    /// The table itself.
+    pub table: TableName,
+    pub ghost: TableName,
+    /// What the table is called afterwards that had the name.
+    pub old: TableName,
+}
+
+impl Swapped {
+    pub fn new(database: &str, table: &str, ghost: &str, old: &str) -> Self {
+        let name = |name: &str| TableName::new(database, name);
+        Self { table: name(table), ghost: name(ghost), old: name(old) }
+    }
+
+    /// What a child's constraint is called while its name is taken.
+    fn passing(&self, key: &ForeignKey) -> String {
+        shortened(&format!("{}_fk_{}", self.ghost.table, key.name), MAX_IDENTIFIER)
+    }
+}
+
+/// `, … WRITE` for all tables of a list.
+pub fn locks(tables: &[TableName]) -> String {
+    tables.iter().map(|table| format!(", {} WRITE", table.quoted())).collect()
+}
+
+async fn alter(session: &mut Session, what: &str, table: &TableName, clauses: &str) -> Result<(), EngineError> {
+    Ok(session.run(what, LONG, &format!("ALTER TABLE {} {clauses}, ALGORITHM=INPLACE, LOCK=NONE", table.quoted())).await?)
+}
+
+/// Constraints are added without a look at the rows: what they demand, the tables that had them have demanded of the same rows.
+///
+/// # Errors
+/// A lost connection.
+pub async fn unchecked(session: &mut Session) -> Result<(), EngineError> {
+    Ok(session.run("leave foreign keys unchecked", SHORT, "SET SESSION foreign_key_checks=0").await?)
+}
+
+/// Gives the locked ghost the constraints that the new table is to have, under passing names. From here on until the RENAME, or [`disarm`],
+/// changes of the parents check the ghost's rows, too: it comes last.
+///
+/// # Errors
+/// The server's.
+pub async fn arm(session: &mut Session, relatives: &Relatives, tables: &Swapped) -> Result<(), EngineError> {
+    let want = relatives.on_ghost(&tables.table, &tables.ghost);
+    let adds: Vec<String> =
+        want.iter().filter(|key| !relatives.carried.contains(&key.name)).map(|key| format!("ADD {}", key.clause())).collect();
+    match adds.is_empty() {
+        true => Ok(()),
+        false => alter(session, "add the foreign keys to the ghost", &tables.ghost, &adds.join(", ")).await,
+    }
+}
+
+/// Takes the constraints of an attempt that did not come to its RENAME away from the ghost.
+///
+/// # Errors
+/// The server's.
+pub async fn disarm(session: &mut Session, relatives: &Relatives, tables: &Swapped) -> Result<(), EngineError> {
+    if relatives.own.is_empty() {
+        return Ok(());
+    }
+    let have = foreign_keys_of(session, &tables.ghost).await?;
+    let drops: Vec<String> = have
+        .iter()
+        .filter(|key| !relatives.carried.contains(&key.name))
+        .map(|key| format!("DROP FOREIGN KEY {}", quote::identifier(&key.name)))
+        .collect();
+    match drops.is_empty() {
+        true => Ok(()),
+        false => alter(session, "take the foreign keys away from the ghost", &tables.ghost, &drops.join(", ")).await,
+    }
+}
+
+/// What remains to be done on one table, as the clauses of its next ALTER TABLE.
+async fn pending(session: &mut Session, relatives: &Relatives, tables: &Swapped, one: &Remaining<'_>) -> Result<Option<String>, EngineError> {
+    let have = foreign_keys_of(session, one.table()).await?;
+    Ok(match one {
+        // The table that was swapped out demands nothing any more, and hinders nobody.
+        Remaining::Old(_) if have.is_empty() => None,
+        Remaining::Old(_) => {
+            let drops: Vec<String> = have.iter().map(|key| format!("DROP FOREIGN KEY {}", quote::identifier(&key.name))).collect();
+            Some(drops.join(", "))
+        }
+        Remaining::New(_) => step(&have, &relatives.own, |key| key.passing_name(&tables.ghost.table, &tables.table.table)),
+        Remaining::Child(_, want) => step(&have, want, |key| tables.passing(key)),
+    })
+}
+
+/// A table with something to do after the RENAME.
+enum Remaining<'a> {
+    /// First: the names of its constraints become free.
+    Old(&'a TableName),
+    New(&'a TableName),
+    Child(&'a TableName, &'a [ForeignKey]),
+}
+
+impl Remaining<'_> {
+    fn table(&self) -> &TableName {
+        match self {
+            Self::Old(table) | Self::New(table) | Self::Child(table, _) => table,
+        }
+    }
+
+    fn of<'a>(relatives: &'a Relatives, tables: &'a Swapped, old_is_there: bool) -> Vec<Remaining<'a>> {
+        let children = relatives.children.iter().map(|child| Remaining::Child(&child.table, &child.keys));
+        old_is_there.then_some(Remaining::Old(&tables.old)).into_iter().chain([Remaining::New(&tables.table)]).chain(children).collect()
+    }
+}
+
+/// After the RENAME, under the lock: brings everybody's constraints to what is to be.
+///
+/// # Errors
+/// The server's.
+pub async fn settle(session: &mut Session, relatives: &Relatives, tables: &Swapped, old_is_there: bool) -> Result<(), EngineError> {
+    for one in Remaining::of(relatives, tables, old_is_there) {
+        let mut steps = 0;
+        while let Some(clauses) = pending(session, relatives, tables, &one).await? {
+            steps += 1;
+            if steps > STEPS {
+                return Err(EngineError::internal(&format!("the foreign keys of {} do not become what they are to be", one.table().quoted())));
+            }
+            alter(session, "move foreign keys to the new table", one.table(), &clauses).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Who finishes what a swap has left of this.
+pub struct Finisher<'a> {
+    pub server: &'a ServerAddress,
+    pub state: &'a StateTable,
+    pub epoch: u64,
+}
+
+/// Finishes what an engine has left that swapped the tables and did not come to the end of [`settle`]. Locks the tables only where there is
+/// something to do. True: there was.
+///
+/// # Errors
+/// [`fenced`]; the server's.
+pub async fn complete(finisher: &Finisher<'_>, control: &mut Session, relatives: &Relatives, tables: &Swapped) -> Result<bool, EngineError> {
+    if relatives.is_empty() {
+        return Ok(false);
+    }
+    let old_is_there = inspector::exists(control, &tables.old.schema, &tables.old.table).await?;
+    let mut nothing = true;
+    for one in Remaining::of(relatives, tables, old_is_there) {
+        nothing &= pending(control, relatives, tables, &one).await?.is_none();
+    }
+    if nothing {
+        return Ok(false);
+    }
+    let mut session = Session::open_in(finisher.server, &tables.table.schema).await?;
+    session.check_server(control.server_uuid())?;
+    unchecked(&mut session).await?;
+    let mut locked = vec![tables.table.clone()];
+    locked.extend(old_is_there.then(|| tables.old.clone()));
+    locked.extend(relatives.tables(&tables.table));
+    let statement = format!("LOCK TABLES {} WRITE{}", finisher.state.qualified(), locks(&locked));
+    session.run("lock the tables to finish a swap", LONG, &statement).await?;
+    let settled = if finisher.state.is_owner(&mut session, finisher.epoch).await? {
+        settle(&mut session, relatives, tables, old_is_there).await
+    } else {
+        Err(fenced())
+    };
+    // A session that is closed unlocks as well.
+    session.close().await;
+    settled.map(|()| true)
+}

@@ -1,0 +1,428 @@
+//! The tables that a swap touches besides: those that the table refers to by foreign key, and those that refer to it. What is to be true of
+//! them afterwards is [`Relatives`]; [`crate::engine::cutover`] makes it so.
+//!
+//! Promises: a change that the foreign keys rule out is refused before a row is copied, by the name of the constraint and the column; nothing
+//! is changed here but the empty ghost, which is left as it was found.
+
+use super::inspector::{self, Inspected};
+use super::sight::Reference;
+use crate::engine::contract::error::EngineError;
+use crate::engine::contract::reason::Reason;
+use crate::engine::table::definition::not_readable;
+use crate::mysql::session::SHORT;
+use crate::mysql::{MySqlError, Session, codes};
+use crate::sql::alter::Alter;
+use crate::sql::foreign_key::{Child, ForeignKey, Relatives, TableName};
+use crate::sql::table::{Column, ColumnType, Index, TableDefinition};
+use crate::sql::names::{MAX_IDENTIFIER, shortened};
+use crate::sql::{create, quote};
+use std::collections::BTreeSet;
+
+/// Whether what cascades do is in the binary log as rows. Since 9.6 the server itself runs them, unless `innodb_native_foreign_keys` leaves
+/// them to InnoDB, as all servers before did.
+///
+/// # Errors
+/// A lost connection.
+pub async fn cascades_are_logged(session: &mut Session) -> Result<bool, EngineError> {
+    match session.first::<u8>("read who runs cascades", SHORT, "SELECT @@global.innodb_native_foreign_keys").await {
+        Ok(native) => Ok(native == Some(0)),
+        Err(error) if error.code == codes::UNKNOWN_SYSTEM_VARIABLE => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The foreign keys of a table as it has them.
+///
+/// # Errors
+/// The server's; its text is not understood.
+pub async fn foreign_keys_of(session: &mut Session, table: &TableName) -> Result<Vec<ForeignKey>, EngineError> {
+    let text = inspector::show_create(session, &table.schema, &table.table).await?;
+    create::foreign_keys(&text, &table.schema).map_err(not_readable)
+}
+
+/// What is to be true of the foreign keys after the change. `found`: those that the table takes part in.
+///
+/// # Errors
+/// [`Reason::MissingPrivilege`] where a child cannot be read; [`Reason::ForeignKeys`] with constraint and column where the change drops a column
+/// that one needs; the server's.
+pub async fn after(
+    session: &mut Session,
+    database: &str,
+    original: &Inspected,
+    found: &[Reference],
+    alter: &Alter,
+) -> Result<Relatives, EngineError> {
+    let table = TableName::new(database, &original.definition.name);
+    let left = alter.foreign_keys_after(&original.foreign_key_names());
+    let own = original.foreign_keys.iter().filter(|key| left.contains(&key.name)).cloned().collect();
+    let mut children: Vec<Child> = Vec::new();
+    for reference in found {
+        let child = TableName::new(&reference.schema, &reference.child);
+        if child == table || children.iter().any(|known| known.table == child) {
+            continue;
+        }
+        let keys = foreign_keys_of(session, &child).await.map_err(|error| match error.reason {
+            Reason::MissingPrivilege => EngineError {
+                message: format!(
+                    "the account cannot read the definition of {}, whose foreign key {} refers to {}: GRANT SELECT, REFERENCES, ALTER, LOCK TABLES ON {}.* TO the account",
+                    child.quoted(),
+                    quote::identifier(&reference.name),
+                    table.quoted(),
+                    quote::identifier(&child.schema)
+                ),
+                ..error
+            },
+            _ => error,
+        })?;
+        let mut keys: Vec<ForeignKey> = keys.into_iter().filter(|key| key.parent == table).collect();
+        keys.sort_by(|one, other| one.name.cmp(&other.name));
+        children.push(Child { table: child, keys });
+    }
+    children.sort_by(|one, other| one.table.cmp(&other.table));
+    let relatives = Relatives { own, children, carried: Vec::new() };
+    let dropped = alter.dropped_columns();
+    if let Some((key, column)) = needs(&relatives, &table).find(|(_, column)| dropped.iter().any(|d| d.to_lowercase() == column.to_lowercase())) {
+        return Err(EngineError::terminal(
+            Reason::ForeignKeys,
+            &format!(
+                "the change drops the column {} of {}, which the foreign key {} needs (natively 1828 or 1829): drop the foreign key in the same change, or before",
+                quote::identifier(column),
+                table.quoted(),
+                quote::identifier(&key.name)
+            ),
+        ));
+    }
+    Ok(relatives.with_renamed_columns(&table, &alter.renames()))
+}
+
+/// The columns of the table that its own and others' foreign keys stand on.
+fn needs<'a>(relatives: &'a Relatives, table: &'a TableName) -> impl Iterator<Item = (&'a ForeignKey, &'a str)> {
+    let own = relatives.own.iter().flat_map(|key| key.columns.iter().map(move |column| (key, column.as_str())));
+    own.chain(referring(relatives, table).flat_map(|key| key.parent_columns.iter().map(move |column| (key, column.as_str()))))
+}
+
+/// The foreign keys that refer to the table, its own among them.
+fn referring<'a>(relatives: &'a Relatives, table: &'a TableName) -> impl Iterator<Item = &'a ForeignKey> {
+    let to_itself = relatives.own.iter().filter(move |key| key.parent == *table);
+    to_itself.chain(relatives.children.iter().flat_map(|child| child.keys.iter()))
+}
+
+fn name_before<'a>(name: &'a str, renames: &'a [(String, String)]) -> &'a str {
+    renames.iter().find(|(_, after)| after.to_lowercase() == name.to_lowercase()).map_or(name, |(before, _)| before)
+}
+
+/// Whether an index begins with these columns; `whole`: and has no other (pure).
+fn leads(index: &Index, columns: &[String], whole: bool) -> bool {
+    (if whole { index.parts.len() == columns.len() } else { index.parts.len() >= columns.len() })
+        && index
+            .parts
+            .iter()
+            .zip(columns)
+            .all(|(part, column)| part.prefix.is_none() && part.column.as_ref().is_some_and(|c| c.to_lowercase() == column.to_lowercase()))
+}
+
+/// Refuses a change of a column that a foreign key stands on, where it is more than a longer VARCHAR: the server refuses it natively (1832,
+/// 1833, 3780), since the values on both sides would no longer be the same. `relatives` as they are after the change. Pure.
+///
+/// # Errors
+/// [`Reason::ForeignKeys`] with constraint and column.
+pub fn check_columns(
+    relatives: &Relatives,
+    table: &TableName,
+    original: &TableDefinition,
+    new: &TableDefinition,
+    renames: &[(String, String)],
+) -> Result<(), EngineError> {
+    for key in referring(relatives, table) {
+        // The server takes an index that begins with the columns in their order; only a unique one of exactly these is standard SQL, and where
+        // that is not demanded (restrict_fk_on_non_standard_key), one that was not unique does.
+        let of = |table: &TableDefinition, unique: bool| {
+            table.indexes.iter().any(|index| index.kind == "BTREE" && (index.unique || !unique) && leads(index, &key.parent_columns, unique))
+        };
+        let old_columns: Vec<String> = key.parent_columns.iter().map(|name| name_before(name, renames).to_owned()).collect();
+        let was_unique = original.indexes.iter().any(|index| index.unique && leads(index, &old_columns, true));
+        if !of(new, was_unique) {
+            return Err(EngineError::terminal(
+                Reason::ForeignKeys,
+                &format!(
+                    "the change drops the index of {} that the foreign key {} refers to (natively 1553): drop the foreign key before, or keep an index of ({})",
+                    table.quoted(),
+                    quote::identifier(&key.name),
+                    key.parent_columns.iter().map(|name| quote::identifier(name)).collect::<Vec<_>>().join(", ")
+                ),
+            ));
+        }
+    }
+    for (key, name) in needs(relatives, table) {
+        let before = name_before(name, renames);
+        let as_before = match (original.column(before), new.column(name)) {
+            (Some(before), Some(after)) => holds_the_same(before, after),
+            _ => false,
+        };
+        if !as_before {
+            return Err(EngineError::terminal(
+                Reason::ForeignKeys,
+                &format!(
+                    "the change redefines the column {} of {}, which the foreign key {} stands on: both sides of a foreign key must have the same type (natively 1832, 1833 or 3780), so both tables would have to change at once",
+                    quote::identifier(before),
+                    table.quoted(),
+                    quote::identifier(&key.name)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether each value of a column is the same value in the other one, and compares alike (pure).
+fn holds_the_same(before: &Column, after: &Column) -> bool {
+    let longer = match (&before.column_type, &after.column_type) {
+        (ColumnType::VarChar { length: a }, ColumnType::VarChar { length: b }) => a <= b,
+        (ColumnType::VarBinary { length: a }, ColumnType::VarBinary { length: b }) => a <= b,
+        _ => before.type_text == after.type_text,
+    };
+    longer && before.charset == after.charset && before.collation == after.collation && before.generated == after.generated
+}
+
+/// Makes the indexes that the server once made for the table's foreign keys the ghost's own: it has none of the foreign keys yet, and each one
+/// that is added would have its index built anew, under the constraint's name.
+///
+/// # Errors
+/// The server's.
+pub async fn keep_indexes(session: &mut Session, relatives: &Relatives, ghost: &TableName) -> Result<(), EngineError> {
+    let text = inspector::show_create(session, &ghost.schema, &ghost.table).await?;
+    let there = create::split_secondary_indexes(&text, &[]).map_err(not_readable)?;
+    let kept: Vec<&str> = relatives
+        .own
+        .iter()
+        .flat_map(|key| there.iter().filter(|index| !index.unique && covers(index, &key.columns)).map(|index| index.name.as_str()))
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let passing = |name: &str| quote::identifier(&shortened(&format!("{}_fk_{name}", ghost.table), MAX_IDENTIFIER));
+    for back in [false, true] {
+        let renames: Vec<String> = kept
+            .iter()
+            .map(|name| (quote::identifier(name), passing(name)))
+            .map(|(own, passing)| if back { (passing, own) } else { (own, passing) })
+            .map(|(from, to)| format!("RENAME INDEX {from} TO {to}"))
+            .collect();
+        if !renames.is_empty() {
+            let sql = format!("ALTER TABLE {} {}", ghost.quoted(), renames.join(", "));
+            session.run("keep the indexes of foreign keys", SHORT, &sql).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an index has these columns and no other.
+fn covers(index: &create::SecondaryIndex, columns: &[String]) -> bool {
+    index.parts.len() == columns.len()
+        && index
+            .parts
+            .iter()
+            .zip(columns)
+            .all(|(part, column)| part.prefix.is_none() && part.column.as_ref().is_some_and(|c| c.to_lowercase() == column.to_lowercase()))
+}
+
+/// Has the server say on the empty ghost what it will say of the table's own constraints at the swap: each is added to it and taken away.
+///
+/// # Errors
+/// [`Reason::ForeignKeys`] with the constraint and the server's words; [`Reason::MissingPrivilege`]; the server's.
+pub async fn prove(session: &mut Session, relatives: &Relatives, table: &TableName, ghost: &TableName) -> Result<(), EngineError> {
+    if relatives.own.is_empty() {
+        return Ok(());
+    }
+    let refused = |error: MySqlError, name: &str| {
+        if error.is_transient() {
+            return error.into();
+        }
+        let reason = match crate::engine::contract::error::reason_of(&error) {
+            Reason::MissingPrivilege => Reason::MissingPrivilege,
+            _ => Reason::ForeignKeys,
+        };
+        let message = format!(
+            "the server does not accept the foreign key {} with the new definition of {}: {}",
+            quote::identifier(name),
+            table.quoted(),
+            error.message
+        );
+        EngineError::of_server(&error, reason, &message)
+    };
+    let before = inspector::show_create(session, &ghost.schema, &ghost.table).await?;
+    session.run("leave foreign keys unchecked", SHORT, "SET SESSION foreign_key_checks=0").await?;
+    let proven = async {
+        for (name, key) in relatives.own_names().into_iter().zip(relatives.on_ghost(table, ghost)) {
+            let what = "try a foreign key on the empty ghost table";
+            let add = format!("ALTER TABLE {} ADD {}, ALGORITHM=INPLACE, LOCK=NONE", ghost.quoted(), key.clause());
+            session.run(what, SHORT, &add).await.map_err(|error| refused(error, &name))?;
+            let drop = format!("ALTER TABLE {} DROP FOREIGN KEY {}", ghost.quoted(), quote::identifier(&key.name));
+            session.run("take the foreign key away from the ghost table", SHORT, &drop).await?;
+            // The server makes an index where there is none for the constraint, and leaves it behind.
+            if inspector::show_create(session, &ghost.schema, &ghost.table).await? != before {
+                return Err(EngineError::terminal(
+                    Reason::ForeignKeys,
+                    &format!(
+                        "the change drops the index of {} that the foreign key {} needs (natively 1553): drop the foreign key in the same change, or leave an index that begins with its columns",
+                        table.quoted(),
+                        quote::identifier(&name)
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+    .await;
+    session.run("check foreign keys again", SHORT, "SET SESSION foreign_key_checks=1").await?;
+    proven
+}
+
+/// Where the log does not say what cascades do to the table's rows, gives the empty ghost those constraints from the start: a cascade then
+/// reaches both tables alike, in the transaction that causes it.
+///
+/// # Errors
+/// [`Reason::ForeignKeys`] where that does not work; the server's.
+pub async fn carry(
+    session: &mut Session,
+    relatives: &mut Relatives,
+    original: &Inspected,
+    table: &TableName,
+    ghost: &TableName,
+) -> Result<(), EngineError> {
+    let cascading: Vec<&ForeignKey> = original.foreign_keys.iter().filter(|key| key.cascades()).collect();
+    if cascading.is_empty() || cascades_are_logged(session).await? {
+        return Ok(());
+    }
+    for key in cascading {
+        let why = if key.parent == *table {
+            "refers to the table itself, whose rows on both sides would take their own ways"
+        } else if !relatives.own.iter().any(|kept| kept.name == key.name) {
+            "is dropped by the change, so the new table cannot have it while rows are copied. Drop it in a change of its own"
+        } else {
+            continue;
+        };
+        return Err(EngineError::terminal(
+            Reason::ForeignKeys,
+            &format!(
+                "this server does not log the rows that cascades change, and the foreign key {} of {} {why} (MySQL 9.6 and later log them, with innodb_native_foreign_keys=OFF)",
+                quote::identifier(&key.name),
+                table.quoted()
+            ),
+        ));
+    }
+    let carried: Vec<ForeignKey> = relatives.on_ghost(table, ghost).into_iter().filter(ForeignKey::cascades).collect();
+    let adds: Vec<String> = carried.iter().map(|key| format!("ADD {}", key.clause())).collect();
+    let add = format!("ALTER TABLE {} {}", ghost.quoted(), adds.join(", "));
+    session.run("add the foreign keys that cascade to the ghost", SHORT, &add).await?;
+    relatives.carried = carried.into_iter().map(|key| key.name).collect();
+    Ok(())
+}
+
+/// Refuses a constraint whose name goes by the table's and would become too long when the table is swapped out (1059). Pure.
+///
+/// # Errors
+/// [`Reason::ForeignKeys`], with the constraint.
+pub fn check_names(original: &Inspected, table: &TableName, old: &str) -> Result<(), EngineError> {
+    let too_long = |key: &&ForeignKey| key.name_after_rename(&table.table, old).chars().count() > MAX_IDENTIFIER;
+    match original.foreign_keys.iter().find(too_long) {
+        None => Ok(()),
+        Some(key) => Err(EngineError::terminal(
+            Reason::ForeignKeys,
+            &format!(
+                "the name of the foreign key {} of {} becomes longer than 64 characters when the table is renamed to {}, since it begins with the table's; give it a shorter one first",
+                quote::identifier(&key.name),
+                table.quoted(),
+                quote::identifier(old)
+            ),
+        )),
+    }
+}
+
+/// Refuses more tables under one lock than are allowed. Pure.
+///
+/// # Errors
+/// [`Reason::ForeignKeys`], with all of them.
+pub fn check_number(relatives: &Relatives, table: &TableName, most: u16) -> Result<(), EngineError> {
+    let others = relatives.tables(table);
+    let count = others.len() + 1;
+    if others.is_empty() || count <= usize::from(most) {
+        return Ok(());
+    }
+    let list: Vec<String> = others.iter().map(TableName::quoted).collect();
+    Err(EngineError::terminal(
+        Reason::ForeignKeys,
+        &format!(
+            "a swap of {} locks {count} tables, since foreign keys bind it to others, and cutOver.maxLockedTables allows {most}: {}",
+            table.quoted(),
+            list.join(", ")
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::mapping::tests::{INT, column};
+    use crate::sql::table::IndexPart;
+
+    fn key(name: &str, columns: &[&str], parent: &str, parent_columns: &[&str]) -> ForeignKey {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        ForeignKey {
+            name: name.into(),
+            columns: list(columns),
+            parent: TableName::new("d", parent),
+            parent_columns: list(parent_columns),
+            actions: String::new(),
+            index: None,
+        }
+    }
+
+    fn family() -> Relatives {
+        Relatives {
+            own: vec![key("up", &["p"], "parent", &["id"]), key("self", &["boss"], "t", &["id"])],
+            children: vec![Child { table: TableName::new("e", "child"), keys: vec![key("down", &["t"], "t", &["id"])] }],
+            carried: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn columns_that_foreign_keys_stand_on_stay_as_they_are() {
+        let table = TableName::new("d", "t");
+        let names = ["id", "p", "boss", "free"];
+        let part = IndexPart { column: Some("id".into()), prefix: None, descending: false };
+        let primary = Index { name: "PRIMARY".into(), unique: true, visible: true, kind: "BTREE".into(), parts: vec![part] };
+        let original = TableDefinition { name: "t".into(), columns: names.iter().map(|n| column(n, INT)).collect(), indexes: vec![primary] };
+        let of = |change: fn(&mut TableDefinition)| {
+            let mut new = original.clone();
+            change(&mut new);
+            check_columns(&family(), &table, &original, &new, &[]).map_err(|error| error.message)
+        };
+        assert_eq!(of(|_| {}), Ok(()));
+        assert_eq!(of(|new| new.columns[3].type_text = "bigint".into()), Ok(()));
+        let error = of(|new| new.indexes.clear()).unwrap_err();
+        assert!(error.contains("drops the index") && error.contains("1553"), "{error}");
+        for (at, name, constraint) in [(0, "`id`", "`self`"), (1, "`p`", "`up`"), (2, "`boss`", "`self`")] {
+            let mut new = original.clone();
+            new.columns[at].type_text = "bigint".into();
+            let error = check_columns(&family(), &table, &original, &new, &[]).unwrap_err();
+            assert!(error.message.contains(name) && error.message.contains(constraint), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_longer_varchar_holds_the_same() {
+        let varchar = |length| Column { type_text: format!("varchar({length})"), ..column("v", ColumnType::VarChar { length }) };
+        assert!(holds_the_same(&varchar(10), &varchar(20)));
+        assert!(!holds_the_same(&varchar(20), &varchar(10)));
+        assert!(!holds_the_same(&varchar(10), &Column { collation: Some("utf8mb4_bin".into()), ..varchar(10) }));
+    }
+
+    #[test]
+    fn all_tables_of_a_swap_are_counted() {
+        let table = TableName::new("d", "t");
+        assert_eq!(check_number(&family(), &table, 3), Ok(()));
+        let error = check_number(&family(), &table, 2).unwrap_err();
+        assert!(error.message.contains("locks 3 tables") && error.message.contains("`d`.`parent`, `e`.`child`"), "{error}");
+        assert_eq!(check_number(&Relatives::default(), &table, 0), Ok(()));
+    }
+}
