@@ -75,6 +75,8 @@ codes! {
     LOCK_TABLE_FULL = 1206;
     /// A deadlock: the transaction was rolled back.
     LOCK_DEADLOCK = 1213;
+    /// A row refers to a row of the parent that is not there (without the constraint's name).
+    NO_REFERENCED_ROW = 1216;
     /// A limit of the account is reached.
     USER_LIMIT_REACHED = 1226;
     /// A privilege for something of the whole server is missing (PROCESS and the like).
@@ -125,6 +127,8 @@ codes! {
     CANT_CREATE_GEOMETRY_OBJECT = 1416;
     /// A date that no type holds.
     DATETIME_FUNCTION_OVERFLOW = 1441;
+    /// A row refers to a row of the parent that is not there.
+    NO_REFERENCED_ROW_2 = 1452;
     /// A value that its type cannot hold.
     WRONG_VALUE = 1525;
     /// A row that fits in no partition.

@@ -145,6 +145,11 @@ impl MySqlError {
         matches!(self.code, codes::LOCK_DEADLOCK | codes::LOCK_WAIT_TIMEOUT)
     }
 
+    /// Whether the row's parent is not there.
+    pub fn is_orphan(&self) -> bool {
+        matches!(self.code, codes::NO_REFERENCED_ROW | codes::NO_REFERENCED_ROW_2)
+    }
+
     /// Whether a unique key of the written table was hit.
     pub fn is_duplicate(&self) -> bool {
         matches!(self.code, DUP_ENTRY | DUP_ENTRY_WITH_KEY_NAME)

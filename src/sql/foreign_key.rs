@@ -32,7 +32,6 @@ impl TableName {
     pub fn quoted(&self) -> String {
         quote::qualified(&self.schema, &self.table)
     }
-
 }
 
 /// Names of constraints and columns that differ in case only are one name.
@@ -317,7 +316,7 @@ mod tests {
                 }
                 taken += 1;
                 assert!(taken < 5, "{have:?}");
-                assert!(now.iter().any(|key| key.demands_the_same(&want[0])) , "{have:?}: a moment without the constraint");
+                assert!(now.iter().any(|key| key.demands_the_same(&want[0])), "{have:?}: a moment without the constraint");
             }
             assert_eq!(taken, steps, "{have:?}");
             assert!(now.iter().any(|key| *key == want[0]));

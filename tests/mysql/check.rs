@@ -117,7 +117,7 @@ async fn all_findings_come_at_once() {
     )
     .await;
     assert_eq!((code, &report["refused"]), (2, &true.into()));
-    found(&report, "refuse ForeignKeys [`to_t`]", &["child"]);
+    found(&report, "info Relatives", &["`to_t`", "`child` with it"]);
     found(&report, "refuse Triggers", &["on_insert"]);
     found(&report, "refuse NameTaken", &["_t_gho"]);
     found(&report, "refuse DataDoesNotFit [a]", &["`id` = 2", "NULL"]);
@@ -190,9 +190,14 @@ async fn what_needs_no_swap_is_not_refused() {
     ] {
         let (got, report) = check_with(&db, None, "t", alter, more).await;
         assert_eq!(got, code, "{alter}{more}: {report:#}");
-        found(&report, &format!("{severity} ForeignKeys [`to_t`]"), &[]);
         found(&report, &format!("{severity} Triggers"), &["on_insert"]);
     }
+    let (got, report) = check_with(&db, None, "child", "MODIFY p BIGINT", ", algorithm: Copy").await;
+    assert_eq!(got, 0, "{report:#}");
+    found(&report, "warning ForeignKeys [p]", &["`to_t`", "type"]);
+    let (got, report) = check_with(&db, None, "child", "DROP COLUMN p", ", algorithm: Copy").await;
+    assert_eq!(got, 2, "{report:#}");
+    found(&report, "refuse ForeignKeys", &["`to_t`", "`p`"]);
     let (got, report) = check(&db, None, "child", "DROP FOREIGN KEY to_t").await;
     assert_eq!((got, &report["algorithm"]), (0, &"Inplace".into()), "{report:#}");
     db.drop().await;
@@ -297,7 +302,7 @@ async fn a_reader_sees_it_all_and_nothing_changes() {
     }
     absent(&report, "refuse MissingPrivilege [SELECT]");
     found(&report, "warning NotSeen [PROCESS, and SELECT on performance_schema.*]", &["sessions that hold the table"]);
-    found(&report, "refuse ForeignKeys [`hidden`]", &["child"]);
+    found(&report, "refuse MissingPrivilege", &["`hidden`", "child"]);
     found(&report, "refuse DataDoesNotFit [a]", &["`id` = 2"]);
     found(&report, "info Size", &[]);
     found(&report, "info Key [PRIMARY]", &[]);

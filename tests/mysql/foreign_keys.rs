@@ -1,11 +1,13 @@
 //! Tables that take part in foreign keys: children, parents, tables that refer to themselves, several of each, with every action, across
 //! schemas. The definitions afterwards, of the table and of its relatives, are those that the native ALTER leaves, to the letter; the
 //! constraints hold at every moment; and a death between any two statements of a swap is finished by the next engine.
-use crate::support::{self, Db, controls, migrate};
+use crate::support::{self, Db, PrivateServer, controls, migrate};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use theseus::engine::contract::reason::Reason;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use theseus::engine::contract::snapshot::Outcome;
-use theseus::engine::contract::spec::{Algorithm, Controls, DeferIndexes};
+use theseus::engine::contract::spec::{Algorithm, Controls, DeferIndexes, MigrationSpec};
 
 struct Case {
     name: &'static str,
@@ -26,9 +28,24 @@ const CASES: &[Case] = &[
     Case { name: "a child of several, that refers to itself and has children", tables: FAMILY, table: "t", alter: "MODIFY a BIGINT" },
     Case { name: "a parent", tables: FAMILY, table: "p", alter: "MODIFY a VARCHAR(300)" },
     Case { name: "a child at the end of the chain", tables: FAMILY, table: "c", alter: "ADD COLUMN x INT FIRST" },
-    Case { name: "columns that foreign keys stand on get other names", tables: FAMILY, table: "t", alter: "CHANGE id number INT NOT NULL, RENAME COLUMN p TO parent, RENAME COLUMN boss TO chief" },
-    Case { name: "a foreign key is dropped besides", tables: FAMILY, table: "t", alter: "DROP FOREIGN KEY to_p, DROP INDEX to_p, DROP COLUMN p, MODIFY a BIGINT" },
-    Case { name: "an index that takes the place of the generated one", tables: FAMILY, table: "t", alter: "ADD INDEX mine (p, a), MODIFY a BIGINT" },
+    Case {
+        name: "columns that foreign keys stand on get other names",
+        tables: FAMILY,
+        table: "t",
+        alter: "CHANGE id number INT NOT NULL, RENAME COLUMN p TO parent, RENAME COLUMN boss TO chief",
+    },
+    Case {
+        name: "a foreign key is dropped besides",
+        tables: FAMILY,
+        table: "t",
+        alter: "DROP FOREIGN KEY to_p, DROP INDEX to_p, DROP COLUMN p, MODIFY a BIGINT",
+    },
+    Case {
+        name: "an index that takes the place of the generated one",
+        tables: FAMILY,
+        table: "t",
+        alter: "ADD INDEX mine (p, a), MODIFY a BIGINT",
+    },
     Case {
         name: "composite, named by the server and by hand, in no order",
         tables: "CREATE TABLE p (a INT, b VARCHAR(5), c INT, PRIMARY KEY (a, b), KEY (c), UNIQUE (a)); \
@@ -47,9 +64,9 @@ const CASES: &[Case] = &[
         alter: "MODIFY a BIGINT",
     },
     Case {
-        name: "names as long as they may be, and checks besides",
-        tables: "CREATE TABLE p (id INT PRIMARY KEY); CREATE TABLE a_table_whose_name_is_so_long_that_it_is_cut_off (id INT PRIMARY KEY, p INT, a INT, CHECK (a > 0), \
-            FOREIGN KEY (p) REFERENCES p (id), CONSTRAINT a_constraint_whose_name_is_as_long_as_a_name_may_be_in_mysql_____ FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE); \
+        name: "names as long as they may be",
+        tables: "CREATE TABLE p (id INT PRIMARY KEY); CREATE TABLE a_table_whose_name_is_so_long_that_it_is_cut_off (id INT PRIMARY KEY, p INT, a INT, \
+            FOREIGN KEY (p) REFERENCES p (id), CONSTRAINT a_constraint_whose_name_is_as_long_as_a_name_may_be_in_mysql___ FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE); \
             INSERT INTO p VALUES (1); INSERT INTO a_table_whose_name_is_so_long_that_it_is_cut_off VALUES (1, 1, 1)",
         table: "a_table_whose_name_is_so_long_that_it_is_cut_off",
         alter: "MODIFY a BIGINT",
@@ -82,7 +99,17 @@ async fn make(tables: &str, prefix: &str) -> (Db, Db) {
     (db, other)
 }
 
-async fn drop(mut db: Db) {
+/// A copy by the account of the README, which is given the same on the other schema.
+async fn documented(db: &mut Db, other: &mut Db, table: &str, alter: &str) -> MigrationSpec {
+    let user = format!("u{}", &db.name[db.name.len().saturating_sub(20)..]);
+    let url = db.documented(&user, "secretword").await;
+    for grant in support::documented_grants(&user, &other.name) {
+        other.run(&grant).await;
+    }
+    MigrationSpec { server: support::address(&url), algorithm: Algorithm::Copy, ..db.spec(table, alter) }
+}
+
+async fn remove(mut db: Db) {
     // Tables of the other schema may refer to its own.
     db.run("SET foreign_key_checks=0").await;
     db.drop().await;
@@ -111,10 +138,10 @@ async fn definitions_are_those_of_the_native_alter() {
             let (mut native, mut native_other) = make(case.tables, "fk_native").await;
             native.run(&format!("ALTER TABLE {} {}", case.table, case.alter)).await;
             let (mut ours, mut ours_other) = make(case.tables, "fk_ours").await;
-            let mut spec = ours.spec(case.table, case.alter);
-            spec.algorithm = Algorithm::Copy;
-            let outcome = migrate(spec, Controls { defer_indexes: defer, ..controls() }).await;
+            let spec = documented(&mut ours, &mut ours_other, case.table, case.alter).await;
+            let outcome = migrate(spec.clone(), Controls { defer_indexes: defer, ..controls() }).await;
             assert_eq!(outcome, Outcome::Succeeded, "{}", case.name);
+            ours.run(&format!("DROP USER '{}'@'%'", spec.server.username)).await;
             assert_eq!(
                 picture(&mut ours, &mut ours_other).await,
                 picture(&mut native, &mut native_other).await,
@@ -122,8 +149,182 @@ async fn definitions_are_those_of_the_native_alter() {
                 case.name
             );
             for db in [native_other, native, ours_other, ours] {
-                drop(db).await;
+                remove(db).await;
             }
         }
     }
+}
+
+/// Writers on all three tables of [`FAMILY`], in transactions of their own shape, and probes that try to break each constraint all the time.
+struct Load {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<Counts>>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    /// Statements of the application that were done.
+    done: u64,
+    /// Transactions that were given up for a deadlock, which an application repeats.
+    deadlocks: u64,
+    /// Attempts to break a constraint that were refused.
+    refused: u64,
+    /// Attempts that were not.
+    broken: u64,
+}
+
+/// What a statement of a load came to.
+async fn say(conn: &mut Conn, sql: &str, expected: &[u16]) -> Result<bool, ()> {
+    match conn.query_drop(sql).await {
+        Ok(()) => Ok(true),
+        Err(mysql_async::Error::Server(error)) if expected.contains(&error.code) => Ok(false),
+        // A deadlock, as any transaction may meet one: of rows, or of tables that are locked.
+        Err(mysql_async::Error::Server(error)) if error.code == 1213 => Err(()),
+        Err(error) => panic!("{sql}: {error}"),
+    }
+}
+
+impl Load {
+    fn start(url: &str, database: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = Vec::new();
+        for worker in 0..4_u64 {
+            let (url, database, stop) = (url.to_owned(), database.to_owned(), Arc::clone(&stop));
+            tasks.push(tokio::spawn(async move {
+                let mut conn = support::connect(&url).await;
+                conn.query_drop(format!("USE `{database}`")).await.expect("use");
+                let mut random = fastrand::Rng::with_seed(worker);
+                let mut counts = Counts::default();
+                let mut n = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    n += 1;
+                    // Each worker has parents and rows of its own, so that what it expects depends on nobody.
+                    let base = 1_000 * (worker + 1);
+                    let (p, t, c) = (base + random.u64(1..20), base + random.u64(1..50), base + random.u64(1..50));
+                    let gone = 900_000 + n;
+                    let result = async {
+                        match random.u8(..8) {
+                            // A parent, a row and a child of it at once, unless the parent's other key has moved away with a row of another id.
+                            0 | 1 => {
+                                say(&mut conn, "BEGIN", &[]).await?;
+                                say(&mut conn, &format!("INSERT IGNORE INTO p VALUES ({p}, {p}, 'x')"), &[]).await?;
+                                say(&mut conn, &format!("INSERT INTO t VALUES ({t}, {p}, {p}, NULL, {n}) ON DUPLICATE KEY UPDATE p = {p}, a = {n}"), &[1452]).await?;
+                                say(&mut conn, &format!("REPLACE INTO c (id, t, n) VALUES ({c}, {t}, NULL)"), &[1452]).await?;
+                                say(&mut conn, "COMMIT", &[]).await?;
+                            }
+                            // Cascades through all three.
+                            2 => drop(say(&mut conn, &format!("DELETE FROM p WHERE id = {p}"), &[]).await?),
+                            3 => drop(say(&mut conn, &format!("UPDATE p SET id = id + 20 WHERE id = {p} AND NOT EXISTS (SELECT 1 FROM (SELECT id FROM p) AS q WHERE q.id = {p} + 20)"), &[]).await?),
+                            4 => drop(say(&mut conn, &format!("DELETE FROM t WHERE id = {t}"), &[1451]).await?),
+                            5 => drop(say(&mut conn, &format!("UPDATE t SET a = a + 1 WHERE id = {t}"), &[]).await?),
+                            // Probes: an orphan of each kind.
+                            6 => {
+                                for sql in [
+                                    format!("INSERT INTO t VALUES ({gone}, {gone}, NULL, NULL, 1)"),
+                                    format!("INSERT INTO c (id, t, n) VALUES ({gone}, {gone}, NULL)"),
+                                    format!("INSERT INTO t VALUES ({gone}, NULL, NULL, {gone} + 1, 1)"),
+                                ] {
+                                    match say(&mut conn, &sql, &[1452]).await? {
+                                        true => counts.broken += 1,
+                                        false => counts.refused += 1,
+                                    }
+                                }
+                            }
+                            // And a parent under its child, by a constraint that only refuses.
+                            _ => {
+                                say(&mut conn, "BEGIN", &[]).await?;
+                                say(&mut conn, &format!("INSERT INTO t VALUES ({gone}, NULL, NULL, NULL, 1)"), &[]).await?;
+                                say(&mut conn, &format!("INSERT INTO c (id, t, n) VALUES ({gone}, NULL, {gone})"), &[]).await?;
+                                match say(&mut conn, &format!("DELETE FROM t WHERE id = {gone}"), &[1451]).await? {
+                                    true => counts.broken += 1,
+                                    false => counts.refused += 1,
+                                }
+                                say(&mut conn, "ROLLBACK", &[]).await?;
+                            }
+                        }
+                        Ok::<(), ()>(())
+                    };
+                    match result.await {
+                        Ok(()) => counts.done += 1,
+                        Err(()) => {
+                            counts.deadlocks += 1;
+                            conn.query_drop("ROLLBACK").await.expect("rollback");
+                        }
+                    }
+                }
+                counts
+            }));
+        }
+        Self { stop, tasks }
+    }
+
+    async fn stop(self) -> Counts {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut all = Counts::default();
+        for task in self.tasks {
+            let one = task.await.expect("a writer");
+            all = Counts {
+                done: all.done + one.done,
+                deadlocks: all.deadlocks + one.deadlocks,
+                refused: all.refused + one.refused,
+                broken: all.broken + one.broken,
+            };
+        }
+        all
+    }
+}
+
+/// Each table of the family in turn, on a server that logs what cascades do and on one that does not.
+async fn under_load(url: &str, prefix: &str) {
+    let mut db = Db::on(url, prefix).await;
+    for statement in FAMILY.split(';') {
+        db.run(statement).await;
+    }
+    for id in 1..400 {
+        db.run(&format!("INSERT INTO p VALUES ({0}, {0}, 'x')", 10_000 + id)).await;
+        db.run(&format!("INSERT INTO t VALUES ({0}, {0}, {0}, NULL, 1)", 10_000 + id)).await;
+    }
+    let load = Load::start(url, &db.name);
+    for (round, (table, alter)) in
+        [("t", "MODIFY a BIGINT"), ("p", "MODIFY a VARCHAR(300)"), ("c", "ADD COLUMN x INT DEFAULT 3"), ("t", "MODIFY a INT")]
+            .into_iter()
+            .enumerate()
+    {
+        let mut spec = db.spec(table, alter);
+        spec.id = format!("{}-{round}", spec.id);
+        // Everything is compared, too: a row that differs, or one too many, would be found.
+        let outcome = migrate(spec, Controls { defer_indexes: DeferIndexes::Always, ..controls() }).await;
+        assert_eq!(outcome, Outcome::Succeeded, "{table} {alter}");
+    }
+    let counts = load.stop().await;
+    println!("{prefix}: {counts:?}");
+    assert_eq!(counts.broken, 0, "{counts:?}");
+    assert!(counts.done > 100 && counts.refused > 20, "{counts:?}");
+    // The database is what its constraints say.
+    for orphans in [
+        "SELECT COUNT(*) FROM t LEFT JOIN p ON t.p = p.id WHERE t.p IS NOT NULL AND p.id IS NULL",
+        "SELECT COUNT(*) FROM t LEFT JOIN p ON t.q = p.u WHERE t.q IS NOT NULL AND p.id IS NULL",
+        "SELECT COUNT(*) FROM t LEFT JOIN t AS b ON t.boss = b.id WHERE t.boss IS NOT NULL AND b.id IS NULL",
+        "SELECT COUNT(*) FROM c LEFT JOIN t ON c.t = t.id WHERE c.t IS NOT NULL AND t.id IS NULL",
+        "SELECT COUNT(*) FROM c LEFT JOIN t ON c.n = t.id WHERE c.n IS NOT NULL AND t.id IS NULL",
+    ] {
+        assert_eq!(db.value::<u64>(orphans).await, 0, "{orphans}");
+    }
+    assert_eq!(db.tables().await, ["c", "p", "t"]);
+    for table in ["c", "p", "t"] {
+        let definition = db.definition(table).await;
+        assert!(!definition.contains("_gho") && !definition.contains("_del"), "{definition}");
+    }
+    remove(db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constraints_hold_at_every_moment_and_no_row_is_lost() {
+    under_load(&support::mysql_url(), "fk_load").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cascades_that_are_not_logged_reach_the_ghost() {
+    let server = PrivateServer::start(&["--innodb-native-foreign-keys=ON"]).await;
+    under_load(&server.url, "fk_native_load").await;
 }

@@ -132,6 +132,8 @@ pub fn reason_of(error: &MySqlError) -> Reason {
         | codes::SESSION_WAS_KILLED => Reason::ConnectionFailed,
         codes::DUP_ENTRY | codes::DUP_ENTRY_WITH_KEY_NAME => Reason::DuplicateKey,
         codes::BAD_NULL_ERROR
+        | codes::NO_REFERENCED_ROW
+        | codes::NO_REFERENCED_ROW_2
         | codes::INVALID_USE_OF_NULL
         | codes::WARN_DATA_OUT_OF_RANGE
         | codes::DATA_TRUNCATED

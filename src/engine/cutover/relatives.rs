@@ -98,7 +98,12 @@ pub async fn disarm(session: &mut Session, relatives: &Relatives, tables: &Swapp
 }
 
 /// What remains to be done on one table, as the clauses of its next ALTER TABLE.
-async fn pending(session: &mut Session, relatives: &Relatives, tables: &Swapped, one: &Remaining<'_>) -> Result<Option<String>, EngineError> {
+async fn pending(
+    session: &mut Session,
+    relatives: &Relatives,
+    tables: &Swapped,
+    one: &Remaining<'_>,
+) -> Result<Option<String>, EngineError> {
     let have = foreign_keys_of(session, one.table()).await?;
     Ok(match one {
         // The table that was swapped out demands nothing any more, and hinders nobody.
@@ -143,7 +148,10 @@ pub async fn settle(session: &mut Session, relatives: &Relatives, tables: &Swapp
         while let Some(clauses) = pending(session, relatives, tables, &one).await? {
             steps += 1;
             if steps > STEPS {
-                return Err(EngineError::internal(&format!("the foreign keys of {} do not become what they are to be", one.table().quoted())));
+                return Err(EngineError::internal(&format!(
+                    "the foreign keys of {} do not become what they are to be",
+                    one.table().quoted()
+                )));
             }
             alter(session, "move foreign keys to the new table", one.table(), &clauses).await?;
         }
@@ -163,7 +171,12 @@ pub struct Finisher<'a> {
 ///
 /// # Errors
 /// [`fenced`]; the server's.
-pub async fn complete(finisher: &Finisher<'_>, control: &mut Session, relatives: &Relatives, tables: &Swapped) -> Result<bool, EngineError> {
+pub async fn complete(
+    finisher: &Finisher<'_>,
+    control: &mut Session,
+    relatives: &Relatives,
+    tables: &Swapped,
+) -> Result<bool, EngineError> {
     if relatives.is_empty() {
         return Ok(false);
     }

@@ -251,7 +251,7 @@ async fn locked(
             Ok(_) => {}
             // A duplicate here is left to the next cycle, which can prove it.
             Err(Unwritten::Refused(error))
-                if error.is_duplicate() || error.is_connection() || error.class != crate::mysql::Class::Terminal =>
+                if error.is_duplicate() || error.is_orphan() || error.is_connection() || error.class != crate::mysql::Class::Terminal =>
             {
                 return Err(error.into());
             }

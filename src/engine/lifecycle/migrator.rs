@@ -284,7 +284,12 @@ impl Migrator {
         let refused = self.refused.clone();
         let wishes = {
             let controls = self.controls.borrow();
-            Wishes { defer: controls.defer_indexes, refused: &refused, old_table: controls.old_table, max_locked_tables: controls.max_locked_tables }
+            Wishes {
+                defer: controls.defer_indexes,
+                refused: &refused,
+                old_table: controls.old_table,
+                max_locked_tables: controls.max_locked_tables,
+            }
         };
         // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
         match prepare::prepare(&self.spec, wishes, session, &self.publisher, touched).await? {

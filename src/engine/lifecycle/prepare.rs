@@ -288,7 +288,10 @@ async fn fresh(
     }
     let original = original(spec, control).await?;
     if spec.copies() {
-        inspector::check_relations(control, &spec.database, &spec.table).await?;
+        let found = inspector::check_relations(control, &spec.database, &spec.table).await?;
+        // What of it is known without the ghost.
+        let planned = relatives::plan(control, &spec.database, &original, &found, alter, &names.old, wishes.max_locked_tables).await;
+        planned.map_err(|error| left(error, ". Nothing was touched"))?;
         inspector::check_sessions(control).await.map_err(|error| left(error, ". Nothing was touched"))?;
     }
     if let Some(name) = alter.unknown_foreign_keys(&original.foreign_key_names()).first() {
@@ -689,10 +692,9 @@ async fn bound(
     let found = sight::relations(control, &spec.database, &spec.table).await.map_err(nothing_left)?;
     let tables = Swapped::new(&spec.database, &original.definition.name, &names.ghost, &names.old);
     let planned = async {
-        let mut after = relatives::after(control, &spec.database, original, &found, alter).await?;
-        relatives::check_number(&after, &tables.table, most)?;
+        let mut after = relatives::plan(control, &spec.database, original, &found, alter, &names.old, most).await?;
+        relatives::check_partitions(&after, &tables.table, new.partitioned)?;
         relatives::check_columns(&after, &tables.table, &original.definition, &new.definition, &alter.renames())?;
-        relatives::check_names(original, &tables.table, &names.old)?;
         relatives::keep_indexes(control, &after, &tables.ghost).await?;
         relatives::prove(control, &after, &tables.table, &tables.ghost).await?;
         relatives::carry(control, &mut after, original, &tables.table, &tables.ghost).await?;

@@ -98,7 +98,7 @@ async fn all(look: &mut Look<'_>, before: &[String]) -> Result<(Vec<Finding>, Ve
 
     let as_it_is = definition(look, &facts, &original, &alter).await?;
     if before.is_empty() {
-        let relations = relations(look).await?;
+        let relations = relations(look, &original, &alter).await?;
         return Ok(([certain, as_it_is, relations].concat(), Vec::new()));
     }
     let copies = look.copies;
@@ -113,7 +113,7 @@ async fn all(look: &mut Look<'_>, before: &[String]) -> Result<(Vec<Finding>, Ve
     }
     let as_they_leave_it = definition(look, &facts, &left, &alter).await?;
     look.copies = if copies == look.copies { copies } else { Copies::Perhaps };
-    let relations = if drops_foreign_keys { Vec::new() } else { relations(look).await? };
+    let relations = if drops_foreign_keys { Vec::new() } else { relations(look, &original, &alter).await? };
     let (both, now): (Vec<_>, Vec<_>) =
         as_it_is.into_iter().partition(|finding| as_they_leave_it.iter().any(|f| f.reason == finding.reason));
     Ok(([certain, both, relations].concat(), now))
@@ -134,8 +134,8 @@ async fn definition(look: &mut Look<'_>, facts: &ServerFacts, table: &Inspected,
 }
 
 /// Foreign keys and triggers.
-async fn relations(look: &mut Look<'_>) -> Result<Vec<Finding>, EngineError> {
+async fn relations(look: &mut Look<'_>, original: &Inspected, alter: &Alter) -> Result<Vec<Finding>, EngineError> {
     look.report = Report::default();
-    table::relations(look).await?;
+    table::relations(look, original, Some(alter)).await?;
     Ok(refusals(&look.report))
 }

@@ -80,6 +80,8 @@ pub enum Topic {
     Dependents,
     /// The table is partitioned.
     Partitions,
+    /// Tables that foreign keys bind it to.
+    Relatives,
     /// Names that had to be shortened.
     Names,
     /// Work of an earlier run of the same change.
@@ -105,6 +107,7 @@ impl Topic {
         Topic::OtherTool,
         Topic::Dependents,
         Topic::Partitions,
+        Topic::Relatives,
         Topic::Names,
         Topic::EarlierRun,
         Topic::DataUnknown,
@@ -126,6 +129,7 @@ impl Topic {
             Topic::OtherTool => "OtherTool",
             Topic::Dependents => "Dependents",
             Topic::Partitions => "Partitions",
+            Topic::Relatives => "Relatives",
             Topic::Names => "Names",
             Topic::EarlierRun => "EarlierRun",
             Topic::DataUnknown => "DataUnknown",
@@ -386,7 +390,7 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     }
     look.weigh();
     server::filters(look).await?;
-    table::relations(look).await?;
+    table::relations(look, &original, alter).await?;
     table::unseen(look).await?;
     table::blockers(look).await?;
     size(look, &original).await?;

@@ -1,13 +1,15 @@
 //! The table and what is around it.
-use super::{Look, Severity, Topic};
+use super::{Copies, Look, Severity, Topic};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::state::store::StateTable;
 use crate::engine::table::inspector::{self, Inspected};
+use crate::engine::table::relatives;
 use crate::engine::table::sight::{self, Fact};
 use crate::mysql::codes;
 use crate::mysql::session::SHORT;
 use crate::sql::alter::Alter;
+use crate::sql::foreign_key::TableName;
 use crate::sql::quote;
 use mysql_async::Value;
 
@@ -174,17 +176,11 @@ fn seen<T>(look: &mut Look<'_>, result: Result<T, EngineError>, object: &str) ->
 }
 
 /// Foreign keys and triggers.
-pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
+pub async fn relations(look: &mut Look<'_>, original: &Inspected, alter: Option<&Alter>) -> Result<(), EngineError> {
     let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
-    let advice = "drop them first, or use a native ALTER";
     let foreign = sight::foreign_keys(&mut look.session, &database, &table).await;
-    for key in seen(look, foreign, "PROCESS")?.into_iter().flatten() {
-        look.rules_out_a_copy(
-            Reason::ForeignKeys,
-            quote::identifier(&key.name),
-            format!("the table takes part in the foreign key {key}, whose checks and cascades a migration cannot see"),
-            advice,
-        );
+    if let (Some(found), Some(alter)) = (seen(look, foreign, "PROCESS")?, alter) {
+        bound(look, original, alter, &found).await?;
     }
     let triggers = sight::triggers(&mut look.session, &database, &table).await;
     for trigger in seen(look, triggers, "TRIGGER")?.into_iter().flatten() {
@@ -195,6 +191,57 @@ pub async fn relations(look: &mut Look<'_>) -> Result<(), EngineError> {
             format!("a trigger on the table would not move to the new table{other}"),
             "drop it first",
         );
+    }
+    Ok(())
+}
+
+/// What becomes of foreign keys where the table is swapped.
+async fn bound(look: &mut Look<'_>, original: &Inspected, alter: &Alter, found: &[sight::Reference]) -> Result<(), EngineError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let name = TableName::new(&look.spec.database, &original.definition.name);
+    let super::predict::Prediction { definition: new, modified, .. } = super::predict::predict(&original.definition, alter);
+    let most = look.controls.max_locked_tables;
+    let result = async {
+        let old = look.spec.names().old;
+        let after = relatives::plan(&mut look.session, &look.spec.database, original, found, alter, &old, most).await?;
+        relatives::check_columns(&after, &name, &original.definition, &new, &alter.renames())?;
+        Ok::<_, EngineError>(after)
+    };
+    let keys: Vec<String> = found.iter().map(ToString::to_string).collect();
+    match result.await {
+        Ok(after) => {
+            for (key, column) in
+                relatives::needs(&after, &name).filter(|(_, column)| modified.iter().any(|m| m.eq_ignore_ascii_case(column)))
+            {
+                look.report.add(
+                    Severity::Warning,
+                    Reason::ForeignKeys,
+                    column,
+                    format!("the change redefines the column, which the foreign key {} stands on: a copy is refused if that changes its type, unless a VARCHAR becomes longer", quote::identifier(&key.name)),
+                    "mode DryRun shows whether it does",
+                );
+            }
+            let others: Vec<String> = after.tables(&name).iter().map(TableName::quoted).collect();
+            let with = if others.is_empty() { String::new() } else { format!("; a swap locks {} with it", others.join(", ")) };
+            if look.copies != Copies::No {
+                look.report.add(
+                    Severity::Info,
+                    Topic::Relatives,
+                    name.quoted(),
+                    format!("the foreign keys of the table move to the new one under the lock of the swap: {}{with}", keys.join("; ")),
+                    "",
+                );
+            }
+        }
+        Err(error) if error.reason == Reason::ForeignKeys => {
+            look.rules_out_a_copy(Reason::ForeignKeys, name.quoted(), error.message, "change the foreign keys first");
+        }
+        Err(error) if error.reason == Reason::MissingPrivilege => {
+            look.rules_out_a_copy(error.reason, name.quoted(), error.message, "grant it");
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }

@@ -29,7 +29,8 @@ use tokio::sync::MutexGuard;
 
 /// Why a transaction that writes to the ghost did not come about.
 pub enum Failure {
-    /// Deadlock or lock wait: again.
+    /// Deadlock or lock wait: again. Also a row whose parent has just gone, where the ghost has constraints of its own: the next look does not see
+    /// the row any more.
     Lost(MySqlError),
     /// A unique key.
     Conflict(MySqlError),
@@ -39,7 +40,7 @@ pub enum Failure {
 
 impl From<MySqlError> for Failure {
     fn from(error: MySqlError) -> Self {
-        if error.is_contention() {
+        if error.is_contention() || error.is_orphan() {
             Self::Lost(error)
         } else if error.is_duplicate() {
             Self::Conflict(error)

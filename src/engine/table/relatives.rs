@@ -5,7 +5,7 @@
 //! is changed here but the empty ghost, which is left as it was found.
 
 use super::inspector::{self, Inspected};
-use super::sight::Reference;
+use super::sight::{self, Reference};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::table::definition::not_readable;
@@ -13,8 +13,9 @@ use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session, codes};
 use crate::sql::alter::Alter;
 use crate::sql::foreign_key::{Child, ForeignKey, Relatives, TableName};
-use crate::sql::table::{Column, ColumnType, Index, TableDefinition};
+use crate::sql::grants::Grants;
 use crate::sql::names::{MAX_IDENTIFIER, shortened};
+use crate::sql::table::{Column, ColumnType, Index, TableDefinition};
 use crate::sql::{create, quote};
 use std::collections::BTreeSet;
 
@@ -43,9 +44,9 @@ pub async fn foreign_keys_of(session: &mut Session, table: &TableName) -> Result
 /// What is to be true of the foreign keys after the change. `found`: those that the table takes part in.
 ///
 /// # Errors
-/// [`Reason::MissingPrivilege`] where a child cannot be read; [`Reason::ForeignKeys`] with constraint and column where the change drops a column
+/// [`Reason::MissingPrivilege`] where a relative cannot be locked and changed; [`Reason::ForeignKeys`] with constraint and column where the change drops a column
 /// that one needs; the server's.
-pub async fn after(
+async fn after(
     session: &mut Session,
     database: &str,
     original: &Inspected,
@@ -55,25 +56,18 @@ pub async fn after(
     let table = TableName::new(database, &original.definition.name);
     let left = alter.foreign_keys_after(&original.foreign_key_names());
     let own = original.foreign_keys.iter().filter(|key| left.contains(&key.name)).cloned().collect();
+    let grants = sight::grants(session).await?;
+    for key in &original.foreign_keys {
+        may_move(&grants, &key.parent, PARENT, &key.name, &table)?;
+    }
     let mut children: Vec<Child> = Vec::new();
     for reference in found {
         let child = TableName::new(&reference.schema, &reference.child);
         if child == table || children.iter().any(|known| known.table == child) {
             continue;
         }
-        let keys = foreign_keys_of(session, &child).await.map_err(|error| match error.reason {
-            Reason::MissingPrivilege => EngineError {
-                message: format!(
-                    "the account cannot read the definition of {}, whose foreign key {} refers to {}: GRANT SELECT, REFERENCES, ALTER, LOCK TABLES ON {}.* TO the account",
-                    child.quoted(),
-                    quote::identifier(&reference.name),
-                    table.quoted(),
-                    quote::identifier(&child.schema)
-                ),
-                ..error
-            },
-            _ => error,
-        })?;
+        may_move(&grants, &child, CHILD, &reference.name, &table)?;
+        let keys = foreign_keys_of(session, &child).await?;
         let mut keys: Vec<ForeignKey> = keys.into_iter().filter(|key| key.parent == table).collect();
         keys.sort_by(|one, other| one.name.cmp(&other.name));
         children.push(Child { table: child, keys });
@@ -81,7 +75,9 @@ pub async fn after(
     children.sort_by(|one, other| one.table.cmp(&other.table));
     let relatives = Relatives { own, children, carried: Vec::new() };
     let dropped = alter.dropped_columns();
-    if let Some((key, column)) = needs(&relatives, &table).find(|(_, column)| dropped.iter().any(|d| d.to_lowercase() == column.to_lowercase())) {
+    if let Some((key, column)) =
+        needs(&relatives, &table).find(|(_, column)| dropped.iter().any(|d| d.to_lowercase() == column.to_lowercase()))
+    {
         return Err(EngineError::terminal(
             Reason::ForeignKeys,
             &format!(
@@ -95,8 +91,53 @@ pub async fn after(
     Ok(relatives.with_renamed_columns(&table, &alter.renames()))
 }
 
+/// [`after`], with all the checks that need no ghost. `old` is what the table is to be called when it is swapped out, `most` how many tables may
+/// be locked at once.
+///
+/// # Errors
+/// As there; [`Reason::ForeignKeys`] with what rules the swap out.
+pub async fn plan(
+    session: &mut Session,
+    database: &str,
+    original: &Inspected,
+    found: &[Reference],
+    alter: &Alter,
+    old: &str,
+    most: u16,
+) -> Result<Relatives, EngineError> {
+    let relatives = after(session, database, original, found, alter).await?;
+    let table = TableName::new(database, &original.definition.name);
+    check_number(&relatives, &table, most)?;
+    check_names(original, &table, old)?;
+    check_cascades(session, &relatives, original, &table).await?;
+    Ok(relatives)
+}
+
+/// Privileges on the schema of a table whose foreign keys are moved.
+const CHILD: &[&str] = &["SELECT", "ALTER", "LOCK TABLES", "REFERENCES"];
+/// On that of one that foreign keys refer to.
+const PARENT: &[&str] = &["SELECT", "LOCK TABLES", "REFERENCES"];
+
+/// Refuses what the account may not do to a relative, before it is known by trying, which would be under the lock. Pure.
+fn may_move(grants: &Grants, relative: &TableName, needed: &[&str], key: &str, table: &TableName) -> Result<(), EngineError> {
+    if needed.iter().all(|privilege| grants.gives(privilege, &relative.schema)) {
+        return Ok(());
+    }
+    Err(EngineError::terminal(
+        Reason::MissingPrivilege,
+        &format!(
+            "the foreign key {} binds {} to {}, which a swap locks and changes with it, and the account lacks a privilege there: GRANT {} ON {}.* TO the account",
+            quote::identifier(key),
+            relative.quoted(),
+            table.quoted(),
+            needed.join(", "),
+            quote::identifier(&relative.schema)
+        ),
+    ))
+}
+
 /// The columns of the table that its own and others' foreign keys stand on.
-fn needs<'a>(relatives: &'a Relatives, table: &'a TableName) -> impl Iterator<Item = (&'a ForeignKey, &'a str)> {
+pub fn needs<'a>(relatives: &'a Relatives, table: &'a TableName) -> impl Iterator<Item = (&'a ForeignKey, &'a str)> {
     let own = relatives.own.iter().flat_map(|key| key.columns.iter().map(move |column| (key, column.as_str())));
     own.chain(referring(relatives, table).flat_map(|key| key.parent_columns.iter().map(move |column| (key, column.as_str()))))
 }
@@ -121,6 +162,25 @@ fn leads(index: &Index, columns: &[String], whole: bool) -> bool {
             .all(|(part, column)| part.prefix.is_none() && part.column.as_ref().is_some_and(|c| c.to_lowercase() == column.to_lowercase()))
 }
 
+/// Refuses partitions of a table that takes part in foreign keys, which the server does not have together (1506). Pure.
+///
+/// # Errors
+/// [`Reason::ForeignKeys`] with the constraint.
+pub fn check_partitions(relatives: &Relatives, table: &TableName, partitioned: bool) -> Result<(), EngineError> {
+    let mut keys = relatives.own.iter().chain(relatives.children.iter().flat_map(|child| child.keys.iter()));
+    match keys.next().filter(|_| partitioned) {
+        None => Ok(()),
+        Some(key) => Err(EngineError::terminal(
+            Reason::ForeignKeys,
+            &format!(
+                "the change partitions {}, which the foreign key {} binds to another table: MySQL has no foreign keys on partitioned tables (natively 1506)",
+                table.quoted(),
+                quote::identifier(&key.name)
+            ),
+        )),
+    }
+}
+
 /// Refuses a change of a column that a foreign key stands on, where it is more than a longer VARCHAR: the server refuses it natively (1832,
 /// 1833, 3780), since the values on both sides would no longer be the same. `relatives` as they are after the change. Pure.
 ///
@@ -137,7 +197,10 @@ pub fn check_columns(
         // The server takes an index that begins with the columns in their order; only a unique one of exactly these is standard SQL, and where
         // that is not demanded (restrict_fk_on_non_standard_key), one that was not unique does.
         let of = |table: &TableDefinition, unique: bool| {
-            table.indexes.iter().any(|index| index.kind == "BTREE" && (index.unique || !unique) && leads(index, &key.parent_columns, unique))
+            table
+                .indexes
+                .iter()
+                .any(|index| index.kind == "BTREE" && (index.unique || !unique) && leads(index, &key.parent_columns, unique))
         };
         let old_columns: Vec<String> = key.parent_columns.iter().map(|name| name_before(name, renames).to_owned()).collect();
         let was_unique = original.indexes.iter().any(|index| index.unique && leads(index, &old_columns, true));
@@ -277,27 +340,25 @@ pub async fn prove(session: &mut Session, relatives: &Relatives, table: &TableNa
     proven
 }
 
-/// Where the log does not say what cascades do to the table's rows, gives the empty ghost those constraints from the start: a cascade then
-/// reaches both tables alike, in the transaction that causes it.
+/// The constraints of the table's own that change its rows by themselves, where the server does not log the rows that cascades change.
 ///
 /// # Errors
-/// [`Reason::ForeignKeys`] where that does not work; the server's.
-pub async fn carry(
+/// [`Reason::ForeignKeys`] where the ghost cannot have such a constraint while rows are copied; a lost connection.
+async fn check_cascades(
     session: &mut Session,
-    relatives: &mut Relatives,
+    relatives: &Relatives,
     original: &Inspected,
     table: &TableName,
-    ghost: &TableName,
-) -> Result<(), EngineError> {
+) -> Result<bool, EngineError> {
     let cascading: Vec<&ForeignKey> = original.foreign_keys.iter().filter(|key| key.cascades()).collect();
     if cascading.is_empty() || cascades_are_logged(session).await? {
-        return Ok(());
+        return Ok(false);
     }
     for key in cascading {
         let why = if key.parent == *table {
-            "refers to the table itself, whose rows on both sides would take their own ways"
+            "refers to the table itself, where a cascade would take other rows of the ghost than of the table"
         } else if !relatives.own.iter().any(|kept| kept.name == key.name) {
-            "is dropped by the change, so the new table cannot have it while rows are copied. Drop it in a change of its own"
+            "is dropped by the change, so the new table cannot have it while rows are copied; drop it in a change of its own"
         } else {
             continue;
         };
@@ -309,6 +370,24 @@ pub async fn carry(
                 table.quoted()
             ),
         ));
+    }
+    Ok(true)
+}
+
+/// Where the log does not say what cascades do to the table's rows, gives the empty ghost those constraints from the start: a cascade then
+/// reaches both tables alike, in the transaction that causes it.
+///
+/// # Errors
+/// As [`check_cascades`]; the server's.
+pub async fn carry(
+    session: &mut Session,
+    relatives: &mut Relatives,
+    original: &Inspected,
+    table: &TableName,
+    ghost: &TableName,
+) -> Result<(), EngineError> {
+    if !check_cascades(session, relatives, original, table).await? {
+        return Ok(());
     }
     let carried: Vec<ForeignKey> = relatives.on_ghost(table, ghost).into_iter().filter(ForeignKey::cascades).collect();
     let adds: Vec<String> = carried.iter().map(|key| format!("ADD {}", key.clause())).collect();
@@ -322,7 +401,7 @@ pub async fn carry(
 ///
 /// # Errors
 /// [`Reason::ForeignKeys`], with the constraint.
-pub fn check_names(original: &Inspected, table: &TableName, old: &str) -> Result<(), EngineError> {
+fn check_names(original: &Inspected, table: &TableName, old: &str) -> Result<(), EngineError> {
     let too_long = |key: &&ForeignKey| key.name_after_rename(&table.table, old).chars().count() > MAX_IDENTIFIER;
     match original.foreign_keys.iter().find(too_long) {
         None => Ok(()),
@@ -391,7 +470,8 @@ mod tests {
         let names = ["id", "p", "boss", "free"];
         let part = IndexPart { column: Some("id".into()), prefix: None, descending: false };
         let primary = Index { name: "PRIMARY".into(), unique: true, visible: true, kind: "BTREE".into(), parts: vec![part] };
-        let original = TableDefinition { name: "t".into(), columns: names.iter().map(|n| column(n, INT)).collect(), indexes: vec![primary] };
+        let original =
+            TableDefinition { name: "t".into(), columns: names.iter().map(|n| column(n, INT)).collect(), indexes: vec![primary] };
         let of = |change: fn(&mut TableDefinition)| {
             let mut new = original.clone();
             change(&mut new);

@@ -144,12 +144,14 @@ impl Run {
     async fn plan_relatives(&mut self) -> Result<(), EngineError> {
         let m = Arc::clone(&self.migration);
         let tables = cutover::swapped(&m);
+        let most = self.controls.borrow().max_locked_tables;
         let found = sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map_err(cutover::came_meanwhile)?;
         if !cutover::are_these(&found, &self.record.relatives, &tables.table) {
             let grammar = self.record.server_values.as_ref().map(ServerValues::grammar).unwrap_or_default();
             let alter = check_alter_as(&m.spec.alter, grammar)?;
             let planned = async {
-                let mut after = relatives::after(&mut self.control, &m.spec.database, &m.original, &found, &alter).await?;
+                let mut after =
+                    relatives::plan(&mut self.control, &m.spec.database, &m.original, &found, &alter, &m.names.old, most).await?;
                 after.carried.clone_from(&self.record.relatives.carried);
                 relatives::check_columns(&after, &tables.table, &m.original.definition, &m.ghost, &alter.renames())?;
                 relatives::prove(&mut self.control, &after, &tables.table, &tables.ghost).await?;
@@ -157,7 +159,6 @@ impl Run {
             };
             self.record.relatives = planned.await.map_err(cutover::came_meanwhile)?;
         }
-        let most = self.controls.borrow().max_locked_tables;
         relatives::check_number(&self.record.relatives, &tables.table, most).map_err(cutover::came_meanwhile)
     }
 
