@@ -1,13 +1,15 @@
 //! Tables that take part in foreign keys: children, parents, tables that refer to themselves, several of each, with every action, across
 //! schemas. The definitions afterwards, of the table and of its relatives, are those that the native ALTER leaves, to the letter; the
 //! constraints hold at every moment; and a death between any two statements of a swap is finished by the next engine.
+use crate::proxy::{Hold, Proxy, plain};
 use crate::support::{self, Db, PrivateServer, controls, migrate};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use theseus::engine::contract::snapshot::Outcome;
-use theseus::engine::contract::spec::{Algorithm, Controls, DeferIndexes, MigrationSpec};
+use theseus::engine::contract::reason::Reason;
+use theseus::engine::contract::snapshot::{Outcome, Phase};
+use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, DeferIndexes, MigrationSpec};
 
 struct Case {
     name: &'static str,
@@ -327,4 +329,117 @@ async fn constraints_hold_at_every_moment_and_no_row_is_lost() {
 async fn cascades_that_are_not_logged_reach_the_ghost() {
     let server = PrivateServer::start(&["--innodb-native-foreign-keys=ON"]).await;
     under_load(&server.url, "fk_native_load").await;
+}
+
+/// A statement of the swap, by its first words.
+struct Statement {
+    what: &'static str,
+    words: fn(&str) -> String,
+}
+
+const STATEMENTS: &[Statement] = &[
+    Statement { what: "the ghost gets its constraints", words: |db| format!("ALTER TABLE `{db}`.`_t_gho` ADD CONSTRAINT") },
+    Statement { what: "the rename", words: |db| format!("RENAME TABLE `{db}`.`t`") },
+    Statement { what: "the old table's are dropped", words: |db| format!("ALTER TABLE `{db}`.`_t_del` DROP") },
+    Statement { what: "the new table's get their names", words: |db| format!("ALTER TABLE `{db}`.`t` DROP") },
+    Statement { what: "a child's is moved", words: |db| format!("ALTER TABLE `{db}`.`c` DROP FOREIGN KEY `c_ibfk_1`") },
+    Statement { what: "a child's gets its name", words: |db| format!("ALTER TABLE `{db}`.`c` DROP FOREIGN KEY `_t_gho_fk_c_ibfk_1`") },
+    Statement { what: "the tables are unlocked", words: |_| "UNLOCK TABLES".to_owned() },
+];
+
+/// Whoever dies between two statements of a swap, or loses its connection: the next engine, or the same one, finishes what was begun, and the
+/// definitions and rows are those of the native ALTER.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_between_any_two_statements_is_finished() {
+    let (mut native, mut native_other) = make(FAMILY, "fk_dead_native").await;
+    native.run("ALTER TABLE t MODIFY a BIGINT").await;
+    let expected = picture(&mut native, &mut native_other).await;
+    for statement in STATEMENTS {
+        for hold in [Hold::Request, Hold::Answer] {
+            for engine_dies in [true, false] {
+                let what = format!("{}, {hold:?} held, {}", statement.what, if engine_dies { "the engine dies" } else { "the connection" });
+                let (mut db, mut other) = make(FAMILY, "fk_dead").await;
+                let proxy = Proxy::start(support::address(&db.url).port).await;
+                let spec = plain(MigrationSpec { algorithm: Algorithm::Copy, ..db.spec("t", "MODIFY a BIGINT") }, &proxy);
+                let gate = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+                let handle = theseus::engine::start(spec.clone(), gate);
+                support::until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+                // The same words are said on the empty ghost before.
+                let mut caught = proxy.trap(&format!("^{}", (statement.words)(&db.name)), hold);
+                handle.control(controls());
+                caught.sprung().await;
+                let handle = if engine_dies {
+                    std::mem::drop(handle);
+                    let next = theseus::engine::start(spec, controls());
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    caught.tear();
+                    next
+                } else {
+                    caught.tear();
+                    handle
+                };
+                assert_eq!(support::join(handle).await, Outcome::Succeeded, "{what}");
+                assert_eq!(picture(&mut db, &mut other).await, expected, "{what}");
+                assert_eq!(db.tables().await, ["c", "p", "t"], "{what}: nothing is left");
+                println!("{what}: finished");
+                remove(other).await;
+                remove(db).await;
+            }
+        }
+    }
+    remove(native_other).await;
+    remove(native).await;
+}
+
+/// What is deleted while its swap is half done is finished, too, before anything is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_done_swap_that_is_cleaned_up_is_finished_first() {
+    let (mut native, mut native_other) = make(FAMILY, "fk_clean_native").await;
+    native.run("ALTER TABLE t MODIFY a BIGINT").await;
+    let expected = picture(&mut native, &mut native_other).await;
+    let (mut db, mut other) = make(FAMILY, "fk_clean").await;
+    let proxy = Proxy::start(support::address(&db.url).port).await;
+    let spec = plain(MigrationSpec { algorithm: Algorithm::Copy, ..db.spec("t", "MODIFY a BIGINT") }, &proxy);
+    let mut caught = proxy.trap(&format!("^ALTER TABLE `{}`.`c` DROP FOREIGN KEY `c_ibfk_1`", db.name), Hold::Request);
+    let handle = theseus::engine::start(spec.clone(), controls());
+    caught.sprung().await;
+    std::mem::drop(handle);
+    caught.tear();
+    theseus::engine::clean_up(&spec, true).await.expect("it is cleaned up");
+    assert_eq!(picture(&mut db, &mut other).await, expected);
+    assert_eq!(db.tables().await, ["c", "p", "t"]);
+    for one in [native_other, native, other, db] {
+        remove(one).await;
+    }
+}
+
+/// A child that comes while rows are copied moves with the swap like the others; one table too many is refused by its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn relatives_that_come_meanwhile_are_carried_and_too_many_are_refused() {
+    let (mut db, mut other) = make(FAMILY, "fk_late").await;
+    let spec = MigrationSpec { algorithm: Algorithm::Copy, ..db.spec("t", "MODIFY a BIGINT") };
+    match migrate(spec.clone(), Controls { max_locked_tables: 2, ..controls() }).await {
+        Outcome::Refused { reason: Reason::ForeignKeys, message } => {
+            assert!(
+                message.contains("locks 3 tables") && message.contains("`c`, ") && message.contains("maxLockedTables allows 2"),
+                "{message}"
+            );
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(db.tables().await, ["c", "p", "t"], "nothing is left");
+    let handle = theseus::engine::start(spec, Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() });
+    support::until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    other
+        .run(&format!("CREATE TABLE late (id INT PRIMARY KEY, t INT, CONSTRAINT late FOREIGN KEY (t) REFERENCES `{}`.t (id))", db.name))
+        .await;
+    other.run("INSERT INTO late VALUES (1, 1)").await;
+    db.run("DROP TABLE c").await;
+    handle.control(controls());
+    assert_eq!(support::join(handle).await, Outcome::Succeeded);
+    let definition = other.definition("late").await;
+    assert!(definition.contains("CONSTRAINT `late` FOREIGN KEY (`t`)") && definition.contains(".`t` (`id`)"), "{definition}");
+    assert_eq!(db.tables().await, ["p", "t"]);
+    remove(other).await;
+    remove(db).await;
 }

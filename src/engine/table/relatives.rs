@@ -32,6 +32,29 @@ pub async fn cascades_are_logged(session: &mut Session) -> Result<bool, EngineEr
     }
 }
 
+/// Whether a foreign key must refer to a unique index of exactly its columns (8.4 and later, unless a server switches it off).
+async fn standard_keys_only(session: &mut Session) -> Result<bool, EngineError> {
+    let what = "read which keys foreign keys may refer to";
+    match session.first::<u8>(what, SHORT, "SELECT @@SESSION.restrict_fk_on_non_standard_key").await {
+        Ok(restricted) => Ok(restricted != Some(0)),
+        Err(error) if error.code == codes::UNKNOWN_SYSTEM_VARIABLE => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the server would take a child's foreign key that it has already, once more: it may have been made without checks. Stricter than the
+/// server where two types differ in more than a length, which few schemas have. Pure.
+fn accepted(key: &ForeignKey, child: &TableDefinition, parent: &TableDefinition, standard: bool) -> bool {
+    let alike = key.columns.iter().zip(&key.parent_columns).all(|(from, to)| match (child.column(from), parent.column(to)) {
+        (Some(from), Some(to)) => {
+            let text = from.charset.is_some() && to.charset.is_some();
+            (text || from.column_type == to.column_type) && from.charset == to.charset && from.collation == to.collation
+        }
+        _ => false,
+    });
+    alike && (!standard || parent.indexes.iter().any(|index| index.unique && leads(index, &key.parent_columns, true)))
+}
+
 /// The foreign keys of a table as it has them.
 ///
 /// # Errors
@@ -57,6 +80,7 @@ async fn after(
     let left = alter.foreign_keys_after(&original.foreign_key_names());
     let own = original.foreign_keys.iter().filter(|key| left.contains(&key.name)).cloned().collect();
     let grants = sight::grants(session).await?;
+    let standard = standard_keys_only(session).await?;
     for key in &original.foreign_keys {
         may_move(&grants, &key.parent, PARENT, &key.name, &table)?;
     }
@@ -68,6 +92,20 @@ async fn after(
         }
         may_move(&grants, &child, CHILD, &reference.name, &table)?;
         let keys = foreign_keys_of(session, &child).await?;
+        let definition = inspector::table(session, &child.schema, &child.table).await?.map(|read| read.definition);
+        if definition.is_none_or(|definition| {
+            keys.iter().filter(|key| key.parent == table).any(|key| !accepted(key, &definition, &original.definition, standard))
+        }) {
+            return Err(EngineError::terminal(
+                Reason::ForeignKeys,
+                &format!(
+                    "the server would not accept the foreign key {} of {} again, as a swap of {} needs: its columns are not of the type, character set and collation of those that it refers to, or those have no unique index of their own (restrict_fk_on_non_standard_key). It was made while that was not checked",
+                    quote::identifier(&reference.name),
+                    child.quoted(),
+                    table.quoted()
+                ),
+            ));
+        }
         let mut keys: Vec<ForeignKey> = keys.into_iter().filter(|key| key.parent == table).collect();
         keys.sort_by(|one, other| one.name.cmp(&other.name));
         children.push(Child { table: child, keys });
@@ -487,6 +525,34 @@ mod tests {
             let error = check_columns(&family(), &table, &original, &new, &[]).unwrap_err();
             assert!(error.message.contains(name) && error.message.contains(constraint), "{error}");
         }
+    }
+
+    #[test]
+    fn a_foreign_key_that_was_made_unchecked_is_not_made_again() {
+        let part = |name: &str| IndexPart { column: Some(name.into()), prefix: None, descending: false };
+        let index = |unique, columns: &[&str]| Index {
+            name: "i".into(),
+            unique,
+            visible: true,
+            kind: "BTREE".into(),
+            parts: columns.iter().map(|c| part(c)).collect(),
+        };
+        let table = |columns: Vec<Column>, indexes| TableDefinition { name: "x".into(), columns, indexes };
+        let text = |collation: &str| Column {
+            charset: Some("utf8mb4".into()),
+            collation: Some(collation.into()),
+            ..column("id", ColumnType::VarChar { length: 9 })
+        };
+        let one = key("k", &["t"], "p", &["id"]);
+        let child = |column: Column| table(vec![Column { name: "t".into(), ..column }], vec![]);
+        let unique = |column: Column| table(vec![column], vec![index(true, &["id"])]);
+        assert!(accepted(&one, &child(column("t", INT)), &unique(column("id", INT)), true));
+        assert!(!accepted(&one, &child(column("t", ColumnType::Integer { bits: 64, unsigned: false })), &unique(column("id", INT)), true));
+        assert!(accepted(&one, &child(text("utf8mb4_bin")), &unique(text("utf8mb4_bin")), true));
+        assert!(!accepted(&one, &child(text("utf8mb4_bin")), &unique(text("utf8mb4_0900_ai_ci")), false));
+        let wider = |unique| table(vec![column("id", INT), column("n", INT)], vec![index(unique, &["id", "n"])]);
+        assert!(!accepted(&one, &child(column("t", INT)), &wider(true), true));
+        assert!(accepted(&one, &child(column("t", INT)), &wider(false), false));
     }
 
     #[test]
