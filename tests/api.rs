@@ -124,7 +124,7 @@ async fn defaults_are_filled_in_and_are_those_of_the_types() {
         "mode": "Execute", "algorithm": "Auto", "after": [], "suspend": false,
         "copy": {"workers": 0, "targetChunkTime": "500ms", "deferIndexes": "Auto", "exactRowCount": false},
         "verify": {"policy": "Always"},
-        "cutOver": {"policy": "Automatic", "method": "Auto", "lockTimeout": "3s", "windows": [], "killBlockersAfter": "0s"},
+        "cutOver": {"policy": "Automatic", "method": "Auto", "lockTimeout": "3s", "windows": [], "killBlockersAfter": "0s", "maxLockedTables": 16},
         "oldTable": {"retention": "24h"}, "deletionPolicy": "Cleanup", "ttlAfterFinished": "",
     });
     for (field, value) in expected.as_object().unwrap() {
@@ -211,6 +211,7 @@ async fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
         ("spec.copy.targetChunkTime", "between 10ms and 10s", with(json!({"copy": {"targetChunkTime": "9ms"}}))),
         ("spec.copy.targetChunkTime", "between 10ms and 10s", with(json!({"copy": {"targetChunkTime": "11s"}}))),
         ("spec.copy.targetChunkTime", "should match", with(json!({"copy": {"targetChunkTime": "fast"}}))),
+        ("spec.cutOver.maxLockedTables", "greater than or equal to 1", with(json!({"cutOver": {"maxLockedTables": 0}}))),
         ("spec.cutOver.lockTimeout", "between 1s and 1m", with(json!({"cutOver": {"lockTimeout": "2m"}}))),
         ("spec.cutOver.killBlockersAfter", "0s, or between 1s and 24h", with(json!({"cutOver": {"killBlockersAfter": "10ms"}}))),
         (

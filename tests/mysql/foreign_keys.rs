@@ -369,7 +369,7 @@ async fn a_death_between_any_two_statements_is_finished() {
                 handle.control(controls());
                 caught.sprung().await;
                 let handle = if engine_dies {
-                    std::mem::drop(handle);
+                    drop(handle);
                     let next = theseus::engine::start(spec, controls());
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     caught.tear();
@@ -403,7 +403,7 @@ async fn a_half_done_swap_that_is_cleaned_up_is_finished_first() {
     let mut caught = proxy.trap(&format!("^ALTER TABLE `{}`.`c` DROP FOREIGN KEY `c_ibfk_1`", db.name), Hold::Request);
     let handle = theseus::engine::start(spec.clone(), controls());
     caught.sprung().await;
-    std::mem::drop(handle);
+    drop(handle);
     caught.tear();
     theseus::engine::clean_up(&spec, true).await.expect("it is cleaned up");
     assert_eq!(picture(&mut db, &mut other).await, expected);
