@@ -4,6 +4,8 @@
 //! have, from their manuals. <https://dev.mysql.com/doc/refman/9.7/en/server-system-variable-reference.html>
 
 use Class::{Mixed, NoEffect, Ours, Servers};
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// Who says what a variable is in a session of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,9 +323,13 @@ const OF_DEFINITIONS: &[&str] = &[
     "sql_require_primary_key",
 ];
 
+/// By name: each new session is asked about several hundred.
+static CLASSES: LazyLock<HashMap<&str, Class>> =
+    LazyLock::new(|| GROUPS.iter().flat_map(|group| group.names.iter().map(|name| (*name, group.class))).collect());
+
 /// The class of a variable; `None` for one that is not known.
 pub fn class_of(name: &str) -> Option<Class> {
-    GROUPS.iter().find(|group| group.names.contains(&name)).map(|group| group.class)
+    CLASSES.get(name).copied()
 }
 
 /// The fixed ones and their values, in the order to set them in.

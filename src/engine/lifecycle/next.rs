@@ -26,7 +26,9 @@ pub const SMALL_LAG: Duration = Duration::from_secs(2);
 pub const LAG_EVERY: Duration = Duration::from_secs(1);
 /// How often it is read while the gate is closed and the log hardly grows: it also keeps the connection alive.
 pub const LAG_AT_REST: Duration = Duration::from_secs(60);
-/// After so long without a dirty key, a migration that waits at its gate is at rest: nothing needs to be read for it.
+/// After so long without a dirty key, a migration that waits at its gate is at rest: nothing needs to be read for it. Longer than the pauses
+/// between the writes of a table in use, so that it does not go to rest and wake all the time; waking costs one reading of each signal. A
+/// judgement, not a measurement.
 pub const CALM: Duration = Duration::from_secs(10);
 
 /// What the driver has done, as far as the next step depends on it.

@@ -98,6 +98,11 @@ pub fn exception_for(variable: &str, value: &str, subject: &str, ended: &Ended) 
     })
 }
 
+/// Whether there are exceptions for a variable.
+pub fn has_exceptions(name: &str) -> bool {
+    EXCEPTIONS.iter().any(|e| e.variable == name)
+}
+
 /// What must not be, in words.
 pub fn failures(tried: &[Tried], all: bool) -> Vec<String> {
     let mut failures = Vec::new();

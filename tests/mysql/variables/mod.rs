@@ -1,7 +1,7 @@
 //! Whatever a server is told, a migration leaves what a native ALTER by that server's clients leaves, or refuses as that does.
 //!
-//! Each variable of the server that the test runs on is set globally to something else, one at a time, on servers of the test's own: tables
-//! with every type are migrated under writes, their twins are altered by the `mysql` client, and both are compared by a third party
+//! Each variable of the server that the test runs on is set globally to something else, on servers of the test's own: one at a time if our
+//! sessions or the server's clients could feel it, else some together, and each alone if that is not equal. Tables with every type are migrated under writes, their twins are altered by the `mysql` client, and both are compared by a third party
 //! (`oracle.rs`). `profiles.rs` does the same on servers with the settings of managed services.
 //!
 //! `THESEUS_VARIABLE=a,b` tries these variables only (also `a*`, `SESSION`, `GLOBAL`); `THESEUS_VARIABLE_SERVERS` (3) are used at once; `THESEUS_UPDATE=1` writes `docs/reference/session-variables.md` anew.
@@ -21,11 +21,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use theseus::engine::contract::spec::Algorithm;
+use theseus::mysql::variables::Class;
 use trial::{Bench, Ended, NotSet};
 use values::{Plan, Scope, Variable};
 
 /// Servers at once.
 const SERVERS: usize = 3;
+
+/// Variables that are set together; of those that no session has, a third can only be read.
+const TOGETHER: usize = 10;
 
 /// What came of a variable.
 pub struct Tried {
@@ -105,6 +109,72 @@ async fn try_all(bench: &mut Bench, variable: &Variable) -> Tried {
     tried
 }
 
+/// Whether a variable may be set together with others: no session has it, or nothing that a migration does depends on it, and it has neither
+/// rules nor exceptions.
+fn is_remote(variable: &Variable) -> bool {
+    let name = variable.name.as_str();
+    let remote = match variable.scope {
+        Scope::Global => true,
+        Scope::Both => theseus::mysql::variables::class_of(name) == Some(Class::NoEffect),
+        Scope::Session => false,
+    };
+    // How many words there are is found by trying.
+    remote
+        && !matches!(values::plan(variable), Plan::Words)
+        && !expected::has_exceptions(name)
+        && subject::RULES.iter().all(|rule| !rule.with.contains(&name))
+}
+
+/// Tries variables together: if all is equal, it is for each of them. If not, or if one is in another's way, each is tried alone.
+async fn try_together(bench: &mut Bench, variables: &[Variable]) -> Vec<Tried> {
+    let mut all: Vec<Option<Tried>> = Vec::new();
+    let mut plans: Vec<VecDeque<String>> = Vec::new();
+    for variable in variables {
+        let (plan, not) = match values::plan(variable) {
+            Plan::Values(values) => (values.into(), Not::Tried),
+            Plan::Not(why) => (VecDeque::new(), Not::Why(why)),
+            Plan::Words => panic!("how many words {} has is found by trying them one after the other", variable.name),
+        };
+        plans.push(plan);
+        all.push(Some(Tried { name: variable.name.clone(), scope: variable.scope, values: Vec::new(), not }));
+    }
+    while plans.iter().any(|plan| !plan.is_empty()) {
+        let mut set = Vec::new();
+        for ((variable, plan), tried) in variables.iter().zip(&mut plans).zip(&mut all) {
+            let (Some(one), Some(sql)) = (tried.as_mut(), plan.pop_front()) else { continue };
+            match bench.set(variable, &sql).await {
+                Ok(now) => set.push((variable.name.as_str(), sql, now)),
+                Err(NotSet::ReadOnly) => (one.not, *plan) = (Not::ReadOnly, VecDeque::new()),
+                // Perhaps because of what another one is now.
+                Err(NotSet::Refused(_)) => (*tried, *plan) = (None, VecDeque::new()),
+            }
+        }
+        if set.is_empty() {
+            continue;
+        }
+        let now = values::globals(&mut bench.admin).await;
+        let kept = set.iter().all(|(name, _, value)| now.get(*name).is_some_and(|now| now == value));
+        let what = set.iter().map(|(name, sql, _)| format!("{name} = {sql}")).collect::<Vec<_>>().join(", ");
+        let together = one_value(bench, set[0].0, &set[0].1, what).await;
+        let equal = kept && together.left.is_empty() && together.ends.iter().all(|(_, _, ended)| *ended == Ended::Equal);
+        for ((variable, plan), tried) in variables.iter().zip(&mut plans).zip(&mut all) {
+            let Some((_, sql, _)) = set.iter().find(|(name, _, _)| *name == variable.name) else { continue };
+            match tried {
+                Some(one) if equal => one.values.push(Value { shown: sql.clone(), ends: together.ends.clone(), left: Vec::new() }),
+                _ => (*tried, *plan) = (None, VecDeque::new()),
+            }
+        }
+    }
+    let mut done = Vec::new();
+    for (variable, tried) in variables.iter().zip(all) {
+        done.push(match tried {
+            Some(tried) => tried,
+            None => try_all(bench, variable).await,
+        });
+    }
+    done
+}
+
 /// Whether `THESEUS_VARIABLE` means it: by its name, by the beginning of it (`a*`), or as one of those that sessions have (`SESSION`) or have not.
 fn is(name: &str, variable: &Variable) -> bool {
     match (name, variable.scope) {
@@ -123,9 +193,10 @@ async fn every_variable_of_the_server() {
     let mut all: Vec<_> = all.into_iter().filter(|v| only.as_ref().is_none_or(|names| names.iter().any(|name| is(name, v)))).collect();
     // Those that a session has first: what is wrong is there.
     all.sort_by_key(|v| v.scope == Scope::Global);
-    let all = VecDeque::from(all);
     let number = all.len();
-    let queue = Arc::new(Mutex::new(all));
+    let (remote, near): (Vec<_>, Vec<_>) = all.into_iter().partition(is_remote);
+    let queue: VecDeque<Vec<Variable>> = near.into_iter().map(|one| vec![one]).chain(remote.chunks(TOGETHER).map(<[_]>::to_vec)).collect();
+    let queue = Arc::new(Mutex::new(queue));
     let mut benches = vec![first];
     let servers = std::env::var("THESEUS_VARIABLE_SERVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(SERVERS);
     for _ in 1..servers {
@@ -141,8 +212,11 @@ async fn every_variable_of_the_server() {
                 tried.push(Tried { name: String::new(), scope: Scope::Global, values: vec![value], not: Not::Tried });
             }
             loop {
-                let Some(variable) = queue.lock().expect("the queue").pop_front() else { break tried };
-                tried.push(try_all(&mut bench, &variable).await);
+                let Some(variables) = queue.lock().expect("the queue").pop_front() else { break tried };
+                match variables.as_slice() {
+                    [variable] => tried.push(try_all(&mut bench, variable).await),
+                    variables => tried.extend(try_together(&mut bench, variables).await),
+                }
             }
         })
     });

@@ -172,7 +172,8 @@ fn make(lists: &Lists, version: &str) -> String {
     let mut page = format!(
         "<!-- made by THESEUS_UPDATE=1 cargo test --test mysql variables:: -->\n# Session variables, tried\n\n\
          What a migration does on a server with other settings. {SEEN_ON}{version}, by `tests/variables`: each variable that the server \
-         lets one set while it runs is set globally, one at a time, or in `init_connect` where it is a session's alone. Then a table with \
+         lets one set while it runs is set globally, or in `init_connect` where it is a session's alone: one at a time, but those that no \
+         session has, or that are without effect, up to ten together, and each alone where that is not equal. Then a table with \
          every type, generated columns, checks and indexes over expressions is migrated under writes, once by a copy and once with algorithm \
          Auto, by the account of [MySQLServer](mysqlserver.md#the-account). Its twin has the same rows and writes, and is altered by the `mysql` client. \
          *Equal*: definition and rows are the native ALTER's, read by a session that has none of the engine's code or settings.\n\n\

@@ -41,7 +41,9 @@ use tokio_util::sync::CancellationToken;
 const DIRTY_LIMIT: usize = 24 << 20;
 /// Rows under which one worker of each kind is enough.
 const SMALL_TABLE: u64 = 5_000;
-/// A log that grows by less than this between two looks has heartbeats of ours and little else in it.
+/// A log that grows by less than this between two looks has heartbeats of ours and little else in it: one takes 376 bytes (measured on MySQL
+/// 9.7, short names), so this is half a minute of five a second. Beyond it the end of the log is read each second, as for a busy one: one
+/// short statement.
 const LITTLE_LOG: u64 = 64 << 10;
 
 /// Names of tasks, by which their ends are known.
