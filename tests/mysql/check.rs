@@ -141,6 +141,8 @@ async fn what_no_migration_takes_is_told() {
     let mut db = Db::new("check_bad").await;
     db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
     db.run("CREATE TABLE nokey (a INT, UNIQUE KEY u (a))").await;
+    db.run("INSERT INTO nokey VALUES (NULL)").await;
+    db.run("CREATE TABLE maybe (a INT, UNIQUE KEY u (a))").await;
     db.run("CREATE TABLE floating (a DOUBLE NOT NULL PRIMARY KEY)").await;
     db.run("CREATE TABLE isam (id INT PRIMARY KEY) ENGINE=MyISAM").await;
     db.run("CREATE VIEW v AS SELECT * FROM t").await;
@@ -150,10 +152,11 @@ async fn what_no_migration_takes_is_told() {
         ("absent", "ADD c INT", "refuse TableNotFound", &["does not exist"][..]),
         ("v", "ADD c INT", "refuse TableNotSupported", &["view"]),
         ("isam", "ADD c INT", "refuse TableNotSupported", &["MyISAM"]),
-        ("nokey", "MODIFY a BIGINT", "refuse NoUsableKey", &["may be NULL"]),
+        ("nokey", "MODIFY a BIGINT", "refuse NoUsableKey", &["is NULL in some rows"]),
+        ("maybe", "MODIFY a BIGINT", "info Key [u]", &["a may be NULL, and is in no row now"]),
         ("floating", "ADD c INT PRIMARY KEY", "refuse NoUsableKey", &["double"]),
         // What the server does itself needs no key.
-        ("nokey", "ADD c INT", "info NoUsableKey", &["no problem", "may be NULL"]),
+        ("nokey", "ADD c INT", "info NoUsableKey", &["no problem", "is NULL in some rows"]),
         ("nokey", "ADD INDEX (a)", "info NoUsableKey", &["no problem"]),
         ("nokey", "COMPRESSION='zlib'", "warning NoUsableKey", &["refused unless the server makes the change natively"]),
         ("t", "DROP PRIMARY KEY", "refuse NoUsableKey", &["PRIMARY"]),

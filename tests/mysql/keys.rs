@@ -1,8 +1,10 @@
 //! Keys that are not a primary key which stays: a helper index for the time of the copy, and what is proposed where there is no key at all.
 use crate::mirror::Mirror;
 use crate::proxy::{Hold, Proxy, plain};
+use crate::scribe::Scribe;
 use crate::support::{Db, address, connect, controls, join, migrate, mysql_url, until};
 use mysql_async::prelude::Queryable as _;
+use std::time::Duration;
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
 use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, DeferIndexes, MigrationSpec, Mode};
@@ -33,6 +35,8 @@ async fn the_new_table_needs_no_index_for_the_key() {
         ),
         // No primary key afterwards either, but a unique one that clusters the rows.
         ("id INT NOT NULL, s VARCHAR(40) NOT NULL, UNIQUE KEY u (id)", "DROP KEY u, ADD UNIQUE KEY v (x, s), COMMENT 'none'"),
+        // A key that may be NULL, and is not, and an index that would be unique beside it.
+        ("id INT NULL, s VARCHAR(40) NOT NULL, UNIQUE KEY u (id)", "DROP KEY u, ADD KEY u (id), ADD UNIQUE KEY w (id, x), MODIFY n BIGINT"),
         // The index that stays is invisible.
         (
             "id INT NOT NULL, s VARCHAR(40) NOT NULL, PRIMARY KEY (id)",
@@ -206,5 +210,102 @@ async fn the_statement_that_is_proposed_works() {
         Outcome::Refused { reason: Reason::NoUsableKey, message } => assert!(!message.contains("ALTER TABLE"), "{message}"),
         outcome => panic!("{outcome:?}"),
     }
+    db.drop().await;
+}
+
+/// A unique key whose column may be NULL, and never is: under a writer that keeps its account, and at the moments of a mirror.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_may_be_null_and_is_not_serves() {
+    let mut db = Db::new("maybe").await;
+    db.run("CREATE TABLE t (id INT NULL, v BIGINT NOT NULL, pad VARCHAR(100) NOT NULL DEFAULT 'x', UNIQUE KEY u (id))").await;
+    db.run("SET SESSION cte_max_recursion_depth = 10000").await;
+    db.run(&format!("INSERT INTO t (id, v) {ROWS} SELECT i, 0 FROM i")).await;
+    let scribe = Scribe::start(&db.url, &db.name, 4000, fastrand::u64(..));
+    for (n, alter) in ["MODIFY v DECIMAL(20,0) NOT NULL, ADD KEY (v)", "MODIFY v BIGINT NOT NULL FIRST, DROP KEY v"].into_iter().enumerate()
+    {
+        let spec = MigrationSpec { id: format!("{}-{n}", db.name), ..db.spec("t", alter) };
+        let slow = Controls { target_chunk_time: Duration::from_millis(10), ..controls() };
+        assert_eq!(migrate(spec, slow).await, Outcome::Succeeded, "{alter}");
+    }
+    let account = scribe.account().await;
+    let found: Vec<(u64, u64)> = db.conn.query("SELECT id, v FROM t ORDER BY id").await.expect("the rows");
+    assert!(found == account, "{} rows, {} in the account", found.len(), account.len());
+    db.drop().await;
+
+    let mut mirror = Mirror::new(
+        &mysql_url(),
+        "maybe_mirror",
+        &[
+            "SET SESSION cte_max_recursion_depth = 10000",
+            // The one that cannot be NULL has no unique key of its own.
+            "CREATE TABLE {t} (a INT NOT NULL, b VARCHAR(20) COLLATE utf8mb4_0900_ai_ci, n INT, UNIQUE KEY u (a, b), KEY shows (b))",
+            &format!("INSERT INTO {{t}} {ROWS} SELECT i DIV 10, CONCAT('b', i), i FROM i"),
+        ],
+    )
+    .await;
+    mirror
+        .migrate(
+            "MODIFY n BIGINT, ADD COLUMN id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY",
+            &["UPDATE {t} SET n = n + 1 WHERE n % 5 = 0", "UPDATE {t} SET b = UPPER(b) WHERE n % 17 = 0"],
+            &["UPDATE {t} SET n = n + 1 WHERE n % 7 = 0"],
+            &["UPDATE {t} SET n = n + 1 WHERE n % 11 = 0"],
+        )
+        .await;
+    mirror.drop().await;
+}
+
+/// NULL in the key: there at the beginning it is a refusal, coming later it ends the migration, and what the log does not show is found under
+/// the lock. The rows are given a value, and a retry makes the change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_without_a_key_is_never_left_out() {
+    let mut db = Db::new("nullkey").await;
+    db.run("CREATE TABLE t (id INT NULL, v INT NOT NULL, UNIQUE KEY u (id))").await;
+    db.run("SET SESSION cte_max_recursion_depth = 10000").await;
+    db.run(&format!("INSERT INTO t {ROWS} SELECT i, 0 FROM i")).await;
+    let spec = db.spec("t", "MODIFY v BIGINT NOT NULL");
+    let gated = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+    db.run("INSERT INTO t VALUES (NULL, 1)").await;
+    match migrate(spec.clone(), controls()).await {
+        Outcome::Refused { reason: Reason::NoUsableKey, message } => {
+            assert!(message.contains("column `id` of the index `u` is NULL") && message.contains("my_row_id"), "{message}");
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(db.tables().await, ["t"]);
+    db.run("DELETE FROM t WHERE id IS NULL").await;
+    for (words, logged) in [
+        ("INSERT INTO t VALUES (NULL, 7)", true),
+        ("UPDATE t SET id = NULL WHERE id = 77", true),
+        // Nobody is told of these but those who look under the lock.
+        ("INSERT INTO t VALUES (NULL, 7)", false),
+    ] {
+        let handle = theseus::engine::start(spec.clone(), gated.clone());
+        until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+        db.run(&format!("SET SESSION sql_log_bin = {}", u8::from(logged))).await;
+        db.run(words).await;
+        db.run("SET SESSION sql_log_bin = 1").await;
+        handle.control(Controls { approved: true, ..gated.clone() });
+        match join(handle).await {
+            Outcome::Failed { reason: Reason::NullInKey, message } => {
+                assert!(
+                    message.contains("NULL in column `id` of the key `u`") && !message.replace(&db.name, "").contains('7'),
+                    "{message}"
+                );
+            }
+            outcome => panic!("{words}: {outcome:?}"),
+        }
+        assert!(db.definition("t").await.contains("`v` int"), "{words}: the tables were swapped");
+        assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t WHERE id IS NULL").await, 1);
+        db.run("UPDATE t SET id = 77777 + v WHERE id IS NULL").await;
+        // The log still has the row without a key: the work begins anew, and comes to an end.
+        let handle = theseus::engine::start(spec.clone(), gated.clone());
+        until(&handle, "the gate is reached again", |s| s.phase == Phase::AwaitingCutOver).await;
+        handle.control(Controls { cancel: true, ..gated.clone() });
+        assert_eq!(join(handle).await, Outcome::Cancelled);
+        db.run("DELETE FROM t WHERE id > 77777").await;
+    }
+    assert_eq!(migrate(spec, controls()).await, Outcome::Succeeded);
+    assert!(db.definition("t").await.contains("`v` bigint"));
+    assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }

@@ -31,6 +31,9 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
     db.run("INSERT INTO good VALUES (1, 1, NULL)").await;
     db.run("CREATE TABLE nokey (a INT, b INT UNIQUE)").await;
     db.run("CREATE TABLE nullable (a INT, UNIQUE KEY u (a))").await;
+    db.run("INSERT INTO nullable VALUES (NULL), (1)").await;
+    db.run("INSERT INTO nokey VALUES (1, NULL), (1, NULL)").await;
+    db.run("CREATE TABLE unseen (a INT NOT NULL, b INT, UNIQUE KEY u (a, b))").await;
     db.run("CREATE TABLE floating (a DOUBLE NOT NULL PRIMARY KEY)").await;
     db.run("CREATE TABLE prefixed (a VARCHAR(50) NOT NULL, UNIQUE KEY p (a(3)))").await;
     db.run("CREATE TABLE computed (a INT NOT NULL, k INT AS (a * 2) STORED NOT NULL PRIMARY KEY)").await;
@@ -50,6 +53,7 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
         ("isam", "ADD b INT", Reason::TableNotSupported, &["MyISAM"]),
         ("nokey", "ADD c INT", Reason::NoUsableKey, &["nokey"]),
         ("nullable", "ADD c INT", Reason::NoUsableKey, &["u", "a"]),
+        ("unseen", "ADD c INT", Reason::NoUsableKey, &["column b may be NULL", "my_row_id"]),
         ("floating", "ADD c INT", Reason::NoUsableKey, &["PRIMARY"]),
         ("prefixed", "ADD c INT", Reason::NoUsableKey, &["p", "a"]),
         ("computed", "ADD c INT", Reason::NoUsableKey, &["column k is a stored generated column"]),

@@ -15,6 +15,8 @@ pub enum Reason {
     TableNotSupported,
     /// No unique key that a migration can walk along.
     NoUsableKey,
+    /// A row without a key came while we ran: a column of the key that may be NULL, and was not, is.
+    NullInKey,
     /// The table has, or is referenced by, foreign keys.
     ForeignKeys,
     /// The table has triggers.
@@ -124,6 +126,7 @@ impl Reason {
             | Self::TableNotFound
             | Self::TableNotSupported
             | Self::NoUsableKey
+            | Self::NullInKey
             | Self::ForeignKeys
             | Self::Triggers
             | Self::NameTaken
@@ -161,6 +164,8 @@ impl Reason {
                 | Self::BinlogPurged
                 | Self::StatementLogged
                 | Self::GhostWritten
+                // The log has the row's events once more.
+                | Self::NullInKey
                 | Self::VerificationFailed
                 // The replica's ghost lacks rows.
                 | Self::ReplicaFiltered
@@ -175,6 +180,7 @@ impl Reason {
         Reason::TableNotFound,
         Reason::TableNotSupported,
         Reason::NoUsableKey,
+        Reason::NullInKey,
         Reason::ForeignKeys,
         Reason::Triggers,
         Reason::NameTaken,
@@ -221,6 +227,7 @@ impl Reason {
             Reason::TableNotFound => "TableNotFound",
             Reason::TableNotSupported => "TableNotSupported",
             Reason::NoUsableKey => "NoUsableKey",
+            Reason::NullInKey => "NullInKey",
             Reason::ForeignKeys => "ForeignKeys",
             Reason::Triggers => "Triggers",
             Reason::NameTaken => "NameTaken",

@@ -9,6 +9,7 @@ use crate::engine::contract::spec::{Controls, Mode};
 use crate::engine::rows::applier::Applier;
 use crate::engine::rows::helper_index;
 use crate::engine::rows::inbox::Inbox;
+use crate::engine::rows::key_nulls;
 use crate::engine::rows::migration::Migration;
 use crate::engine::rows::transaction::{GhostTransaction, Unwritten};
 use crate::engine::state::record::Record;
@@ -213,6 +214,9 @@ async fn locked(
         Ok(_) => return Err(Stop::give_up("other tables have got or lost foreign keys that refer to the table")),
         Err(error) if error.is_transient() => return Err(Stop::GiveUp(error)),
         Err(error) => return Err(Stop::Over(came_meanwhile(error))),
+    }
+    if let Some(column) = key_nulls::find(rows.session(), &original, &m.key).await? {
+        return Err(Stop::Over(key_nulls::came(m, column)));
     }
     let (position, _) = m.facts.log_end(rows.session()).await?;
     let mut received = inbox.positions();

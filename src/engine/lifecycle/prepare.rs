@@ -13,6 +13,7 @@ use crate::engine::cutover::native::NativeReady;
 use crate::engine::cutover::{self, relatives::Swapped};
 use crate::engine::rows::board::Board;
 use crate::engine::rows::helper_index;
+use crate::engine::rows::key_nulls;
 use crate::engine::rows::migration::{Migration, Visibility};
 use crate::engine::rows::numbers::{self, Numbering};
 use crate::engine::rows::streamer::Start;
@@ -383,6 +384,10 @@ async fn fresh(
             record.stage = Stage::Copying;
             // This commit is the first barrier too: with binlog_order_commits it returns after everything before `position` is visible.
             state.store(control, epoch, &record, Some(&safe)).await?;
+            // Whatever comes after this look is in the stream, and under the lock of the swap it is looked once more.
+            if let Err(error) = check_key_nulls(spec, &facts, &original, &key, control).await {
+                return Err(undo(control, spec, &names, touched, error).await);
+            }
             publisher.update(|s| s.started_at = Some(SystemTime::now()));
             let rows_estimated = original.rows_estimated;
             let codec = codec(&original, &ghost, &key, &rows)?;
@@ -544,6 +549,7 @@ async fn make(
     }
     numbers::check_nulls(control, spec, &original.definition, &full.definition, &mapping).await?;
     let key = choose_key(spec, facts, original, &full.definition, &mapping)?;
+    check_key_nulls(spec, facts, original, &key, control).await?;
     record.key_index.clone_from(&key.index);
     record.helper_index = key.helper.clone().unwrap_or_default();
     record.ghost_definition = normalise(&full.show_create)?;
@@ -732,6 +738,27 @@ async fn ghost(spec: &MigrationSpec, names: &TableNames, control: &mut Session) 
     })
 }
 
+/// What gives the table a key, where it has none of its own.
+fn advice(spec: &MigrationSpec, facts: &ServerFacts, original: &Inspected) -> String {
+    let statement = key::propose(&spec.database, &original.definition, original.partitioned, INVISIBLE_COLUMNS.of(facts.version));
+    statement.map(|statement| format!("; this statement gives it one (it blocks writes while it runs): {statement}")).unwrap_or_default()
+}
+
+/// Refuses a key whose columns may be NULL, and are in some row.
+async fn check_key_nulls(
+    spec: &MigrationSpec,
+    facts: &ServerFacts,
+    original: &Inspected,
+    key: &key::MigrationKey,
+    control: &mut Session,
+) -> Result<(), EngineError> {
+    let table = quote::qualified(&spec.database, &spec.table);
+    match key_nulls::find(control, &table, key).await? {
+        None => Ok(()),
+        Some(column) => Err(key_nulls::no_key(&table, &key.index, column).and(&advice(spec, facts, original))),
+    }
+}
+
 fn choose_key(
     spec: &MigrationSpec,
     facts: &ServerFacts,
@@ -740,10 +767,8 @@ fn choose_key(
     mapping: &ColumnMapping,
 ) -> Result<key::MigrationKey, EngineError> {
     let key = key::choose(&original.definition, ghost, mapping).map_err(|error| {
-        let statement = key::propose(&spec.database, &original.definition, original.partitioned, INVISIBLE_COLUMNS.of(facts.version));
-        let advice = statement.map(|statement| format!("; this statement gives it one (it blocks writes while it runs): {statement}"));
         let table = quote::qualified(&spec.database, &spec.table);
-        EngineError::terminal(Reason::NoUsableKey, &format!("{table}: {error}{}", advice.unwrap_or_default()))
+        EngineError::terminal(Reason::NoUsableKey, &format!("{table}: {error}{}", advice(spec, facts, original)))
     })?;
     match key::not_logged(&key, &facts.binlog_row_image) {
         None => Ok(key),

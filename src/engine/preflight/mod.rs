@@ -21,12 +21,15 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Algorithm, Controls, MigrationSpec, Mode};
 use crate::engine::contract::text::bytes;
+use crate::engine::rows::key_nulls;
 use crate::engine::table::inspector::{self, Inspected};
 use crate::engine::table::{chooser, replica};
 use crate::mysql::codes::UNSUPPORTED_SERVER;
+use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Product, Session, session};
 use crate::sql::alter::Alter;
+use crate::sql::key::{KeyCodec, MigrationKey};
 use crate::sql::quote;
 use predict::{Copies, Forecast, Prediction};
 use std::time::Duration;
@@ -396,8 +399,11 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     size(look, &original).await?;
     let (Some(alter), Some(prediction)) = (alter, prediction) else { return Ok(()) };
     table::dependents(look, alter).await?;
-    let codec = key(look, &facts, &original, alter, &prediction);
-    data::probe(look, &original, alter, &prediction, codec.as_ref()).await
+    let key = key(look, &facts, &original, alter, &prediction);
+    if let Some((key, _)) = &key {
+        nulls(look, &facts, &original, key).await?;
+    }
+    data::probe(look, &original, alter, &prediction, key.map(|(_, codec)| codec).as_ref()).await
 }
 
 /// What a copy takes for each row, from the slower end of what was measured: a table under load on two cores.
@@ -543,11 +549,11 @@ async fn algorithm(look: &mut Look<'_>, original: &Inspected, alter: &Alter, pre
 /// The key by the table as it is and as the clauses leave it.
 fn key(
     look: &mut Look<'_>,
-    facts: &crate::mysql::server::ServerFacts,
+    facts: &ServerFacts,
     original: &Inspected,
     alter: &Alter,
     prediction: &Prediction,
-) -> Option<crate::sql::key::KeyCodec> {
+) -> Option<(MigrationKey, KeyCodec)> {
     let table = look.table();
     let mapping = match crate::sql::mapping::ColumnMapping::new(&original.definition, &prediction.definition, alter) {
         Ok(mapping) => mapping,
@@ -569,12 +575,7 @@ fn key(
     }
     match crate::sql::key::choose(&original.definition, &prediction.definition, &mapping) {
         Err(error) => {
-            let invisible = crate::mysql::versions::INVISIBLE_COLUMNS.of(facts.version);
-            let statement = crate::sql::key::propose(&look.spec.database, &original.definition, original.partitioned, invisible);
-            let advice = match statement {
-                Some(statement) => format!("this statement gives it one (it blocks writes while it runs): {statement}"),
-                None => "add a primary key with a native ALTER, or keep the key that the change drops".to_owned(),
-            };
+            let advice = another_key(look, facts, original);
             look.rules_out_a_copy(Reason::NoUsableKey, table, error.to_string(), &advice);
             None
         }
@@ -617,9 +618,47 @@ fn key(
             if let Some(why) = crate::sql::key::not_logged(&key, &facts.binlog_row_image) {
                 look.rules_out_a_copy(Reason::NoUsableKey, "binlog_row_image", why, crate::sql::key::ANOTHER_IMAGE);
             }
-            crate::sql::key::KeyCodec::new(&original.definition, &prediction.definition, &key).ok()
+            let codec = KeyCodec::new(&original.definition, &prediction.definition, &key).ok()?;
+            Some((key, codec))
         }
     }
+}
+
+/// What gives the table a key.
+fn another_key(look: &Look<'_>, facts: &ServerFacts, original: &Inspected) -> String {
+    let invisible = crate::mysql::versions::INVISIBLE_COLUMNS.of(facts.version);
+    match crate::sql::key::propose(&look.spec.database, &original.definition, original.partitioned, invisible) {
+        Some(statement) => format!("this statement gives it one (it blocks writes while it runs): {statement}"),
+        None => "add a primary key with a native ALTER, or keep the key that the change drops".to_owned(),
+    }
+}
+
+/// A key whose columns may be NULL serves as long as none is.
+async fn nulls(look: &mut Look<'_>, facts: &ServerFacts, original: &Inspected, key: &MigrationKey) -> Result<(), EngineError> {
+    if key.nullable.is_empty() {
+        return Ok(());
+    }
+    let table = look.table();
+    match key_nulls::find(&mut look.session, &table, key).await? {
+        Some(column) => {
+            let advice = another_key(look, facts, original);
+            look.rules_out_a_copy(Reason::NoUsableKey, &table, key_nulls::no_key(&table, &key.index, column).message, &advice);
+        }
+        None => {
+            let columns: Vec<&str> = key.nullable.iter().map(|nullable| nullable.column.as_str()).collect();
+            look.report.add(
+                Severity::Info,
+                Topic::Key,
+                key.index.clone(),
+                format!(
+                    "{} may be NULL, and is in no row now; a row that gets NULL there during the migration ends it",
+                    columns.join(", ")
+                ),
+                "",
+            );
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod copier;
 pub mod helper_index;
 pub mod inbox;
 pub mod index_build;
+pub mod key_nulls;
 pub mod migration;
 pub mod numbers;
 pub mod pace;

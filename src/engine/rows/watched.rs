@@ -29,6 +29,7 @@ pub fn watched_tables(m: &Migration, server_id: u32) -> Result<WatchedTables, En
         table: m.original.definition.name.clone(),
         columns: m.original.definition.columns.clone(),
         key,
+        key_index: m.key.index.clone(),
         codec: Arc::clone(&m.codec),
         key_defaults: Vec::new(),
         ghost: m.names.ghost.clone(),

@@ -17,6 +17,15 @@ pub struct KeyColumn {
     pub descending: bool,
 }
 
+/// A column of the key that may be NULL, and is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NullableColumn {
+    /// Its name on the original.
+    pub column: String,
+    /// A visible index of the original that begins with it, so that one look shows whether it is NULL somewhere.
+    pub index: String,
+}
+
 /// The key that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationKey {
@@ -28,6 +37,9 @@ pub struct MigrationKey {
     pub ghost_unique_index: String,
     /// The ghost's visible index that finds a row by the key; often the same one. It must exist during the copy.
     pub ghost_index: String,
+    /// Its columns that may be NULL. Rows that are NULL there are not unique, no range and no key finds them, and nobody copies them: the original
+    /// must have none, from the beginning to the swap.
+    pub nullable: Vec<NullableColumn>,
     /// Set where both of these are an index of ours, which the new table does not have: it is made on the empty ghost, and dropped under the
     /// lock of the swap.
     pub helper: Option<String>,
@@ -63,7 +75,7 @@ pub enum Rejection {
     Expression,
     /// A part is a prefix of this column.
     Prefix(String),
-    /// This column may be NULL, and NULLs are not unique.
+    /// This column may be NULL, NULLs are not unique, and no index shows whether there are any.
     Nullable(String),
     /// This column's type cannot be compared exactly.
     Type(String, String),
@@ -94,7 +106,7 @@ impl fmt::Display for Rejection {
             Rejection::Kind(kind) => write!(f, "it is a {kind} index, not a BTREE"),
             Rejection::Expression => write!(f, "one of its parts is an expression"),
             Rejection::Prefix(c) => write!(f, "it has only a prefix of column {c}"),
-            Rejection::Nullable(c) => write!(f, "column {c} may be NULL"),
+            Rejection::Nullable(c) => write!(f, "column {c} may be NULL, and no index that begins with it shows whether it is"),
             Rejection::Type(c, t) => write!(f, "column {c} has the type {t}, which cannot be used as a key"),
             Rejection::Virtual(c) => write!(f, "column {c} is a virtual generated column"),
             Rejection::Stored(c) => {
@@ -147,29 +159,30 @@ impl fmt::Display for NoUsableKey {
 /// Chooses the migration key.
 ///
 /// # Which can
-/// A visible unique BTREE index of the original with plain columns (no prefix, no expression, not nullable, no FLOAT, DOUBLE,
-/// JSON, TEXT, BLOB or spatial type, not generated), all of them kept by the ALTER under a conversion that keeps the value
+/// A visible unique BTREE index of the original with plain columns (no prefix, no expression, no FLOAT, DOUBLE, JSON, TEXT, BLOB or spatial
+/// type, not generated; nullable only where an index shows that there is no NULL), all of them kept by the ALTER under a conversion that keeps the value
 /// ([`conversion_keeps_key`]). On the ghost a unique index on some of these columns makes the key unique there, and a visible index finds
 /// a row by them; where the new table has none, a helper index does both ([`MigrationKey::helper`]).
 ///
 /// # Which is taken
-/// 1. one that needs no helper index;
-/// 2. the primary key, since it is the order of the rows;
-/// 3. a key of integers only;
-/// 4. fewer columns;
-/// 5. fewer bytes;
-/// 6. the name that comes first.
+/// 1. one whose columns cannot be NULL;
+/// 2. one that needs no helper index;
+/// 3. the primary key, since it is the order of the rows;
+/// 4. a key of integers only;
+/// 5. fewer columns;
+/// 6. fewer bytes;
+/// 7. the name that comes first.
 ///
 /// # Errors
 /// [`NoUsableKey`] names every unique index and why it cannot be used.
 pub fn choose(original: &TableDefinition, ghost: &TableDefinition, mapping: &ColumnMapping) -> Result<MigrationKey, NoUsableKey> {
     let mut rejected = Vec::new();
-    let mut best: Option<((bool, Rank), MigrationKey)> = None;
+    let mut best: Option<((bool, bool, Rank), MigrationKey)> = None;
     for index in original.indexes.iter().filter(|i| i.unique) {
         match candidate(index, original, ghost, mapping) {
             Err(why) => rejected.push((index.name.clone(), why)),
             Ok(key) => {
-                let rank = (key.helper.is_some(), rank(index, original));
+                let rank = (!key.nullable.is_empty(), key.helper.is_some(), rank(index, original));
                 if best.as_ref().is_none_or(|(b, _)| rank < *b) {
                     best = Some((rank, key));
                 }
@@ -235,14 +248,30 @@ fn own_columns<'t>(index: &Index, original: &'t TableDefinition) -> Result<Vec<&
         }
         let column = original.column(name).ok_or_else(|| Rejection::UnknownColumn(name.to_owned()))?;
         usable_column(column)?;
+        if column.nullable && shows_nulls(original, column).is_none() {
+            return Err(Rejection::Nullable(column.name.clone()));
+        }
         columns.push(column);
     }
     Ok(columns)
 }
 
+/// The index that shows by one look whether a column is NULL somewhere.
+fn shows_nulls<'t>(table: &'t TableDefinition, column: &Column) -> Option<&'t Index> {
+    let begins = |i: &&Index| {
+        let first = i.parts.first();
+        i.visible
+            && i.kind.eq_ignore_ascii_case("BTREE")
+            && first
+                .is_some_and(|p| p.prefix.is_none() && p.column.as_deref().is_some_and(|c| c.to_lowercase() == column.name.to_lowercase()))
+    };
+    table.indexes.iter().find(begins)
+}
+
 /// Whether the table has a key that a change which keeps it can use.
 pub(super) fn stands_alone(table: &TableDefinition) -> bool {
-    table.indexes.iter().any(|index| index.unique && own_columns(index, table).is_ok())
+    let usable = |index: &Index| own_columns(index, table).is_ok_and(|columns| columns.iter().all(|column| !column.nullable));
+    table.indexes.iter().any(|index| index.unique && usable(index))
 }
 
 fn candidate(
@@ -251,8 +280,13 @@ fn candidate(
     ghost: &TableDefinition,
     mapping: &ColumnMapping,
 ) -> Result<MigrationKey, Rejection> {
-    let mut columns = Vec::new();
+    let (mut columns, mut nullable) = (Vec::new(), Vec::new());
     for (part, column) in index.parts.iter().zip(own_columns(index, original)?) {
+        if column.nullable
+            && let Some(shows) = shows_nulls(original, column)
+        {
+            nullable.push(NullableColumn { column: column.name.clone(), index: shows.name.clone() });
+        }
         let shared = mapping.from_original(&column.name).ok_or_else(|| Rejection::NotShared(column.name.clone()))?;
         let to = ghost.column(&shared.ghost).ok_or_else(|| Rejection::NotShared(column.name.clone()))?;
         if !keeps_key(column, to, shared) {
@@ -270,14 +304,15 @@ fn candidate(
             (name.clone(), name.clone(), Some(name))
         }
     };
-    Ok(MigrationKey { index: index.name.clone(), columns, ghost_unique_index, ghost_index, helper })
+    Ok(MigrationKey { index: index.name.clone(), columns, ghost_unique_index, ghost_index, nullable, helper })
 }
 
 /// The name of a helper index on these columns of the ghost, where one can be made whose rows are unique exactly where the original's are.
 fn helper(original: &TableDefinition, ghost: &TableDefinition, columns: &[KeyColumn], why: Rejection) -> Result<String, Rejection> {
     let not_null = |name: Option<&str>| name.and_then(|name| ghost.column(name)).is_some_and(|c| !c.nullable);
     let clusters = |i: &Index| is_primary(i) || i.unique && i.parts.iter().all(|p| p.prefix.is_none() && not_null(p.column.as_deref()));
-    if !ghost.indexes.iter().any(clusters) {
+    // One with a part that may be NULL never becomes the clustered one.
+    if columns.iter().all(|c| not_null(Some(&c.ghost))) && !ghost.indexes.iter().any(clusters) {
         // A unique index that is there already, but invisible, is reported as what it is.
         return Err(if why == Rejection::NotUniqueOnGhost { Rejection::NoClusteredOnGhost } else { why });
     }
@@ -318,9 +353,6 @@ fn type_name(column: &Column) -> String {
 
 fn usable_column(column: &Column) -> Result<(), Rejection> {
     use ColumnType as T;
-    if column.nullable {
-        return Err(Rejection::Nullable(column.name.clone()));
-    }
     if column.generated == Generated::Virtual {
         return Err(Rejection::Virtual(column.name.clone()));
     }
@@ -422,7 +454,18 @@ mod tests {
         let c = |s: &str| s.to_owned();
         assert_eq!(only(not_null("a", INT), Index { visible: false, ..a() }), Err(Rejection::Invisible));
         assert_eq!(only(not_null("a", INT), Index { kind: "HASH".into(), ..a() }), Err(Rejection::Kind(c("HASH"))));
-        assert_eq!(only(column("a", INT), a()), Err(Rejection::Nullable(c("a"))));
+        let nullable = only(column("a", INT), a()).unwrap().nullable;
+        assert_eq!(nullable, [NullableColumn { column: c("a"), index: c("u") }]);
+        let second = table(vec![not_null("a", INT), column("b", INT)], vec![index("u", true, &["a", "b"])]);
+        assert_eq!(
+            chosen(&second, &second, "FORCE").unwrap_err().rejected[0].1,
+            Rejection::Nullable(c("b")),
+            "nothing shows it in one look"
+        );
+        let shown = table(second.columns.clone(), vec![index("u", true, &["a", "b"]), index("k", false, &["b"])]);
+        assert_eq!(chosen(&shown, &shown, "FORCE").unwrap().nullable, [NullableColumn { column: c("b"), index: c("k") }]);
+        let better = table(second.columns.clone(), vec![index("k", true, &["b"]), index("wide", true, &["a"])]);
+        assert_eq!(chosen(&better, &better, "FORCE").unwrap().index, "wide");
         let mut prefix = a();
         prefix.parts[0].prefix = Some(3);
         assert_eq!(only(not_null("a", NAME), prefix), Err(Rejection::Prefix(c("a"))));
@@ -455,8 +498,11 @@ mod tests {
         assert_eq!(key(vec![hidden()]), ours(), "an invisible one clusters rows, and finds none");
         let taken = index("_Theseus_Key", false, &["b"]);
         assert_eq!(key(vec![index("PRIMARY", true, &["c"]), taken]), pair("_theseus_key_2", "_theseus_key_2"));
-        let nullable = table(vec![column("a", INT), column("b", INT)], vec![index("k", true, &["a", "c"])]);
-        assert!(matches!(chosen(&original, &nullable, "FORCE"), Err(e) if e.rejected[0].1 == Rejection::NoClusteredOnGhost));
+        let half = table(vec![not_null("a", INT), not_null("b", INT)], vec![index("k", true, &["a", "c"])]);
+        assert!(matches!(chosen(&original, &half, "FORCE"), Err(e) if e.rejected[0].1 == Rejection::NoClusteredOnGhost));
+        let nullable =
+            table(vec![Column { nullable: true, ..not_null("a", INT) }, not_null("b", INT)], vec![index("k", true, &["a", "c"])]);
+        assert!(chosen(&original, &nullable, "FORCE").is_ok_and(|key| key.helper.is_some()), "it clusters nothing");
         let helped = chosen(&original, &ghost(vec![index("PRIMARY", true, &["c"])]), "FORCE").unwrap();
         assert_eq!(helped.add_helper().as_deref(), Some("ADD UNIQUE INDEX `_theseus_key` (`a`, `b`)"));
         assert_eq!(helped.helper_index().unwrap().parts.len(), 2);

@@ -42,6 +42,9 @@ pub enum KeyError {
         /// The type of the column, as MySQL writes it.
         expected: String,
     },
+    /// NULL in a column that may be NULL, and of which the original was proven to hold none.
+    #[error("key column {0} is NULL in a row")]
+    Null(String),
     /// Stored bytes that are no key of this table.
     #[error("the stored key does not match this table; was its definition changed meanwhile?")]
     Malformed,
@@ -64,6 +67,8 @@ pub(super) struct CodecColumn {
     /// Quoted.
     pub ghost: String,
     pub descending: bool,
+    /// Whether the original's may be NULL: such rows are in no range.
+    pub nullable: bool,
     /// Set where the ghost's column compares otherwise: the ghost's value in the original's character set and collation.
     pub ghost_as_original: Option<String>,
     ghost_select: String,
@@ -91,6 +96,7 @@ impl KeyCodec {
                 original: quote::identifier(&from.name),
                 ghost,
                 descending: part.descending,
+                nullable: from.nullable,
                 ghost_as_original,
                 ghost_select,
                 kind,
@@ -168,6 +174,9 @@ impl KeyCodec {
         }
         let mut out: SmallVec<[u8; 16]> = SmallVec::new();
         for (i, (column, (value, origin))) in self.columns.iter().zip(values).enumerate() {
+            if column.nullable && *value == Value::NULL {
+                return Err(KeyError::Null(column.name.clone()));
+            }
             let Some(bytes) = column.kind.encode(value, origin) else {
                 let expected = column.type_text.clone();
                 return Err(KeyError::UnexpectedValue { column: column.name.clone(), expected });

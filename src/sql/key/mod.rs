@@ -23,7 +23,9 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
-pub use choose::{ANOTHER_IMAGE, KeyColumn, MigrationKey, NoUsableKey, Rejection, choose, conversion_keeps_key, not_logged};
+pub use choose::{
+    ANOTHER_IMAGE, KeyColumn, MigrationKey, NoUsableKey, NullableColumn, Rejection, choose, conversion_keeps_key, not_logged,
+};
 pub use codec::{KeyCodec, KeyError};
 pub use predicate::{BEYOND_FRONTIER, IN_NO_RANGE};
 pub use propose::propose;

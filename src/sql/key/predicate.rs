@@ -97,7 +97,8 @@ impl KeyCodec {
         conjunction(terms)
     }
 
-    /// The rows with `lo < K <= hi` in the original's order; `TRUE` without bounds.
+    /// The rows with `lo < K <= hi` in the original's order; `TRUE` without bounds. Rows of the original without a key, with NULL in a column of it,
+    /// are in no range.
     ///
     /// A tuple is compared column by column with the leading column's bound once more on its own: a row constructor
     /// (`(a, b) > (1, 2)`) is no range to the optimizer.
@@ -110,7 +111,13 @@ impl KeyCodec {
         };
         let columns: Vec<Comparand> = self.columns.iter().map(comparand).collect();
         let bound = |key: &Option<Key>| key.as_ref().map(|k| self.literals(k));
-        range_terms(&columns, bound(&range.lo).as_deref(), bound(&range.hi).as_deref())
+        let range = range_terms(&columns, bound(&range.lo).as_deref(), bound(&range.hi).as_deref());
+        let not_null = self.columns.iter().filter(|c| c.nullable && side == Side::Original).map(|c| format!("{} IS NOT NULL", c.original));
+        let mut terms: Vec<String> = not_null.collect();
+        if terms.is_empty() || range != "TRUE" {
+            terms.insert(0, range);
+        }
+        conjunction(terms)
     }
 
     /// A query that says for each key in which of the ranges it lies, compared as the original's index does: rows

@@ -17,8 +17,13 @@ fn text(name: &str, column_type: ColumnType, collation: &str) -> Column {
 const NAME: ColumnType = ColumnType::VarChar { length: 20 };
 const BYTES: ColumnType = ColumnType::VarBinary { length: 20 };
 
-/// A codec over all columns; `-` before a name makes it descending.
+/// A codec over all columns, none of which may be NULL; `-` before a name makes it descending.
 fn codec(original: &[Column], ghost: &[Column], key: &[&str]) -> KeyCodec {
+    let not_null: Vec<Column> = original.iter().map(|c| Column { nullable: false, ..c.clone() }).collect();
+    codec_as_is(&not_null, ghost, key)
+}
+
+fn codec_as_is(original: &[Column], ghost: &[Column], key: &[&str]) -> KeyCodec {
     let table = |columns: &[Column]| TableDefinition { name: "t".into(), columns: columns.to_vec(), indexes: vec![] };
     let columns = key.iter().map(|name| {
         let (name, descending) = (name.trim_start_matches('-'), name.starts_with('-'));
@@ -30,6 +35,7 @@ fn codec(original: &[Column], ghost: &[Column], key: &[&str]) -> KeyCodec {
         columns: columns.collect(),
         ghost_unique_index: "u".into(),
         ghost_index: "u".into(),
+        nullable: vec![],
         helper: None,
     };
     KeyCodec::new(&table(original), &table(ghost), &key).expect("a codec")
@@ -65,6 +71,23 @@ fn one_integer() {
     assert_eq!(range(Some(&one), Some(&one)), "FALSE");
     assert_eq!(c.compare(&two, &one), Some(Ordering::Less));
     assert!(c.client_comparable() && c.same_order());
+}
+
+/// A row that has no key is in no range, and in the log it is an error of its own.
+#[test]
+fn rows_without_a_key_are_in_no_range() {
+    let columns = [Column { nullable: false, ..column("a", INT) }, column("b", INT)];
+    let c = codec_as_is(&columns, &columns, &["a", "b"]);
+    let k = key(&c, &[Value::Int(1), Value::Int(2)]);
+    assert_eq!(c.range(Side::Original, &KeyRange::ALL), "`b` IS NOT NULL");
+    assert_eq!(
+        c.range(Side::Original, &KeyRange { lo: None, hi: Some(k.clone()) }),
+        "((`a` <= 1 AND (`a` < 1 OR (`a` = 1 AND `b` <= 2))) AND `b` IS NOT NULL)"
+    );
+    assert_eq!(c.range(Side::Ghost, &KeyRange::ALL), "TRUE", "the ghost has none");
+    assert_eq!(c.range(Side::Original, &KeyRange { lo: Some(k.clone()), hi: Some(k) }), "(FALSE AND `b` IS NOT NULL)");
+    assert_eq!(c.encode_row(&[Value::Int(1), Value::NULL]), Err(KeyError::Null("b".to_owned())));
+    assert!(matches!(c.encode_row(&[Value::NULL, Value::Int(1)]), Err(KeyError::UnexpectedValue { .. })));
 }
 
 #[test]

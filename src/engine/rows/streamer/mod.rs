@@ -14,11 +14,12 @@ pub mod statement;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::rows::inbox::{Gtid, Inbox, PreparedEnd, StreamNotice, weight};
+use crate::engine::rows::key_nulls;
 use crate::engine::state::record::StreamPoint;
 use crate::mysql::own::{Connections, Registered};
 use crate::mysql::session::FIRST_SERVER_ID;
 use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
-use crate::sql::key::{Key, KeyCodec};
+use crate::sql::key::{Key, KeyCodec, KeyError};
 use crate::sql::quote;
 use crate::sql::table::Column;
 use futures::StreamExt;
@@ -42,6 +43,8 @@ pub struct WatchedTables {
     pub columns: Vec<Column>,
     /// Key columns, in the key's order.
     pub key: Vec<KeyColumn>,
+    /// The index that the key is.
+    pub key_index: String,
     /// Turns their values into keys.
     pub codec: Arc<KeyCodec>,
     /// Defaults of the key's columns, as rows of the codec's select list; NULL where there is none.
@@ -526,6 +529,10 @@ impl Streamer {
         .map_err(|error| EngineError::terminal(Reason::ServerNotSupported, &format!("{error}; the original table is untouched")))?;
         match bad {
             None => Ok(()),
+            Some(KeyError::Null(column)) => {
+                let table = quote::qualified(&self.watched.database, &self.watched.table);
+                Err(key_nulls::came_to(&table, &self.watched.key_index, &column))
+            }
             Some(error) => Err(EngineError::terminal(Reason::Internal, &format!("a key in the binary log cannot be read: {error}"))),
         }
     }
