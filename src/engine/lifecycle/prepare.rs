@@ -553,8 +553,9 @@ async fn make(
     record.key_index.clone_from(&key.index);
     record.helper_index = key.helper.clone().unwrap_or_default();
     record.ghost_definition = normalise(&full.show_create)?;
-    helper_index::ensure(control, &spec.database, &names.ghost, &key).await.map_err(|error| no_helper(spec, &key, error))?;
     record.relatives = bound(spec, alter, names, original, &full, wishes.max_locked_tables, control).await?;
+    // After the constraints, none of which may come to rest upon it.
+    helper_index::ensure(control, &spec.database, &names.ghost, &key).await.map_err(|error| no_helper(spec, &key, error))?;
     let wanted = match wishes.defer {
         DeferIndexes::Never => false,
         // A constraint that the ghost has needs its index.
