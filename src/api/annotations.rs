@@ -5,18 +5,18 @@
 use std::collections::BTreeMap;
 
 /// Level: copying stops while it is `true`; changes are still applied.
-pub const THROTTLE: &str = "theseus.dev/throttle";
+const THROTTLE: &str = "theseus.dev/throttle";
 /// Level: as `spec.suspend`.
 pub const PAUSE: &str = "theseus.dev/pause";
 /// Level: `approved` opens the gate of the policy Manual.
-pub const CUT_OVER: &str = "theseus.dev/cut-over";
+const CUT_OVER: &str = "theseus.dev/cut-over";
 /// Final: `true` stops the migration and cleans up.
-pub const CANCEL: &str = "theseus.dev/cancel";
+const CANCEL: &str = "theseus.dev/cancel";
 /// Token: a new value starts a failed migration again.
-pub const RETRY: &str = "theseus.dev/retry";
+const RETRY: &str = "theseus.dev/retry";
 
 /// Token: with a new value the next attempt at the cut-over may kill what blocks it.
-pub const FORCE_CUT_OVER: &str = "theseus.dev/force-cut-over";
+const FORCE_CUT_OVER: &str = "theseus.dev/force-cut-over";
 
 const PREFIX: &str = "theseus.dev/";
 /// The longest token: it is copied to the status.

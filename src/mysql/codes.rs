@@ -221,7 +221,7 @@ codes! {
 }
 
 /// MariaDB's ER_CONNECTION_KILLED: a proxy may say it for a MySQL server.
-pub const CONNECTION_KILLED: u16 = 1927;
+pub(super) const CONNECTION_KILLED: u16 = 1927;
 
 /// The client's own CR_SSL_CONNECTION_ERROR: the connection could not be made secure as was asked for.
 pub const SSL_CONNECTION_ERROR: u16 = 2026;

@@ -111,7 +111,7 @@ impl MySqlError {
     }
 
     /// The server is none that a migration can run on.
-    pub fn unsupported_server(what: &str, message: String) -> Self {
+    pub(super) fn unsupported_server(what: &str, message: String) -> Self {
         Self { what: what.to_owned(), code: codes::UNSUPPORTED_SERVER, message, class: Class::Terminal, index: None }
     }
 
@@ -352,7 +352,7 @@ fn without_literals(expression: &str) -> String {
 }
 
 /// The server's message with every value taken out; names of columns and indexes stay.
-pub fn without_values(code: u16, message: &str) -> String {
+pub(super) fn without_values(code: u16, message: &str) -> String {
     if matches!(code, DUP_ENTRY | DUP_ENTRY_WITH_KEY_NAME) {
         return match duplicate_index(code, message) {
             Some(index) => format!("Duplicate entry for key '{index}'"),

@@ -90,7 +90,7 @@ impl ServerFacts {
     }
 
     /// The statement that tells the end of the binary log and its filters. Renamed in 8.2, the old name removed in 8.4.
-    pub fn show_log_status(&self) -> &'static str {
+    fn show_log_status(&self) -> &'static str {
         if BINARY_LOG_STATUS.of(self.version) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" }
     }
 

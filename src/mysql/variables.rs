@@ -349,7 +349,7 @@ pub fn servers() -> impl Iterator<Item = &'static str> {
 }
 
 /// Whether a variable of the server's class counts where rows are copied, and not only where a definition is made.
-pub fn counts_for_rows(name: &str) -> bool {
+pub(super) fn counts_for_rows(name: &str) -> bool {
     !OF_DEFINITIONS.contains(&name)
 }
 

@@ -115,7 +115,7 @@ pub const INDEX_THREADS: Feature = Feature {
     source: "https://dev.mysql.com/doc/refman/8.0/en/online-ddl-parallel-thread-configuration.html",
 };
 /// The statement that tells the end of the binary log has its new name.
-pub const BINARY_LOG_STATUS: Feature = Feature {
+pub(super) const BINARY_LOG_STATUS: Feature = Feature {
     name: "`SHOW BINARY LOG STATUS`",
     from: (8, 2, 0),
     with: "used",

@@ -78,12 +78,12 @@ impl ForeignKey {
 
     /// With another table as its parent.
     #[must_use]
-    pub fn referring_to(&self, parent: TableName) -> Self {
+    fn referring_to(&self, parent: TableName) -> Self {
         Self { parent, ..self.clone() }
     }
 
     /// Whether both demand the same, whatever they are called.
-    pub fn demands_the_same(&self, other: &Self) -> bool {
+    fn demands_the_same(&self, other: &Self) -> bool {
         let lists = |one: &[String], other: &[String]| one.len() == other.len() && one.iter().zip(other).all(|(a, b)| same(a, b));
         lists(&self.columns, &other.columns)
             && lists(&self.parent_columns, &other.parent_columns)

@@ -202,7 +202,7 @@ fn tokenize_all(source: &str, grammar: Grammar) -> Result<Vec<Token>, TokenError
 }
 
 /// Characters from 1 up to a byte offset, for messages.
-pub fn character_position(source: &str, offset: usize) -> usize {
+pub(super) fn character_position(source: &str, offset: usize) -> usize {
     source.char_indices().take_while(|(i, _)| *i < offset).count() + 1
 }
 

@@ -30,7 +30,7 @@ pub fn due(running: Duration, since_last: Duration, eta: Option<Duration>) -> bo
 
 /// What a line is written for at once when it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub(super) struct Mark {
     phase: Phase,
     throttle: Option<&'static str>,
     retrying: Option<String>,
@@ -177,7 +177,7 @@ pub fn table(spec: &MigrationSpec) -> String {
 }
 
 /// The last words, for standard output (`Ok`) or standard error (`Err`).
-pub fn summary(
+pub(super) fn summary(
     spec: &MigrationSpec,
     s: &Snapshot,
     controls: &Controls,

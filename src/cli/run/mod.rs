@@ -28,11 +28,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Done.
-pub const DONE: u8 = 0;
+pub(super) const DONE: u8 = 0;
 /// Failed; the original is untouched, what is left is in the message.
 pub const FAILED: u8 = 1;
 /// Refused before anything was touched.
-pub const REFUSED: u8 = 2;
+pub(super) const REFUSED: u8 = 2;
 /// Cancelled.
 const CANCELLED: u8 = 3;
 /// Whether the swap happened cannot be told.

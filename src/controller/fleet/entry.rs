@@ -313,7 +313,7 @@ impl Engine {
     }
 
     /// Waits for its end; one that does not end is dropped, which ends it at once.
-    pub async fn join_within(mut self, limit: Duration) -> EngineEnd {
+    pub(super) async fn join_within(mut self, limit: Duration) -> EngineEnd {
         // The attendant holds the handle for an instant at most, when it passes on the end of the term.
         let handle = loop {
             match Arc::try_unwrap(self.handle) {

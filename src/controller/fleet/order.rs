@@ -7,7 +7,7 @@
 //! # Guarantees
 //! Nobody starts before each of the others has succeeded, or had succeeded when it was last seen. Before the first list of a namespace is
 //! complete nothing is decided ([`After::NotYet`]): one that is not known yet is not one that does not exist.
-//! Whoever may have to decide otherwise after a change is named by [`Order::apply`] and its like, at once.
+//! Whoever may have to decide otherwise after a change is named by [`Order::take`], at once.
 use crate::api::SchemaMigration;
 use crate::api::conditions::{READY, STALLED, SUCCEEDED, Truth, find, is};
 use kube::Resource as _;
@@ -82,7 +82,7 @@ impl Node {
 }
 
 /// All migrations of a namespace by name.
-pub type Nodes = BTreeMap<String, Node>;
+pub(super) type Nodes = BTreeMap<String, Node>;
 
 /// What `spec.after` means for a migration that has not begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +209,7 @@ struct Known {
 }
 
 /// Namespace and name of a migration that needs a visit.
-pub type Concerned = (String, String);
+type Concerned = (String, String);
 
 impl Order {
     /// What `spec.after` means for a migration of this namespace that has not begun.

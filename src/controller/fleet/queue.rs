@@ -90,7 +90,7 @@ pub enum Admission {
 
 /// The claims of one operator.
 #[derive(Debug)]
-pub struct Queue {
+pub(super) struct Queue {
     claims: BTreeMap<Uid, Claim>,
     total_limit: usize,
     settled: bool,
@@ -108,7 +108,7 @@ impl Queue {
     }
 
     /// Whether [`Queue::settle`] was called.
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.settled
     }
 
@@ -132,7 +132,7 @@ impl Queue {
     }
 
     /// The claims that wait and could have a slot now, the oldest first.
-    pub fn runnable(&self) -> Vec<Uid> {
+    pub(super) fn runnable(&self) -> Vec<Uid> {
         let granted = self.granted();
         let waits = |(uid, claim): &(&Uid, &Claim)| claim.slot == Slot::Wanted && granted.contains(*uid);
         self.in_order().into_iter().filter(waits).map(|(uid, _)| uid.clone()).collect()

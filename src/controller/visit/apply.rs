@@ -86,7 +86,7 @@ where
 ///
 /// # Errors
 /// As [`status`].
-pub async fn migration_status(client: &Client, meta: &ObjectMeta, value: &SchemaMigrationStatus) -> Result<Option<u64>, Error> {
+pub(super) async fn migration_status(client: &Client, meta: &ObjectMeta, value: &SchemaMigrationStatus) -> Result<Option<u64>, Error> {
     status::<SchemaMigration>(client, meta, value).await
 }
 
@@ -98,7 +98,7 @@ fn migrations(client: &Client, meta: &ObjectMeta) -> Api<kube::core::PartialObje
 ///
 /// # Errors
 /// The API server refused it, did not answer, or someone changed the finalizers at the same time (the next visit tries again).
-pub async fn add_finalizer(client: &Client, meta: &ObjectMeta) -> Result<(), Error> {
+pub(super) async fn add_finalizer(client: &Client, meta: &ObjectMeta) -> Result<(), Error> {
     let mut finalizers = meta.finalizers.clone().unwrap_or_default();
     if finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(());
@@ -111,7 +111,7 @@ pub async fn add_finalizer(client: &Client, meta: &ObjectMeta) -> Result<(), Err
 ///
 /// # Errors
 /// As [`add_finalizer`].
-pub async fn remove_finalizer(client: &Client, meta: &ObjectMeta) -> Result<(), Error> {
+pub(super) async fn remove_finalizer(client: &Client, meta: &ObjectMeta) -> Result<(), Error> {
     let before = meta.finalizers.clone().unwrap_or_default();
     let after: Vec<String> = before.iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     if after.len() == before.len() {

@@ -27,10 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A working migration is visited this often, and its numbers are written as often at most.
-pub const REFRESH: Duration = Duration::from_secs(10);
+pub(super) const REFRESH: Duration = Duration::from_secs(10);
 
 /// Visits that failed, in a row.
-pub type Failures = Mutex<HashMap<Uid, Attempts>>;
+type Failures = Mutex<HashMap<Uid, Attempts>>;
 
 /// The parts that every visit uses.
 pub struct Context {
@@ -124,7 +124,7 @@ impl Visit<'_> {
     }
 
     /// Whether tables of an unfinished migration are dropped.
-    pub fn cleans_up(&self) -> bool {
+    pub(super) fn cleans_up(&self) -> bool {
         self.object.spec.deletion_policy == DeletionPolicy::Cleanup
     }
 

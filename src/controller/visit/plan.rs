@@ -72,7 +72,7 @@ pub enum Directive {
 }
 
 /// Whether the decision needs to know what the spec refers to. A running engine does not mind a Secret that has gone.
-pub fn needs_target(state: &State, engine: bool, pause: bool, cancel: bool, begun: bool, cleans_up: bool) -> bool {
+pub(super) fn needs_target(state: &State, engine: bool, pause: bool, cancel: bool, begun: bool, cleans_up: bool) -> bool {
     match state {
         State::Ended(_) => false,
         _ if engine => false,

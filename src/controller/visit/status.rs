@@ -318,7 +318,7 @@ fn clock(at: Timestamp) -> String {
 const NEXT_ATTEMPT: &str = "; next attempt at ";
 
 /// A message without the time of the next attempt: what is wrong, which is the same at each attempt.
-pub fn what_is_wrong(message: &str) -> &str {
+pub(super) fn what_is_wrong(message: &str) -> &str {
     message.rsplit_once(NEXT_ATTEMPT).map_or(message, |(wrong, _)| wrong)
 }
 
@@ -334,7 +334,7 @@ pub enum Urgency {
 }
 
 /// Compares the status that was written with the one that should be.
-pub fn urgency(written: &SchemaMigrationStatus, next: &SchemaMigrationStatus) -> Urgency {
+pub(super) fn urgency(written: &SchemaMigrationStatus, next: &SchemaMigrationStatus) -> Urgency {
     if written == next {
         return Urgency::None;
     }

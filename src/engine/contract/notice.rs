@@ -32,7 +32,7 @@ pub const REPLICA_WITHOUT_ADDRESS: &str = "ReplicaWithoutAddress";
 /// Copying has been held back for more than a minute, or a person asked for it.
 pub const THROTTLED: &str = "Throttled";
 /// It goes on.
-pub const UNTHROTTLED: &str = "Unthrottled";
+pub(super) const UNTHROTTLED: &str = "Unthrottled";
 /// A limit of the throttle has no effect.
 pub const SIGNAL_NOT_AVAILABLE: &str = "SignalNotAvailable";
 /// The account does not see something that refuses nothing ([`crate::engine::table::sight::Without::Said`]).

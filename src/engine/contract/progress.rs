@@ -197,11 +197,11 @@ const LONG: Duration = Duration::from_secs(60);
 /// It is over when copying went on for so long: one that comes back at once is the same.
 const CALM: Duration = Duration::from_secs(10);
 /// The throttle that a person asks for is told at once, and so is its end.
-pub const BY_A_PERSON: &str = "User";
+const BY_A_PERSON: &str = "User";
 
 /// What [`LongThrottle::observe`] has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+enum Told {
     /// Copying has been held back for long.
     Held,
     /// It goes on.
@@ -211,7 +211,7 @@ pub enum Told {
 /// Decides which throttles are worth an Event: long ones, however they are chopped. One that is there for 50 s of each minute is long; one
 /// that is there for a second now and then is not. Pure: the clock is passed in.
 #[derive(Debug, Default)]
-pub struct LongThrottle {
+struct LongThrottle {
     looked: Option<Instant>,
     held: bool,
     /// Throttled time, less the time since; from nothing to [`LONG`].

@@ -20,7 +20,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// Session settings that make the server itself let go of the tables of an engine that has vanished without a word: a lock request waits
 /// three quarters of the budget (in whole seconds, rounded up: after the watchdog's own limits), and a session that says nothing is closed
 /// one second after the budget, or when its answers are not taken for as long.
-pub fn server_bounds(budget: Duration) -> String {
+pub(super) fn server_bounds(budget: Duration) -> String {
     let wait = (budget * 3 / 4).as_secs_f64().ceil();
     let silence = budget.as_secs_f64().ceil() + 1.0;
     format!(
@@ -68,7 +68,7 @@ impl Second<'_> {
 
 /// Watches over the session `lock_id` from `began` for `budget`. Returns only after it has tried to kill it; to be dropped when the tables
 /// are unlocked. `step` tells that the lock is granted.
-pub async fn watch_over(
+pub(super) async fn watch_over(
     second: &mut Second<'_>,
     lock_id: u32,
     began: Instant,

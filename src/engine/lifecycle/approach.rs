@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 pub type Task = (&'static str, Result<(), EngineError>);
 
 /// The name of the task that asks the hooks.
-pub const HOOKS: &str = "hooks";
+pub(super) const HOOKS: &str = "hooks";
 
 /// What an engine remembers of its attempts.
 #[derive(Default)]
-pub struct Approach {
+pub(super) struct Approach {
     /// All of it but what is only known when it is shown.
     so_far: CutOver,
     /// Who holds locks that an attempt needs.
@@ -58,7 +58,7 @@ impl Approach {
     }
 
     /// Whether a hook has vetoed the last attempt, and none has agreed since.
-    pub fn is_vetoed(&self) -> bool {
+    pub(super) fn is_vetoed(&self) -> bool {
         self.so_far.vetoed_by.is_some()
     }
 
@@ -78,7 +78,7 @@ impl Approach {
     }
 
     /// Whether the user's force token asks for this attempt, which is not known to have been acted upon.
-    pub fn is_forced(&self, controls: &Controls) -> bool {
+    pub(super) fn is_forced(&self, controls: &Controls) -> bool {
         controls.force_cut_over.is_some() && controls.force_cut_over != self.so_far.handled_force
     }
 
@@ -86,7 +86,7 @@ impl Approach {
     ///
     /// # Errors
     /// A lost connection.
-    pub async fn is_free(
+    pub(super) async fn is_free(
         &mut self,
         session: &mut Session,
         to_lock: TablesToLock<'_>,
@@ -109,7 +109,7 @@ impl Approach {
     }
 
     /// Whether the hooks agree. False: they are being asked, by a task that ends with [`HOOKS`].
-    pub fn is_agreed(
+    pub(super) fn is_agreed(
         &mut self,
         controls: &Controls,
         spec: &MigrationSpec,

@@ -29,7 +29,7 @@ pub struct There {
 pub enum Loss {
     /// Nothing that can be told from here.
     Nothing,
-    /// Another engine has followed, or finished the work: [`Owned::still`] tells.
+    /// Another engine has followed, or finished the work: [`Owned::fate`] tells.
     Followed,
     /// The state table is gone, and the ghost is there: no engine leaves that behind, since the ghost always goes first.
     State {

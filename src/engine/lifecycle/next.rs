@@ -11,21 +11,21 @@ use crate::engine::cutover::Gate;
 use std::time::{Duration, Instant};
 
 /// A cycle while rows are copied: long enough that hot rows are written once for many changes, short enough to keep the backlog small.
-pub const CYCLE_COPYING: Duration = Duration::from_millis(300);
+const CYCLE_COPYING: Duration = Duration::from_millis(300);
 /// A cycle afterwards: the backlog must be small when the gate opens.
-pub const CYCLE_TAIL: Duration = Duration::from_millis(50);
+pub(super) const CYCLE_TAIL: Duration = Duration::from_millis(50);
 /// A cycle while nothing is dirty: it only moves the safe position. The driver wakes no less often, to look at the clock for the windows.
-pub const CYCLE_IDLE: Duration = Duration::from_secs(1);
+const CYCLE_IDLE: Duration = Duration::from_secs(1);
 /// Dirty keys at which a cycle begins at once.
-pub const CYCLE_KEYS: usize = 20_000;
+const CYCLE_KEYS: usize = 20_000;
 /// Keys that the last cycle may have had for the cut-over to be tried: they are reconciled well within the lock's budget.
-pub const SMALL_BACKLOG: usize = 500;
+const SMALL_BACKLOG: usize = 500;
 /// How far the stream may be behind the end of the log then.
-pub const SMALL_LAG: Duration = Duration::from_secs(2);
+const SMALL_LAG: Duration = Duration::from_secs(2);
 /// How often the end of the log is read, to know how far the stream is behind. It is no older when an attempt is made.
-pub const LAG_EVERY: Duration = Duration::from_secs(1);
+const LAG_EVERY: Duration = Duration::from_secs(1);
 /// How often it is read while the gate is closed and the log hardly grows: it also keeps the connection alive.
-pub const LAG_AT_REST: Duration = Duration::from_secs(60);
+const LAG_AT_REST: Duration = Duration::from_secs(60);
 /// After so long without a dirty key, a migration that waits at its gate is at rest: nothing needs to be read for it. Longer than the pauses
 /// between the writes of a table in use, so that it does not go to rest and wake all the time; waking costs one reading of each signal. A
 /// judgement, not a measurement.
@@ -168,7 +168,7 @@ pub struct Seen {
 
 impl Seen {
     /// Where no rows are copied: nothing is dirty, and no throttler asked.
-    pub fn without_rows(now: Instant) -> Self {
+    pub(super) fn without_rows(now: Instant) -> Self {
         Self {
             now,
             interrupted: false,
@@ -357,7 +357,7 @@ pub fn waits(state: &State, seen: &Seen) -> Option<Waits> {
 }
 
 /// Whether what holds the migration back is told: not while something else is waited for.
-pub fn shows_throttle(state: &State, seen: &Seen) -> bool {
+pub(super) fn shows_throttle(state: &State, seen: &Seen) -> bool {
     let Some(rows) = &state.rows else { return false };
     if seen.apply_held
         || rows.copying

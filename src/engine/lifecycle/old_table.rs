@@ -26,7 +26,7 @@ const SMALL_PARTITION: u64 = 1 << 20;
 
 /// A partition, and what it holds in bytes (statistics).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition {
+struct Partition {
     pub name: String,
     /// Data and indexes.
     pub bytes: u64,

@@ -41,7 +41,7 @@ pub struct NewType {
 
 /// Reads the definition in a MODIFY or CHANGE clause; `None` when it is not understood. `source` is the text of the ALTER, read by this
 /// grammar. Pure.
-pub fn new_type(source: &str, grammar: Grammar, clause: &ParsedClause) -> Option<NewType> {
+pub(super) fn new_type(source: &str, grammar: Grammar, clause: &ParsedClause) -> Option<NewType> {
     let names = match &clause.clause {
         Clause::ModifyColumn(_) => 1,
         Clause::ChangeColumn { .. } => 2,

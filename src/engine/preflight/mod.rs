@@ -412,7 +412,7 @@ const ROWS_PER_SECOND: u64 = 20_000;
 const BYTES_PER_SECOND: u64 = 10 << 20;
 
 /// How long a copy may take (pure).
-pub fn estimate(rows: u64, bytes: u64) -> Duration {
+pub(super) fn estimate(rows: u64, bytes: u64) -> Duration {
     Duration::from_secs((rows / ROWS_PER_SECOND).max(bytes / BYTES_PER_SECOND).max(1))
 }
 

@@ -10,7 +10,7 @@ use crate::sql::token::Grammar;
 
 /// The table after the clauses.
 #[derive(Clone, Debug)]
-pub struct Prediction {
+pub(super) struct Prediction {
     /// Columns and indexes. A column that is redefined keeps its old type here.
     pub definition: TableDefinition,
     /// Columns (by their names before) that are redefined.
@@ -24,7 +24,7 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 /// Applies the clauses.
-pub fn predict(original: &TableDefinition, alter: &Alter) -> Prediction {
+pub(super) fn predict(original: &TableDefinition, alter: &Alter) -> Prediction {
     let (renames, dropped) = (alter.renames(), alter.dropped_columns());
     let renamed = |name: &str| renames.iter().find(|(old, _)| same(old, name)).map_or_else(|| name.to_owned(), |(_, new)| new.clone());
     let is_dropped = |name: &str| dropped.iter().any(|d| same(d, name));
@@ -127,7 +127,7 @@ pub fn predict(original: &TableDefinition, alter: &Alter) -> Prediction {
 
 /// Clauses that the server would refuse because of what the table has or lacks, each with the server's error number. Not everything that it
 /// would refuse is known here; what is returned is certain.
-pub fn impossible(original: &TableDefinition, alter: &Alter) -> Vec<String> {
+pub(super) fn impossible(original: &TableDefinition, alter: &Alter) -> Vec<String> {
     // The server also takes letters with and without accents for one another.
     let certain = |name: &str| name.is_ascii() && original.columns.iter().all(|c| c.name.is_ascii()) && !same(name, HIDDEN_KEY);
     let certain_index = |name: &str| name.is_ascii() && original.indexes.iter().all(|i| i.name.is_ascii());
@@ -189,7 +189,7 @@ fn new_column(spec: &ColumnSpec) -> Column {
 
 /// Whether a change comes to a copy through a ghost, as far as the clauses tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Copies {
+pub(super) enum Copies {
     /// The server makes it itself.
     No,
     /// Only the server knows.
@@ -200,7 +200,7 @@ pub enum Copies {
 
 /// What is to be expected of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forecast {
+pub(super) struct Forecast {
     /// The cheapest algorithm that the manual gives.
     pub algorithm: Algorithm,
     /// Whether it is copied under Auto.
@@ -212,7 +212,7 @@ pub struct Forecast {
 /// The cheapest algorithm that the manual gives for these clauses, and why not a cheaper one. A forecast: the engine tries.
 /// `source` is the text of the ALTER.
 /// <https://dev.mysql.com/doc/refman/8.4/en/innodb-online-ddl-operations.html>
-pub fn forecast(original: &TableDefinition, alter: &Alter, prediction: &Prediction, source: &str) -> Forecast {
+pub(super) fn forecast(original: &TableDefinition, alter: &Alter, prediction: &Prediction, source: &str) -> Forecast {
     let mut worst =
         Forecast { algorithm: Algorithm::Instant, copies: Copies::No, why: "the clauses change only the data dictionary".to_owned() };
     let all = alter.clauses().iter().flat_map(|parsed| clause(original, parsed, source, alter.grammar()));

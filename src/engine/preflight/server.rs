@@ -206,7 +206,7 @@ pub async fn sessions(look: &mut Look<'_>) -> Result<Grammar, EngineError> {
 }
 
 /// A table without a primary key, where the server wants one.
-pub fn primary_key(look: &mut Look<'_>, original: &Inspected) {
+pub(super) fn primary_key(look: &mut Look<'_>, original: &Inspected) {
     let wanted = look.session.given().get("sql_require_primary_key").is_some_and(|v| settings::same("sql_require_primary_key", v, "1"));
     if wanted && !original.definition.indexes.iter().any(|index| index.name == "PRIMARY") {
         let table = look.table();

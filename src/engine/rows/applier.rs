@@ -99,7 +99,7 @@ pub struct Applier {
 }
 
 /// Whether somebody wants the engine to stop: asked between any two batches.
-pub type Halt = dyn Fn() -> bool + Sync;
+type Halt = dyn Fn() -> bool + Sync;
 
 /// What is left of a cycle.
 enum Rest {

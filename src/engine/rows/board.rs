@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Where a key lies, as far as a flush cycle must know (rule 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopyState {
+pub(super) enum CopyState {
     /// Not dispatched: its chunk will read it after the barrier. Drop.
     Ahead,
     /// In a chunk that is under way. Keep for the next cycle.
@@ -29,7 +29,7 @@ pub struct Board {
 
 /// How far ranges have been dispatched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Frontier {
+enum Frontier {
     /// Nothing is.
     #[default]
     Start,
@@ -98,7 +98,7 @@ impl Board {
     }
 
     /// Dispatches the range from the frontier to `hi` (`None`: to the end). It is in flight from now on; the caller reads afterwards.
-    pub fn dispatch(&mut self, hi: Option<Key>) -> (ChunkId, KeyRange) {
+    pub(super) fn dispatch(&mut self, hi: Option<Key>) -> (ChunkId, KeyRange) {
         let lo = match &self.frontier {
             Frontier::At(key) => Some(key.clone()),
             Frontier::Start | Frontier::End => None,
@@ -136,7 +136,7 @@ impl Board {
 
 /// The contiguous beginning of what is copied: records of neighbours are merged into one, so that the state table stays small.
 #[derive(Debug, Default)]
-pub struct Beginning {
+pub(super) struct Beginning {
     /// With the id of its record.
     whole: Option<(u64, ChunkRecord)>,
 }
@@ -166,7 +166,7 @@ impl Beginning {
 }
 
 /// Places a key among sampled ranges by comparing encodings: right only where the client may compare (see `KeyCodec::client_comparable`).
-pub fn copy_state(key: &Key, in_flight: &[KeyRange], ahead: &[KeyRange]) -> CopyState {
+pub(super) fn copy_state(key: &Key, in_flight: &[KeyRange], ahead: &[KeyRange]) -> CopyState {
     let inside = |range: &KeyRange| range.lo.as_ref().is_none_or(|lo| key > lo) && range.hi.as_ref().is_none_or(|hi| key <= hi);
     if in_flight.iter().any(inside) {
         CopyState::InFlight

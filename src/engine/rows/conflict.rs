@@ -31,7 +31,7 @@ pub fn violated<'a>(m: &'a Migration, error: &MySqlError) -> Option<&'a Index> {
 }
 
 /// Whether the columns of a unique index hold the whole key: two rows cannot collide there unless the ghost takes their keys for equal.
-pub fn follows_from_key(m: &Migration, index: &Index) -> bool {
+pub(super) fn follows_from_key(m: &Migration, index: &Index) -> bool {
     let has = |name: &str| index.parts.iter().any(|p| p.prefix.is_none() && p.column.as_deref().is_some_and(|c| same(c, name)));
     m.key.columns.iter().all(|part| has(&part.ghost))
 }
@@ -44,7 +44,7 @@ fn same(a: &str, b: &str) -> bool {
 ///
 /// Only the server knows what it makes of a value: which texts are equal, how a number is rounded for the new type. So rows of the
 /// original are first converted into a temporary table with the ghost's columns ([`SCRATCH`]), and equal is what is equal there.
-pub struct Lookup {
+pub(super) struct Lookup {
     /// Its name.
     pub index: String,
     /// Whether the server finds rows by it when the values come from another table: not by a prefix, nor by an expression.

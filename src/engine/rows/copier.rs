@@ -60,7 +60,7 @@ impl Default for ChunkRows {
 
 /// Steers the size of chunks by time and bytes. Pure.
 #[derive(Debug, Clone)]
-pub struct ChunkSizer {
+struct ChunkSizer {
     rows: u64,
     smallest: u64,
     ceiling: u64,

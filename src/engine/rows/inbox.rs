@@ -32,7 +32,7 @@ pub enum StreamNotice {
 }
 
 /// Source (with its tag) and number of a transaction.
-pub type Gtid = ([u8; 16], String, u64);
+pub(super) type Gtid = ([u8; 16], String, u64);
 
 /// What a prepared XA transaction has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,7 +238,7 @@ impl Inbox {
     }
 
     /// Bytes of keys, by [`weight`], beyond which a transaction enters in parts.
-    pub fn part_size(&self) -> usize {
+    pub(super) fn part_size(&self) -> usize {
         self.limit / 2
     }
 
@@ -269,7 +269,7 @@ impl Inbox {
     }
 
     /// The stretch of the log that has what a prepared transaction changed, if it was too much to be remembered.
-    pub fn in_log(&self, xid: &str) -> Option<(StreamPoint, BinlogPosition)> {
+    pub(super) fn in_log(&self, xid: &str) -> Option<(StreamPoint, BinlogPosition)> {
         self.lock().prepared.iter().find_map(|(name, before, changed)| match changed {
             Changed::InLog(end) if name == xid => Some((before.clone(), end.clone())),
             _ => None,
@@ -326,7 +326,7 @@ impl Inbox {
     }
 
     /// Takes no key: the stream is to wait. `point` is that of the last take.
-    pub fn take_none(&self, point: &StreamPoint) -> Taken {
+    pub(super) fn take_none(&self, point: &StreamPoint) -> Taken {
         let mut state = self.lock();
         Taken {
             keys: Vec::new(),
@@ -365,7 +365,7 @@ impl Inbox {
     }
 
     /// Whether a chunk asks for something.
-    pub fn is_asked(&self) -> bool {
+    pub(super) fn is_asked(&self) -> bool {
         !self.lock().asked.is_empty()
     }
 

@@ -113,7 +113,7 @@ impl Migration {
     ///
     /// # Errors
     /// A value is not of its column's type.
-    pub fn key_of(&self, what: &str, row: mysql_async::Row) -> Result<Key, MySqlError> {
+    pub(super) fn key_of(&self, what: &str, row: mysql_async::Row) -> Result<Key, MySqlError> {
         self.key_in(what, &values_of(what, row)?)
     }
 
@@ -121,7 +121,7 @@ impl Migration {
     ///
     /// # Errors
     /// As [`Migration::key_of`].
-    pub fn key_and_rest(&self, what: &str, row: mysql_async::Row) -> Result<(Key, Vec<mysql_async::Value>), MySqlError> {
+    pub(super) fn key_and_rest(&self, what: &str, row: mysql_async::Row) -> Result<(Key, Vec<mysql_async::Value>), MySqlError> {
         let mut values = values_of(what, row)?;
         let rest = values.split_off(self.key.columns.len().min(values.len()));
         Ok((self.key_in(what, &values)?, rest))
@@ -132,7 +132,7 @@ impl Migration {
     }
 
     /// Finds the key of the `rows`-th row of the original beyond `lo`; no row when fewer are left.
-    pub fn range_end(&self, lo: Option<Key>, rows: u64) -> String {
+    pub(super) fn range_end(&self, lo: Option<Key>, rows: u64) -> String {
         format!(
             "SELECT {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT 1 OFFSET {}",
             self.codec.select_list(Side::Original),
@@ -158,7 +158,7 @@ impl Migration {
 
     /// Puts the rows of the original that `condition` names into a temporary table with some of the ghost's columns, as the server converts
     /// them, in the place of what was there. Nothing of that is in the binary log, and nothing is committed by it.
-    pub fn convert_into(&self, scratch: &str, columns: &[String], condition: &str) -> String {
+    pub(super) fn convert_into(&self, scratch: &str, columns: &[String], condition: &str) -> String {
         let wanted = |name: &str| columns.iter().any(|column| column.to_lowercase() == name.to_lowercase());
         let mut text = format!("DELETE FROM {scratch}");
         for insert in self.mapping.inserts(wanted) {

@@ -61,12 +61,12 @@ impl Numbering {
     }
 
     /// Reads the highest number that this session remembers beyond its transaction.
-    pub fn highest_kept(&self, database: &str) -> String {
+    pub(super) fn highest_kept(&self, database: &str) -> String {
         format!("SELECT CAST(COALESCE(MAX(_theseus_number), 0) AS UNSIGNED) FROM {}", Self::kept(database))
     }
 
     /// No number up to this one is given to another row.
-    pub fn reserve(&self, highest: u64) {
+    pub(super) fn reserve(&self, highest: u64) {
         self.aside.fetch_max(highest, Ordering::Relaxed);
     }
 
@@ -149,7 +149,7 @@ pub struct Tables<'a> {
 }
 
 /// Columns that may be NULL and become AUTO_INCREMENT (which is NOT NULL), by their names on the original. Pure.
-pub fn numbered_nulls<'a>(original: &'a TableDefinition, ghost: &TableDefinition, mapping: &ColumnMapping) -> Vec<&'a str> {
+pub(super) fn numbered_nulls<'a>(original: &'a TableDefinition, ghost: &TableDefinition, mapping: &ColumnMapping) -> Vec<&'a str> {
     let becomes = |shared: &crate::sql::mapping::SharedColumn| {
         let from = original.column(&shared.original)?;
         let to = ghost.column(&shared.ghost)?;
@@ -182,7 +182,7 @@ pub async fn check_nulls(
 }
 
 /// A row has NULL in a column that becomes AUTO_INCREMENT. Both names quoted.
-pub fn null_found(table: &str, column: &str) -> EngineError {
+pub(super) fn null_found(table: &str, column: &str) -> EngineError {
     EngineError::terminal(
         Reason::DataDoesNotFit,
         &format!(

@@ -32,7 +32,7 @@ const CONFLICTS: u32 = 100;
 
 /// The unique keys of the ghost in which values have collided.
 #[derive(Default)]
-pub struct Collisions {
+pub(super) struct Collisions {
     met: Vec<Met>,
     more: bool,
 }
@@ -61,12 +61,12 @@ impl Collisions {
     }
 
     /// Whether the stream is about to bring more than memory holds at a time, so that what is pending is never all that changed together.
-    pub fn expect_more(&mut self, more: bool) {
+    pub(super) fn expect_more(&mut self, more: bool) {
         self.more = more;
     }
 
     /// As it was said.
-    pub fn more_to_come(&self) -> bool {
+    pub(super) fn more_to_come(&self) -> bool {
         self.more
     }
 
@@ -180,7 +180,7 @@ impl<'a> Pending<'a> {
     }
 
     /// What may be removed at once, in batches.
-    pub fn removable(&self, size: usize) -> impl Iterator<Item = Vec<Key>> {
+    pub(super) fn removable(&self, size: usize) -> impl Iterator<Item = Vec<Key>> {
         let unlogged = self.unlogged;
         let batches = self.stretches.iter().flat_map(move |keys| keys.chunks(size));
         batches.map(move |batch| batch.iter().filter(|key| !unlogged.contains(*key)).cloned().collect())
@@ -208,7 +208,7 @@ const COPY: &str = "copy changed rows";
 ///
 /// # Errors
 /// As [`transaction::write`].
-pub async fn plainly(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
+pub(super) async fn plainly(m: &Migration, session: &mut Session, keys: &[Key]) -> Result<(), Failure> {
     transaction::write(m, session, async |ghost| {
         ghost.delete(REMOVE, keys).await?;
         ghost.copy_keys(COPY, keys).await?;
@@ -276,7 +276,7 @@ pub async fn remove(m: &Migration, session: &mut Session, keys: &[Key]) -> Resul
 
 /// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
+pub(super) enum Settled {
     /// The rows are equal.
     Done,
     /// Too many rows are in the way: the stream will bring them.
@@ -294,7 +294,7 @@ pub enum Settled {
 ///
 /// # Errors
 /// [`Reason::DuplicateKey`]; whatever ends the attempt.
-pub async fn patiently(
+pub(super) async fn patiently(
     m: &Migration,
     session: &mut Session,
     batch: &[Key],

@@ -10,7 +10,7 @@ use crate::sql::key::Key;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Keys that are kept from one cycle to the next, and the safe position.
-pub struct SafePoints {
+pub(super) struct SafePoints {
     /// Keys, with the number of the point that they hold.
     kept: HashMap<Key, u64>,
     /// The points that kept keys hold. Numbers rise, and so do the points.

@@ -85,7 +85,7 @@ pub(crate) async fn keep_lock(mut guard: Session, cancel: CancellationToken) -> 
 ///
 /// # Errors
 /// A lost connection. Without SELECT on the performance schema nobody is found.
-pub async fn put_out(control: &mut Session, database: &str, state: &str) -> Result<(), EngineError> {
+pub(super) async fn put_out(control: &mut Session, database: &str, state: &str) -> Result<(), EngineError> {
     // No account needs a privilege to end sessions of its own.
     let sql = format!(
         "SELECT DISTINCT t.PROCESSLIST_ID FROM performance_schema.metadata_locks l \

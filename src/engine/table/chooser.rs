@@ -64,7 +64,7 @@ pub struct Refused {
 
 /// What an algorithm did to the clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Effect {
+struct Effect {
     /// InnoDB made a new table.
     pub rebuilt: bool,
     /// There is an index more.

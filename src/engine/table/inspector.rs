@@ -72,7 +72,7 @@ pub async fn check_log(session: &mut Session, facts: &ServerFacts, database: &st
 }
 
 /// Sessions that a copy has at once: measured, with as few copy workers as there are by default.
-pub const SESSIONS: u32 = 11;
+pub(super) const SESSIONS: u32 = 11;
 
 /// Refuses accounts that may not have as many sessions as a copy needs.
 ///

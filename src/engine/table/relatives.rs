@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 ///
 /// # Errors
 /// A lost connection.
-pub async fn cascades_are_logged(session: &mut Session) -> Result<bool, EngineError> {
+async fn cascades_are_logged(session: &mut Session) -> Result<bool, EngineError> {
     match session.first::<u8>("read who runs cascades", SHORT, "SELECT @@global.innodb_native_foreign_keys").await {
         Ok(native) => Ok(native == Some(0)),
         Err(error) if error.code == codes::UNKNOWN_SYSTEM_VARIABLE => Ok(false),

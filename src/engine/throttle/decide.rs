@@ -250,7 +250,7 @@ impl Decision {
     }
 
     /// Whether both say the same to those who obey them.
-    pub fn says_as(&self, other: &Self) -> bool {
+    pub(super) fn says_as(&self, other: &Self) -> bool {
         let words = |hold: &Option<Hold>| hold.as_ref().map(|h| (h.reason, h.detail.clone()));
         self.pending == other.pending
             && self.critical == other.critical

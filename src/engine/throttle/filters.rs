@@ -21,7 +21,7 @@ use mysql_async::Row;
 
 /// The filters of one channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filters {
+struct Filters {
     do_db: Vec<String>,
     ignore_db: Vec<String>,
     do_table: Vec<String>,
@@ -108,7 +108,7 @@ fn on_the_way(rows: &[Row], primary: &str) -> Option<Filters> {
 }
 
 /// A replica has applied all that the primary had, and the table is not there, or its rows do not come.
-pub fn arrives_not(replica: &str, table: &str) -> EngineError {
+pub(super) fn arrives_not(replica: &str, table: &str) -> EngineError {
     filtered(
         replica,
         table,

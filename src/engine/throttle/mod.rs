@@ -90,7 +90,7 @@ pub fn start(
 ///
 /// # Errors
 /// The connection is lost.
-pub async fn while_held(decided: &watch::Receiver<Decision>, session: &mut Session) -> Result<(), MySqlError> {
+pub(super) async fn while_held(decided: &watch::Receiver<Decision>, session: &mut Session) -> Result<(), MySqlError> {
     let mut decided = decided.clone();
     while !decided.borrow_and_update().may_copy() {
         // Cancel-safe: a watch receiver loses nothing.

@@ -35,7 +35,7 @@ fn query(readings: &mut Readings) -> &mut Option<Signal<f64>> {
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// Reads the status variables that limits name. Never ends.
-pub async fn watch_load(signals: &Signals) {
+pub(super) async fn watch_load(signals: &Signals) {
     let mut line = PolledSession::primary(signals, "");
     let mut live = signals.live_limits();
     loop {
@@ -116,7 +116,7 @@ async fn own_threads(line: &mut PolledSession, server: &ServerAddress) -> Result
 }
 
 /// Reads the length of the history list. Never ends.
-pub async fn watch_history(signals: &Signals) {
+pub(super) async fn watch_history(signals: &Signals) {
     let what = "read the length of the history list";
     // In the table since 5.6; the counter is on by default (manual: "The INFORMATION_SCHEMA INNODB_METRICS Table").
     let sql = "SELECT `COUNT` FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'";
@@ -163,7 +163,7 @@ pub async fn watch_history(signals: &Signals) {
 const SIZES: [(&str, usize); 2] = [("SELECT SUM(ALLOCATED_SIZE) FROM information_schema.INNODB_TABLESPACES", 0), ("SHOW BINARY LOGS", 1)];
 
 /// Reads how much the server's files take. Never ends.
-pub async fn watch_disk(signals: &Signals) {
+pub(super) async fn watch_disk(signals: &Signals) {
     let mut line = PolledSession::primary(signals, "");
     let mut live = signals.live_limits();
     loop {
@@ -204,7 +204,7 @@ pub async fn watch_disk(signals: &Signals) {
 /// Runs the person's query. Never ends.
 ///
 /// It cannot write, and it is one statement: the session is read only, and prepared statements hold exactly one.
-pub async fn watch_query(signals: &Signals) {
+pub(super) async fn watch_query(signals: &Signals) {
     let mut line = PolledSession::primary(signals, "SET SESSION transaction_read_only=ON, max_execution_time=3000");
     let mut live = signals.live_limits();
     loop {

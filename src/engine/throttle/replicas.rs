@@ -34,7 +34,7 @@ const SUSPECT_AFTER: Duration = Duration::from_secs(2);
 const NOT_ARRIVED: [u16; 2] = [codes::BAD_DB_ERROR, codes::NO_SUCH_TABLE];
 
 /// Microseconds since 1970 that never go backwards, and what was written with them.
-pub struct HeartbeatClock {
+pub(super) struct HeartbeatClock {
     base: u64,
     began: Instant,
     first: AtomicU64,
@@ -83,7 +83,7 @@ fn heartbeat(readings: &mut Readings) -> &mut Option<Signal<()>> {
 }
 
 /// Writes the heartbeat while there are replicas to look at. Never ends.
-pub async fn write_heartbeat(signals: &Signals, beat: &HeartbeatClock) {
+pub(super) async fn write_heartbeat(signals: &Signals, beat: &HeartbeatClock) {
     let mut polled = PolledSession::primary(signals, "");
     let mut readings = signals.readings.subscribe();
     loop {
@@ -203,7 +203,7 @@ pub async fn watch(signals: &Signals, beat: &HeartbeatClock) {
 }
 
 /// Looks at the lag of the server itself, which is a replica, by its own word: it has no heartbeat of ours. Never ends.
-pub async fn watch_itself(signals: &Signals) {
+pub(super) async fn watch_itself(signals: &Signals) {
     let mut polled = PolledSession::primary(signals, "");
     let mut live = signals.live_limits();
     let name = normal(&format!("[{}]:{}", signals.server.host, signals.server.port));
@@ -269,7 +269,7 @@ fn listed(rows: &[mysql_async::Row]) -> Vec<Result<String, u64>> {
 ///
 /// # Errors
 /// REPLICATION SLAVE is missing; a lost connection.
-pub async fn discovered(session: &mut Session) -> Result<Vec<Result<String, u64>>, MySqlError> {
+pub(super) async fn discovered(session: &mut Session) -> Result<Vec<Result<String, u64>>, MySqlError> {
     let what = "list the replicas";
     let rows = match session.rows(what, SHORT, "SHOW REPLICAS").await {
         // Servers before 8.0.22.

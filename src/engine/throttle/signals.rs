@@ -17,7 +17,7 @@ const SELDOM: Duration = Duration::from_secs(5);
 /// After an error, so that an unreachable server is not knocked at five times a second.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How long one reading may take, connecting included.
-pub const READING_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const READING_LIMIT: Duration = Duration::from_secs(3);
 
 /// What every poller has at hand.
 pub struct Signals {
@@ -99,7 +99,7 @@ impl Signals {
     }
 
     /// A replica has applied what the primary logged, and lacks a table of ours: that ends the migration.
-    pub fn filtered(&self, replica: &str, table: &str) {
+    pub(super) fn filtered(&self, replica: &str, table: &str) {
         self.update(|readings| {
             readings.filtered.get_or_insert_with(|| (replica.to_owned(), table.to_owned()));
         });
@@ -140,7 +140,7 @@ impl LiveLimits {
     }
 
     /// Whether nobody needs a reading now.
-    pub fn is_resting(&self) -> bool {
+    pub(super) fn is_resting(&self) -> bool {
         *self.resting.borrow()
     }
 
@@ -173,7 +173,7 @@ pub fn pause_after(took: Duration, failed: bool) -> Duration {
 }
 
 /// A connection of one poller.
-pub struct PolledSession {
+pub(super) struct PolledSession {
     address: ServerAddress,
     /// Empty for a replica: any server will do.
     uuid: String,

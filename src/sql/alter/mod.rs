@@ -197,7 +197,7 @@ impl Alter {
     /// Names in `DROP CHECK`, `DROP CONSTRAINT`, `ALTER CHECK`, `ALTER CONSTRAINT` are looked up without regard to case. A
     /// constraint that is *added* under a name in the map (dropped and added again) is renamed as well, else it would
     /// collide with the original's.
-    pub fn with_check_names(&self, map: &BTreeMap<String, String>) -> String {
+    pub(super) fn with_check_names(&self, map: &BTreeMap<String, String>) -> String {
         self.for_clone(map, &[])
     }
 

@@ -89,7 +89,7 @@ pub enum Kind {
 
 /// Where a value was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub(super) enum Origin {
     /// A SELECT of `KeyCodec::select_list`.
     Row,
     /// A row event.
@@ -131,19 +131,19 @@ impl Kind {
     }
 
     /// Whether its literal is a number of seconds, which the column itself is not to be compared with.
-    pub fn is_instant(&self) -> bool {
+    pub(super) fn is_instant(&self) -> bool {
         matches!(self, Kind::Timestamp { zone: Zone::Shifting, .. })
     }
 
     /// Whether the server compares the column as text inside a row constructor, where a number then matches nothing:
     /// `(a, e) IN ((1, 2))` finds no row though `a = 1 AND e = 2` does (MySQL 9.7, ENUM and SET).
-    pub fn is_text_in_rows(&self) -> bool {
+    pub(super) fn is_text_in_rows(&self) -> bool {
         matches!(self, Kind::Enum { .. } | Kind::Set { .. })
     }
 
     /// The largest number of a type whose `<` and `>` no index serves (ENUM and SET: their numbers are compared after the
     /// fact), if there are few: then a bound is better written as a list.
-    pub fn enumerable(&self) -> Option<u64> {
+    pub(super) fn enumerable(&self) -> Option<u64> {
         let largest = match self {
             Kind::Enum { labels } => u64::try_from(*labels).ok()?,
             Kind::Set { labels } => 1_u64.checked_shl(u32::try_from(*labels).ok()?)?.checked_sub(1)?,
@@ -153,7 +153,7 @@ impl Kind {
     }
 
     /// Length of the encoding, if it is always the same.
-    pub fn fixed_length(&self) -> Option<usize> {
+    pub(super) fn fixed_length(&self) -> Option<usize> {
         match self {
             Kind::Decimal { precision, .. } if *precision > SMALL_DECIMAL => Some(1 + usize::from(*precision)),
             Kind::Text { .. } | Kind::VarBinary => None,

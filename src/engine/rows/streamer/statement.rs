@@ -29,7 +29,7 @@ pub enum Statement {
 }
 
 /// Tells what a statement is by its first words.
-pub fn classify(text: &str) -> Statement {
+pub(super) fn classify(text: &str) -> Statement {
     let text = strip_comments(text);
     let mut words = text.split_whitespace();
     let first = words.next().unwrap_or_default().trim_end_matches(';').to_ascii_uppercase();
@@ -161,7 +161,7 @@ fn drops_values(text: &str) -> bool {
 }
 
 /// `CREATE TABLE … START TRANSACTION`: how CREATE TABLE … SELECT is logged since 8.0.21, with its rows behind it.
-pub fn opens_transaction(text: &str) -> bool {
+pub(super) fn opens_transaction(text: &str) -> bool {
     let text = text.trim_end().to_ascii_uppercase();
     text.ends_with("START TRANSACTION")
 }
