@@ -86,7 +86,7 @@ where
 ///
 /// # Errors
 /// As [`status`].
-pub(super) async fn migration_status(client: &Client, meta: &ObjectMeta, value: &SchemaMigrationStatus) -> Result<Option<u64>, Error> {
+pub async fn migration_status(client: &Client, meta: &ObjectMeta, value: &SchemaMigrationStatus) -> Result<Option<u64>, Error> {
     status::<SchemaMigration>(client, meta, value).await
 }
 
