@@ -309,3 +309,35 @@ async fn a_row_without_a_key_is_never_left_out() {
     assert_eq!(db.tables().await, ["t"]);
     db.drop().await;
 }
+
+/// A child table whose key is also its constraint's column, and which loses the index for both: the constraint comes to rest on an index of the
+/// new table's own, not on the helper.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_constraint_does_not_rest_on_the_helper_index() {
+    let mut db = Db::new("helper_fk").await;
+    db.run("CREATE TABLE parent (id INT PRIMARY KEY)").await;
+    let child =
+        "(p INT NOT NULL PRIMARY KEY, x INT NOT NULL, v INT, CONSTRAINT {name} FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)";
+    let alter = "DROP PRIMARY KEY, ADD PRIMARY KEY (x), ADD KEY k (p), MODIFY v BIGINT";
+    db.run("SET SESSION cte_max_recursion_depth = 10000").await;
+    db.run(&format!("INSERT INTO parent {ROWS} SELECT i FROM i")).await;
+    for (table, name) in [("t", "to_parent"), ("m", "to_parent_too")] {
+        db.run(&format!("CREATE TABLE {table} {}", child.replace("{name}", name))).await;
+        db.run(&format!("INSERT INTO {table} {ROWS} SELECT i, -i, 0 FROM i")).await;
+    }
+    let gated = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+    let handle = theseus::engine::start(db.spec("t", alter), gated.clone());
+    until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    db.run("UPDATE t SET v = v + 1 WHERE p <= 1000").await;
+    db.run("DELETE FROM parent WHERE id BETWEEN 900 AND 1100").await;
+    handle.control(controls());
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    db.run(&format!("ALTER TABLE m {alter}")).await;
+    let native = db.definition("m").await.replace("`m`", "`t`").replace("to_parent_too", "to_parent");
+    assert_eq!(db.definition("t").await, native);
+    assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, 4000 - 201);
+    assert_eq!(db.value::<u64>("SELECT CAST(SUM(v) AS UNSIGNED) FROM t").await, 899);
+    db.run("DELETE FROM parent WHERE id = 1").await;
+    assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t WHERE p = 1").await, 0, "it cascades");
+    db.drop().await;
+}

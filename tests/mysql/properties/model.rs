@@ -371,10 +371,19 @@ impl Plan {
         let order: Vec<usize> = (0..key.len()).collect();
         let mut indexes = vec![match rng.u8(..8) {
             // No primary key; or one that lives beside.
-            0 => format!("UNIQUE KEY key_of_rows ({})", parts(&order)),
+            0 | 1 => format!("UNIQUE KEY key_of_rows ({})", parts(&order)),
             _ => format!("PRIMARY KEY ({})", parts(&order)),
         }];
         let has_primary = indexes[0].starts_with("PRIMARY");
+        // One that may be NULL, and never is: an index shows that of each column.
+        if !has_primary && rng.bool() {
+            for (i, column) in key.iter_mut().enumerate() {
+                column.definition = format!("{} NULL", column.ty.ddl);
+                if i > 0 {
+                    indexes.push(format!("KEY shows{i} (k{i})"));
+                }
+            }
+        }
         if unique {
             indexes.push("UNIQUE KEY uu (u)".to_owned());
         }
@@ -512,8 +521,11 @@ impl Plan {
                     let mut order: Vec<usize> = (0..self.key.len()).collect();
                     rng.shuffle(&mut order);
                     let parts: Vec<String> = order.iter().map(|i| format!("k{i}{}", if descending[*i] { "" } else { " DESC" })).collect();
-                    // Another order, or none: then a unique key of the same columns.
-                    clauses.push(match rng.u8(..2) {
+                    // Another order, or none: then a unique key of the same columns. Or one of more columns, so that no index of the new table makes
+                    // the old key unique; writers that go on would write rows then which the old one refuses.
+                    clauses.push(match rng.u8(..if self.through { 2 } else { 4 }) {
+                        2 => format!("DROP PRIMARY KEY, ADD PRIMARY KEY (n, {})", parts.join(", ")),
+                        3 => format!("DROP PRIMARY KEY, ADD UNIQUE KEY other (n, {}), ADD KEY beside ({})", parts.join(", "), parts[0]),
                         0 => format!("DROP PRIMARY KEY, ADD PRIMARY KEY ({})", parts.join(", ")),
                         _ => format!("DROP PRIMARY KEY, ADD UNIQUE KEY other ({})", parts.join(", ")),
                     });
