@@ -13,6 +13,7 @@
 
 use super::names::{MAX_IDENTIFIER, shortened};
 use super::quote;
+use super::trigger::Trigger;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -174,7 +175,7 @@ pub struct Child {
     pub keys: Vec<ForeignKey>,
 }
 
-/// The foreign keys that a table takes part in, as they are to be after the change.
+/// What binds a table to others, and to its name, as it is to be after the change: the foreign keys that it takes part in, and its triggers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relatives {
     /// Its own.
@@ -184,11 +185,14 @@ pub struct Relatives {
     /// Those of its own that the ghost has from the start, by name: the server does not log what their cascades do.
     #[serde(default)]
     pub carried: Vec<String>,
+    /// Its triggers, in the order in which they fire.
+    #[serde(default)]
+    pub triggers: Vec<Trigger>,
 }
 
 impl Relatives {
     pub fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.children.is_empty()
+        self.own.is_empty() && self.children.is_empty() && self.triggers.is_empty()
     }
 
     /// The names of its own, as they are after the change.

@@ -12,6 +12,7 @@
 //! | how is a key value kept, compared and written as SQL? | [`key::KeyCodec`] |
 //! | what does SHOW CREATE TABLE say, and how does the ghost's differ? | [`create`] |
 //! | which foreign keys has a table, and how do they pass a swap? | [`foreign_key`] |
+//! | what is a trigger, and how is it made again? | [`trigger`] |
 //! | what does SHOW GRANTS say? | [`grants`] |
 //!
 //! Rules of MySQL relied upon: the session has `sql_mode` without `ANSI_QUOTES` and `NO_BACKSLASH_ESCAPES`, the connection
@@ -30,4 +31,5 @@ pub mod names;
 pub mod quote;
 pub mod table;
 pub mod token;
+pub mod trigger;
 pub mod values;

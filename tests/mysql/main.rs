@@ -45,6 +45,7 @@ mod sessions;
 mod state;
 mod throttle;
 mod transaction;
+mod triggers;
 mod variables;
 mod verification;
 mod visibility;

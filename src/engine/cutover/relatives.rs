@@ -1,11 +1,11 @@
-//! Carries foreign keys over a swap, under its lock.
+//! Carries foreign keys and triggers over a swap, under its lock.
 //!
-//! Before the RENAME the ghost gets the constraints that the new table is to have ([`arm`]); afterwards the old table's are dropped, and the
-//! names and the constraints of other tables are moved to the new one ([`settle`]). What is to be is in the state table before the first of
+//! Before the RENAME the ghost gets the constraints and triggers that the new table is to have ([`arm`]); afterwards the old table's are dropped,
+//! and the names and the constraints of other tables are moved to the new one ([`settle`]). What is to be is in the state table before the first of
 //! these statements, and each of them is worked out from what the tables have, so whoever comes after a death goes on from there
 //! ([`complete`]), or takes back what was only begun ([`disarm`]).
 //!
-//! Promises: the live table is never without one of its constraints; a child that the server let refer to the old table (between the RENAME
+//! Promises: the live table is never without one of its constraints or triggers; a child that the server let refer to the old table (between the RENAME
 //! and the child's own statement) is locked until it refers to the new one. If the connection is lost just there, the child checks against the
 //! old table until the next engine comes, which begins with this.
 //! Relies on: [`crate::sql::foreign_key`]; ALTER TABLE and RENAME TABLE being allowed on tables that the session has locked.
@@ -13,12 +13,13 @@
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::spec::ServerAddress;
 use crate::engine::state::store::{StateTable, fenced};
-use crate::engine::table::{inspector, relatives::foreign_keys_of};
+use crate::engine::table::{inspector, relatives::foreign_keys_of, triggers};
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
 use crate::sql::foreign_key::{ForeignKey, Relatives, TableName, step};
 use crate::sql::names::{MAX_IDENTIFIER, shortened};
 use crate::sql::quote;
+use crate::sql::trigger::drop_statement;
 
 /// Statements on one table until its constraints are as they are to be; there are at most three pictures on the way.
 const STEPS: usize = 6;
@@ -54,12 +55,23 @@ async fn alter(session: &mut Session, what: &str, table: &TableName, clauses: &s
     Ok(session.run(what, LONG, &format!("ALTER TABLE {} {clauses}, ALGORITHM=INPLACE, LOCK=NONE", table.quoted())).await?)
 }
 
-/// Constraints are added without a look at the rows: what they demand, the tables that had them have demanded of the same rows.
+/// Constraints are added without a look at the rows: what they demand, the tables that had them have demanded of the same rows. The session's
+/// own settings are kept for [`make_trigger`].
 ///
 /// # Errors
 /// A lost connection.
 pub async fn unchecked(session: &mut Session) -> Result<(), EngineError> {
-    Ok(session.run("leave foreign keys unchecked", SHORT, "SET SESSION foreign_key_checks=0").await?)
+    let sql = "SET SESSION foreign_key_checks=0, @theseus_modes=@@SESSION.sql_mode, @theseus_client=@@SESSION.character_set_client, \
+               @theseus_connection=@@SESSION.collation_connection";
+    Ok(session.run("leave foreign keys unchecked", SHORT, sql).await?)
+}
+
+/// Says a message that makes a trigger, in the trigger's settings, and goes back to the session's own: the server's texts are read in these.
+async fn make_trigger(session: &mut Session, message: &str) -> Result<(), EngineError> {
+    let made = session.run("make a trigger on the new table", LONG, message).await;
+    let back = "SET SESSION sql_mode=@theseus_modes, character_set_client=@theseus_client, collation_connection=@theseus_connection";
+    session.run("go back to the session's settings", SHORT, back).await?;
+    Ok(made?)
 }
 
 /// Gives the locked ghost the constraints that the new table is to have, under passing names. From here on until the RENAME, or [`disarm`],
@@ -68,6 +80,10 @@ pub async fn unchecked(session: &mut Session) -> Result<(), EngineError> {
 /// # Errors
 /// The server's.
 pub async fn arm(session: &mut Session, relatives: &Relatives, tables: &Swapped) -> Result<(), EngineError> {
+    for one in &relatives.triggers {
+        let sql = one.create(&one.passing_name(&tables.ghost.table), &tables.ghost);
+        make_trigger(session, &sql).await?;
+    }
     let want = relatives.on_ghost(&tables.table, &tables.ghost);
     let adds: Vec<String> =
         want.iter().filter(|key| !relatives.carried.contains(&key.name)).map(|key| format!("ADD {}", key.clause())).collect();
@@ -82,6 +98,13 @@ pub async fn arm(session: &mut Session, relatives: &Relatives, tables: &Swapped)
 /// # Errors
 /// The server's.
 pub async fn disarm(session: &mut Session, relatives: &Relatives, tables: &Swapped) -> Result<(), EngineError> {
+    if !relatives.triggers.is_empty() {
+        let there = triggers::on(session, &[&tables.ghost]).await?;
+        let all: Vec<String> = there.iter().map(|(name, _)| drop_statement(&tables.ghost.schema, name)).collect();
+        if !all.is_empty() {
+            session.run("drop the triggers on the ghost", LONG, &all.join("; ")).await?;
+        }
+    }
     if relatives.own.is_empty() {
         return Ok(());
     }
@@ -117,6 +140,33 @@ async fn pending(
     })
 }
 
+/// What remains to be done about triggers after the RENAME: those of the old table go, since their names are wanted, and those of the new one get
+/// theirs. As messages to the server, each to its end whatever becomes of the connection; only the last statement of one may make a trigger.
+async fn pending_triggers(session: &mut Session, relatives: &Relatives, tables: &Swapped) -> Result<Vec<String>, EngineError> {
+    if relatives.triggers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let there = triggers::on(session, &[&tables.table, &tables.old]).await?;
+    let is_on = |name: &str, table: &TableName| there.iter().any(|(n, t)| n.to_lowercase() == name.to_lowercase() && *t == table.table);
+    let schema = &tables.table.schema;
+    let (mut messages, mut message) = (Vec::new(), Vec::new());
+    for one in &relatives.triggers {
+        let passing = one.passing_name(&tables.ghost.table);
+        if is_on(&one.name, &tables.old) {
+            message.push(drop_statement(schema, &one.name));
+        }
+        if !is_on(&one.name, &tables.table) {
+            message.push(one.create(&one.name, &tables.table));
+            messages.push(std::mem::take(&mut message).join("; "));
+        }
+        if is_on(&passing, &tables.table) {
+            message.push(drop_statement(schema, &passing));
+        }
+    }
+    messages.extend((!message.is_empty()).then(|| message.join("; ")));
+    Ok(messages)
+}
+
 /// A table with something to do after the RENAME.
 enum Remaining<'a> {
     /// First: the names of its constraints become free.
@@ -138,11 +188,14 @@ impl Remaining<'_> {
     }
 }
 
-/// After the RENAME, under the lock: brings everybody's constraints to what is to be.
+/// After the RENAME, under the lock: brings everybody's constraints, and the table's triggers, to what is to be.
 ///
 /// # Errors
 /// The server's.
 pub async fn settle(session: &mut Session, relatives: &Relatives, tables: &Swapped, old_is_there: bool) -> Result<(), EngineError> {
+    for message in pending_triggers(session, relatives, tables).await? {
+        make_trigger(session, &message).await?;
+    }
     for one in Remaining::of(relatives, tables, old_is_there) {
         let mut steps = 0;
         while let Some(clauses) = pending(session, relatives, tables, &one).await? {
@@ -181,7 +234,7 @@ pub async fn complete(
         return Ok(false);
     }
     let old_is_there = inspector::exists(control, &tables.old.schema, &tables.old.table).await?;
-    let mut nothing = true;
+    let mut nothing = pending_triggers(control, relatives, tables).await?.is_empty();
     for one in Remaining::of(relatives, tables, old_is_there) {
         nothing &= pending(control, relatives, tables, &one).await?.is_none();
     }

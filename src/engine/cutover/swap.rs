@@ -15,7 +15,7 @@ use crate::engine::rows::transaction::{GhostTransaction, Unwritten};
 use crate::engine::state::record::Record;
 use crate::engine::state::store::fenced;
 use crate::engine::table::definition::normalise;
-use crate::engine::table::{inspector, sight};
+use crate::engine::table::{inspector, sight, triggers};
 use crate::mysql::codes::QUERY_INTERRUPTED;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Purpose, Session};
@@ -218,6 +218,9 @@ async fn locked(
     if let Some(column) = key_nulls::find(rows.session(), &original, &m.key).await? {
         return Err(Stop::Over(key_nulls::came(m, column)));
     }
+    if triggers::of(rows.session(), &tables.table).await? != record.relatives.triggers {
+        return Err(Stop::give_up("the triggers of the table are not those that the attempt was planned with"));
+    }
     let (position, _) = m.facts.log_end(rows.session()).await?;
     let mut received = inbox.positions();
     let reached = async {
@@ -283,9 +286,10 @@ async fn locked(
         step.send_replace(Step::Arming);
         relatives::arm(lock, &record.relatives, &tables).await?;
         // Each table comes to about as much once more after the RENAME, which is not to be broken off.
-        let needed = applied_at.elapsed() * u32::try_from(record.relatives.children.len() * 2 + 2).unwrap_or(u32::MAX);
+        let needed = applied_at.elapsed()
+            * u32::try_from((record.relatives.children.len() + record.relatives.triggers.len()) * 2 + 2).unwrap_or(u32::MAX);
         if Instant::now() + needed > deadline {
-            return Err(Stop::give_up("too little of lockTimeout is left to move the foreign keys"));
+            return Err(Stop::give_up("too little of lockTimeout is left to move foreign keys and triggers"));
         }
     }
     let armed_at = Instant::now();

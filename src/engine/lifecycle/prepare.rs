@@ -25,7 +25,7 @@ use crate::engine::state::takeover;
 use crate::engine::table::chooser::{self, Choice, Native, Refused};
 use crate::engine::table::definition::{check_alter_as, make_clone, normalise, not_readable};
 use crate::engine::table::inspector::{self, Inspected};
-use crate::engine::table::{evaluation, relatives, replica, sight};
+use crate::engine::table::{evaluation, relatives, replica, sight, triggers};
 use crate::mysql::codes;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
@@ -704,6 +704,7 @@ async fn bound(
         relatives::check_columns(&after, &tables.table, &original.definition, &new.definition, &alter.renames())?;
         relatives::keep_indexes(control, &after, &tables.ghost).await?;
         relatives::prove(control, &after, &tables.table, &tables.ghost).await?;
+        triggers::prove(&spec.server, &after.triggers, &tables.ghost).await?;
         relatives::carry(control, &mut after, original, &tables.table, &tables.ghost).await?;
         Ok(after)
     };
@@ -950,6 +951,9 @@ async fn resume(
         publisher.notice(notice::STARTED_OVER, true, "someone else replaced the ghost table: the copy starts over".into());
         return Ok(None);
     }
+    // A trial of its triggers that was broken off by a crash.
+    let tables = Swapped::new(&spec.database, &spec.table, &names.ghost, &names.old);
+    cutover::relatives::disarm(control, &record.relatives, &tables).await?;
     if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
         if !error.is_transient() {
             // A retry starts over.

@@ -179,27 +179,34 @@ fn seen<T>(look: &mut Look<'_>, result: Result<T, EngineError>, object: &str) ->
 pub async fn relations(look: &mut Look<'_>, original: &Inspected, alter: Option<&Alter>) -> Result<(), EngineError> {
     let (database, table) = (look.spec.database.clone(), look.spec.table.clone());
     let foreign = sight::foreign_keys(&mut look.session, &database, &table).await;
-    if let (Some(found), Some(alter)) = (seen(look, foreign, "PROCESS")?, alter) {
-        bound(look, original, alter, &found).await?;
-    }
+    let foreign = seen(look, foreign, "PROCESS")?;
     let triggers = sight::triggers(&mut look.session, &database, &table).await;
-    for trigger in seen(look, triggers, "TRIGGER")?.into_iter().flatten() {
-        let other = if trigger.starts_with("pt_osc_") { "; pt-online-schema-change made it: is it running?" } else { "" };
-        look.rules_out_a_copy(
-            Reason::Triggers,
-            quote::qualified(&database, &trigger),
-            format!("a trigger on the table would not move to the new table{other}"),
-            "drop it first",
+    let triggers = seen(look, triggers, "TRIGGER")?;
+    for trigger in triggers.iter().flatten().filter(|trigger| trigger.starts_with("pt_osc_")) {
+        look.report.add(
+            Severity::Warning,
+            Topic::OtherTool,
+            quote::qualified(&database, trigger),
+            "pt-online-schema-change made this trigger: is it running?",
+            "let that change finish, or drop what it left",
         );
+    }
+    if let (Some(found), Some(triggers), Some(alter)) = (foreign, triggers, alter)
+        && !(found.is_empty() && triggers.is_empty())
+    {
+        bound(look, original, alter, &found, &triggers).await?;
     }
     Ok(())
 }
 
-/// What becomes of foreign keys where the table is swapped.
-async fn bound(look: &mut Look<'_>, original: &Inspected, alter: &Alter, found: &[sight::Reference]) -> Result<(), EngineError> {
-    if found.is_empty() {
-        return Ok(());
-    }
+/// What becomes of foreign keys and triggers where the table is swapped.
+async fn bound(
+    look: &mut Look<'_>,
+    original: &Inspected,
+    alter: &Alter,
+    found: &[sight::Reference],
+    triggers: &[String],
+) -> Result<(), EngineError> {
     let name = TableName::new(&look.spec.database, &original.definition.name);
     let super::predict::Prediction { definition: new, modified, .. } = super::predict::predict(&original.definition, alter);
     let most = look.controls.max_locked_tables;
@@ -225,18 +232,26 @@ async fn bound(look: &mut Look<'_>, original: &Inspected, alter: &Alter, found: 
             }
             let others: Vec<String> = after.tables(&name).iter().map(TableName::quoted).collect();
             let with = if others.is_empty() { String::new() } else { format!("; a swap locks {} with it", others.join(", ")) };
+            let mut moved = Vec::new();
+            if !keys.is_empty() {
+                moved.push(format!("foreign keys: {}{with}", keys.join("; ")));
+            }
+            if !triggers.is_empty() {
+                moved.push(format!("triggers: {}", triggers.join(", ")));
+            }
             if look.copies != Copies::No {
                 look.report.add(
                     Severity::Info,
                     Topic::Relatives,
                     name.quoted(),
-                    format!("the foreign keys of the table move to the new one under the lock of the swap: {}{with}", keys.join("; ")),
+                    format!("these move to the new table under the lock of the swap: {}", moved.join(". ")),
                     "",
                 );
             }
         }
-        Err(error) if error.reason == Reason::ForeignKeys => {
-            look.rules_out_a_copy(Reason::ForeignKeys, name.quoted(), error.message, "change the foreign keys first");
+        Err(error) if matches!(error.reason, Reason::ForeignKeys | Reason::Triggers) => {
+            let advice = if error.reason == Reason::Triggers { "change the trigger first" } else { "change the foreign keys first" };
+            look.rules_out_a_copy(error.reason, name.quoted(), error.message, advice);
         }
         Err(error) if error.reason == Reason::MissingPrivilege => {
             look.rules_out_a_copy(error.reason, name.quoted(), error.message, "grant it");

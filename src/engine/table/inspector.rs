@@ -294,7 +294,6 @@ pub(crate) fn file_name(name: &str) -> String {
 pub async fn check_relations(session: &mut Session, database: &str, table: &str) -> Result<Vec<sight::Reference>, EngineError> {
     sight::relations(session, database, table).await.map_err(|error| {
         let advice = match error.reason {
-            Reason::Triggers => ". Nothing was touched; drop them first",
             Reason::MissingPrivilege => ". Nothing was touched",
             _ => "",
         };

@@ -1,7 +1,7 @@
 //! What a table is and what becomes of it: reading it and its server ([`inspector`], [`sight`], [`replica`]), what a server must be
 //! ([`server`]), comparing definitions and making
 //! the empty clone ([`definition`]), what the clauses are evaluated in ([`evaluation`]), which algorithm makes the change ([`chooser`]), and the
-//! tables that foreign keys bind it to ([`relatives`]).
+//! tables that foreign keys bind it to ([`relatives`]) and its triggers ([`triggers`]).
 //!
 //! Promises: what cannot be seen is not absent ([`sight`] knows for each fact which privilege shows it); nothing here writes rows.
 pub mod chooser;
@@ -12,3 +12,4 @@ pub mod relatives;
 pub mod replica;
 pub mod server;
 pub mod sight;
+pub mod triggers;

@@ -6,6 +6,7 @@
 
 use super::inspector::{self, Inspected};
 use super::sight::{self, Reference};
+use super::triggers;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::table::definition::not_readable;
@@ -111,7 +112,9 @@ async fn after(
         children.push(Child { table: child, keys });
     }
     children.sort_by(|one, other| one.table.cmp(&other.table));
-    let relatives = Relatives { own, children, carried: Vec::new() };
+    let triggers = triggers::of(session, &table).await?;
+    triggers::check(session, &grants, &triggers, &table, alter).await?;
+    let relatives = Relatives { own, children, carried: Vec::new(), triggers };
     let dropped = alter.dropped_columns();
     if let Some((key, column)) =
         needs(&relatives, &table).find(|(_, column)| dropped.iter().any(|d| d.to_lowercase() == column.to_lowercase()))
@@ -499,6 +502,7 @@ mod tests {
             own: vec![key("up", &["p"], "parent", &["id"]), key("self", &["boss"], "t", &["id"])],
             children: vec![Child { table: TableName::new("e", "child"), keys: vec![key("down", &["t"], "t", &["id"])] }],
             carried: Vec::new(),
+            triggers: Vec::new(),
         }
     }
 

@@ -273,12 +273,11 @@ async fn triggers_by(grants: &Grants, session: &mut Session, database: &str, tab
     Ok(session.select("look for triggers", sql, vec![Value::from(database), Value::from(table)]).await?)
 }
 
-/// What binds a table to others: the foreign keys that it takes part in. Triggers, which would stay with the old table, rule a swap out.
+/// What binds a table to others: the foreign keys that it takes part in.
 ///
 /// # Errors
-/// [`Reason::Triggers`], named; [`Reason::MissingPrivilege`] where there may be some of either that the account does not see; the server's.
+/// [`Reason::MissingPrivilege`] where there may be some, or triggers, that the account does not see; the server's.
 pub async fn relations(session: &mut Session, database: &str, table: &str) -> Result<Vec<Reference>, EngineError> {
-    let shown = quote::qualified(database, table);
     let grants = grants(session).await?;
     let foreign = foreign_keys_by(&grants, session, database, table).await;
     let triggers = triggers_by(&grants, session, database, table).await;
@@ -288,15 +287,8 @@ pub async fn relations(session: &mut Session, database: &str, table: &str) -> Re
         // Both at once: nobody wants to be sent away twice.
         return Err(EngineError::terminal(Reason::MissingPrivilege, &format!("{one}; and {other}")));
     }
-    let foreign = foreign?;
-    let triggers = triggers?;
-    if !triggers.is_empty() {
-        return Err(EngineError::terminal(
-            Reason::Triggers,
-            &format!("{shown} has triggers ({}), which would not move to the new table", triggers.join(", ")),
-        ));
-    }
-    Ok(foreign)
+    triggers?;
+    foreign
 }
 
 /// Whether a table is another one than it was. An id that is not known, then or now, proves nothing.

@@ -16,7 +16,7 @@ use crate::engine::rows::helper_index;
 use crate::engine::state::outcome::{Swap, outcome};
 use crate::engine::state::record::Stage;
 use crate::engine::table::definition::check_alter_as;
-use crate::engine::table::{inspector, relatives, replica, sight};
+use crate::engine::table::{inspector, relatives, replica, sight, triggers};
 use crate::engine::throttle;
 use crate::mysql::ServerValues;
 use std::sync::Arc;
@@ -146,7 +146,8 @@ impl Run {
         let tables = cutover::swapped(&m);
         let most = self.controls.borrow().max_locked_tables;
         let found = sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map_err(cutover::came_meanwhile)?;
-        if !cutover::are_these(&found, &self.record.relatives, &tables.table) {
+        let triggers = triggers::of(&mut self.control, &tables.table).await.map_err(cutover::came_meanwhile)?;
+        if !cutover::are_these(&found, &self.record.relatives, &tables.table) || triggers != self.record.relatives.triggers {
             let grammar = self.record.server_values.as_ref().map(ServerValues::grammar).unwrap_or_default();
             let alter = check_alter_as(&m.spec.alter, grammar)?;
             let planned = async {
@@ -155,6 +156,8 @@ impl Run {
                 after.carried.clone_from(&self.record.relatives.carried);
                 relatives::check_columns(&after, &tables.table, &m.original.definition, &m.ghost, &alter.renames())?;
                 relatives::prove(&mut self.control, &after, &tables.table, &tables.ghost).await?;
+                // The ghost is full, and nothing is written to it before this returns.
+                triggers::prove(&m.spec.server, &after.triggers, &tables.ghost).await?;
                 Ok(after)
             };
             self.record.relatives = planned.await.map_err(cutover::came_meanwhile)?;
