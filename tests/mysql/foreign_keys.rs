@@ -436,7 +436,10 @@ async fn relatives_that_come_meanwhile_are_carried_and_too_many_are_refused() {
     other.run("INSERT INTO late VALUES (1, 1)").await;
     db.run("DROP TABLE c").await;
     handle.control(controls());
+    let watch = handle.watch();
     assert_eq!(support::join(handle).await, Outcome::Succeeded);
+    let told = watch.borrow().notices.iter().any(|n| n.message.contains("`late` had to be locked with it, for "));
+    assert!(told, "who stood still is told: {:?}", watch.borrow().notices);
     let definition = other.definition("late").await;
     assert!(definition.contains("CONSTRAINT `late` FOREIGN KEY (`t`)") && definition.contains(".`t` (`id`)"), "{definition}");
     assert_eq!(db.tables().await, ["p", "t"]);

@@ -19,6 +19,7 @@ use crate::engine::table::definition::check_alter_as;
 use crate::engine::table::{inspector, relatives, replica, sight, triggers};
 use crate::engine::throttle;
 use crate::mysql::ServerValues;
+use crate::sql::foreign_key::TableName;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -178,7 +179,15 @@ impl Run {
         let m = &self.migration;
         let news = match m.spec.mode {
             Mode::TestOnReplica => format!("{} was swapped with {} and swapped back", m.original_name(), m.ghost_name()),
-            _ => format!("{} has its new definition", m.original_name()),
+            _ => {
+                let others: Vec<String> = self.record.relatives.tables(&cutover::swapped(m).table).iter().map(TableName::quoted).collect();
+                let with = if others.is_empty() {
+                    String::new()
+                } else {
+                    format!("; {} had to be locked with it, for {} ms", others.join(", "), waited.as_millis())
+                };
+                format!("{} has its new definition{with}", m.original_name())
+            }
         };
         self.publisher.notice(notice::SWAPPED, false, news);
     }
