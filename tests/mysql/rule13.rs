@@ -306,7 +306,7 @@ async fn statements_logged_as_text() {
         until(&handle, "the rows are applied", |s| s.progress.changes_applied >= 1).await;
         run(&mut text, sql).await;
         match join(handle).await {
-            Outcome::Failed { reason: Reason::StatementLogged, message } => assert!(message.contains("t"), "{message}"),
+            Outcome::Failed { reason: Reason::StatementLogged, message } => assert!(message.contains("`t`"), "{message}"),
             outcome => panic!("{sql}: {outcome:?}"),
         }
         assert!(db.definition("t").await.contains("`a` int DEFAULT NULL"), "{sql}");
