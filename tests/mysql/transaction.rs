@@ -6,8 +6,8 @@ use mysql_async::prelude::Queryable;
 use scribe::{ALTER, Scribe, assert_account, fill};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
-use support::{Db, PrivateServer, controls};
+use std::time::{Duration, Instant};
+use support::{Db, PATIENCE, PrivateServer, controls};
 use theseus::engine::contract::error::EngineError;
 use theseus::engine::contract::progress::Publisher;
 use theseus::engine::contract::reason::Reason;
@@ -27,8 +27,15 @@ async fn prepared(db: &Db, alter: &str) -> (Arc<Migration>, Vec<Key>) {
     let (publisher, _snapshots) = Publisher::new("test".into());
     let refused = Refused::default();
     let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16 };
-    let Ok(Prepared::Run(ready)) = prepare(&spec, wishes, &mut control, &publisher, &mut false).await else {
-        panic!("the migration is not refused");
+    let end = Instant::now() + PATIENCE;
+    let ready = loop {
+        match prepare(&spec, wishes, &mut control, &publisher, &mut false).await {
+            Ok(Prepared::Run(ready)) => break ready,
+            Ok(_) => panic!("a copy is made"),
+            // Another test's transaction is prepared, or the machine is busy.
+            Err(error) if error.is_transient() && Instant::now() < end => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(error) => panic!("{}: {error}", error.reason),
+        }
     };
     let m = ready.migration;
     let all = m.keys_of(&KeyRange { lo: None, hi: None }, 1000);

@@ -67,8 +67,15 @@ impl Following {
         let mut touched = false;
         let refused = Refused::default();
         let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16 };
-        let Ok(Prepared::Run(ready)) = prepare(&spec, wishes, &mut control, &publisher, &mut touched).await else {
-            panic!("the migration is not refused");
+        let end = Instant::now() + support::PATIENCE;
+        let ready = loop {
+            match prepare(&spec, wishes, &mut control, &publisher, &mut touched).await {
+                Ok(Prepared::Run(ready)) => break ready,
+                Ok(_) => panic!("a copy is made"),
+                // Another test's transaction is prepared, or the machine is busy.
+                Err(error) if error.is_transient() && Instant::now() < end => tokio::time::sleep(Duration::from_millis(200)).await,
+                Err(error) => panic!("{}: {error}", error.reason),
+            }
         };
         let mut ready = *ready;
         if let Some(visibility) = visibility {
