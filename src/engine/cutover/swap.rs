@@ -147,6 +147,8 @@ pub async fn attempt(
         }
     };
     let waited = began.elapsed();
+    // Then no statement of the session is still on its way.
+    let answered = worked.as_ref().is_some_and(|(_, unlocked)| unlocked.is_ok());
     let (result, unlocked) = match worked {
         Some((result, unlocked)) => (result, unlocked.is_ok()),
         // It has killed the session already.
@@ -163,6 +165,8 @@ pub async fn attempt(
     applier.give_back(taken);
     match (result, step) {
         (_, Step::Renaming) => Ok(Attempt::Ambiguous),
+        // The statement that was broken off may yet give the ghost a constraint or a trigger: its end is waited for before they are taken away.
+        (_, Step::Arming) if !answered => Ok(Attempt::Ambiguous),
         (Err(Stop::Over(error)), _) => Err(error),
         (Err(Stop::GiveUp(why)), _) => Ok(Attempt::GivenUp { why, locked: waited }),
         // `locked` succeeds only behind the rename.
