@@ -219,8 +219,10 @@ async fn a_hold_delays_the_cut_over_and_says_so() {
     // At a closed gate it delays nothing, so it is not told.
     a_change_flows(&mut db, &handle, "at the gate").await;
     handle.control(Controls { limits: holds, approved: true, ..manual.clone() });
-    let s = held(&handle, "Query", "returned 1").await;
-    assert_eq!((s.phase, s.cut_over.attempts), (Phase::CuttingOver, 0));
+    held(&handle, "Query", "returned 1").await;
+    // Phase and throttle are two changes of the snapshot.
+    let s = until(&handle, "it would swap the tables", |s| s.phase == Phase::CuttingOver && s.throttle.is_some()).await;
+    assert_eq!(s.cut_over.attempts, 0);
     a_change_flows(&mut db, &handle, "delayed").await;
     assert_eq!(handle.watch().borrow().cut_over.attempts, 0);
     succeeds(db, handle).await;
