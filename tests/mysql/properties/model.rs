@@ -326,6 +326,8 @@ pub struct Plan {
     pub payload: Vec<Column>,
     /// `u`, a unique column beside the key.
     pub unique: bool,
+    /// The columns of the key may be NULL, so `u` is as good a key to the engine, as long as there is no NULL in it.
+    pub key_may_be_null: bool,
     /// Rows that never go away make the ALTER impossible.
     pub poison: bool,
     /// Writers go on through the cut-over.
@@ -376,7 +378,8 @@ impl Plan {
         }];
         let has_primary = indexes[0].starts_with("PRIMARY");
         // One that may be NULL, and never is: an index shows that of each column.
-        if !has_primary && rng.bool() {
+        let key_may_be_null = !has_primary && rng.bool();
+        if key_may_be_null {
             for (i, column) in key.iter_mut().enumerate() {
                 column.definition = format!("{} NULL", column.ty.ddl);
                 if i > 0 {
@@ -401,6 +404,7 @@ impl Plan {
             key,
             payload,
             unique,
+            key_may_be_null,
             poison: false,
             through,
             rows: [0, 1, 20, 150, 400, 400, 800, 800][rng.usize(..8)],
