@@ -86,6 +86,8 @@ pub struct Session {
     conn: Conn,
     registered: Registered,
     run: ServerRun,
+    /// `lower_case_table_names=1`.
+    lower_case_names: bool,
     /// A statement is under way, or was broken off: its answer may still come, and would be taken for that of the next one. Or a transaction
     /// was.
     broken: bool,
@@ -118,6 +120,9 @@ impl Session {
             if name == "version" && String::from_utf8_lossy(&value).contains("MariaDB") {
                 let message = format!("the server is MariaDB ({}); MySQL 8.0.13 or later is needed", String::from_utf8_lossy(&value));
                 return Err(MySqlError::setting("check which server answers", message));
+            }
+            if name == "lower_case_table_names" {
+                self.lower_case_names = value == b"1";
             }
             if variables::class_of(&name).is_some() {
                 self.variables.insert(name, String::from_utf8_lossy(&value).into_owned());
@@ -343,7 +348,21 @@ impl Session {
         }
         let run = server_run(&mut conn).await?;
         let registered = Connections::of(address, &run).register(conn.id());
-        Ok(Self { conn, registered, run, product, variables: BTreeMap::new(), given: BTreeMap::new(), broken: false })
+        Ok(Self {
+            conn,
+            registered,
+            run,
+            product,
+            variables: BTreeMap::new(),
+            given: BTreeMap::new(),
+            lower_case_names: false,
+            broken: false,
+        })
+    }
+
+    /// Whether names of schemas and tables are kept in lower case, however people write them.
+    pub fn lower_case_names(&self) -> bool {
+        self.lower_case_names
     }
 
     /// The connection's id, as in the process list.

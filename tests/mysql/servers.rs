@@ -8,7 +8,7 @@ use std::time::Duration;
 use support::{Db, connect, controls, join, migrate, until};
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
-use theseus::engine::contract::spec::{Controls, CutOverPolicy, Tls, TlsMode};
+use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, Tls, TlsMode};
 use theseus::mysql::Session;
 use theseus::mysql::session::SHORT;
 
@@ -250,6 +250,45 @@ async fn names_in_lower_case() {
         outcome => panic!("{outcome:?}"),
     }
     mirror.db.drop().await;
+}
+
+/// Foreign keys and triggers move on such a server as on any other, whatever case the migration is written in.
+#[tokio::test(flavor = "multi_thread")]
+async fn relatives_of_names_in_lower_case() {
+    let server = Server::start(&["--lower-case-table-names=1", "--log-bin-trust-function-creators=ON"]);
+    let tables = [
+        "CREATE TABLE P (Id INT PRIMARY KEY)",
+        "CREATE TABLE Orders (Id INT PRIMARY KEY, P INT, Boss INT, a INT, FOREIGN KEY (P) REFERENCES P (Id), \
+           CONSTRAINT Own FOREIGN KEY (Boss) REFERENCES Orders (Id))",
+        "CREATE TABLE Child (Id INT PRIMARY KEY, t INT, FOREIGN KEY (t) REFERENCES Orders (Id) ON DELETE CASCADE)",
+        "CREATE TRIGGER Tr BEFORE INSERT ON Orders FOR EACH ROW SET NEW.a = 7",
+        "INSERT INTO P VALUES (1)",
+        "INSERT INTO Orders VALUES (1, 1, NULL, 1), (2, 1, 1, 2)",
+        "INSERT INTO Child VALUES (1, 1), (2, 2)",
+    ];
+    let (mut native, mut ours) = (Db::on(&server.url, "lower_native").await, Db::on(&server.url, "lower_ours").await);
+    for sql in tables {
+        native.run(sql).await;
+        ours.run(sql).await;
+    }
+    native.run("ALTER TABLE Orders ADD COLUMN c INT, MODIFY a BIGINT").await;
+    let mut spec = MigrationSpec { algorithm: Algorithm::Copy, ..ours.spec("ORDERS", "ADD COLUMN c INT, MODIFY a BIGINT") };
+    spec.database = spec.database.to_uppercase();
+    assert_eq!(migrate(spec, controls()).await, Outcome::Succeeded);
+    for table in ["p", "orders", "child"] {
+        assert_eq!(ours.definition(table).await, native.definition(table).await);
+    }
+    assert_eq!(ours.tables().await, ["child", "orders", "p"]);
+    let triggers =
+        "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE()";
+    assert_eq!(ours.rows(triggers).await, native.rows(triggers).await);
+    for db in [&mut native, &mut ours] {
+        db.run("DELETE FROM Orders WHERE Id = 2").await;
+        assert_eq!(db.rows("SELECT Id FROM Child").await, [["'1'"]]);
+        db.run("DROP TABLE Child, Orders").await;
+    }
+    native.drop().await;
+    ours.drop().await;
 }
 
 /// TLS in each mode against a server that wants it; and one that is not ours.

@@ -248,3 +248,41 @@ async fn triggers_that_change_meanwhile_are_those_of_then() {
     assert_eq!(found, expected);
     db.drop().await;
 }
+
+/// A trigger that came meanwhile is tried on the full ghost. Where the engine dies between making it there and dropping it, the next one drops
+/// it before it writes to the ghost: it would fire for the engine's own writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_death_left_on_the_ghost_fires_for_nobody() {
+    let mut db = Db::new("tr_left").await;
+    for sql in [
+        "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+        "INSERT INTO t VALUES (1, 1), (2, 2)",
+        "CREATE TABLE audit (n INT AUTO_INCREMENT PRIMARY KEY, id INT)",
+    ] {
+        db.run(sql).await;
+    }
+    let proxy = Proxy::start(support::address(&db.url).port).await;
+    let spec = plain(copy(&db, "MODIFY a BIGINT"), &proxy);
+    let gate = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
+    let handle = theseus::engine::start(spec.clone(), gate.clone());
+    support::until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    db.run("CREATE TRIGGER late AFTER INSERT ON t FOR EACH ROW INSERT INTO audit (id) VALUES (NEW.id)").await;
+    let mut caught = proxy.trap("^DROP TRIGGER", Hold::Request);
+    handle.control(controls());
+    caught.sprung().await;
+    drop(handle);
+    caught.tear();
+    let on_ghost = "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = '_t_gho'";
+    assert_eq!(db.value::<u64>(on_ghost).await, 1, "this is the picture that the death leaves");
+    let handle = theseus::engine::start(spec, gate);
+    support::until(&handle, "the gate is reached again", |s| s.phase == Phase::AwaitingCutOver).await;
+    db.run("INSERT INTO t VALUES (3, 3)").await;
+    db.run("UPDATE t SET a = 5 WHERE id = 1").await;
+    support::until(&handle, "the changes are applied", |s| s.progress.changes_applied >= 2).await;
+    assert_eq!(db.rows("SELECT id FROM audit").await, [["'3'"]], "only the application's own insert");
+    handle.control(controls());
+    assert_eq!(support::join(handle).await, Outcome::Succeeded);
+    db.run("INSERT INTO t VALUES (4, 4)").await;
+    assert_eq!(db.rows("SELECT id FROM audit ORDER BY n").await, [["'3'"], ["'4'"]]);
+    db.drop().await;
+}

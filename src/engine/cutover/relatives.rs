@@ -11,13 +11,13 @@
 //! Relies on: [`crate::sql::foreign_key`]; ALTER TABLE and RENAME TABLE being allowed on tables that the session has locked.
 
 use crate::engine::contract::error::EngineError;
-use crate::engine::contract::spec::ServerAddress;
+use crate::engine::contract::spec::{MigrationSpec, ServerAddress};
 use crate::engine::state::store::{StateTable, fenced};
 use crate::engine::table::{inspector, relatives::foreign_keys_of, triggers};
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
 use crate::sql::foreign_key::{ForeignKey, Relatives, TableName, step};
-use crate::sql::names::{MAX_IDENTIFIER, shortened};
+use crate::sql::names::{MAX_IDENTIFIER, TableNames, shortened};
 use crate::sql::quote;
 use crate::sql::trigger::drop_statement;
 
@@ -35,9 +35,10 @@ pub struct Swapped {
 }
 
 impl Swapped {
-    pub fn new(database: &str, table: &str, ghost: &str, old: &str) -> Self {
-        let name = |name: &str| TableName::new(database, name);
-        Self { table: name(table), ghost: name(ghost), old: name(old) }
+    /// `in_lower_case`: see [`Session::lower_case_names`].
+    pub fn new(spec: &MigrationSpec, names: &TableNames, in_lower_case: bool) -> Self {
+        let name = |name: &str| TableName::kept(&spec.database, name, in_lower_case);
+        Self { table: name(&spec.table), ghost: name(&names.ghost), old: name(&names.old) }
     }
 
     /// What a child's constraint is called while its name is taken.
@@ -98,12 +99,11 @@ pub async fn arm(session: &mut Session, relatives: &Relatives, tables: &Swapped)
 /// # Errors
 /// The server's.
 pub async fn disarm(session: &mut Session, relatives: &Relatives, tables: &Swapped) -> Result<(), EngineError> {
-    if !relatives.triggers.is_empty() {
-        let there = triggers::on(session, &[&tables.ghost]).await?;
-        let all: Vec<String> = there.iter().map(|(name, _)| drop_statement(&tables.ghost.schema, name)).collect();
-        if !all.is_empty() {
-            session.run("drop the triggers on the ghost", LONG, &all.join("; ")).await?;
-        }
+    // Whatever the record says: triggers that have come since are tried on the ghost before they are in it.
+    let there = triggers::on(session, &[&tables.ghost]).await?;
+    let all: Vec<String> = there.iter().map(|(name, _)| drop_statement(&tables.ghost.schema, name)).collect();
+    if !all.is_empty() {
+        session.run("drop the triggers on the ghost", LONG, &all.join("; ")).await?;
     }
     if relatives.own.is_empty() {
         return Ok(());

@@ -334,7 +334,7 @@ async fn locked(
 
 /// The tables of the swap by their full names.
 pub fn swapped(m: &Migration) -> Swapped {
-    Swapped::new(&m.spec.database, &m.original.definition.name, &m.names.ghost, &m.names.old)
+    Swapped::new(&m.spec, &m.names, m.facts.lower_case_table_names == 1)
 }
 
 /// Whether the foreign keys that refer to the table are those that the attempt was planned with. Its own are a part of its definition. Pure.

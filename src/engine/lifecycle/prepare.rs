@@ -32,7 +32,7 @@ use crate::mysql::session::SHORT;
 use crate::mysql::versions::{INVISIBLE_COLUMNS, OFFSET_LITERALS};
 use crate::mysql::{BinlogPosition, GtidSet, Purpose, RowSettings, ServerValues, Session};
 use crate::sql::alter::Alter;
-use crate::sql::foreign_key::Relatives;
+use crate::sql::foreign_key::{Relatives, TableName};
 use crate::sql::key::{self, KeyCodec, KeyRange};
 use crate::sql::mapping::ColumnMapping;
 use crate::sql::names::{Stamp, TableNames};
@@ -291,7 +291,8 @@ async fn fresh(
     if spec.copies() {
         let found = inspector::check_relations(control, &spec.database, &spec.table).await?;
         // What of it is known without the ghost.
-        let planned = relatives::plan(control, &spec.database, &original, &found, alter, &names.old, wishes.max_locked_tables).await;
+        let table = TableName::kept(&spec.database, &spec.table, control.lower_case_names());
+        let planned = relatives::plan(control, &table, &original, &found, alter, &names.old, wishes.max_locked_tables).await;
         planned.map_err(|error| left(error, ". Nothing was touched"))?;
         inspector::check_sessions(control).await.map_err(|error| left(error, ". Nothing was touched"))?;
     }
@@ -697,9 +698,9 @@ async fn bound(
 ) -> Result<Relatives, EngineError> {
     let nothing_left = |error: EngineError| if error.is_transient() { error } else { error.and(". Nothing is left behind") };
     let found = sight::relations(control, &spec.database, &spec.table).await.map_err(nothing_left)?;
-    let tables = Swapped::new(&spec.database, &original.definition.name, &names.ghost, &names.old);
+    let tables = Swapped::new(spec, names, control.lower_case_names());
     let planned = async {
-        let mut after = relatives::plan(control, &spec.database, original, &found, alter, &names.old, most).await?;
+        let mut after = relatives::plan(control, &tables.table, original, &found, alter, &names.old, most).await?;
         relatives::check_partitions(&after, &tables.table, new.partitioned)?;
         relatives::check_columns(&after, &tables.table, &original.definition, &new.definition, &alter.renames())?;
         relatives::keep_indexes(control, &after, &tables.ghost).await?;
@@ -888,7 +889,7 @@ async fn resume(
                 return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
             }
             Swap::DidNot => {
-                let tables = Swapped::new(&spec.database, &spec.table, &names.ghost, &names.old);
+                let tables = Swapped::new(spec, &names, control.lower_case_names());
                 cutover::relatives::disarm(control, &record.relatives, &tables).await?;
                 record.stage = Stage::Copying;
             }
@@ -952,7 +953,7 @@ async fn resume(
         return Ok(None);
     }
     // A trial of its triggers that was broken off by a crash.
-    let tables = Swapped::new(&spec.database, &spec.table, &names.ghost, &names.old);
+    let tables = Swapped::new(spec, &names, control.lower_case_names());
     cutover::relatives::disarm(control, &record.relatives, &tables).await?;
     if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
         if !error.is_transient() {

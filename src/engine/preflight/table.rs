@@ -207,12 +207,12 @@ async fn bound(
     found: &[sight::Reference],
     triggers: &[String],
 ) -> Result<(), EngineError> {
-    let name = TableName::new(&look.spec.database, &original.definition.name);
+    let name = TableName::kept(&look.spec.database, &look.spec.table, look.session.lower_case_names());
     let super::predict::Prediction { definition: new, modified, .. } = super::predict::predict(&original.definition, alter);
     let most = look.controls.max_locked_tables;
     let result = async {
         let old = look.spec.names().old;
-        let after = relatives::plan(&mut look.session, &look.spec.database, original, found, alter, &old, most).await?;
+        let after = relatives::plan(&mut look.session, &name, original, found, alter, &old, most).await?;
         relatives::check_columns(&after, &name, &original.definition, &new, &alter.renames())?;
         Ok::<_, EngineError>(after)
     };

@@ -72,30 +72,29 @@ pub async fn foreign_keys_of(session: &mut Session, table: &TableName) -> Result
 /// that one needs; the server's.
 async fn after(
     session: &mut Session,
-    database: &str,
+    table: &TableName,
     original: &Inspected,
     found: &[Reference],
     alter: &Alter,
 ) -> Result<Relatives, EngineError> {
-    let table = TableName::new(database, &original.definition.name);
     let left = alter.foreign_keys_after(&original.foreign_key_names());
     let own = original.foreign_keys.iter().filter(|key| left.contains(&key.name)).cloned().collect();
     let grants = sight::grants(session).await?;
     let standard = standard_keys_only(session).await?;
     for key in &original.foreign_keys {
-        may_move(&grants, &key.parent, PARENT, &key.name, &table)?;
+        may_move(&grants, &key.parent, PARENT, &key.name, table)?;
     }
     let mut children: Vec<Child> = Vec::new();
     for reference in found {
         let child = TableName::new(&reference.schema, &reference.child);
-        if child == table || children.iter().any(|known| known.table == child) {
+        if child == *table || children.iter().any(|known| known.table == child) {
             continue;
         }
-        may_move(&grants, &child, CHILD, &reference.name, &table)?;
+        may_move(&grants, &child, CHILD, &reference.name, table)?;
         let keys = foreign_keys_of(session, &child).await?;
         let definition = inspector::table(session, &child.schema, &child.table).await?.map(|read| read.definition);
         if definition.is_none_or(|definition| {
-            keys.iter().filter(|key| key.parent == table).any(|key| !accepted(key, &definition, &original.definition, standard))
+            keys.iter().filter(|key| key.parent == *table).any(|key| !accepted(key, &definition, &original.definition, standard))
         }) {
             return Err(EngineError::terminal(
                 Reason::ForeignKeys,
@@ -107,17 +106,17 @@ async fn after(
                 ),
             ));
         }
-        let mut keys: Vec<ForeignKey> = keys.into_iter().filter(|key| key.parent == table).collect();
+        let mut keys: Vec<ForeignKey> = keys.into_iter().filter(|key| key.parent == *table).collect();
         keys.sort_by(|one, other| one.name.cmp(&other.name));
         children.push(Child { table: child, keys });
     }
     children.sort_by(|one, other| one.table.cmp(&other.table));
-    let triggers = triggers::of(session, &table).await?;
-    triggers::check(session, &grants, &triggers, &table, alter).await?;
+    let triggers = triggers::of(session, table).await?;
+    triggers::check(session, &grants, &triggers, table, alter).await?;
     let relatives = Relatives { own, children, carried: Vec::new(), triggers };
     let dropped = alter.dropped_columns();
     if let Some((key, column)) =
-        needs(&relatives, &table).find(|(_, column)| dropped.iter().any(|d| d.to_lowercase() == column.to_lowercase()))
+        needs(&relatives, table).find(|(_, column)| dropped.iter().any(|d| d.to_lowercase() == column.to_lowercase()))
     {
         return Err(EngineError::terminal(
             Reason::ForeignKeys,
@@ -129,7 +128,7 @@ async fn after(
             ),
         ));
     }
-    Ok(relatives.with_renamed_columns(&table, &alter.renames()))
+    Ok(relatives.with_renamed_columns(table, &alter.renames()))
 }
 
 /// [`after`], with all the checks that need no ghost. `old` is what the table is to be called when it is swapped out, `most` how many tables may
@@ -139,18 +138,17 @@ async fn after(
 /// As there; [`Reason::ForeignKeys`] with what rules the swap out.
 pub async fn plan(
     session: &mut Session,
-    database: &str,
+    table: &TableName,
     original: &Inspected,
     found: &[Reference],
     alter: &Alter,
     old: &str,
     most: u16,
 ) -> Result<Relatives, EngineError> {
-    let relatives = after(session, database, original, found, alter).await?;
-    let table = TableName::new(database, &original.definition.name);
-    check_number(&relatives, &table, most)?;
-    check_names(original, &table, old)?;
-    check_cascades(session, &relatives, original, &table).await?;
+    let relatives = after(session, table, original, found, alter).await?;
+    check_number(&relatives, table, most)?;
+    check_names(original, table, old)?;
+    check_cascades(session, &relatives, original, table).await?;
     Ok(relatives)
 }
 

@@ -112,7 +112,7 @@ async fn finish_relatives(
     record: &Record,
 ) -> Result<(), EngineError> {
     let names = record.names(&spec.names());
-    let tables = Swapped::new(&spec.database, &spec.table, &names.ghost, &names.old);
+    let tables = Swapped::new(spec, &names, control.lower_case_names());
     let finisher = Finisher { server: &spec.server, state, epoch };
     if relatives::complete(&finisher, control, &record.relatives, &tables).await? {
         tracing::info!(table = tables.table.quoted(), "moved the foreign keys that an interrupted swap had left");

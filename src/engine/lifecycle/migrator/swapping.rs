@@ -152,8 +152,7 @@ impl Run {
             let grammar = self.record.server_values.as_ref().map(ServerValues::grammar).unwrap_or_default();
             let alter = check_alter_as(&m.spec.alter, grammar)?;
             let planned = async {
-                let mut after =
-                    relatives::plan(&mut self.control, &m.spec.database, &m.original, &found, &alter, &m.names.old, most).await?;
+                let mut after = relatives::plan(&mut self.control, &tables.table, &m.original, &found, &alter, &m.names.old, most).await?;
                 after.carried.clone_from(&self.record.relatives.carried);
                 relatives::check_columns(&after, &tables.table, &m.original.definition, &m.ghost, &alter.renames())?;
                 relatives::prove(&mut self.control, &after, &tables.table, &tables.ghost).await?;
