@@ -625,3 +625,38 @@ async fn an_attempt_has_a_time() {
     assert!(last.cut_over.last_attempt.is_some_and(|at| at >= before && at <= SystemTime::now()), "{:?}", last.cut_over);
     db.drop().await;
 }
+
+/// A table whose every row changes within each cycle, without a pause, never has a small backlog. It is swapped all the same, where the last
+/// changes take little of the lock's time; and where they would take too much, people are told, and what they can do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_table_that_is_always_hot_is_swapped() {
+    let mut db = table("hot").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (mut conn, stop) = (db.connect().await, Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut rounds = 0_u64;
+            while !stop.load(Ordering::SeqCst) {
+                conn.query_drop("UPDATE t SET a = a + 1").await.expect("the application is never refused");
+                rounds += 1;
+            }
+            rounds
+        })
+    };
+    // A second is the least that may be set: a quarter of it is too little for so many keys on one connection.
+    let spec = MigrationSpec { algorithm: Algorithm::Copy, ..db.spec("t", WIDEN) };
+    let handle = theseus::engine::start(spec, Controls { workers: 1, ..quick() });
+    until(&handle, "all rows are copied", |s| s.progress.copy_complete).await;
+    until(&handle, "it is told, or was quick enough", |s| {
+        s.phase == Phase::Finished
+            || s.notices.iter().any(|n| n.reason == notice::BACKLOG_STAYS_LARGE && n.message.contains("cutOver.lockTimeout"))
+    })
+    .await;
+    handle.control(Controls { workers: 1, lock_timeout: Duration::from_secs(60), ..controls() });
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    stop.store(true, Ordering::SeqCst);
+    let rounds = writer.await.expect("the writer");
+    let sql = format!("SELECT COUNT(*) FROM t WHERE a = {rounds}");
+    assert_eq!(db.value::<u64>(&sql).await, ROWS, "{rounds} rounds, each row in each of them");
+    db.drop().await;
+}

@@ -279,7 +279,10 @@ fn working(observed: &Observed<'_>) -> String {
             let left = progress.eta.map(|eta| format!(", {} left{when}", rounded(eta))).unwrap_or_default();
             format!("{} % copied{left}{throttle}", progress.percent())
         }
-        Phase::CatchingUp => format!("all rows are copied; {} changed keys are waiting{throttle}", progress.backlog),
+        Phase::CatchingUp => match &snapshot.stuck {
+            Some(why) => format!("all rows are copied; {why}{throttle}"),
+            None => format!("all rows are copied; {} changed keys are waiting{throttle}", progress.backlog),
+        },
         Phase::Verifying => format!("comparing both tables{throttle}"),
         Phase::AwaitingCutOver => format!("ready for the cut-over; {}", waits(&snapshot.cut_over)),
         Phase::CuttingOver => match (&snapshot.cut_over.blocked_by, &snapshot.cut_over.last_failure) {

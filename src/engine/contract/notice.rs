@@ -35,6 +35,8 @@ pub const THROTTLED: &str = "Throttled";
 pub(super) const UNTHROTTLED: &str = "Unthrottled";
 /// A limit of the throttle has no effect.
 pub const SIGNAL_NOT_AVAILABLE: &str = "SignalNotAvailable";
+/// Rows change as fast as they are applied, and the last changes would take too long under the lock.
+pub const BACKLOG_STAYS_LARGE: &str = "BacklogStaysLarge";
 /// The account does not see something that refuses nothing ([`crate::engine::table::sight::Without::Said`]).
 pub const NOT_SEEN: &str = "NotSeen";
 
@@ -57,5 +59,6 @@ pub const ALL: &[&str] = &[
     THROTTLED,
     UNTHROTTLED,
     SIGNAL_NOT_AVAILABLE,
+    BACKLOG_STAYS_LARGE,
     NOT_SEEN,
 ];

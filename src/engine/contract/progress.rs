@@ -74,6 +74,11 @@ impl Publisher {
     /// Says that copying waits, or that it does not any more, and adds up the time. To be called as long as it waits: a long throttle is a
     /// notice of its own.
     pub fn throttle(&self, now: Option<(&'static str, String)>) {
+        self.show(now, |_| {});
+    }
+
+    /// The same together with something else, so that nobody sees the one without the other.
+    pub fn show(&self, now: Option<(&'static str, String)>, change: impl FnOnce(&mut Snapshot)) {
         let by = now.as_ref().map(|(reason, _)| *reason);
         let (told, throttle, total) = {
             let mut held = self.held.lock();
@@ -98,7 +103,10 @@ impl Publisher {
             (Some(Told::Released), _) => self.notice(notice::UNTHROTTLED, false, "copying continues".to_owned()),
             (None, _) => {}
         }
-        self.update(|s| (s.throttle, s.throttled_total) = (throttle, total));
+        self.update(|s| {
+            (s.throttle, s.throttled_total) = (throttle, total);
+            change(s);
+        });
     }
 }
 

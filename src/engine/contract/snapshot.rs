@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub throttle: Option<Throttle>,
     /// Sum of all throttled time.
     pub throttled_total: Duration,
+    /// In [`Phase::CatchingUp`]: why the backlog does not become small, and what to do.
+    pub stuck: Option<String>,
     /// Attempts and their result.
     pub cut_over: CutOver,
     /// Comparison of the two tables; `None` before it began.

@@ -20,6 +20,11 @@ const CYCLE_IDLE: Duration = Duration::from_secs(1);
 const CYCLE_KEYS: usize = 20_000;
 /// Keys that the last cycle may have had for the cut-over to be tried: they are reconciled well within the lock's budget.
 const SMALL_BACKLOG: usize = 500;
+/// After so long with more in each cycle, rows change as fast as they are applied, and the backlog does not become smaller by waiting: then what
+/// counts is how long the last changes would take under the lock. A judgement, not a measurement.
+const STAYS_LARGE: Duration = Duration::from_secs(10);
+/// The part of `cutOver.lockTimeout` that they may take: clients wait for it, and the rest is for the lock itself and the rename.
+const LOCK_SHARE: u32 = 4;
 /// How far the stream may be behind the end of the log then.
 const SMALL_LAG: Duration = Duration::from_secs(2);
 /// How often the end of the log is read, to know how far the stream is behind. It is no older when an attempt is made.
@@ -70,6 +75,41 @@ pub struct LastCycle {
     pub taken: usize,
     /// Not all of them are settled: the stream must bring more first.
     pub deferred: bool,
+    /// How long it would have taken on one connection, which is all there is under the lock, at most.
+    pub alone: Duration,
+    /// Since when no cycle has been small, with all rows copied.
+    pub large_since: Option<Instant>,
+}
+
+impl LastCycle {
+    /// A cycle that has ended at `at`, after the one before.
+    #[must_use]
+    pub fn then(self, at: Instant, taken: usize, deferred: bool, alone: Duration, copying: bool) -> Self {
+        let large = !copying && taken >= SMALL_BACKLOG;
+        Self { at, taken, deferred, alone, large_since: large.then(|| self.large_since.unwrap_or(at)) }
+    }
+
+    /// Whether the changes that come by the next one can be applied under the lock.
+    fn is_small(self, now: Instant, lock_timeout: Duration) -> bool {
+        self.taken < SMALL_BACKLOG || self.stays_large(now) && self.alone <= lock_timeout / LOCK_SHARE
+    }
+
+    fn stays_large(self, now: Instant) -> bool {
+        self.large_since.is_some_and(|since| now.saturating_duration_since(since) >= STAYS_LARGE)
+    }
+}
+
+/// Why a migration does not come to its gate, where rows change as fast as they are applied and the last changes would take too long under the
+/// lock; for people, who can do something about it.
+pub(super) fn stuck(rows: &Rows, seen: &Seen) -> Option<String> {
+    let LastCycle { taken, alone, .. } = rows.cycle;
+    (!rows.copying && rows.cycle.stays_large(seen.now) && !rows.cycle.is_small(seen.now, seen.lock_timeout)).then(|| {
+        format!(
+            "rows change as fast as they are applied: the last {taken} changed keys would lock the table for up to {} ms, and only a quarter of cutOver.lockTimeout ({} ms) is allowed for them. Raise cutOver.lockTimeout, raise copy.workers, or wait for a quieter hour",
+            alone.as_millis(),
+            (seen.lock_timeout / LOCK_SHARE).as_millis()
+        )
+    })
 }
 
 /// Secondary indexes that are built after the copy.
@@ -138,6 +178,8 @@ pub struct Seen {
     pub interrupted: bool,
     /// The gate.
     pub gate: Gate,
+    /// `cutOver.lockTimeout`.
+    pub lock_timeout: Duration,
     /// The throttler lets chunks begin.
     pub may_copy: bool,
     /// It says why they may not.
@@ -173,6 +215,7 @@ impl Seen {
             now,
             interrupted: false,
             gate: Gate::Open,
+            lock_timeout: Duration::ZERO,
             may_copy: true,
             held: false,
             apply_held: false,
@@ -279,9 +322,10 @@ fn approach(state: &State, seen: &Seen, due: Instant) -> Step {
 
 /// When the next cycle begins.
 fn flush_due(rows: &Rows, seen: &Seen) -> Instant {
-    let LastCycle { at, taken, deferred } = rows.cycle;
+    let LastCycle { at, deferred, .. } = rows.cycle;
+    let large = !rows.copying && !rows.cycle.is_small(seen.now, seen.lock_timeout);
     // One that was deferred is not repeated in haste: the stream must bring more first.
-    let hurry = !deferred && (seen.dirty >= CYCLE_KEYS || taken >= SMALL_BACKLOG && !rows.copying);
+    let hurry = !deferred && (seen.dirty >= CYCLE_KEYS || large);
     if hurry || seen.hurried {
         return seen.now;
     }
@@ -303,7 +347,7 @@ fn lag_due(seen: &Seen, copying: bool) -> Option<Instant> {
 
 /// Whether the changes are applied but for a few.
 fn caught_up(rows: &Rows, seen: &Seen) -> bool {
-    rows.cycle.taken < SMALL_BACKLOG && !rows.cycle.deferred && seen.lag.is_some_and(|lag| lag < SMALL_LAG)
+    rows.cycle.is_small(seen.now, seen.lock_timeout) && !rows.cycle.deferred && seen.lag.is_some_and(|lag| lag < SMALL_LAG)
 }
 
 /// Whether all that comes before the gate is done.
@@ -384,11 +428,37 @@ mod tests {
             comparison: Comparison::Passed { at_rest: true },
             statistics: Statistics::Gathered,
             applier_stopped: false,
-            cycle: LastCycle { at: now, taken: 0, deferred: false },
+            cycle: LastCycle { at: now, taken: 0, deferred: false, alone: Duration::ZERO, large_since: None },
         };
         let state = State { rows: Some(rows), consent: Consent::Free, vetoed: false, next_attempt: now };
-        let seen = Seen { lag: Some(Duration::ZERO), lag_read: Some(now), ..Seen::without_rows(now) };
+        let seen = Seen { lag: Some(Duration::ZERO), lag_read: Some(now), lock_timeout: MS(3000), ..Seen::without_rows(now) };
         (state, seen)
+    }
+
+    /// Since when cycles are large: not while rows are copied, and a small one ends it.
+    #[test]
+    fn a_small_cycle_ends_what_was_large() {
+        let now = Instant::now();
+        let first = LastCycle { at: now, taken: usize::MAX, deferred: false, alone: Duration::ZERO, large_since: None };
+        let copied = first.then(now + MS(1), 9_000, false, MS(5), true);
+        assert_eq!(copied.large_since, None);
+        let large = copied.then(now + MS(2), 9_000, false, MS(5), false).then(now + MS(3), SMALL_BACKLOG, false, MS(5), false);
+        assert_eq!(large.large_since, Some(now + MS(2)));
+        assert_eq!(large.then(now + MS(4), SMALL_BACKLOG - 1, false, MS(5), false).large_since, None);
+    }
+
+    /// What people can do about is told, and only then.
+    #[test]
+    fn who_does_not_come_to_the_gate_is_told_why() {
+        let now = Instant::now();
+        let (mut state, seen) = ready(now);
+        let cycle = &mut rows(&mut state).cycle;
+        (cycle.taken, cycle.alone, cycle.large_since) = (24_000, MS(4_800), now.checked_sub(STAYS_LARGE));
+        let told = stuck(rows(&mut state), &seen).expect("told");
+        assert!(told.contains("24000 changed keys") && told.contains("4800 ms") && told.contains("(750 ms)"), "{told}");
+        assert_eq!(stuck(rows(&mut state), &Seen { lock_timeout: MS(20_000), ..seen.clone() }), None);
+        rows(&mut state).copying = true;
+        assert_eq!(stuck(rows(&mut state), &seen), None);
     }
 
     type Change = fn(&mut State, &mut Seen);
@@ -515,6 +585,36 @@ mod tests {
                 AwaitingCutOver,
             ),
             ("the last cycle was large", |s, _| rows(s).cycle.taken = SMALL_BACKLOG, Ok(Step::Flush), CatchingUp),
+            (
+                "cycles stay large, and would not hold the lock for long",
+                |s, v| {
+                    let cycle = &mut rows(s).cycle;
+                    (cycle.taken, cycle.alone) = (900, MS(750));
+                    cycle.large_since = v.now.checked_sub(STAYS_LARGE);
+                },
+                Ok(Step::Attempt),
+                CuttingOver,
+            ),
+            (
+                "and would hold it for too long",
+                |s, v| {
+                    let cycle = &mut rows(s).cycle;
+                    (cycle.taken, cycle.alone) = (900, MS(751));
+                    cycle.large_since = v.now.checked_sub(STAYS_LARGE);
+                },
+                Ok(Step::Flush),
+                CatchingUp,
+            ),
+            (
+                "and have been large for a moment only",
+                |s, v| {
+                    let cycle = &mut rows(s).cycle;
+                    (cycle.taken, cycle.alone) = (900, MS(1));
+                    cycle.large_since = v.now.checked_sub(MS(9999));
+                },
+                Ok(Step::Flush),
+                CatchingUp,
+            ),
             (
                 "deferred: in no haste",
                 |s, v| {

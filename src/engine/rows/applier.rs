@@ -277,6 +277,11 @@ impl Applier {
         Ok(())
     }
 
+    /// How many connections it flushes on.
+    pub fn connections(&self) -> u32 {
+        u32::try_from(self.sessions.len()).unwrap_or(u32::MAX)
+    }
+
     /// How long the checkpoints took since this was last asked.
     pub fn latencies(&mut self) -> Vec<Duration> {
         std::mem::take(&mut self.latencies)

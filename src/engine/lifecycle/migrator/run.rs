@@ -5,6 +5,7 @@ use super::Environment;
 use super::counting::{COUNT, Count};
 use super::swapping::STATISTICS;
 use crate::engine::contract::error::EngineError;
+use crate::engine::contract::notice;
 use crate::engine::contract::progress::{Publisher, Rate, Tally};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Controls, VerifyPolicy};
@@ -127,6 +128,8 @@ pub(super) struct Run {
     lag: Lag,
     clean_since: Instant,
     hurried: bool,
+    /// It was told that the backlog stays large.
+    stuck: bool,
     /// The next engine must look whether the swap happened.
     pub(super) swap_announced: bool,
 }
@@ -216,7 +219,7 @@ impl Run {
             comparison: Comparison::NotStarted,
             statistics: Statistics::None,
             applier_stopped: record.applier_stopped,
-            cycle: LastCycle { at: now, taken: usize::MAX, deferred: false },
+            cycle: LastCycle { at: now, taken: usize::MAX, deferred: false, alone: Duration::ZERO, large_since: None },
         };
         let mut run = Self {
             migration,
@@ -250,6 +253,7 @@ impl Run {
             lag: Lag::default(),
             clean_since: now,
             hurried: false,
+            stuck: false,
             swap_announced: false,
         };
         run.keep_pace(tasks).await?;
@@ -315,7 +319,7 @@ impl Run {
     fn gather(&mut self) -> Result<(Seen, Decision), EngineError> {
         let now = Instant::now();
         let held = self.decided.borrow_and_update().clone();
-        let (interrupted, gate, may_swap, hooks, verify) = {
+        let (interrupted, gate, may_swap, hooks, verify, lock_timeout) = {
             let controls = self.controls.borrow_and_update();
             (
                 controls.paused || controls.cancel || self.stop.is_cancelled(),
@@ -323,6 +327,7 @@ impl Run {
                 held.may_swap(&controls.limits),
                 hooks::asks(&controls.hooks),
                 controls.verify != VerifyPolicy::Never,
+                controls.lock_timeout,
             )
         };
         if gate != Gate::Open {
@@ -364,6 +369,7 @@ impl Run {
             now,
             interrupted,
             gate,
+            lock_timeout,
             may_copy: held.may_copy(),
             held: held.copy.is_some(),
             apply_held: held.apply.is_some(),
@@ -415,11 +421,14 @@ impl Run {
             stop.is_cancelled() || controls.paused || controls.cancel
         };
         self.hurried = false;
+        let began = Instant::now();
         let cycle = self.applier.cycle(&halt).await?;
         if cycle.halted {
             return Ok(false);
         }
-        self.rows()?.cycle = LastCycle { at: Instant::now(), taken: cycle.taken, deferred: cycle.deferred };
+        let alone = began.elapsed() * self.applier.connections();
+        let rows = self.rows()?;
+        rows.cycle = rows.cycle.then(Instant::now(), cycle.taken, cycle.deferred, alone, rows.copying);
         if cycle.taken > 0 {
             self.clean_since = Instant::now();
         }
@@ -524,7 +533,7 @@ impl Run {
     /// Derives what people see from what is known here. The one place while rows are copied and followed.
     pub(super) fn show(&mut self, seen: &Seen, held: &Decision) {
         let by = held.copy.as_ref().map(|hold| (hold.reason, hold.detail.clone())).or_else(|| self.pressed(seen.dirty));
-        self.publisher.throttle(by.filter(|_| next::shows_throttle(&self.state, seen)));
+        let by = by.filter(|_| next::shows_throttle(&self.state, seen));
         let applied = self.applier.total().applied;
         let workers = self.copying.min(*self.allowed.borrow());
         let copied = self.copying == 0;
@@ -540,8 +549,13 @@ impl Run {
             progress.copy_complete = copied;
             progress.eta = if copied { None } else { rate.eta(seen.now, throttled, progress.rows_copied, progress.rows_estimated) };
         });
+        let stuck = self.state.rows.as_ref().and_then(|rows| next::stuck(rows, seen));
+        if let Some(why) = stuck.as_ref().filter(|_| !self.stuck) {
+            self.publisher.notice(notice::BACKLOG_STAYS_LARGE, true, why.clone());
+        }
+        self.stuck = stuck.is_some();
         let (phase, cut_over) = (next::phase(&self.state, seen), self.approach.shown(next::waits(&self.state, seen)));
-        self.publisher.update(|s| (s.phase, s.cut_over) = (phase, cut_over));
+        self.publisher.show(by, |s| (s.phase, s.cut_over, s.stuck) = (phase, cut_over, stuck));
     }
 
     /// The next engine must start anew.
