@@ -20,6 +20,7 @@ use crate::sql::foreign_key::{ForeignKey, Relatives, TableName, step};
 use crate::sql::names::{MAX_IDENTIFIER, TableNames, shortened};
 use crate::sql::quote;
 use crate::sql::trigger::drop_statement;
+use std::time::Duration;
 
 /// Statements on one table until its constraints are as they are to be; there are at most three pictures on the way.
 const STEPS: usize = 6;
@@ -92,6 +93,16 @@ pub async fn arm(session: &mut Session, relatives: &Relatives, tables: &Swapped)
         true => Ok(()),
         false => alter(session, "add the foreign keys to the ghost", &tables.ghost, &adds.join(", ")).await,
     }
+}
+
+/// How long [`settle`] may take, by how long [`arm`] has taken and how many statements each of them is. Pure.
+pub fn time_to_settle(armed: Duration, relatives: &Relatives) -> Duration {
+    let (own, triggers, children) = (usize::from(!relatives.own.is_empty()), relatives.triggers.len(), relatives.children.len());
+    // One statement adds the ghost's foreign keys. They are dropped from the old table, and their names move in two; so does each child's.
+    // A trigger is dropped from the old table, looked for, made again, and dropped where it had its passing name.
+    let (done, left) = (own + triggers, 3 * own + 4 * triggers + 2 * children);
+    let times = |number: usize| u32::try_from(number.max(1)).unwrap_or(u32::MAX);
+    armed * times(left) / times(done)
 }
 
 /// Takes the constraints of an attempt that did not come to its RENAME away from the ghost.
@@ -257,4 +268,36 @@ pub async fn complete(
     // A session that is closed unlocks as well.
     session.close().await;
     settled.map(|()| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::foreign_key::Child;
+    use crate::sql::trigger::Trigger;
+
+    #[test]
+    fn many_triggers_take_many_times_as_long_as_one_and_not_the_square_of_it() {
+        let text = String::new;
+        let trigger = Trigger {
+            name: text(),
+            moment: text(),
+            definer: text(),
+            body: text(),
+            sql_mode: text(),
+            character_set_client: text(),
+            collation_connection: text(),
+            database_collation: text(),
+        };
+        let with = |triggers, children| Relatives {
+            triggers: vec![trigger.clone(); triggers],
+            children: vec![Child { table: TableName::new("d", "c"), keys: Vec::new() }; children],
+            ..Relatives::default()
+        };
+        let each = Duration::from_millis(10);
+        assert_eq!(time_to_settle(each, &with(1, 0)), each * 4);
+        // Ten were made.
+        assert_eq!(time_to_settle(each * 10, &with(10, 0)), each * 40);
+        assert_eq!(time_to_settle(each, &with(0, 15)), each * 30);
+    }
 }

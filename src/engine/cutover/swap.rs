@@ -289,9 +289,8 @@ async fn locked(
         relatives::unchecked(lock).await?;
         step.send_replace(Step::Arming);
         relatives::arm(lock, &record.relatives, &tables).await?;
-        // Each table comes to about as much once more after the RENAME, which is not to be broken off.
-        let needed = applied_at.elapsed()
-            * u32::try_from((record.relatives.children.len() + record.relatives.triggers.len()) * 2 + 2).unwrap_or(u32::MAX);
+        // What follows the RENAME is not to be broken off.
+        let needed = relatives::time_to_settle(applied_at.elapsed(), &record.relatives);
         if Instant::now() + needed > deadline {
             return Err(Stop::give_up("too little of lockTimeout is left to move foreign keys and triggers"));
         }
