@@ -1,12 +1,17 @@
 //! Tables that take part in foreign keys: children, parents, tables that refer to themselves, several of each, with every action, across
 //! schemas. The definitions afterwards, of the table and of its relatives, are those that the native ALTER leaves, to the letter; the
 //! constraints hold at every moment; and a death between any two statements of a swap is finished by the next engine.
+
+mod page;
+
+use crate::deaths::{self, Statement};
 use crate::proxy::{Hold, Proxy, plain};
 use crate::support::{self, Db, PrivateServer, controls, migrate};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
 use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, DeferIndexes, MigrationSpec};
@@ -68,7 +73,7 @@ const CASES: &[Case] = &[
     Case {
         name: "names as long as they may be",
         tables: "CREATE TABLE p (id INT PRIMARY KEY); CREATE TABLE a_table_whose_name_is_so_long_that_it_is_cut_off (id INT PRIMARY KEY, p INT, a INT, \
-            FOREIGN KEY (p) REFERENCES p (id), CONSTRAINT a_constraint_whose_name_is_as_long_as_a_name_may_be_in_mysql___ FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE); \
+            FOREIGN KEY (p) REFERENCES p (id), CONSTRAINT a_constraint_whose_name_is_as_long_as_a_name_may_be_in_mysql____ FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE); \
             INSERT INTO p VALUES (1); INSERT INTO a_table_whose_name_is_so_long_that_it_is_cut_off VALUES (1, 1, 1)",
         table: "a_table_whose_name_is_so_long_that_it_is_cut_off",
         alter: "MODIFY a BIGINT",
@@ -103,12 +108,17 @@ async fn make(tables: &str, prefix: &str) -> (Db, Db) {
 
 /// A copy by the account of the README, which is given the same on the other schema.
 async fn documented(db: &mut Db, other: &mut Db, table: &str, alter: &str) -> MigrationSpec {
-    let user = format!("u{}", &db.name[db.name.len().saturating_sub(20)..]);
+    let user = db.user();
     let url = db.documented(&user, "secretword").await;
     for grant in support::documented_grants(&user, &other.name) {
         other.run(&grant).await;
     }
     MigrationSpec { server: support::address(&url), algorithm: Algorithm::Copy, ..db.spec(table, alter) }
+}
+
+/// The account of [`documented`] goes.
+async fn dismiss(db: &mut Db, spec: &MigrationSpec) {
+    db.run(&format!("DROP USER '{}'@'%'", spec.server.username)).await;
 }
 
 async fn remove(mut db: Db) {
@@ -143,7 +153,7 @@ async fn definitions_are_those_of_the_native_alter() {
             let spec = documented(&mut ours, &mut ours_other, case.table, case.alter).await;
             let outcome = migrate(spec.clone(), Controls { defer_indexes: defer, ..controls() }).await;
             assert_eq!(outcome, Outcome::Succeeded, "{}", case.name);
-            ours.run(&format!("DROP USER '{}'@'%'", spec.server.username)).await;
+            dismiss(&mut ours, &spec).await;
             assert_eq!(
                 picture(&mut ours, &mut ours_other).await,
                 picture(&mut native, &mut native_other).await,
@@ -286,17 +296,19 @@ async fn under_load(url: &str, prefix: &str) {
         db.run(&format!("INSERT INTO p VALUES ({0}, {0}, 'x')", 10_000 + id)).await;
         db.run(&format!("INSERT INTO t VALUES ({0}, {0}, {0}, NULL, 1)", 10_000 + id)).await;
     }
+    let user = db.user();
+    let server = support::address(&db.documented(&user, "secretword").await);
     let load = Load::start(url, &db.name);
     for (round, (table, alter)) in
         [("t", "MODIFY a BIGINT"), ("p", "MODIFY a VARCHAR(300)"), ("c", "ADD COLUMN x INT DEFAULT 3"), ("t", "MODIFY a INT")]
             .into_iter()
             .enumerate()
     {
-        let mut spec = db.spec(table, alter);
+        let mut spec = MigrationSpec { server: server.clone(), ..db.spec(table, alter) };
         spec.id = format!("{}-{round}", spec.id);
         // Everything is compared, too: a row that differs, or one too many, would be found.
-        let outcome = migrate(spec, Controls { defer_indexes: DeferIndexes::Always, ..controls() }).await;
-        assert_eq!(outcome, Outcome::Succeeded, "{table} {alter}");
+        let patient = Controls { defer_indexes: DeferIndexes::Always, lock_timeout: Duration::from_secs(10), ..controls() };
+        assert_eq!(migrate(spec, patient).await, Outcome::Succeeded, "{table} {alter}");
     }
     let counts = load.stop().await;
     println!("{prefix}: {counts:?}");
@@ -317,6 +329,7 @@ async fn under_load(url: &str, prefix: &str) {
         let definition = db.definition(table).await;
         assert!(!definition.contains("_gho") && !definition.contains("_del"), "{definition}");
     }
+    db.run(&format!("DROP USER '{user}'@'%'")).await;
     remove(db).await;
 }
 
@@ -331,20 +344,14 @@ async fn cascades_that_are_not_logged_reach_the_ghost() {
     under_load(&server.url, "fk_native_load").await;
 }
 
-/// A statement of the swap, by its first words.
-struct Statement {
-    what: &'static str,
-    words: fn(&str) -> String,
-}
-
 const STATEMENTS: &[Statement] = &[
-    Statement { what: "the ghost gets its constraints", words: |db| format!("ALTER TABLE `{db}`.`_t_gho` ADD CONSTRAINT") },
-    Statement { what: "the rename", words: |db| format!("RENAME TABLE `{db}`.`t`") },
-    Statement { what: "the old table's are dropped", words: |db| format!("ALTER TABLE `{db}`.`_t_del` DROP") },
-    Statement { what: "the new table's get their names", words: |db| format!("ALTER TABLE `{db}`.`t` DROP") },
-    Statement { what: "a child's is moved", words: |db| format!("ALTER TABLE `{db}`.`c` DROP FOREIGN KEY `c_ibfk_1`") },
-    Statement { what: "a child's gets its name", words: |db| format!("ALTER TABLE `{db}`.`c` DROP FOREIGN KEY `_t_gho_fk_c_ibfk_1`") },
-    Statement { what: "the tables are unlocked", words: |_| "UNLOCK TABLES".to_owned() },
+    Statement { what: "the ghost gets its constraints", words: |db| format!("^ALTER TABLE `{db}`.`_t_gho` ADD CONSTRAINT") },
+    Statement { what: "the rename", words: |db| format!("^RENAME TABLE `{db}`.`t`") },
+    Statement { what: "the old table's are dropped", words: |db| format!("^ALTER TABLE `{db}`.`_t_del` DROP") },
+    Statement { what: "the new table's get their names", words: |db| format!("^ALTER TABLE `{db}`.`t` DROP") },
+    Statement { what: "a child's is moved", words: |db| format!("^ALTER TABLE `{db}`.`c` DROP FOREIGN KEY `c_ibfk_1`") },
+    Statement { what: "a child's gets its name", words: |db| format!("^ALTER TABLE `{db}`.`c` DROP FOREIGN KEY `_t_gho_fk_c_ibfk_1`") },
+    Statement { what: "the tables are unlocked", words: |_| "^UNLOCK TABLES".to_owned() },
 ];
 
 /// Whoever dies between two statements of a swap, or loses its connection: the next engine, or the same one, finishes what was begun, and the
@@ -354,39 +361,19 @@ async fn a_death_between_any_two_statements_is_finished() {
     let (mut native, mut native_other) = make(FAMILY, "fk_dead_native").await;
     native.run("ALTER TABLE t MODIFY a BIGINT").await;
     let expected = picture(&mut native, &mut native_other).await;
-    for statement in STATEMENTS {
-        for hold in [Hold::Request, Hold::Answer] {
-            for engine_dies in [true, false] {
-                let what = format!("{}, {hold:?} held, {}", statement.what, if engine_dies { "the engine dies" } else { "the connection" });
-                let (mut db, mut other) = make(FAMILY, "fk_dead").await;
-                let proxy = Proxy::start(support::address(&db.url).port).await;
-                let spec = plain(MigrationSpec { algorithm: Algorithm::Copy, ..db.spec("t", "MODIFY a BIGINT") }, &proxy);
-                let gate = Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() };
-                let handle = theseus::engine::start(spec.clone(), gate);
-                support::until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
-                // The same words are said on the empty ghost before.
-                let mut caught = proxy.trap(&format!("^{}", (statement.words)(&db.name)), hold);
-                handle.control(controls());
-                caught.sprung().await;
-                let handle = if engine_dies {
-                    drop(handle);
-                    let next = theseus::engine::start(spec, controls());
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    caught.tear();
-                    next
-                } else {
-                    caught.tear();
-                    handle
-                };
-                assert_eq!(support::join(handle).await, Outcome::Succeeded, "{what}");
-                assert_eq!(picture(&mut db, &mut other).await, expected, "{what}");
-                assert_eq!(db.tables().await, ["c", "p", "t"], "{what}: nothing is left");
-                println!("{what}: finished");
-                remove(other).await;
-                remove(db).await;
-            }
-        }
-    }
+    let make = async || {
+        let (mut db, mut other) = make(FAMILY, "fk_dead").await;
+        let spec = documented(&mut db, &mut other, "t", "MODIFY a BIGINT").await;
+        ((db, other), spec)
+    };
+    deaths::in_each(STATEMENTS, make, async |(mut db, mut other), spec, what| {
+        assert_eq!(picture(&mut db, &mut other).await, expected, "{what}");
+        assert_eq!(db.tables().await, ["c", "p", "t"], "{what}: nothing is left");
+        dismiss(&mut db, spec).await;
+        remove(other).await;
+        remove(db).await;
+    })
+    .await;
     remove(native_other).await;
     remove(native).await;
 }

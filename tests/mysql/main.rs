@@ -3,6 +3,8 @@
 //! A test has databases, accounts and ports of its own, so any of them may run beside any other. One that changes a global setting, restarts
 //! a server or counts what a server does has a server of its own. What is measured of a process is measured of a child.
 
+#[path = "../support/deaths.rs"]
+mod deaths;
 #[path = "../support/mirror.rs"]
 mod mirror;
 #[path = "../support/proxy.rs"]

@@ -1,13 +1,14 @@
 //! Triggers move to the new table: with definer, order, sql_mode and character sets; at no moment is the table without them, and none fires for
 //! the engine's own writes.
-use crate::proxy::{Hold, Proxy, plain};
+use crate::deaths::{self, Statement};
 use crate::support::{self, Db, PrivateServer, controls, migrate};
 use mysql_async::prelude::Queryable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
-use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec};
+use theseus::engine::contract::spec::{Algorithm, Controls, CutOverPolicy, MigrationSpec, ServerAddress};
 
 /// Everything that a trigger can be, in an order that is not that of their names.
 const TRIGGERS: &[&str] = &[
@@ -58,6 +59,19 @@ fn copy(db: &Db, alter: &str) -> MigrationSpec {
     MigrationSpec { algorithm: Algorithm::Copy, ..db.spec("t", alter) }
 }
 
+/// A server where others than SUPER may make triggers.
+async fn trusting() -> PrivateServer {
+    PrivateServer::start(&["--log-bin-trust-function-creators=ON"]).await
+}
+
+/// The account of the README, with what triggers of other accounts need.
+async fn documented(db: &mut Db, more: &str) -> ServerAddress {
+    let user = db.user();
+    let url = db.documented(&user, "secretword").await;
+    db.run(&format!("GRANT {more} ON *.* TO '{user}'@'%'")).await;
+    support::address(&url)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn they_are_those_that_a_native_alter_leaves() {
     let url = support::mysql_url();
@@ -80,15 +94,19 @@ async fn they_are_those_that_a_native_alter_leaves() {
 /// What the application writes is in the audit exactly once, through four swaps, and nothing of what the engine writes is.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_write_of_the_application_fires_once() {
-    let url = support::mysql_url();
-    let mut db = Db::new("tr_load").await;
+    let server = trusting().await;
+    let url = server.url.clone();
+    let mut db = Db::on(&url, "tr_load").await;
+    db.run("CREATE USER application").await;
     db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL)").await;
     db.run("CREATE TABLE audit (n BIGINT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(10), id INT, a INT)").await;
     db.run("INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i, 0 FROM n").await;
     for event in ["INSERT", "UPDATE", "DELETE"] {
         let row = if event == "DELETE" { "OLD" } else { "NEW" };
-        db.run(&format!("CREATE TRIGGER on_{event} AFTER {event} ON t FOR EACH ROW INSERT INTO audit (what, id, a) VALUES ('{event}', {row}.id, {row}.a)")).await;
+        db.run(&format!("CREATE DEFINER=application TRIGGER on_{event} AFTER {event} ON t FOR EACH ROW INSERT INTO audit (what, id, a) VALUES ('{event}', {row}.id, {row}.a)")).await;
     }
+    db.run(&format!("GRANT ALL ON `{}`.* TO application", db.name)).await;
+    let address = documented(&mut db, "SET_ANY_DEFINER").await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = Vec::new();
     for worker in 0..4_u32 {
@@ -119,13 +137,14 @@ async fn each_write_of_the_application_fires_once() {
     for (round, alter) in
         ["MODIFY a BIGINT NOT NULL", "ADD COLUMN c INT DEFAULT 5 FIRST", "DROP COLUMN c", "MODIFY a INT NOT NULL"].into_iter().enumerate()
     {
-        let mut spec = copy(&db, alter);
+        let mut spec = MigrationSpec { server: address.clone(), ..copy(&db, alter) };
         spec.id = format!("{}-{round}", spec.id);
         if alter.starts_with("ADD") {
             // The writers name no columns.
             spec.alter = "ADD COLUMN c INT INVISIBLE DEFAULT 5".into();
         }
-        assert_eq!(migrate(spec, controls()).await, Outcome::Succeeded, "{alter}");
+        let patient = Controls { lock_timeout: Duration::from_secs(10), ..controls() };
+        assert_eq!(migrate(spec, patient).await, Outcome::Succeeded, "{alter}");
     }
     stop.store(true, Ordering::SeqCst);
     let mut expected = Vec::new();
@@ -143,48 +162,32 @@ async fn each_write_of_the_application_fires_once() {
     db.drop().await;
 }
 
+const STATEMENTS: &[Statement] = &[
+    Statement { what: "a trigger is made on the ghost", words: |db| format!("TRIGGER `{db}`.`_t_gho_tr_") },
+    Statement { what: "the rename", words: |db| format!("^RENAME TABLE `{db}`.`t`") },
+    Statement { what: "a trigger is moved", words: |db| format!("DROP TRIGGER IF EXISTS `{db}`.`zz`") },
+    Statement { what: "the tables are unlocked", words: |_| "^UNLOCK TABLES".to_owned() },
+];
+
 /// Whoever dies in the swap: the next engine finishes it, and everything is as a native ALTER leaves it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_death_in_the_swap_is_finished() {
-    let url = support::mysql_url();
-    let mut native = make(&url, "tr_dead_native").await;
+    let server = trusting().await;
+    let mut native = make(&server.url, "tr_dead_native").await;
     native.run("ALTER TABLE t MODIFY a BIGINT").await;
     let expected = picture(&mut native).await;
-    let made = |db: &str| format!("TRIGGER `{db}`.`_t_gho_tr_");
-    let renamed = |db: &str| format!("^RENAME TABLE `{db}`.`t`");
-    let moved = |db: &str| format!("DROP TRIGGER IF EXISTS `{db}`.`zz`");
-    let unlocked = |_: &str| "^UNLOCK TABLES".to_owned();
-    let statements: [(&str, &dyn Fn(&str) -> String); 4] =
-        [("made", &made), ("renamed", &renamed), ("moved", &moved), ("unlocked", &unlocked)];
-    for (statement, words) in statements {
-        for hold in [Hold::Request, Hold::Answer] {
-            for engine_dies in [true, false] {
-                let what = format!("{statement}, {hold:?} held, engine dies: {engine_dies}");
-                let mut db = make(&url, "tr_dead").await;
-                let proxy = Proxy::start(support::address(&db.url).port).await;
-                let spec = plain(copy(&db, "MODIFY a BIGINT"), &proxy);
-                let handle = theseus::engine::start(spec.clone(), Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() });
-                support::until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
-                let mut caught = proxy.trap(&words(&db.name), hold);
-                handle.control(controls());
-                caught.sprung().await;
-                let handle = if engine_dies {
-                    drop(handle);
-                    let next = theseus::engine::start(spec, controls());
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    caught.tear();
-                    next
-                } else {
-                    caught.tear();
-                    handle
-                };
-                assert_eq!(support::join(handle).await, Outcome::Succeeded, "{what}");
-                assert_eq!(picture(&mut db).await, expected, "{what}");
-                assert_eq!(db.tables().await, ["audit", "t"], "{what}");
-                db.drop().await;
-            }
-        }
-    }
+    let make = async || {
+        let mut db = make(&server.url, "tr_dead").await;
+        let mut spec = copy(&db, "MODIFY a BIGINT");
+        spec.server = documented(&mut db, "SET_ANY_DEFINER, SYSTEM_USER, ALLOW_NONEXISTENT_DEFINER").await;
+        (db, spec)
+    };
+    deaths::in_each(STATEMENTS, make, async |mut db, _, what| {
+        assert_eq!(picture(&mut db).await, expected, "{what}");
+        assert_eq!(db.tables().await, ["audit", "t"], "{what}: nothing is left");
+        db.drop().await;
+    })
+    .await;
     native.drop().await;
 }
 

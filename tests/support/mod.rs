@@ -124,6 +124,12 @@ impl Db {
         }
     }
 
+    /// A name for an account of this database's own.
+    pub fn user(&self) -> String {
+        // 32 characters at most, and the numbers are at the end.
+        format!("u{}", &self.name[self.name.len().saturating_sub(20)..])
+    }
+
     /// Makes the account of the README, on this database, and tells its URL.
     pub async fn documented(&mut self, user: &str, password: &str) -> String {
         self.run(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'")).await;
