@@ -416,6 +416,13 @@ fn held_at(state: &State) -> Option<StreamPoint> {
     state.prepared.iter().map(|(_, at, _)| at).min_by(|a, b| a.position.cmp(&b.position)).cloned()
 }
 
+/// Leaves each key once; in order. What they cost.
+pub(super) fn distinct(keys: &mut Vec<Key>) -> usize {
+    keys.sort_unstable();
+    keys.dedup();
+    keys.iter().map(weight).sum()
+}
+
 /// What a key costs in memory.
 pub fn weight(key: &Key) -> usize {
     key.memory() + KEY_OVERHEAD
@@ -458,6 +465,13 @@ mod tests {
     fn inbox(room: usize) -> Inbox {
         let start = StreamPoint { position: at(4), executed: GtidSet::default() };
         Inbox::new(start, room * weight(&Key::from_bytes(&[0, 0])))
+    }
+
+    #[test]
+    fn a_key_that_a_transaction_changed_more_than_once_counts_once() {
+        let mut twice: Vec<Key> = keys(0..8).into_iter().chain(keys(2..10)).collect();
+        assert_eq!(distinct(&mut twice), 10 * weight(&twice[0]));
+        assert_eq!(twice, keys(0..10));
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ pub mod statement;
 
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
-use crate::engine::rows::inbox::{Gtid, Inbox, PreparedEnd, StreamNotice, weight};
+use crate::engine::rows::inbox::{Gtid, Inbox, PreparedEnd, StreamNotice, distinct, weight};
 use crate::engine::rows::key_nulls;
 use crate::engine::state::record::StreamPoint;
 use crate::mysql::own::{Connections, Registered};
@@ -413,6 +413,12 @@ impl Streamer {
     /// Of a transaction with very many keys those that were read enter now. What is not visible at its end cannot, and is left out.
     async fn divide(&mut self) {
         if self.bytes < self.inbox.part_size() {
+            return;
+        }
+        // A part is applied while the rest is still coming, and a row that the rest changes once more is applied once more. One that was changed
+        // several times so far counts once. A part that is hardly filled is none: it would only be sorted again and again.
+        self.bytes = distinct(&mut self.keys);
+        if self.bytes < self.inbox.part_size() / 4 * 3 {
             return;
         }
         if self.xa && self.follows() {
