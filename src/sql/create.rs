@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::foreign_key::{ForeignKey, TableName};
 use super::names::{MAX_IDENTIFIER, shortened};
 use super::quote;
-use super::table::{Generated, IndexPart, TableDefinition};
+use super::table::{Generated, IndexPart, TableDefinition, leads};
 use super::token::{Span, Token, TokenError, TokenKind, tokenize};
 
 /// A definition that cannot be used.
@@ -216,12 +216,7 @@ pub fn foreign_keys(show_create: &str, schema: &str) -> Result<Vec<ForeignKey>, 
             (Some(first), Some(last)) => Span { start: first.span.start, end: last.span.end }.of(show_create).to_owned(),
             _ => String::new(),
         };
-        let exact = |index: &&SecondaryIndex| {
-            !index.unique
-                && index.parts.len() == columns.len()
-                && index.parts.iter().zip(&columns).all(|(part, column)| part.prefix.is_none() && part.column.as_ref() == Some(column))
-        };
-        let index = indexes.iter().find(exact).map(|index| index.name.clone());
+        let index = indexes.iter().find(|index| !index.unique && leads(&index.parts, &columns, true)).map(|index| index.name.clone());
         keys.push(ForeignKey { name, columns, parent, parent_columns, actions, index });
     }
     Ok(keys)
@@ -374,10 +369,10 @@ pub fn split_secondary_indexes(show_create: &str, needed: &[&str]) -> Result<Vec
         indexes.push(SecondaryIndex { name, definition: text, unique, full_text, parts: definition.parts(element)?, stays: None });
     }
 
-    let leads = |parts: &[IndexPart], column: &str| parts.first().is_some_and(|p| p.column.as_deref() == Some(column));
+    let begins = |parts: &[IndexPart], column: &str| parts.first().is_some_and(|p| p.column.as_deref() == Some(column));
     if let Some(column) = auto_increment
-        && !primary.as_ref().is_some_and(|p| leads(p, &column))
-        && let Some(index) = indexes.iter_mut().find(|i| leads(&i.parts, &column))
+        && !primary.as_ref().is_some_and(|p| begins(p, &column))
+        && let Some(index) = indexes.iter_mut().find(|i| begins(&i.parts, &column))
     {
         index.stays = Some(Stays::AutoIncrement);
     }

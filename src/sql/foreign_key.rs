@@ -125,9 +125,14 @@ impl ForeignKey {
     pub fn passing_name(&self, table: &str, renamed: &str) -> String {
         match bound_to(&self.name, renamed).map(|rest| format!("{table}_ibfk_{rest}")) {
             Some(name) if name.chars().count() <= MAX_IDENTIFIER => name,
-            _ => shortened(&format!("{table}_fk_{}", self.name), MAX_IDENTIFIER),
+            _ => passing(table, &self.name),
         }
     }
+}
+
+/// What a constraint or an index is called while its own name is taken. `table` is one of ours.
+pub fn passing(table: &str, name: &str) -> String {
+    shortened(&format!("{table}_fk_{name}"), MAX_IDENTIFIER)
 }
 
 /// What follows in a name that changes with its table's.

@@ -106,6 +106,16 @@ fn file_length(name: &str) -> usize {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { 1 } else { 5 }).sum()
 }
 
+/// Whether a name stands in a text as a word of its own, quoted or not, in any case.
+pub fn stands_in(text: &str, name: &str) -> bool {
+    let (text, name) = (text.to_lowercase(), name.to_lowercase());
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    !name.is_empty()
+        && text.match_indices(&name).any(|(at, found)| {
+            !text[..at].chars().next_back().is_some_and(part) && !text[at + found.len()..].chars().next().is_some_and(part)
+        })
+}
+
 /// The first `digits` hexadecimal digits (lower case) of a SHA-256 over the parts.
 fn digest(parts: &[&str], digits: usize) -> String {
     let mut hash = Sha256::new();
@@ -188,5 +198,21 @@ mod tests {
         assert!(lock_name(&"ж".repeat(64), &"x".repeat(64)).chars().count() <= 64);
         assert_ne!(lock_name("shop", "orders"), lock_name("shop", "Orders"));
         assert_ne!(lock_name("a.b", "c"), lock_name("a", "b.c"));
+    }
+
+    #[test]
+    fn words_are_whole_words() {
+        for (text, name, expected) in [
+            ("select `a`.`Status` from a", "status", true),
+            ("select old_status from a", "status", false),
+            ("status", "status", true),
+            ("NEW.status=1", "STATUS", true),
+            ("statuses", "status", false),
+            ("SET NEW.`status` = 1", "STATUS", true),
+            ("", "x", false),
+            ("x", "", false),
+        ] {
+            assert_eq!(stands_in(text, name), expected, "{name} in {text}");
+        }
     }
 }

@@ -99,6 +99,15 @@ pub struct IndexPart {
     pub descending: bool,
 }
 
+/// Whether an index begins with these columns, each whole; `whole`: and has no other.
+pub fn leads(parts: &[IndexPart], columns: &[String], whole: bool) -> bool {
+    (if whole { parts.len() == columns.len() } else { parts.len() >= columns.len() })
+        && parts
+            .iter()
+            .zip(columns)
+            .all(|(part, column)| part.prefix.is_none() && part.column.as_ref().is_some_and(|c| c.to_lowercase() == column.to_lowercase()))
+}
+
 /// One index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {

@@ -1,7 +1,7 @@
 //! Triggers as SHOW CREATE TRIGGER gives them, and the statements that make them again on another table, under another name. Pure.
 
 use super::foreign_key::TableName;
-use super::names::{MAX_IDENTIFIER, shortened};
+use super::names::{MAX_IDENTIFIER, shortened, stands_in};
 use super::quote;
 use super::token::{Grammar, Token, TokenKind, tokenize_as};
 use serde::{Deserialize, Serialize};
@@ -120,14 +120,7 @@ impl Trigger {
 
     /// Which of these columns it names, if any: as a word of its own, or quoted. Pure, and on the careful side.
     pub fn mentions<'a>(&self, columns: &'a [String]) -> Option<&'a str> {
-        let text = self.body.to_lowercase();
-        let part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-        columns.iter().map(String::as_str).find(|column| {
-            let name = column.to_lowercase();
-            text.match_indices(&name).any(|(at, found)| {
-                !text[..at].chars().next_back().is_some_and(part) && !text[at + found.len()..].chars().next().is_some_and(part)
-            })
-        })
+        columns.iter().map(String::as_str).find(|column| stands_in(&self.body, column))
     }
 }
 
@@ -172,15 +165,5 @@ mod tests {
              CREATE DEFINER=`a`@`b` TRIGGER `d`.`_t_gho_tr_x` BEFORE UPDATE ON `d`.`_t_gho` FOR EACH ROW SET NEW.a = 1"
         );
         assert!(Trigger { name: "y".repeat(64), ..trigger }.passing_name("_t_gho").chars().count() <= 64);
-    }
-
-    #[test]
-    fn columns_are_found_as_whole_words() {
-        let of = |body: &str, column: &str| {
-            let statement = format!("CREATE DEFINER=`a`@`b` TRIGGER `x` BEFORE UPDATE ON `t` FOR EACH ROW {body}");
-            Trigger::parse(&statement, SETTINGS).unwrap().mentions(&[column.to_owned()]).is_some()
-        };
-        assert!(of("SET NEW.Status = 1", "status") && of("SET NEW.`status` = 1", "STATUS"));
-        assert!(!of("SET NEW.old_status = statuses", "status"));
     }
 }

@@ -433,3 +433,27 @@ async fn relatives_that_come_meanwhile_are_carried_and_too_many_are_refused() {
     remove(other).await;
     remove(db).await;
 }
+
+/// The change partitions the table, which MySQL has not together with foreign keys: a child that comes meanwhile is seen before anything is locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_comes_while_the_table_is_being_partitioned_is_refused() {
+    let mut db = Db::new("fk_partitions").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    db.run("INSERT INTO t VALUES (1, 1), (2, 2)").await;
+    let spec = MigrationSpec { algorithm: Algorithm::Copy, ..db.spec("t", "PARTITION BY HASH (id) PARTITIONS 2") };
+    let handle = theseus::engine::start(spec, Controls { cut_over_policy: CutOverPolicy::Manual, ..controls() });
+    support::until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    db.run("CREATE TABLE c (id INT PRIMARY KEY, t INT, CONSTRAINT late FOREIGN KEY (t) REFERENCES t (id))").await;
+    db.run("INSERT INTO c VALUES (1, 1)").await;
+    let before = (db.definition("t").await, db.definition("c").await);
+    handle.control(controls());
+    match support::join(handle).await {
+        Outcome::Failed { reason: Reason::ForeignKeys, message } => {
+            assert!(message.contains("`late`") && message.contains("1506") && message.contains("drop what was added"), "{message}");
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!((db.definition("t").await, db.definition("c").await), before);
+    db.run("DROP TABLE c").await;
+    db.drop().await;
+}

@@ -16,8 +16,8 @@ use crate::engine::state::store::{StateTable, fenced};
 use crate::engine::table::{inspector, relatives::foreign_keys_of, triggers};
 use crate::mysql::Session;
 use crate::mysql::session::{LONG, SHORT};
-use crate::sql::foreign_key::{ForeignKey, Relatives, TableName, step};
-use crate::sql::names::{MAX_IDENTIFIER, TableNames, shortened};
+use crate::sql::foreign_key::{ForeignKey, Relatives, TableName, passing, step};
+use crate::sql::names::TableNames;
 use crate::sql::quote;
 use crate::sql::trigger::drop_statement;
 use std::time::Duration;
@@ -40,11 +40,6 @@ impl Swapped {
     pub fn new(spec: &MigrationSpec, names: &TableNames, in_lower_case: bool) -> Self {
         let name = |name: &str| TableName::kept(&spec.database, name, in_lower_case);
         Self { table: name(&spec.table), ghost: name(&names.ghost), old: name(&names.old) }
-    }
-
-    /// What a child's constraint is called while its name is taken.
-    fn passing(&self, key: &ForeignKey) -> String {
-        shortened(&format!("{}_fk_{}", self.ghost.table, key.name), MAX_IDENTIFIER)
     }
 }
 
@@ -147,7 +142,7 @@ async fn pending(
             Some(drops.join(", "))
         }
         Remaining::New(_) => step(&have, &relatives.own, |key| key.passing_name(&tables.ghost.table, &tables.table.table)),
-        Remaining::Child(_, want) => step(&have, want, |key| tables.passing(key)),
+        Remaining::Child(_, want) => step(&have, want, |key| passing(&tables.ghost.table, &key.name)),
     })
 }
 

@@ -25,7 +25,8 @@ use crate::engine::state::takeover;
 use crate::engine::table::chooser::{self, Choice, Native, Refused};
 use crate::engine::table::definition::{check_alter_as, make_clone, normalise, not_readable};
 use crate::engine::table::inspector::{self, Inspected};
-use crate::engine::table::{evaluation, relatives, replica, sight, triggers};
+use crate::engine::table::relatives::{self, Planning};
+use crate::engine::table::{evaluation, replica, sight};
 use crate::mysql::codes;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
@@ -292,8 +293,8 @@ async fn fresh(
         let found = inspector::check_relations(control, &spec.database, &spec.table).await?;
         // What of it is known without the ghost.
         let table = TableName::kept(&spec.database, &spec.table, control.lower_case_names());
-        let planned = relatives::plan(control, &table, &original, &found, alter, &names.old, wishes.max_locked_tables).await;
-        planned.map_err(|error| left(error, ". Nothing was touched"))?;
+        let planning = Planning { table: &table, original: &original, alter, old: &names.old, most: wishes.max_locked_tables };
+        planning.plan(control, &found).await.map_err(|error| left(error, ". Nothing was touched"))?;
         inspector::check_sessions(control).await.map_err(|error| left(error, ". Nothing was touched"))?;
     }
     if let Some(name) = alter.unknown_foreign_keys(&original.foreign_key_names()).first() {
@@ -700,12 +701,10 @@ async fn bound(
     let found = sight::relations(control, &spec.database, &spec.table).await.map_err(nothing_left)?;
     let tables = Swapped::new(spec, names, control.lower_case_names());
     let planned = async {
-        let mut after = relatives::plan(control, &tables.table, original, &found, alter, &names.old, most).await?;
-        relatives::check_partitions(&after, &tables.table, new.partitioned)?;
-        relatives::check_columns(&after, &tables.table, &original.definition, &new.definition, &alter.renames())?;
+        let planning = Planning { table: &tables.table, original, alter, old: &names.old, most };
+        let mut after = planning.plan_with(control, &found, &new.definition, new.partitioned).await?;
         relatives::keep_indexes(control, &after, &tables.ghost).await?;
-        relatives::prove(control, &after, &tables.table, &tables.ghost).await?;
-        triggers::prove(&spec.server, &after.triggers, &tables.ghost).await?;
+        relatives::prove(control, &spec.server, &after, &tables.table, &tables.ghost).await?;
         relatives::carry(control, &mut after, original, &tables.table, &tables.ghost).await?;
         Ok(after)
     };

@@ -4,12 +4,13 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::state::store::StateTable;
 use crate::engine::table::inspector::{self, Inspected};
-use crate::engine::table::relatives;
+use crate::engine::table::relatives::{self, Planning};
 use crate::engine::table::sight::{self, Fact};
 use crate::mysql::codes;
 use crate::mysql::session::SHORT;
 use crate::sql::alter::Alter;
 use crate::sql::foreign_key::TableName;
+use crate::sql::names::stands_in;
 use crate::sql::quote;
 use mysql_async::Value;
 
@@ -212,9 +213,8 @@ async fn bound(
     let most = look.controls.max_locked_tables;
     let result = async {
         let old = look.spec.names().old;
-        let after = relatives::plan(&mut look.session, &name, original, found, alter, &old, most).await?;
-        relatives::check_columns(&after, &name, &original.definition, &new, &alter.renames())?;
-        Ok::<_, EngineError>(after)
+        let planning = Planning { table: &name, original, alter, old: &old, most };
+        planning.plan_with(&mut look.session, found, &new, false).await
     };
     let keys: Vec<String> = found.iter().map(ToString::to_string).collect();
     match result.await {
@@ -366,7 +366,7 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
                 "GRANT SHOW VIEW, or check it yourself",
             ),
             Some(text) => {
-                let named: Vec<&str> = gone.iter().filter(|c| mentions(&text, c)).map(String::as_str).collect();
+                let named: Vec<&str> = gone.iter().filter(|c| stands_in(&text, c)).map(String::as_str).collect();
                 if !named.is_empty() {
                     look.report.add(
                         Severity::Warning,
@@ -405,7 +405,7 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
         let rows = look.seen(rows, kind, "could not check whether others use the columns that go away", "")?;
         for (schema, name, text) in rows.into_iter().flatten() {
             let text = text.unwrap_or_default();
-            let named: Vec<&str> = gone.iter().filter(|c| mentions(&text, &table) && mentions(&text, c)).map(String::as_str).collect();
+            let named: Vec<&str> = gone.iter().filter(|c| stands_in(&text, &table) && stands_in(&text, c)).map(String::as_str).collect();
             if schema != "sys" && !named.is_empty() {
                 look.report.add(
                     Severity::Warning,
@@ -421,33 +421,9 @@ pub async fn dependents(look: &mut Look<'_>, alter: &Alter) -> Result<(), Engine
     Ok(())
 }
 
-/// Whether a name stands in a text as a word of its own, in any case (pure).
-fn mentions(text: &str, name: &str) -> bool {
-    let (text, name) = (text.to_lowercase(), name.to_lowercase());
-    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    !name.is_empty()
-        && text.match_indices(&name).any(|(at, found)| {
-            !text[..at].chars().next_back().is_some_and(part) && !text[at + found.len()..].chars().next().is_some_and(part)
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_whole_words() {
-        for (text, name, expected) in [
-            ("select `a`.`Status` from a", "status", true),
-            ("select old_status from a", "status", false),
-            ("status", "status", true),
-            ("NEW.status=1", "STATUS", true),
-            ("statuses", "status", false),
-            ("", "x", false),
-        ] {
-            assert_eq!(mentions(text, name), expected, "{name} in {text}");
-        }
-    }
 
     #[test]
     fn patterns_escape_the_table() {

@@ -9,14 +9,15 @@ use super::sight::{self, Reference};
 use super::triggers;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
+use crate::engine::contract::spec::ServerAddress;
 use crate::engine::table::definition::not_readable;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session, codes};
 use crate::sql::alter::Alter;
-use crate::sql::foreign_key::{Child, ForeignKey, Relatives, TableName};
+use crate::sql::foreign_key::{Child, ForeignKey, Relatives, TableName, passing};
 use crate::sql::grants::Grants;
-use crate::sql::names::{MAX_IDENTIFIER, shortened};
-use crate::sql::table::{Column, ColumnType, Index, TableDefinition};
+use crate::sql::names::MAX_IDENTIFIER;
+use crate::sql::table::{Column, ColumnType, TableDefinition, leads};
 use crate::sql::{create, quote};
 use std::collections::BTreeSet;
 
@@ -53,7 +54,7 @@ fn accepted(key: &ForeignKey, child: &TableDefinition, parent: &TableDefinition,
         }
         _ => false,
     });
-    alike && (!standard || parent.indexes.iter().any(|index| index.unique && leads(index, &key.parent_columns, true)))
+    alike && (!standard || parent.indexes.iter().any(|index| index.unique && leads(&index.parts, &key.parent_columns, true)))
 }
 
 /// The foreign keys of a table as it has them.
@@ -131,25 +132,49 @@ async fn after(
     Ok(relatives.with_renamed_columns(table, &alter.renames()))
 }
 
-/// [`after`], with all the checks that need no ghost. `old` is what the table is to be called when it is swapped out, `most` how many tables may
-/// be locked at once.
-///
-/// # Errors
-/// As there; [`Reason::ForeignKeys`] with what rules the swap out.
-pub async fn plan(
-    session: &mut Session,
-    table: &TableName,
-    original: &Inspected,
-    found: &[Reference],
-    alter: &Alter,
-    old: &str,
-    most: u16,
-) -> Result<Relatives, EngineError> {
-    let relatives = after(session, table, original, found, alter).await?;
-    check_number(&relatives, table, most)?;
-    check_names(original, table, old)?;
-    check_cascades(session, &relatives, original, table).await?;
-    Ok(relatives)
+/// A change of a table, for which is planned what becomes of those that it is bound to.
+#[derive(Clone, Copy)]
+pub struct Planning<'a> {
+    /// By the name that the server keeps.
+    pub table: &'a TableName,
+    pub original: &'a Inspected,
+    pub alter: &'a Alter,
+    /// What the table is to be called when it is swapped out.
+    pub old: &'a str,
+    /// How many tables may be locked at once.
+    pub most: u16,
+}
+
+impl Planning<'_> {
+    /// What is to be true afterwards, with all the checks that need no new definition. `found`: the foreign keys that the table takes part in.
+    ///
+    /// # Errors
+    /// As [`after`]; [`Reason::ForeignKeys`] with what rules the swap out.
+    pub async fn plan(&self, session: &mut Session, found: &[Reference]) -> Result<Relatives, EngineError> {
+        let Self { table, original, alter, old, most } = *self;
+        let relatives = after(session, table, original, found, alter).await?;
+        check_number(&relatives, table, most)?;
+        check_names(original, table, old)?;
+        check_cascades(session, &relatives, original, table).await?;
+        Ok(relatives)
+    }
+
+    /// [`Planning::plan`], and the checks of the new definition.
+    ///
+    /// # Errors
+    /// As there; [`Reason::ForeignKeys`] with what of the new definition rules the swap out.
+    pub async fn plan_with(
+        &self,
+        session: &mut Session,
+        found: &[Reference],
+        new: &TableDefinition,
+        partitioned: bool,
+    ) -> Result<Relatives, EngineError> {
+        let relatives = self.plan(session, found).await?;
+        check_partitions(&relatives, self.table, partitioned)?;
+        check_columns(&relatives, self.table, &self.original.definition, new, &self.alter.renames())?;
+        Ok(relatives)
+    }
 }
 
 /// Privileges on the schema of a table whose foreign keys are moved.
@@ -191,21 +216,11 @@ fn name_before<'a>(name: &'a str, renames: &'a [(String, String)]) -> &'a str {
     renames.iter().find(|(_, after)| after.to_lowercase() == name.to_lowercase()).map_or(name, |(before, _)| before)
 }
 
-/// Whether an index begins with these columns; `whole`: and has no other (pure).
-fn leads(index: &Index, columns: &[String], whole: bool) -> bool {
-    (if whole { index.parts.len() == columns.len() } else { index.parts.len() >= columns.len() })
-        && index
-            .parts
-            .iter()
-            .zip(columns)
-            .all(|(part, column)| part.prefix.is_none() && part.column.as_ref().is_some_and(|c| c.to_lowercase() == column.to_lowercase()))
-}
-
 /// Refuses partitions of a table that takes part in foreign keys, which the server does not have together (1506). Pure.
 ///
 /// # Errors
 /// [`Reason::ForeignKeys`] with the constraint.
-pub fn check_partitions(relatives: &Relatives, table: &TableName, partitioned: bool) -> Result<(), EngineError> {
+fn check_partitions(relatives: &Relatives, table: &TableName, partitioned: bool) -> Result<(), EngineError> {
     let mut keys = relatives.own.iter().chain(relatives.children.iter().flat_map(|child| child.keys.iter()));
     match keys.next().filter(|_| partitioned) {
         None => Ok(()),
@@ -225,7 +240,7 @@ pub fn check_partitions(relatives: &Relatives, table: &TableName, partitioned: b
 ///
 /// # Errors
 /// [`Reason::ForeignKeys`] with constraint and column.
-pub fn check_columns(
+fn check_columns(
     relatives: &Relatives,
     table: &TableName,
     original: &TableDefinition,
@@ -239,10 +254,10 @@ pub fn check_columns(
             table
                 .indexes
                 .iter()
-                .any(|index| index.kind == "BTREE" && (index.unique || !unique) && leads(index, &key.parent_columns, unique))
+                .any(|index| index.kind == "BTREE" && (index.unique || !unique) && leads(&index.parts, &key.parent_columns, unique))
         };
         let old_columns: Vec<String> = key.parent_columns.iter().map(|name| name_before(name, renames).to_owned()).collect();
-        let was_unique = original.indexes.iter().any(|index| index.unique && leads(index, &old_columns, true));
+        let was_unique = original.indexes.iter().any(|index| index.unique && leads(&index.parts, &old_columns, true));
         if !of(new, was_unique) {
             return Err(EngineError::terminal(
                 Reason::ForeignKeys,
@@ -297,11 +312,13 @@ pub async fn keep_indexes(session: &mut Session, relatives: &Relatives, ghost: &
     let kept: Vec<&str> = relatives
         .own
         .iter()
-        .flat_map(|key| there.iter().filter(|index| !index.unique && covers(index, &key.columns)).map(|index| index.name.as_str()))
+        .flat_map(|key| {
+            there.iter().filter(|index| !index.unique && leads(&index.parts, &key.columns, true)).map(|index| index.name.as_str())
+        })
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
-    let passing = |name: &str| quote::identifier(&shortened(&format!("{}_fk_{name}", ghost.table), MAX_IDENTIFIER));
+    let passing = |name: &str| quote::identifier(&passing(&ghost.table, name));
     for back in [false, true] {
         let renames: Vec<String> = kept
             .iter()
@@ -317,24 +334,25 @@ pub async fn keep_indexes(session: &mut Session, relatives: &Relatives, ghost: &
     Ok(())
 }
 
-/// Whether an index has these columns and no other.
-fn covers(index: &create::SecondaryIndex, columns: &[String]) -> bool {
-    index.parts.len() == columns.len()
-        && index
-            .parts
-            .iter()
-            .zip(columns)
-            .all(|(part, column)| part.prefix.is_none() && part.column.as_ref().is_some_and(|c| c.to_lowercase() == column.to_lowercase()))
-}
-
-/// Has the server say on the empty ghost what it will say of the table's own constraints at the swap: each is added to it and taken away.
+/// Has the server say on the ghost what it will say of the table's own constraints and triggers at the swap: each is added to it and taken away.
+/// Nothing writes to the ghost meanwhile.
 ///
 /// # Errors
-/// [`Reason::ForeignKeys`] with the constraint and the server's words; [`Reason::MissingPrivilege`]; the server's.
-pub async fn prove(session: &mut Session, relatives: &Relatives, table: &TableName, ghost: &TableName) -> Result<(), EngineError> {
-    if relatives.own.is_empty() {
-        return Ok(());
+/// [`Reason::ForeignKeys`] or [`Reason::Triggers`] with the object and the server's words; [`Reason::MissingPrivilege`]; the server's.
+pub async fn prove(
+    session: &mut Session,
+    server: &ServerAddress,
+    relatives: &Relatives,
+    table: &TableName,
+    ghost: &TableName,
+) -> Result<(), EngineError> {
+    if !relatives.own.is_empty() {
+        prove_keys(session, relatives, table, ghost).await?;
     }
+    triggers::prove(server, &relatives.triggers, ghost).await
+}
+
+async fn prove_keys(session: &mut Session, relatives: &Relatives, table: &TableName, ghost: &TableName) -> Result<(), EngineError> {
     let refused = |error: MySqlError, name: &str| {
         if error.is_transient() {
             return error.into();
@@ -481,7 +499,7 @@ pub fn check_number(relatives: &Relatives, table: &TableName, most: u16) -> Resu
 mod tests {
     use super::*;
     use crate::sql::mapping::tests::{INT, column};
-    use crate::sql::table::IndexPart;
+    use crate::sql::table::{Index, IndexPart};
 
     fn key(name: &str, columns: &[&str], parent: &str, parent_columns: &[&str]) -> ForeignKey {
         let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();

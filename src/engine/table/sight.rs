@@ -261,16 +261,13 @@ async fn sees_all_tables(grants: &Grants, session: &mut Session) -> Result<bool,
 /// # Errors
 /// [`Reason::MissingPrivilege`] without TRIGGER; the server's.
 pub async fn triggers(session: &mut Session, database: &str, table: &str) -> Result<Vec<String>, EngineError> {
-    let grants = grants(session).await?;
-    triggers_by(&grants, session, database, table).await
-}
-
-async fn triggers_by(grants: &Grants, session: &mut Session, database: &str, table: &str) -> Result<Vec<String>, EngineError> {
-    if !grants.gives("TRIGGER", database) {
-        return Err(Fact::Triggers.missing(database));
-    }
+    sees_triggers(&grants(session).await?, database)?;
     let sql = "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? ORDER BY 1";
     Ok(session.select("look for triggers", sql, vec![Value::from(database), Value::from(table)]).await?)
+}
+
+fn sees_triggers(grants: &Grants, database: &str) -> Result<(), EngineError> {
+    if grants.gives("TRIGGER", database) { Ok(()) } else { Err(Fact::Triggers.missing(database)) }
 }
 
 /// What binds a table to others: the foreign keys that it takes part in.
@@ -280,7 +277,7 @@ async fn triggers_by(grants: &Grants, session: &mut Session, database: &str, tab
 pub async fn relations(session: &mut Session, database: &str, table: &str) -> Result<Vec<Reference>, EngineError> {
     let grants = grants(session).await?;
     let foreign = foreign_keys_by(&grants, session, database, table).await;
-    let triggers = triggers_by(&grants, session, database, table).await;
+    let triggers = sees_triggers(&grants, database);
     if let (Err(one), Err(other)) = (&foreign, &triggers)
         && (one.reason, other.reason) == (Reason::MissingPrivilege, Reason::MissingPrivilege)
     {

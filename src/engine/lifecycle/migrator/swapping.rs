@@ -16,7 +16,8 @@ use crate::engine::rows::helper_index;
 use crate::engine::state::outcome::{Swap, outcome};
 use crate::engine::state::record::Stage;
 use crate::engine::table::definition::check_alter_as;
-use crate::engine::table::{inspector, relatives, replica, sight, triggers};
+use crate::engine::table::relatives::{self, Planning};
+use crate::engine::table::{inspector, replica, sight, triggers};
 use crate::engine::throttle;
 use crate::mysql::ServerValues;
 use crate::sql::foreign_key::TableName;
@@ -152,12 +153,13 @@ impl Run {
             let grammar = self.record.server_values.as_ref().map(ServerValues::grammar).unwrap_or_default();
             let alter = check_alter_as(&m.spec.alter, grammar)?;
             let planned = async {
-                let mut after = relatives::plan(&mut self.control, &tables.table, &m.original, &found, &alter, &m.names.old, most).await?;
+                let planning = Planning { table: &tables.table, original: &m.original, alter: &alter, old: &m.names.old, most };
+                let partitioned =
+                    inspector::table(&mut self.control, &m.spec.database, &m.names.ghost).await?.is_some_and(|g| g.partitioned);
+                let mut after = planning.plan_with(&mut self.control, &found, &m.ghost, partitioned).await?;
                 after.carried.clone_from(&self.record.relatives.carried);
-                relatives::check_columns(&after, &tables.table, &m.original.definition, &m.ghost, &alter.renames())?;
-                relatives::prove(&mut self.control, &after, &tables.table, &tables.ghost).await?;
                 // The ghost is full, and nothing is written to it before this returns.
-                triggers::prove(&m.spec.server, &after.triggers, &tables.ghost).await?;
+                relatives::prove(&mut self.control, &m.spec.server, &after, &tables.table, &tables.ghost).await?;
                 Ok(after)
             };
             self.record.relatives = planned.await.map_err(cutover::came_meanwhile)?;
