@@ -1,6 +1,7 @@
 //! Triggers move to the new table: with definer, order, sql_mode and character sets; at no moment is the table without them, and none fires for
 //! the engine's own writes.
 use crate::deaths::{self, Statement};
+use crate::proxy::{Hold, Proxy, plain};
 use crate::support::{self, Db, PrivateServer, controls, migrate};
 use mysql_async::prelude::Queryable;
 use std::sync::Arc;
