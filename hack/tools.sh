@@ -90,7 +90,8 @@ rust_by_apt() {
 rust_by_rustup() {
     have rustup || return 1
     say "installing Rust with rustup"
-    rustup toolchain install stable --profile minimal --component rustfmt --component clippy && rustup default stable && rust_fits
+    # Not rustup itself: one that is on the PATH and was installed for another user cannot be updated, and says so with a stack trace.
+    rustup toolchain install stable --no-self-update --profile minimal --component rustfmt --component clippy && rustup default stable && rust_fits
 }
 
 rust_unpacked() {

@@ -29,21 +29,6 @@ impl TableName {
         Self { schema: schema.to_owned(), table: table.to_owned() }
     }
 
-    /// As a server keeps the name that has `lower_case_table_names=1`, where it does.
-    #[must_use]
-    pub fn kept(schema: &str, table: &str, in_lower_case: bool) -> Self {
-        // One character for one, as the server does it.
-        let lower = |name: &str| -> String {
-            name.chars()
-                .map(|c| {
-                    let mut lower = c.to_lowercase();
-                    if lower.len() == 1 { lower.next().unwrap_or(c) } else { c }
-                })
-                .collect()
-        };
-        if in_lower_case { Self { schema: lower(schema), table: lower(table) } } else { Self::new(schema, table) }
-    }
-
     /// Quoted.
     pub fn quoted(&self) -> String {
         quote::qualified(&self.schema, &self.table)

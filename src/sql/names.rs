@@ -106,6 +106,16 @@ fn file_length(name: &str) -> usize {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { 1 } else { 5 }).sum()
 }
 
+/// As a server of `lower_case_table_names=1` keeps the name of a schema or a table: one character for one.
+pub fn lower(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            let mut lower = c.to_lowercase();
+            if lower.len() == 1 { lower.next().unwrap_or(c) } else { c }
+        })
+        .collect()
+}
+
 /// Whether a name stands in a text as a word of its own, quoted or not, in any case.
 pub fn stands_in(text: &str, name: &str) -> bool {
     let (text, name) = (text.to_lowercase(), name.to_lowercase());

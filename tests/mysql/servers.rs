@@ -274,7 +274,33 @@ async fn relatives_of_names_in_lower_case() {
     native.run("ALTER TABLE Orders ADD COLUMN c INT, MODIFY a BIGINT").await;
     let mut spec = MigrationSpec { algorithm: Algorithm::Copy, ..ours.spec("ORDERS", "ADD COLUMN c INT, MODIFY a BIGINT") };
     spec.database = spec.database.to_uppercase();
-    assert_eq!(migrate(spec, controls()).await, Outcome::Succeeded);
+    // An account that does not see everything is told of what it may not move.
+    let mut far = Db::on(&server.url, "lower_far").await;
+    far.run(&format!(
+        "CREATE TABLE far (id INT PRIMARY KEY, t INT, CONSTRAINT far FOREIGN KEY (t) REFERENCES `{}`.orders (id))",
+        ours.name
+    ))
+    .await;
+    ours.run("CREATE USER w IDENTIFIED BY 'secretword'").await;
+    ours.run("GRANT REPLICATION SLAVE, REPLICATION CLIENT, PROCESS ON *.* TO w").await;
+    ours.run(&format!("GRANT ALL ON `{}`.* TO w", ours.name)).await;
+    let mut narrow = spec.clone();
+    (narrow.server.username, narrow.server.password) = ("w".into(), "secretword".into());
+    match migrate(narrow, controls()).await {
+        Outcome::Refused { reason: Reason::MissingPrivilege, message } => assert!(message.contains("`far`"), "{message}"),
+        outcome => panic!("{outcome:?}"),
+    }
+    ours.run("DROP USER w").await;
+    far.drop().await;
+    // Who holds the table is seen.
+    let waits = Controls { lock_timeout: Duration::from_secs(1), ..controls() };
+    let mut holder = ours.connect().await;
+    holder.query_drop("BEGIN").await.expect("begin");
+    holder.query_drop("SELECT COUNT(*) FROM Orders").await.expect("read");
+    let handle = theseus::engine::start(spec, waits);
+    until(&handle, "the session that holds the table is named", |s| s.cut_over.blocked_by.is_some()).await;
+    holder.query_drop("COMMIT").await.expect("commit");
+    assert_eq!(join(handle).await, Outcome::Succeeded);
     for table in ["p", "orders", "child"] {
         assert_eq!(ours.definition(table).await, native.definition(table).await);
     }

@@ -1,7 +1,7 @@
 //! What a front end hands to the engine: one migration, fully resolved and validated, with no Kubernetes in it.
 
 use super::hook::Hook;
-use crate::sql::names::TableNames;
+use crate::sql::names::{self, TableNames};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -58,6 +58,17 @@ impl MigrationSpec {
     pub(crate) fn settled(mut self) -> Self {
         self.server.unlogged = self.mode.on_replica();
         self
+    }
+
+    /// With the names of schema and table as the server keeps them, which people may have written in another case: what is read from the server
+    /// (foreign keys, locks, the log) has them so. `in_lower_case`: [`crate::mysql::Session::lower_case_names`].
+    #[must_use]
+    pub(crate) fn kept(&self, in_lower_case: bool) -> Self {
+        let mut kept = self.clone();
+        if in_lower_case {
+            (kept.database, kept.table) = (names::lower(&self.database), names::lower(&self.table));
+        }
+        kept
     }
 }
 

@@ -36,9 +36,8 @@ pub struct Swapped {
 }
 
 impl Swapped {
-    /// `in_lower_case`: see [`Session::lower_case_names`].
-    pub fn new(spec: &MigrationSpec, names: &TableNames, in_lower_case: bool) -> Self {
-        let name = |name: &str| TableName::kept(&spec.database, name, in_lower_case);
+    pub fn new(spec: &MigrationSpec, names: &TableNames) -> Self {
+        let name = |name: &str| TableName::new(&spec.database, name);
         Self { table: name(&spec.table), ghost: name(&names.ghost), old: name(&names.old) }
     }
 }

@@ -333,7 +333,7 @@ async fn locked(
 
 /// The tables of the swap by their full names.
 pub fn swapped(m: &Migration) -> Swapped {
-    Swapped::new(&m.spec, &m.names, m.facts.lower_case_table_names == 1)
+    Swapped::new(&m.spec, &m.names)
 }
 
 /// Whether the foreign keys that refer to the table are those that the attempt was planned with. Its own are a part of its definition. Pure.
@@ -371,7 +371,10 @@ pub fn replaced(m: &Migration) -> EngineError {
 pub fn unchanged(show_create: &str, recorded: &str, changed: impl FnOnce() -> EngineError) -> Result<(), EngineError> {
     match normalise(show_create) {
         Ok(now) if now == recorded => Ok(()),
-        Ok(_) => Err(changed()),
+        Ok(now) => {
+            tracing::warn!(now, recorded, "a definition is not the one that was recorded");
+            Err(changed())
+        }
         Err(error) => Err(error.and(
             "; it was when the migration began: someone changed it, or the server has a different version now. The tables were not swapped and the original is untouched; delete the migration, which removes the ghost, and create it again",
         )),

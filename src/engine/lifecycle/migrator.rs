@@ -235,6 +235,7 @@ impl Migrator {
         self.publisher.update(|s| s.phase = Phase::Inspecting);
         crate::engine::table::definition::check_alter(&self.spec.alter)?;
         let control = Session::open_in(&self.spec.server, &self.spec.database).await?;
+        self.spec = self.spec.kept(control.lower_case_names());
         let mut guard = Session::open_in(&self.spec.server, &self.spec.database).await?;
         // It is used every two seconds: should this process's machine vanish, the lock is free again after a minute.
         guard.run("shorten the wait for a vanished engine", SHORT, "SET SESSION wait_timeout=60").await?;

@@ -292,7 +292,7 @@ async fn fresh(
     if spec.copies() {
         let found = inspector::check_relations(control, &spec.database, &spec.table).await?;
         // What of it is known without the ghost.
-        let table = TableName::kept(&spec.database, &spec.table, control.lower_case_names());
+        let table = TableName::new(&spec.database, &spec.table);
         let planning = Planning { table: &table, original: &original, alter, old: &names.old, most: wishes.max_locked_tables };
         planning.plan(control, &found).await.map_err(|error| left(error, ". Nothing was touched"))?;
         inspector::check_sessions(control).await.map_err(|error| left(error, ". Nothing was touched"))?;
@@ -699,7 +699,7 @@ async fn bound(
 ) -> Result<Relatives, EngineError> {
     let nothing_left = |error: EngineError| if error.is_transient() { error } else { error.and(". Nothing is left behind") };
     let found = sight::relations(control, &spec.database, &spec.table).await.map_err(nothing_left)?;
-    let tables = Swapped::new(spec, names, control.lower_case_names());
+    let tables = Swapped::new(spec, names);
     let planned = async {
         let planning = Planning { table: &tables.table, original, alter, old: &names.old, most };
         let mut after = planning.plan_with(control, &found, &new.definition, new.partitioned).await?;
@@ -888,7 +888,7 @@ async fn resume(
                 return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
             }
             Swap::DidNot => {
-                let tables = Swapped::new(spec, &names, control.lower_case_names());
+                let tables = Swapped::new(spec, &names);
                 cutover::relatives::disarm(control, &record.relatives, &tables).await?;
                 record.stage = Stage::Copying;
             }
@@ -952,7 +952,7 @@ async fn resume(
         return Ok(None);
     }
     // A trial of its triggers that was broken off by a crash.
-    let tables = Swapped::new(spec, &names, control.lower_case_names());
+    let tables = Swapped::new(spec, &names);
     cutover::relatives::disarm(control, &record.relatives, &tables).await?;
     if let Err(error) = takeover::check_position(control, facts, &record, &safe).await {
         if !error.is_transient() {

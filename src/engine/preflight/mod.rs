@@ -312,6 +312,7 @@ pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
         Err(error) => report.refuse(&error, address),
         Ok(None) => {}
         Ok(Some(session)) => {
+            let spec = &spec.kept(session.lower_case_names());
             let mut look = Look::new(spec, controls, session, report);
             let result = all(&mut look, alter.as_ref()).await;
             look.weigh();

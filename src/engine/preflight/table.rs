@@ -208,7 +208,7 @@ async fn bound(
     found: &[sight::Reference],
     triggers: &[String],
 ) -> Result<(), EngineError> {
-    let name = TableName::kept(&look.spec.database, &look.spec.table, look.session.lower_case_names());
+    let name = TableName::new(&look.spec.database, &look.spec.table);
     let super::predict::Prediction { definition: new, modified, .. } = super::predict::predict(&original.definition, alter);
     let most = look.controls.max_locked_tables;
     let result = async {

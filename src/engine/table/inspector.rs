@@ -11,7 +11,7 @@ use crate::engine::contract::spec::Mode;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session, codes};
-use crate::sql::foreign_key::{ForeignKey, TableName};
+use crate::sql::foreign_key::ForeignKey;
 use crate::sql::key::KeyCodec;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use crate::sql::{create, quote};
@@ -125,8 +125,7 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
     check_hidden_key(session, database, table, &definition).await?;
     let partitioned = options.is_some_and(|o| o.contains("partitioned"));
     let table_id = if partitioned { None } else { table_id(session, database, &name).await? };
-    let foreign_keys = create::foreign_keys(&show_create, &TableName::kept(database, table, session.lower_case_names()).schema)
-        .map_err(crate::engine::table::definition::not_readable)?;
+    let foreign_keys = create::foreign_keys(&show_create, database).map_err(crate::engine::table::definition::not_readable)?;
     Ok(Some(Inspected {
         foreign_keys,
         definition,

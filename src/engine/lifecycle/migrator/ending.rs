@@ -112,7 +112,7 @@ async fn finish_relatives(
     record: &Record,
 ) -> Result<(), EngineError> {
     let names = record.names(&spec.names());
-    let tables = Swapped::new(spec, &names, control.lower_case_names());
+    let tables = Swapped::new(spec, &names);
     let finisher = Finisher { server: &spec.server, state, epoch };
     if relatives::complete(&finisher, control, &record.relatives, &tables).await? {
         tracing::info!(table = tables.table.quoted(), "moved the foreign keys that an interrupted swap had left");
@@ -186,6 +186,7 @@ pub async fn clean_up(spec: &MigrationSpec, old_too: bool) -> Result<(), EngineE
 /// The server's.
 pub(super) async fn start_applier_again(spec: &MigrationSpec) -> Result<(), EngineError> {
     let mut control = Session::open_in(&spec.server, &spec.database).await?;
+    let spec = &spec.kept(control.lower_case_names());
     let state = StateTable::new(&spec.database, &spec.names().state);
     let stored = state.load(&mut control, &spec.database).await?;
     if stored.is_some_and(|stored| stored.record.id == spec.id && stored.record.applier_stopped) {
@@ -200,6 +201,7 @@ pub(super) async fn start_applier_again(spec: &MigrationSpec) -> Result<(), Engi
 pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Option<Left>, EngineError> {
     let mut control = Session::open_in(&spec.server, &spec.database).await?;
     let mut guard = Session::open_in(&spec.server, &spec.database).await?;
+    let spec = &spec.kept(control.lower_case_names());
     let names = spec.names();
     let state = StateTable::new(&spec.database, &names.state);
     let found = match state.load(&mut control, &spec.database).await {
