@@ -391,17 +391,17 @@ pub fn split_secondary_indexes(show_create: &str, needed: &[&str]) -> Result<Vec
 }
 
 /// A parsed SHOW CREATE TABLE.
-struct Definition<'a> {
+pub(super) struct Definition<'a> {
     source: &'a str,
     table_name: Span,
     /// The tokens of each column, index and constraint.
-    elements: Vec<Vec<Token>>,
+    pub(super) elements: Vec<Vec<Token>>,
     /// What follows the closing parenthesis.
-    options: Vec<Token>,
+    pub(super) options: Vec<Token>,
 }
 
 impl<'a> Definition<'a> {
-    fn parse(source: &'a str) -> Result<Definition<'a>, CreateError> {
+    pub(super) fn parse(source: &'a str) -> Result<Definition<'a>, CreateError> {
         let tokens = tokenize(source)?;
         let mut at = 0;
         let eat = |word: &str, at: &mut usize| {
@@ -448,7 +448,7 @@ impl<'a> Definition<'a> {
     }
 
     /// The name token and the index of the CHECK token, if this is a CHECK constraint.
-    fn check<'e>(&self, element: &'e [Token]) -> Option<(&'e Token, usize)> {
+    pub(super) fn check<'e>(&self, element: &'e [Token]) -> Option<(&'e Token, usize)> {
         let constraint = element.first()?.is_word(self.source, "CONSTRAINT") && element.get(2)?.is_word(self.source, "CHECK");
         if constraint { Some((element.get(1)?, 2)) } else { None }
     }
@@ -460,7 +460,7 @@ impl<'a> Definition<'a> {
         Span { start, end: last }
     }
 
-    fn foreign_key(&self, element: &[Token]) -> Option<String> {
+    pub(super) fn foreign_key(&self, element: &[Token]) -> Option<String> {
         let at = if element.first()?.is_word(self.source, "CONSTRAINT") { 2 } else { 0 };
         if !element.get(at)?.is_word(self.source, "FOREIGN") {
             return None;
@@ -469,7 +469,7 @@ impl<'a> Definition<'a> {
     }
 
     /// The parts of an index: what is in its first parentheses.
-    fn parts(&self, element: &[Token]) -> Result<Vec<IndexPart>, CreateError> {
+    pub(super) fn parts(&self, element: &[Token]) -> Result<Vec<IndexPart>, CreateError> {
         let malformed = CreateError::Malformed("the columns of an index");
         let open = element.iter().position(|t| t.is_symbol(self.source, "(")).ok_or(malformed.clone())?;
         let close = matching(self.source, element, open).ok_or(malformed.clone())?;
@@ -518,7 +518,7 @@ fn top_level(source: &str, tokens: &[Token]) -> Vec<Token> {
 }
 
 /// The index of the parenthesis that closes the one at `open`.
-fn matching(source: &str, tokens: &[Token], open: usize) -> Option<usize> {
+pub(super) fn matching(source: &str, tokens: &[Token], open: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (i, token) in tokens.iter().enumerate().skip(open) {
         if token.is_symbol(source, "(") {
@@ -536,7 +536,7 @@ fn matching(source: &str, tokens: &[Token], open: usize) -> Option<usize> {
 }
 
 /// The text with some spans, in order and apart, replaced.
-fn replace(source: &str, replaced: &[(Span, String)]) -> String {
+pub(super) fn replace(source: &str, replaced: &[(Span, String)]) -> String {
     let mut out = String::with_capacity(source.len());
     let mut at = 0;
     for (span, text) in replaced {

@@ -11,6 +11,7 @@
 //! | along which unique key do we copy and reconcile? | [`key::choose()`] |
 //! | how is a key value kept, compared and written as SQL? | [`key::KeyCodec`] |
 //! | what does SHOW CREATE TABLE say, and how does the ghost's differ? | [`create`] |
+//! | which clauses lead from one definition to another? | [`desired`] |
 //! | which foreign keys has a table, and how do they pass a swap? | [`foreign_key`] |
 //! | what is a trigger, and how is it made again? | [`trigger`] |
 //! | what does SHOW GRANTS say? | [`grants`] |
@@ -22,6 +23,7 @@
 
 pub mod alter;
 pub mod create;
+pub mod desired;
 pub mod digest;
 pub mod foreign_key;
 pub mod grants;
