@@ -267,12 +267,14 @@ async fn the_what_is_immutable_and_the_refusal_says_what_to_do() {
         ("database", json!({"database": "other"})),
         ("table", json!({"table": "other"})),
         ("alter", json!({"alter": "DROP COLUMN a"})),
+        ("alter and desired", json!({"alter": null, "desired": "CREATE TABLE orders (id INT PRIMARY KEY)"})),
         ("mode", json!({"mode": "DryRun"})),
         ("algorithm", json!({"algorithm": "Copy"})),
         ("after", json!({"after": ["other"]})),
     ] {
         let error = cluster.change("m", &change).await.expect_err(field);
-        assert!(error.contains(&format!("{field} is immutable: create a new SchemaMigration")), "{field}: {error}");
+        let are = if field.contains(" and ") { "are" } else { "is" };
+        assert!(error.contains(&format!("{field} {are} immutable: create a new SchemaMigration")), "{field}: {error}");
     }
     let how = json!({
         "suspend": true, "copy": {"workers": 4, "targetChunkTime": "1s", "deferIndexes": "Never", "exactRowCount": true}, "throttle": {"niceRatioPercent": 50},

@@ -138,6 +138,7 @@ pub fn spec(url: &str, database: &str, table: &str, alter: &str) -> MigrationSpe
         database: database.to_owned(),
         table: table.to_owned(),
         alter: alter.to_owned(),
+        desired: None,
         mode: theseus::engine::contract::spec::Mode::Execute,
         algorithm: Algorithm::Copy,
         deletion_policy: theseus::engine::contract::spec::DeletionPolicy::Cleanup,

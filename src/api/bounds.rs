@@ -56,7 +56,7 @@ pub const MAX_LOCKED_TABLES: NumberBounds = NumberBounds { field: "cutOver.maxLo
 
 /// A schedule has whole minutes, and repeats itself after a week in practice. The engine holds the same (a test compares).
 pub const WINDOW_DURATION: DurationBounds = bounds("cutOver.windows[].duration", MINUTE, Duration::from_secs(7 * 24 * 3600), false);
-/// Characters of `spec.alter`.
+/// Characters of `spec.alter`, and of `spec.desired`.
 pub const ALTER_LENGTH: usize = 32_768;
 
 /// Every duration with bounds, for the test of the schema.

@@ -74,6 +74,9 @@ use std::collections::BTreeMap;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.alter) != has(self.desired)").message("exactly one of alter and desired must be set"))]
+#[x_kube(validation = Rule::new("has(self.alter) == has(oldSelf.alter)").message("alter and desired are immutable: create a new SchemaMigration with the other change, and delete this one (or annotate it theseus.dev/cancel=true)"))]
+#[x_kube(validation = Rule::new("!has(self.allowDestructive) || !self.allowDestructive || has(self.desired)").message("allowDestructive goes with desired: clauses in alter are made as they are written"))]
 #[x_kube(validation = Rule::new("self.mode != 'TestOnReplica' || self.algorithm in ['Auto', 'Copy']").message("mode TestOnReplica rehearses a copy: algorithm must be Auto or Copy"))]
 pub struct SchemaMigrationSpec {
     /// The server: exactly one of `serverRef` and `host`. Immutable.
@@ -88,9 +91,22 @@ pub struct SchemaMigrationSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("table is immutable: create a new SchemaMigration, and delete this one (or annotate it theseus.dev/cancel=true)"))]
     pub table: String,
     /// The clauses of `ALTER TABLE`, without `ALTER TABLE t`: `ADD COLUMN c INT, DROP INDEX i`. Immutable.
+    /// Exactly one of `alter` and `desired` must be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32768))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("alter is immutable: create a new SchemaMigration with the other change, and delete this one (or annotate it theseus.dev/cancel=true)"))]
-    pub alter: String,
+    pub alter: Option<String>,
+    /// The whole `CREATE TABLE` that the table is to have, instead of clauses. The clauses are derived from how the server reads it and shown in
+    /// `status.clauses`; a column that is missing here is dropped, and a rename is never guessed. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32768))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("desired is immutable: create a new SchemaMigration with the other definition, and delete this one (or annotate it theseus.dev/cancel=true)"))]
+    pub desired: Option<String>,
+    /// With `desired`: whether columns, constraints and partitions may be dropped and types narrowed on the way. Without it such a change is refused
+    /// with everything that would be lost. Immutable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("allowDestructive is immutable: create a new SchemaMigration, and delete this one (or annotate it theseus.dev/cancel=true)"))]
+    pub allow_destructive: bool,
     /// `Execute` changes the table. `DryRun` tries the ALTER on an empty copy of the table and drops the copy. `ExecuteOnReplica` and
     /// `TestOnReplica` need a replica as target, and change the table or rehearse the change only there. Immutable.
     #[serde(default)]

@@ -25,6 +25,9 @@ pub struct SchemaMigrationStatus {
     /// What became of the migrations in `spec.after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<AfterStatus>,
+    /// The clauses that `spec.desired` comes to; empty if the table has that definition already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clauses: Option<String>,
     /// How the change is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<AlgorithmStatus>,

@@ -81,14 +81,7 @@ fn print(text: &str) {
 }
 
 fn text(spec: &MigrationSpec, report: &Report) -> String {
-    let mut text = format!(
-        "{} on {}:{}\nALTER TABLE {} {}\n\n",
-        spec.display_name,
-        spec.server.host,
-        spec.server.port,
-        quote::qualified(&spec.database, &spec.table),
-        spec.alter
-    );
+    let mut text = format!("{} on {}:{}\n{}\n\n", spec.display_name, spec.server.host, spec.server.port, change(spec, report));
     for finding in &report.findings {
         let _ = writeln!(text, "{:<8} {} [{}]\n         {}", finding.severity.as_str(), finding.reason, finding.object, finding.message);
         if !finding.advice.is_empty() {
@@ -108,6 +101,17 @@ fn text(spec: &MigrationSpec, report: &Report) -> String {
     text
 }
 
+/// The statement that the change is.
+fn change(spec: &MigrationSpec, report: &Report) -> String {
+    let table = quote::qualified(&spec.database, &spec.table);
+    match (&spec.desired, report.clauses.as_deref()) {
+        (None, _) => format!("ALTER TABLE {table} {}", spec.alter),
+        (Some(_), Some("")) => format!("{table} has the definition in spec.desired: nothing to do"),
+        (Some(_), Some(clauses)) => format!("ALTER TABLE {table} {clauses}"),
+        (Some(_), None) => format!("{table}, to the definition in spec.desired"),
+    }
+}
+
 fn json(spec: &MigrationSpec, report: &Report) -> serde_json::Value {
     json!({
         "migration": spec.display_name,
@@ -116,7 +120,8 @@ fn json(spec: &MigrationSpec, report: &Report) -> serde_json::Value {
             "support": report.product.as_ref().map(|p| p.standing().as_str())},
         "database": spec.database,
         "table": spec.table,
-        "alter": spec.alter,
+        "alter": if spec.desired.is_some() { report.clauses.as_deref() } else { Some(spec.alter.as_str()) },
+        "desired": spec.definition(),
         "refused": report.refused(),
         "algorithm": report.algorithm.map(|a| format!("{a:?}")),
         "key": report.key,

@@ -27,6 +27,7 @@ mod check;
 mod conversions;
 mod cutover;
 mod definitions;
+mod desired;
 mod engine;
 mod exotic;
 mod failover;

@@ -90,6 +90,7 @@ impl Bench {
             database: self.database.clone(),
             table: table.to_owned(),
             alter: alter.to_owned(),
+            desired: None,
             mode: theseus::engine::contract::spec::Mode::Execute,
             algorithm,
             deletion_policy: theseus::engine::contract::spec::DeletionPolicy::Cleanup,

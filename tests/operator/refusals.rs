@@ -11,7 +11,7 @@ use serde_json::json;
 use theseus::api::MySQLServer;
 
 /// YAML as people write it, and the words of the refusal.
-const BAD: [(&str, &str); 19] = [
+const BAD: [(&str, &str); 22] = [
     ("alter: ADD COLUMN a INT\n  tabel: orders", r#"unknown field "spec.tabel""#),
     ("alter: ADD COLUMN a INT\n  cutover: {policy: Manual}", r#"unknown field "spec.cutover""#),
     (
@@ -33,7 +33,10 @@ const BAD: [(&str, &str); 19] = [
     ("alter: ADD COLUMN a INT\n  copy: {targetChunkTime: 1h}", "targetChunkTime must be between 10ms and 10s"),
     ("alter: ADD COLUMN a INT\n  copy: {workers: -1}", "spec.copy.workers"),
     ("alter: ADD COLUMN a INT\n  suspend: 'yes'", "spec.suspend"),
-    ("algorithm: Copy", "spec.alter: Required value"),
+    ("algorithm: Copy", "exactly one of alter and desired must be set"),
+    ("alter: ADD COLUMN a INT\n  desired: CREATE TABLE orders (a INT)", "exactly one of alter and desired must be set"),
+    ("alter: ADD COLUMN a INT\n  allowDestructive: true", "allowDestructive goes with desired"),
+    ("desired: ''", "spec.desired: Invalid value"),
 ];
 
 fn yaml(rest: &str) -> String {
@@ -59,6 +62,7 @@ async fn bad_yaml_is_refused_with_a_sentence() {
     for (change, words) in [
         (r#"{"spec":{"table":"items"}}"#, "table is immutable: create a new SchemaMigration"),
         (r#"{"spec":{"alter":"DROP COLUMN a"}}"#, "alter is immutable: create a new SchemaMigration"),
+        (r#"{"spec":{"desired":"CREATE TABLE orders (a INT)"}}"#, "exactly one of alter and desired must be set"),
         (r#"{"spec":{"target":{"serverRef":{"name":"other"}}}}"#, "target is immutable: create a new SchemaMigration"),
     ] {
         let refusal = plane.kubectl(&["patch", "smig", "m", "-n", &shop.namespace, "--type=merge", "-p", change], "").refusal();

@@ -132,3 +132,31 @@ async fn the_old_table_stays_for_its_retention_and_survives_the_object() {
     assert!(shop.is_migrated("orders").await && shop.is_migrated("items").await);
     shop.end(&[]).await;
 }
+
+/// A definition instead of clauses: what it comes to is in the status, twice the same is nothing, and what loses something is refused.
+#[tokio::test]
+async fn a_definition_comes_to_clauses() {
+    let mut shop = Shop::new("desired").await;
+    shop.db.run("CREATE TABLE items (id INT PRIMARY KEY, a INT)").await;
+    shop.db.run("INSERT INTO items VALUES (1, 1), (2, 2)").await;
+    let spec = |definition: &str| json!({"target": {"serverRef": {"name": "mysql"}}, "database": shop.db.name, "table": "items", "desired": definition, "oldTable": {"retention": "0s"}});
+    let definition = "CREATE TABLE items (id INT PRIMARY KEY, a BIGINT, b VARCHAR(20) NOT NULL DEFAULT 'it''s', KEY (b))";
+    let mut first = shop.create("first", spec(definition), &[]).await;
+    let end = first.succeeded().await;
+    let clauses = "MODIFY COLUMN `a` bigint DEFAULT NULL, ADD COLUMN `b` varchar(20) NOT NULL DEFAULT 'it''s', ADD KEY `b` (`b`)";
+    assert_eq!(end.status().clauses.as_deref(), Some(clauses));
+    let mut second = shop.create("second", spec(definition), &[]).await;
+    let end = second.succeeded().await;
+    let status = end.status();
+    assert_eq!(status.clauses.as_deref(), Some(""));
+    assert!(status.algorithm.unwrap().reason.contains("nothing to do"));
+    let less = spec("CREATE TABLE items (id INT PRIMARY KEY, a BIGINT)");
+    let mut refused = shop.create("refused", less.clone(), &[]).await;
+    let end = refused.until("it is over", |version| version.is("Stalled", "True")).await;
+    assert_eq!(end.condition("Stalled"), "True/DestructiveChange");
+    assert!(end.message("Stalled").contains("the column `b` is dropped"), "{}", end.message("Stalled"));
+    let mut allowed = shop.create("allowed", with(less, json!({"allowDestructive": true})), &[]).await;
+    allowed.succeeded().await;
+    assert!(!shop.db.definition("items").await.contains("`b`"));
+    shop.end(&[]).await;
+}

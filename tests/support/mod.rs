@@ -118,6 +118,7 @@ impl Db {
             database: self.name.clone(),
             table: table.to_owned(),
             alter: alter.to_owned(),
+            desired: None,
             mode: theseus::engine::contract::spec::Mode::Execute,
             algorithm: theseus::engine::contract::spec::Algorithm::Copy,
             deletion_policy: theseus::engine::contract::spec::DeletionPolicy::Cleanup,

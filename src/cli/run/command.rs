@@ -267,7 +267,7 @@ fn status_json(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running:
         "server": format!("{}:{}", spec.server.host, spec.server.port),
         "database": spec.database,
         "table": spec.table,
-        "alter": spec.alter,
+        "alter": if spec.desired.is_some() { s.clauses.as_deref() } else { Some(spec.alter.as_str()) },
         "phase": format!("{:?}", s.phase),
         "state": lines::state(s, controls),
         "algorithm": s.algorithm.as_ref().map(|a| json!({"chosen": format!("{:?}", a.chosen), "reason": a.reason})),

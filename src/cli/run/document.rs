@@ -349,7 +349,7 @@ fn old_table(retention: Retention) -> OldTable {
 pub fn identity(migration: &MigrationSpec) -> String {
     let mut hash = Sha256::new();
     let port = migration.server.port.to_string();
-    for part in [&migration.server.host, &port, &migration.database, &migration.table, &migration.alter] {
+    for part in [migration.server.host.as_str(), &port, &migration.database, &migration.table, migration.asked()] {
         hash.update(part.len().to_le_bytes());
         hash.update(part.as_bytes());
     }

@@ -131,8 +131,13 @@ pub fn line(s: &Snapshot, controls: &Controls, running: Duration) -> String {
 
 /// Several lines for a person who asks.
 pub fn status(spec: &MigrationSpec, s: &Snapshot, controls: &Controls, running: Duration) -> String {
-    let mut text =
-        format!("{} on {}:{}\nALTER TABLE {} {}\n", spec.display_name, spec.server.host, spec.server.port, table(spec), spec.alter);
+    let change = match (&spec.desired, s.clauses.as_deref()) {
+        (None, _) => format!("ALTER TABLE {} {}", table(spec), spec.alter),
+        (Some(_), Some("")) => format!("{} has the definition in spec.desired", table(spec)),
+        (Some(_), Some(clauses)) => format!("ALTER TABLE {} {clauses}", table(spec)),
+        (Some(_), None) => format!("{}, to the definition in spec.desired", table(spec)),
+    };
+    let mut text = format!("{} on {}:{}\n{change}\n", spec.display_name, spec.server.host, spec.server.port);
     text.push_str(&line(s, controls, running));
     if let Some(chosen) = &s.algorithm {
         let _ = write!(text, "\nalgorithm: {:?}: {}", chosen.chosen, chosen.reason);

@@ -265,7 +265,7 @@ pub fn ticket(object: &SchemaMigration, server: String, server_limit: usize) -> 
         server,
         server_limit,
         table: (object.spec.database.clone(), object.spec.table.clone()),
-        alter: object.spec.alter.clone(),
+        alter: object.spec.alter.clone().unwrap_or_default(),
     }
 }
 

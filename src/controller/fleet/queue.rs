@@ -138,7 +138,7 @@ impl Queue {
         self.in_order().into_iter().filter(waits).map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// The clauses of those who have or get the same table first, in that order.
+    /// The clauses of those who have or get the same table first, in that order; empty where they have a definition instead.
     pub fn before(&self, uid: &str) -> Vec<String> {
         let Some(mine) = self.claims.get(uid) else { return Vec::new() };
         let key = mine.ticket.table_key();

@@ -12,8 +12,8 @@ use crate::api::schema_migration::{
 use crate::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{
-    Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Limits, MigrationSpec, Mode, OldTable, Replicas,
-    VerifyPolicy, Window,
+    Algorithm, Controls, CriticalLoadAction, CutOverPolicy, DeferIndexes, DeletionPolicy, Desired, Limits, MigrationSpec, Mode, OldTable,
+    Replicas, VerifyPolicy, Window,
 };
 use std::collections::BTreeMap;
 
@@ -51,10 +51,7 @@ impl Invalid {
 pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, server: Server) -> Result<MigrationSpec, Invalid> {
     name("spec.database", &spec.database)?;
     name("spec.table", &spec.table)?;
-    if spec.alter.trim().is_empty() || spec.alter.chars().count() > bounds::ALTER_LENGTH {
-        let most = bounds::ALTER_LENGTH;
-        return Err(Invalid::spec(format!("spec.alter must have 1 to {most} characters: the clauses of ALTER TABLE")));
-    }
+    let desired = change(spec)?;
     after(&spec.after)?;
     replica_hosts("spec.replicas.hosts of the MySQLServer", &server.replicas)?;
     if spec.mode == ApiMode::TestOnReplica && matches!(spec.algorithm, ApiAlgorithm::Instant | ApiAlgorithm::Inplace) {
@@ -66,7 +63,8 @@ pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, serve
         server: server.address,
         database: spec.database.clone(),
         table: spec.table.clone(),
-        alter: spec.alter.clone(),
+        alter: spec.alter.clone().unwrap_or_default(),
+        desired,
         mode: match spec.mode {
             ApiMode::Execute => Mode::Execute,
             ApiMode::DryRun => Mode::DryRun,
@@ -84,6 +82,26 @@ pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, serve
             ApiDeletionPolicy::Orphan => DeletionPolicy::Orphan,
         },
     })
+}
+
+/// One of `alter` and `desired`, each within its bounds; the latter as the engine takes it.
+fn change(spec: &SchemaMigrationSpec) -> Result<Option<Desired>, Invalid> {
+    let most = bounds::ALTER_LENGTH;
+    let is_empty = |text: &str| text.trim().is_empty() || text.chars().count() > most;
+    match (&spec.alter, &spec.desired) {
+        (Some(_), Some(_)) | (None, None) => Err(Invalid::spec("exactly one of spec.alter and spec.desired must be set")),
+        (Some(_), None) if spec.allow_destructive => {
+            Err(Invalid::spec("spec.allowDestructive goes with spec.desired: clauses in spec.alter are made as they are written"))
+        }
+        (Some(alter), None) if is_empty(alter) => {
+            Err(Invalid::spec(format!("spec.alter must have 1 to {most} characters: the clauses of ALTER TABLE")))
+        }
+        (None, Some(desired)) if is_empty(desired) => {
+            Err(Invalid::spec(format!("spec.desired must have 1 to {most} characters: the whole CREATE TABLE")))
+        }
+        (Some(_), None) => Ok(None),
+        (None, Some(text)) => Ok(Some(Desired { definition: text.clone(), allow_destructive: spec.allow_destructive })),
+    }
 }
 
 /// The part that may change at any time, as levels.

@@ -23,6 +23,7 @@ use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Phase;
 use crate::engine::contract::spec::{Controls, MigrationSpec};
 use crate::engine::preflight::Ahead;
+use crate::engine::table::desired::check_change;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
@@ -176,14 +177,14 @@ impl Visit<'_> {
             // It claims neither a table nor a slot: another migration of the same table may go first.
             self.ctx.registry.leave(&self.identity.uid);
             // Nonsense is refused at once all the same; nothing else is looked at before its turn.
-            match crate::engine::table::definition::check_alter(&self.object.spec.alter) {
+            match check_change(self.object.spec.alter.as_deref().unwrap_or_default(), self.object.spec.desired.as_deref()) {
                 Err(error) => Target::Invalid(validate::Invalid { reason: error.reason, message: error.message }),
-                Ok(_) => Target::NotLookedAt,
+                Ok(()) => Target::NotLookedAt,
             }
         } else if looks {
             match (self.resolve(entry).await?, invalid) {
                 (Ok(_), Some(invalid)) => Target::Invalid(invalid.clone()),
-                (Ok(spec), None) => match crate::engine::table::definition::check_alter(&spec.alter) {
+                (Ok(spec), None) => match check_change(&spec.alter, spec.definition()) {
                     // Who may have to wait for a place is notified of clauses that no place would help. Tables that are there already are the
                     // engine's business.
                     Err(error) if !entry.begun => Target::Invalid(validate::Invalid { reason: error.reason, message: error.message }),

@@ -57,6 +57,9 @@ fn system_time(at: SystemTime) -> Option<Time> {
     Timestamp::try_from(at).ok().map(time)
 }
 
+/// Of the derived clauses: as much as a user could have written.
+const MOST_OF_CLAUSES: usize = crate::api::bounds::ALTER_LENGTH;
+
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -77,6 +80,10 @@ pub fn status(facts: &StatusFacts<'_>) -> SchemaMigrationStatus {
             waits_for: facts.after.waits_for.clone().map(|waits_for| shorten(waits_for, 1024)),
             succeeded: facts.after.succeeded.clone(),
         }),
+        clauses: snapshot
+            .and_then(|snapshot| snapshot.clauses.clone())
+            .map(|clauses| shorten(clauses, MOST_OF_CLAUSES))
+            .or_else(|| previous.clauses.clone()),
         algorithm: snapshot
             .and_then(|snapshot| snapshot.algorithm.as_ref())
             .map(|algorithm| AlgorithmStatus { chosen: format!("{:?}", algorithm.chosen), reason: shorten(algorithm.reason.clone(), 1024) })

@@ -49,6 +49,11 @@ impl Publisher {
         });
     }
 
+    /// The clauses that were derived, where any were.
+    pub fn clauses(&self) -> Option<String> {
+        self.sender.borrow().clauses.clone()
+    }
+
     /// Adds a notice (an Event for people).
     pub fn notice(&self, reason: &'static str, warning: bool, message: String) {
         if warning {

@@ -7,6 +7,10 @@ pub enum Reason {
     AlterNotSupported,
     /// The server refused the ALTER on the empty ghost table.
     AlterRejected,
+    /// `spec.desired` is not one CREATE TABLE of this table, or no clauses lead to it.
+    DesiredNotSupported,
+    /// `spec.desired` would lose something, and `spec.allowDestructive` is not set.
+    DestructiveChange,
     /// The server refuses the algorithm that was asked for.
     AlgorithmNotSupported,
     /// The database or table does not exist.
@@ -122,6 +126,8 @@ impl Reason {
             | Self::AccessDenied => Passes::OnceBegun,
             Self::AlterNotSupported
             | Self::AlterRejected
+            | Self::DesiredNotSupported
+            | Self::DestructiveChange
             | Self::AlgorithmNotSupported
             | Self::TableNotFound
             | Self::TableNotSupported
@@ -176,6 +182,8 @@ impl Reason {
     pub const ALL: &'static [Reason] = &[
         Reason::AlterNotSupported,
         Reason::AlterRejected,
+        Reason::DesiredNotSupported,
+        Reason::DestructiveChange,
         Reason::AlgorithmNotSupported,
         Reason::TableNotFound,
         Reason::TableNotSupported,
@@ -223,6 +231,8 @@ impl Reason {
         match self {
             Reason::AlterNotSupported => "AlterNotSupported",
             Reason::AlterRejected => "AlterRejected",
+            Reason::DesiredNotSupported => "DesiredNotSupported",
+            Reason::DestructiveChange => "DestructiveChange",
             Reason::AlgorithmNotSupported => "AlgorithmNotSupported",
             Reason::TableNotFound => "TableNotFound",
             Reason::TableNotSupported => "TableNotSupported",

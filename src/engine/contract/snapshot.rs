@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub phase: Phase,
     /// Whether the inspector has accepted the migration.
     pub validated: bool,
+    /// The clauses that `spec.desired` comes to, once derived; empty if there is nothing to do.
+    pub clauses: Option<String>,
     /// How the change is made and why, once decided.
     pub algorithm: Option<ChosenAlgorithm>,
     /// Rows and changes.

@@ -21,14 +21,25 @@ pub struct MigrationSpec {
     pub database: String,
     /// Name of the table.
     pub table: String,
-    /// The clauses of ALTER TABLE, without `ALTER TABLE t`.
+    /// The clauses of ALTER TABLE, without `ALTER TABLE t`. Where `desired` is given, they are what the engine derives from it, and empty before.
     pub alter: String,
+    /// The definition that the table is to have, instead of clauses.
+    pub desired: Option<Desired>,
     /// Change it, or only prove that it can be done.
     pub mode: Mode,
     /// How the change may be made.
     pub algorithm: Algorithm,
     /// What becomes of the ghost and state tables when the migration is cancelled.
     pub deletion_policy: DeletionPolicy,
+}
+
+/// `spec.desired`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// The whole CREATE TABLE.
+    pub definition: String,
+    /// Whether something may be lost on the way.
+    pub allow_destructive: bool,
 }
 
 /// How ids begin that `theseus run` makes of what is asked for.
@@ -46,6 +57,16 @@ impl MigrationSpec {
     /// The names of the tables beside the original.
     pub fn names(&self) -> TableNames {
         if self.mode.on_replica() { TableNames::on_replica(&self.table) } else { TableNames::for_table(&self.table) }
+    }
+
+    /// What is asked for, as the user wrote it.
+    pub fn asked(&self) -> &str {
+        self.desired.as_ref().map_or(&self.alter, |desired| &desired.definition)
+    }
+
+    /// The text of the definition that is asked for, if one is.
+    pub fn definition(&self) -> Option<&str> {
+        self.desired.as_ref().map(|desired| desired.definition.as_str())
     }
 
     /// Whether the table is copied whatever else the server could do.

@@ -22,6 +22,7 @@ use crate::engine::state::fence::Leftovers;
 use crate::engine::state::store::StateTable;
 use crate::engine::state::takeover::{Fate, Owned};
 use crate::engine::table::chooser::Refused;
+use crate::engine::table::desired::check_change;
 use crate::engine::table::{inspector, sight};
 use crate::engine::throttle;
 use crate::mysql::Session;
@@ -233,7 +234,7 @@ impl Migrator {
 
     async fn attempt_migration(&mut self, touched: &mut bool) -> Result<End, EngineError> {
         self.publisher.update(|s| s.phase = Phase::Inspecting);
-        crate::engine::table::definition::check_alter(&self.spec.alter)?;
+        check_change(&self.spec.alter, self.spec.definition())?;
         let control = Session::open_in(&self.spec.server, &self.spec.database).await?;
         self.spec = self.spec.kept(control.lower_case_names());
         let mut guard = Session::open_in(&self.spec.server, &self.spec.database).await?;
@@ -293,7 +294,11 @@ impl Migrator {
             }
         };
         // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
-        match prepare::prepare(&self.spec, wishes, session, &self.publisher, touched).await? {
+        let prepared = prepare::prepare(&self.spec, wishes, session, &self.publisher, touched).await?;
+        if self.spec.desired.is_some() {
+            self.spec.alter = self.publisher.clauses().unwrap_or_default();
+        }
+        match prepared {
             Prepared::Proven => {
                 self.publisher.update(|s| s.tables = Tables::default());
                 Ok(End::Over(Outcome::Proven))

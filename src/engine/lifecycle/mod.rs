@@ -3,6 +3,7 @@
 //! Owns every task of an engine (one `JoinSet` an attempt) and every decision about what comes next; what it decides on is gathered from the
 //! rooms below.
 pub mod approach;
+mod desired;
 pub mod lost;
 pub mod migrator;
 pub mod next;

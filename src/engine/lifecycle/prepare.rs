@@ -3,6 +3,7 @@
 //! Promises: what is refused is refused before anything is touched, or with everything removed again; nothing that this migration did not
 //! make is ever written or dropped.
 
+use super::desired;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::Publisher;
@@ -91,7 +92,7 @@ const DEFER_FROM_ROWS: u64 = 10_000;
 /// Digest of what a migration is, to tell whether the tables found were made for it.
 pub fn spec_digest(spec: &MigrationSpec) -> String {
     let mut hash = Sha256::new();
-    for part in [&spec.database, &spec.table, &spec.alter] {
+    for part in [spec.database.as_str(), &spec.table, spec.asked()] {
         hash.update(part.len().to_le_bytes());
         hash.update(part.as_bytes());
     }
@@ -197,13 +198,22 @@ pub async fn prepare(
         }
         *touched = true;
         replica::still(control, spec).await?;
-        if let Some(prepared) = resume(spec, &values, &facts, &names, &state, stored, control, publisher).await? {
+        let known = desired::as_recorded(spec, &stored.record, publisher);
+        if let Some(prepared) = resume(&known, &values, &facts, &names, &state, stored, control, publisher).await? {
             return Ok(prepared);
         }
         // What was there describes no work that can be resumed: it is ours, so it goes.
         drop_ours(control, spec, &names).await?;
         *touched = false;
     }
+    let derived = match &spec.desired {
+        None => None,
+        Some(wanted) => match desired::with_clauses(spec, wanted, &values, &facts, &state, control, publisher, touched).await? {
+            None => return Ok(Prepared::Nothing),
+            derived => derived,
+        },
+    };
+    let spec = derived.as_ref().unwrap_or(spec);
     let alter = check_alter_as(&spec.alter, values.grammar())?;
     fresh(spec, &alter, values, facts, names, state, wishes, control, publisher, touched).await
 }
@@ -264,7 +274,7 @@ async fn name_old(control: &mut Session, spec: &MigrationSpec) -> Result<String,
 }
 
 /// The original, or why it cannot be migrated.
-async fn original(spec: &MigrationSpec, control: &mut Session) -> Result<Inspected, EngineError> {
+pub(super) async fn original(spec: &MigrationSpec, control: &mut Session) -> Result<Inspected, EngineError> {
     inspector::table(control, &spec.database, &spec.table).await?.ok_or_else(|| {
         EngineError::terminal(
             Reason::TableNotFound,
@@ -308,16 +318,7 @@ async fn fresh(
         ));
     }
     inspector::check_prepared(control, &spec.database, &spec.table).await?;
-    if inspector::exists(control, &spec.database, &names.ghost).await? {
-        return Err(EngineError::terminal(
-            Reason::NameTaken,
-            &format!(
-                "the table {name} exists, and no state table {} says that this migration made it. Nothing was touched. If it is left from a migration that is finished or lost its state table, DROP TABLE {name}, then retry",
-                quote::identifier(&names.state),
-                name = quote::qualified(&spec.database, &names.ghost)
-            ),
-        ));
-    }
+    check_ghost_name(control, spec, &names).await?;
     names.old = name_old(control, spec).await?;
     publish(publisher, &names);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -325,6 +326,7 @@ async fn fresh(
         id: spec.id.clone(),
         display_name: spec.display_name.clone(),
         spec_digest: spec_digest(spec),
+        clauses: spec.desired.as_ref().map(|_| spec.alter.clone()).unwrap_or_default(),
         server_uuid: facts.uuid.clone(),
         original_definition: normalise(&original.show_create)?,
         original_id: original.table_id,
@@ -334,19 +336,7 @@ async fn fresh(
         old: names.old.clone(),
         ..Record::empty()
     };
-    *touched = true;
-    let epoch = match state.create(control, &record).await {
-        Ok(epoch) => epoch,
-        Err(error) => {
-            let error = if spec.mode.on_replica() { replica::may_not_write(error) } else { error };
-            // Refused before it existed: there is nothing to remove, and the account may not even be allowed to try.
-            if !error.is_transient() && !inspector::exists(control, &spec.database, &names.state).await? {
-                *touched = false;
-                return Err(error);
-            }
-            return Err(undo(control, spec, &names, touched, error).await);
-        }
-    };
+    let epoch = create_state(&state, &record, spec, &names, control, touched).await?;
     match make(spec, alter, &values, &facts, &names, &original, wishes, control, &mut record, publisher).await {
         Ok(Made::Nothing) => {
             drop_ours(control, spec, &names).await?;
@@ -425,8 +415,53 @@ async fn fresh(
     }
 }
 
+/// Makes the state table, which says whose the other tables are; the epoch. Nothing is left of it where that is refused.
+pub(super) async fn create_state(
+    state: &StateTable,
+    record: &Record,
+    spec: &MigrationSpec,
+    names: &TableNames,
+    control: &mut Session,
+    touched: &mut bool,
+) -> Result<u64, EngineError> {
+    *touched = true;
+    match state.create(control, record).await {
+        Ok(epoch) => Ok(epoch),
+        Err(error) => {
+            let error = if spec.mode.on_replica() { replica::may_not_write(error) } else { error };
+            // Refused before it existed: there is nothing to remove, and the account may not even be allowed to try.
+            if !error.is_transient() && !inspector::exists(control, &spec.database, &names.state).await? {
+                *touched = false;
+                return Err(error);
+            }
+            Err(undo(control, spec, names, touched, error).await)
+        }
+    }
+}
+
+/// The ghost's name is free: what stands there is never touched.
+pub(super) async fn check_ghost_name(control: &mut Session, spec: &MigrationSpec, names: &TableNames) -> Result<(), EngineError> {
+    if !inspector::exists(control, &spec.database, &names.ghost).await? {
+        return Ok(());
+    }
+    Err(EngineError::terminal(
+        Reason::NameTaken,
+        &format!(
+            "the table {name} exists, and no state table {} says that this migration made it. Nothing was touched. If it is left from a migration that is finished or lost its state table, DROP TABLE {name}, then retry",
+            quote::identifier(&names.state),
+            name = quote::qualified(&spec.database, &names.ghost)
+        ),
+    ))
+}
+
 /// Removes what was made for a migration that is then refused, so that nothing is left behind.
-async fn undo(control: &mut Session, spec: &MigrationSpec, names: &TableNames, touched: &mut bool, error: EngineError) -> EngineError {
+pub(super) async fn undo(
+    control: &mut Session,
+    spec: &MigrationSpec,
+    names: &TableNames,
+    touched: &mut bool,
+    error: EngineError,
+) -> EngineError {
     if error.is_transient() {
         // The next attempt finds the state table and removes it.
         return error;

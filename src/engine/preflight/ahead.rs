@@ -10,7 +10,8 @@ use super::{Finding, Look, Report, Severity, algorithm, impossible, key, open, s
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Controls, MigrationSpec};
-use crate::engine::table::definition::{check_alter, check_alter_as};
+use crate::engine::table::definition::check_alter_as;
+use crate::engine::table::desired::check_change;
 use crate::engine::table::inspector::Inspected;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
@@ -27,12 +28,13 @@ pub enum Ahead {
     Doubtful(Reason, String),
 }
 
-/// Looks. `before` has the clauses of the migrations of the same table that go first, the first first.
+/// Looks. `before` has the clauses of the migrations of the same table that go first, the first first; empty where they are not known yet
+/// (`spec.desired`).
 ///
 /// # Errors
 /// The server did not answer as it should: nothing is known.
 pub async fn ahead(spec: &MigrationSpec, controls: &Controls, before: &[String]) -> Result<Ahead, EngineError> {
-    if let Err(error) = check_alter(&spec.alter) {
+    if let Err(error) = check_change(&spec.alter, spec.definition()) {
         return Ok(Ahead::Refused(error.reason, error.message));
     }
     let mut report = Report::default();
@@ -84,6 +86,12 @@ async fn all(look: &mut Look<'_>, before: &[String]) -> Result<(Vec<Finding>, Ve
     let facts = server::settings(look).await?;
     let grammar = look.session.server_values().await?.grammar();
     let original = table::original(look).await?;
+    if look.spec.desired.is_some() {
+        // Which clauses it comes to is known once the others are done.
+        table::unseen(look).await?;
+        look.weigh();
+        return Ok((refusals(&look.report), Vec::new()));
+    }
     let (Some(original), Ok(alter)) = (
         original,
         check_alter_as(&look.spec.alter, grammar).map_err(|error| {
@@ -104,6 +112,8 @@ async fn all(look: &mut Look<'_>, before: &[String]) -> Result<(Vec<Finding>, Ve
     let copies = look.copies;
     let mut left = original.clone();
     let mut drops_foreign_keys = false;
+    // What a declared definition comes to is not known before its turn.
+    let unknown = before.iter().any(|clauses| clauses.trim().is_empty());
     for clauses in before {
         // What is not understood will be refused itself.
         let Ok(alter) = Alter::parse_as(clauses, grammar) else { continue };
@@ -113,9 +123,9 @@ async fn all(look: &mut Look<'_>, before: &[String]) -> Result<(Vec<Finding>, Ve
     }
     let as_they_leave_it = definition(look, &facts, &left, &alter).await?;
     look.copies = if copies == look.copies { copies } else { Copies::Perhaps };
-    let relations = if drops_foreign_keys { Vec::new() } else { relations(look, &original, &alter).await? };
+    let relations = if drops_foreign_keys || unknown { Vec::new() } else { relations(look, &original, &alter).await? };
     let (both, now): (Vec<_>, Vec<_>) =
-        as_it_is.into_iter().partition(|finding| as_they_leave_it.iter().any(|f| f.reason == finding.reason));
+        as_it_is.into_iter().partition(|finding| !unknown && as_they_leave_it.iter().any(|f| f.reason == finding.reason));
     Ok(([certain, both, relations].concat(), now))
 }
 

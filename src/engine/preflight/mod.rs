@@ -11,6 +11,7 @@
 //! check says so. <https://dev.mysql.com/doc/refman/8.4/en/information-schema-introduction.html>
 mod ahead;
 pub mod data;
+mod declared;
 pub mod predict;
 mod server;
 mod table;
@@ -93,6 +94,8 @@ pub enum Topic {
     DataUnknown,
     /// Other migrations that come first.
     Order,
+    /// The clauses that `spec.desired` comes to.
+    Desired,
 }
 
 impl Topic {
@@ -115,6 +118,7 @@ impl Topic {
         Topic::EarlierRun,
         Topic::DataUnknown,
         Topic::Order,
+        Topic::Desired,
     ];
 
     /// The CamelCase word.
@@ -137,6 +141,7 @@ impl Topic {
             Topic::EarlierRun => "EarlierRun",
             Topic::DataUnknown => "DataUnknown",
             Topic::Order => "Order",
+            Topic::Desired => "Desired",
         }
     }
 }
@@ -189,6 +194,8 @@ pub struct Report {
     pub key: Option<String>,
     /// How the change would be made, as far as reading tells; never Auto.
     pub algorithm: Option<Algorithm>,
+    /// The clauses that `spec.desired` comes to, where it is given and they are known; empty if there is nothing to do.
+    pub clauses: Option<String>,
 }
 
 impl Report {
@@ -299,8 +306,12 @@ impl<'a> Look<'a> {
 /// Looks at everything. What goes wrong is a finding, too: there is always a report.
 pub async fn check(spec: &MigrationSpec, controls: &Controls) -> Report {
     let mut report = Report::default();
+    let declared = declared::clauses(spec, &mut report).await;
+    let spec = declared.as_ref().unwrap_or(spec);
     let alter = match crate::engine::table::definition::check_alter(&spec.alter) {
         Ok(alter) => Some(alter),
+        // What it comes to is told already: nothing, or why it is not known.
+        Err(_) if spec.desired.is_some() && spec.alter.is_empty() => None,
         Err(error) => {
             report.refuse(&error, "spec.alter");
             // The clauses that are understood and not taken still tell what else is wrong.

@@ -21,6 +21,9 @@ pub struct Record {
     pub display_name: String,
     /// Digest of server-independent parts of the spec: database, table, alter.
     pub spec_digest: String,
+    /// The clauses that were derived from `spec.desired`; empty where the user wrote clauses.
+    #[serde(default)]
+    pub clauses: String,
     /// Where the work is.
     pub stage: Stage,
     /// `server_uuid` of the server that the position is from.

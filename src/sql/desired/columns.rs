@@ -10,9 +10,9 @@ impl ShownColumn {
         CHARACTERS.contains(&self.kind.0.as_str())
     }
 
-    /// Whether the text says its character set or collation itself; else the table's default says it.
+    /// Whether the text says its character set itself; else the table's default says it, and the collation.
     pub(super) fn says_charset(&self) -> bool {
-        self.words.iter().any(|word| word == "SET" || word == "COLLATE")
+        self.words.iter().any(|word| word == "SET")
     }
 
     fn charset(&self, default: &str) -> String {

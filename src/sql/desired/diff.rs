@@ -43,7 +43,7 @@ pub fn derive(
     names_in_any_case: bool,
     all_indexes: bool,
 ) -> Result<Derived, DesiredError> {
-    let mut making = Making { table: table.1, ..Making::default() };
+    let mut making = Making { table: table.1, replaced: replaced(present, desired), ..Making::default() };
     making.foreign_keys(present, keys, table.0, names_in_any_case);
     making.checks(present, desired);
     making.indexes(present, desired, all_indexes);
@@ -62,6 +62,8 @@ pub fn derive(
 #[derive(Default)]
 struct Making<'a> {
     table: &'a str,
+    /// Columns that no MODIFY makes of what they are: they are dropped and added.
+    replaced: Vec<String>,
     drops: Vec<String>,
     columns: Vec<String>,
     adds: Vec<String>,
@@ -137,7 +139,7 @@ impl Making<'_> {
 
     fn indexes(&mut self, present: &Shown, desired: &Shown, all: bool) {
         match (&present.primary, &desired.primary) {
-            (Some((old, _)), Some((new, _))) if old == new => {}
+            (Some((old, parts)), Some((new, _))) if old == new && !self.rests_on_replaced(old, parts) => {}
             (old, new) => {
                 if old.is_some() {
                     self.drops.push("DROP PRIMARY KEY".to_owned());
@@ -145,7 +147,8 @@ impl Making<'_> {
                 self.adds.extend(new.iter().map(|(text, _)| format!("ADD {text}")));
             }
         }
-        let kept = kept_indexes(present, desired, all);
+        let stays = |index: &ShownIndex| !all && !self.rests_on_replaced(&index.text, &index.parts);
+        let kept = kept_indexes(present, desired, stays);
         for (at, old) in present.indexes.iter().enumerate() {
             if !kept.iter().any(|keep| keep.old == at) {
                 self.drops.push(format!("DROP INDEX {}", quote::identifier(&old.name)));
@@ -190,6 +193,16 @@ impl Making<'_> {
         }
     }
 
+    /// Whether an index would lose a part with a column that is replaced.
+    fn rests_on_replaced(&self, text: &str, parts: &[IndexPart]) -> bool {
+        let names = |column: &String| {
+            let quoted = quote::identifier(column);
+            parts.iter().any(|part| part.column.as_ref().is_some_and(|name| same(name, column)))
+                || parts.iter().any(|part| part.column.is_none()) && text.contains(&quoted)
+        };
+        self.replaced.iter().any(names)
+    }
+
     fn columns(&mut self, present: &Shown, desired: &Shown) {
         let mut gone = Vec::new();
         for old in present.columns.iter().filter(|old| position(&desired.columns, &old.name, |c| &c.name).is_none()) {
@@ -203,7 +216,10 @@ impl Making<'_> {
             gone.push(name);
         }
         // Where the columns that stay are now, in the order in which they are to be.
-        let now: Vec<Option<usize>> = desired.columns.iter().map(|new| position(&present.columns, &new.name, |c| &c.name)).collect();
+        let is_replaced = |name: &str| self.replaced.iter().any(|replaced| same(replaced, name));
+        let now = desired.columns.iter().map(|new| position(&present.columns, &new.name, |c| &c.name).filter(|_| !is_replaced(&new.name)));
+        let now: Vec<Option<usize>> = now.collect();
+        self.drops.extend(self.replaced.iter().map(|name| format!("DROP COLUMN {}", quote::identifier(name))));
         let stays = longest_increasing(&now);
         let mut order: Vec<usize> = (0..desired.columns.len()).filter(|at| stays.contains(at)).collect();
         let mut come = Vec::new();
@@ -223,15 +239,18 @@ impl Making<'_> {
                 }
             };
             let Some(old) = now.get(at).copied().flatten().and_then(|now| present.columns.get(now)) else {
-                self.columns.push(format!("ADD COLUMN {}{place}", new.text));
-                come.push(quote::identifier(&new.name));
+                self.columns.push(format!("ADD COLUMN {}{place}", new.clause));
+                match present.columns.iter().find(|old| same(&old.name, &new.name)) {
+                    Some(old) => self.narrows(old, new, (&present.charset, &desired.charset)),
+                    None => come.push(quote::identifier(&new.name)),
+                }
                 continue;
             };
             let by_default = default_changed && new.has_charset() && !new.says_charset();
             if old.name != new.name {
-                self.columns.push(format!("CHANGE COLUMN {} {}{place}", quote::identifier(&old.name), new.text));
+                self.columns.push(format!("CHANGE COLUMN {} {}{place}", quote::identifier(&old.name), new.clause));
             } else if old.text != new.text || !place.is_empty() || by_default {
-                self.columns.push(format!("MODIFY COLUMN {}{place}", new.text));
+                self.columns.push(format!("MODIFY COLUMN {}{place}", new.clause));
             }
             self.narrows(old, new, (&present.charset, &desired.charset));
         }
@@ -346,6 +365,14 @@ fn written(key: &DesiredForeignKey) -> String {
     text
 }
 
+/// Columns, by their present names, that the server does not let MODIFY change: between stored and virtual, and from a value to a virtual one.
+fn replaced(present: &Shown, desired: &Shown) -> Vec<String> {
+    let is_virtual = |column: &ShownColumn| column.is_generated() && column.text.contains(") VIRTUAL");
+    let pairs = present.columns.iter().filter_map(|old| Some((old, desired.columns.iter().find(|new| same(&new.name, &old.name))?)));
+    let replaced = pairs.filter(|(old, new)| is_virtual(old) != is_virtual(new) && new.is_generated());
+    replaced.map(|(old, _)| old.name.clone()).collect()
+}
+
 /// An index that stays, by its places.
 struct Kept {
     old: usize,
@@ -353,17 +380,17 @@ struct Kept {
 }
 
 /// The indexes that stay: those that come out in their places when the others are added behind them.
-fn kept_indexes(present: &Shown, desired: &Shown, all: bool) -> Vec<Kept> {
+fn kept_indexes(present: &Shown, desired: &Shown, stays: impl Fn(&ShownIndex) -> bool) -> Vec<Kept> {
     let mut kept = Vec::new();
     // Of each kind, by which the server sorts.
     let mut ended: Vec<(u8, Option<usize>, bool)> = Vec::new();
     for (new, index) in desired.indexes.iter().enumerate() {
         let kind = rank(desired, index);
         if !ended.iter().any(|(k, ..)| *k == kind) {
-            ended.push((kind, None, all));
+            ended.push((kind, None, false));
         }
         let Some((_, last, over)) = ended.iter_mut().find(|(k, ..)| *k == kind) else { continue };
-        let found = counterpart(present, desired, index).filter(|old| last.is_none_or(|last| last < *old));
+        let found = counterpart(present, desired, index).filter(|old| stays(index) && last.is_none_or(|last| last < *old));
         match found {
             Some(old) if !*over => {
                 *last = Some(old);

@@ -19,3 +19,18 @@ mod tests;
 pub use diff::{Derived, Difference, derive, difference};
 pub use shown::Shown;
 pub use statement::{DesiredError, DesiredForeignKey, Statement};
+
+use super::token::{Grammar, TokenKind, tokenize};
+
+/// Clauses in the server's own grammar, which they are derived in, as its clients write them: only what a backslash is may differ, since the server
+/// quotes names with backticks and strings with `'`.
+pub fn in_grammar(clauses: &str, grammar: Grammar) -> String {
+    if !grammar.no_backslash_escapes {
+        return clauses.to_owned();
+    }
+    let Ok(tokens) = tokenize(clauses) else { return clauses.to_owned() };
+    let strings = tokens.iter().filter(|token| token.kind == TokenKind::String);
+    let strings: Vec<_> =
+        strings.filter_map(|token| Some((token.span, format!("'{}'", token.string_value(clauses)?.replace('\'', "''"))))).collect();
+    super::create::replace(clauses, &strings)
+}

@@ -22,6 +22,9 @@ pub(super) struct ShownColumn {
     pub name: String,
     /// All of it, the name as well.
     pub text: String,
+    /// The same as a clause takes it: a collation that is shown without a character set is the table's, and would not be so any more if it were
+    /// written.
+    pub clause: String,
     /// The type: a word, and what stands in the parentheses behind it.
     pub kind: (String, Vec<String>),
     /// Words behind the type outside of parentheses, in upper case, up to a string or a parenthesis.
@@ -153,7 +156,12 @@ impl Shown {
         Ok(())
     }
 
-    /// The index that serves a foreign key on these columns, the primary key included.
+    /// The storage engine.
+    pub fn engine(&self) -> Option<&str> {
+        self.options.iter().find(|(name, _)| name == "ENGINE").map(|(_, value)| value.as_str())
+    }
+
+    /// Whether an index serves a foreign key on these columns, the primary key included.
     pub fn serves(&self, columns: &[String]) -> bool {
         let begins = |parts: &[IndexPart]| {
             parts.len() >= columns.len()
@@ -200,6 +208,10 @@ fn column(source: &str, tokens: &[Token]) -> ShownColumn {
         at += 1;
     }
     let words = tokens.get(at..).unwrap_or_default().iter().take_while(|t| t.kind == TokenKind::Word);
-    let words = words.map(|t| t.text(source).to_ascii_uppercase()).collect();
-    ShownColumn { name, text: text(source, tokens), kind: (kind, arguments), words }
+    let words: Vec<String> = words.map(|t| t.text(source).to_ascii_uppercase()).collect();
+    let mut clause = tokens.to_vec();
+    if let Some(collate) = words.iter().position(|word| word == "COLLATE").filter(|_| !words.iter().any(|word| word == "SET")) {
+        clause.drain(at + collate..(at + collate + 2).min(tokens.len()));
+    }
+    ShownColumn { name, text: text(source, tokens), clause: text(source, &clause), kind: (kind, arguments), words }
 }

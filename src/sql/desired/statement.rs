@@ -141,9 +141,8 @@ impl Statement {
         (self.schema.as_deref(), &self.table)
     }
 
-    /// The number in a comment that only a later server than this one executes: `90800` in `/*!90800 … */`.
-    pub fn later_than(&self, version: (u16, u16, u16)) -> Option<u32> {
-        let server = u32::from(version.0) * 10_000 + u32::from(version.1) * 100 + u32::from(version.2);
+    /// The number in a comment that only a later server than this one executes: `90800` in `/*!90800 … */`. `server` is written the same way.
+    pub fn later_than(&self, server: u32) -> Option<u32> {
         self.versions.iter().copied().find(|number| *number > server)
     }
 

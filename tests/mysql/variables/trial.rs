@@ -189,6 +189,7 @@ impl Bench {
             database: "ours".to_owned(),
             table: "t".to_owned(),
             alter: alter.to_owned(),
+            desired: None,
             mode: Mode::Execute,
             algorithm,
             deletion_policy: DeletionPolicy::Cleanup,
