@@ -25,6 +25,10 @@ const CHANGES: &[&str] = &[
     "DROP INDEX reference, DROP INDEX reference_alone, ADD UNIQUE KEY reference (reference), MODIFY note VARCHAR(200) NOT NULL",
 ];
 
+/// Transactions of a writer in a second, where it does not write as fast as it can: that costs as much again as the migrations do, and on a
+/// slow machine the longer they take, the more.
+const PACE: f64 = 40.0;
+
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
@@ -141,6 +145,7 @@ async fn no_write_is_lost_in_fifty_migrations_in_a_row() {
         // Small chunks: many boundaries among the writes.
         let target_chunk_time = Duration::from_millis(if n % 3 == 0 { 10 } else { 100 });
         let workers = u16::try_from(n % 4).expect("small");
+        oracle.workload.pace((n % 5 != 1).then_some(PACE));
         oracle.migrate(n, alter, Controls { defer_indexes, target_chunk_time, workers, ..controls() }, |_| None).await;
         if n % 5 == 0 {
             oracle.verify(n, alter).await;
@@ -164,6 +169,7 @@ async fn no_write_is_lost_where_the_new_table_has_no_index_for_the_key() {
         let alter = changes[(n - 1) % changes.len()];
         let defer_indexes = if n % 2 == 0 { DeferIndexes::Always } else { DeferIndexes::Never };
         let target_chunk_time = Duration::from_millis(if n % 3 == 0 { 10 } else { 100 });
+        oracle.workload.pace((n % 4 != 1).then_some(PACE));
         oracle.migrate(n, alter, Controls { defer_indexes, target_chunk_time, ..controls() }, |_| None).await;
         oracle.verify(n, alter).await;
     }
@@ -176,6 +182,7 @@ async fn no_write_is_lost_while_people_throttle_and_approve() {
     let began = Instant::now();
     let mut oracle = Oracle::new("oracle_manual", 3).await;
     for (n, alter) in CHANGES.iter().enumerate() {
+        oracle.workload.pace((n % 4 != 0).then_some(PACE));
         let start = Controls { cut_over_policy: CutOverPolicy::Manual, target_chunk_time: Duration::from_millis(20), ..controls() };
         let mut now = start.clone();
         let mut toggles = 0;

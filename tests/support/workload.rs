@@ -265,6 +265,8 @@ struct Shared {
     pause: RwLock<()>,
     totals: Mutex<Totals>,
     committed: AtomicU64,
+    /// The bits of [`Plan::rate`]; zero: as fast as the server answers.
+    rate: AtomicU64,
 }
 
 impl Shared {
@@ -284,6 +286,7 @@ impl Workload {
             pause: RwLock::new(()),
             totals: Mutex::new(Totals::default()),
             committed: AtomicU64::new(0),
+            rate: AtomicU64::new(plan.rate.unwrap_or(0.0).to_bits()),
         });
         let (mut accounts, mut tasks) = (Vec::new(), Vec::new());
         for writer in 0..plan.writers {
@@ -300,10 +303,15 @@ impl Workload {
                 latency: Latency::default(),
                 statements: 0,
             };
-            tasks.push(tokio::spawn(one.run(Arc::clone(&account), plan.rate)));
+            tasks.push(tokio::spawn(one.run(Arc::clone(&account))));
             accounts.push(account);
         }
         Ok(Self { plan, accounts, shared, tasks })
+    }
+
+    /// From now on, [`Plan::rate`] is this.
+    pub fn pace(&self, rate: Option<f64>) {
+        self.shared.rate.store(rate.unwrap_or(0.0).to_bits(), Ordering::Relaxed);
     }
 
     /// What was done so far.
@@ -450,10 +458,11 @@ const STEPS: [(Step, u32); 8] = [
 ];
 
 impl Writer {
-    async fn run(mut self, account: Arc<AsyncMutex<Account>>, rate: Option<f64>) {
+    async fn run(mut self, account: Arc<AsyncMutex<Account>>) {
         let mut due = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
-            if let Some(rate) = rate {
+            let rate = f64::from_bits(self.shared.rate.load(Ordering::Relaxed));
+            if rate > 0.0 {
                 due = (due + Duration::from_secs_f64(self.rng.f64() * 2.0 / rate)).max(Instant::now() - Duration::from_secs(1));
                 tokio::time::sleep_until(due.into()).await;
             }
