@@ -97,9 +97,27 @@ impl Reader {
             ))
             .await,
         );
+        dictionary.extend(self.relatives(database).await);
         let found_by_index = self.found_by_index(database).await;
         let rows = self.rows(database, now).await;
         Table { definition, counter, dictionary, found_by_index, rows }
+    }
+
+    /// Triggers, and other tables with their rows: those that foreign keys bind to it.
+    async fn relatives(&mut self, database: &str) -> Vec<String> {
+        let mut all = self
+            .texts(&format!(
+                "SELECT TRIGGER_NAME, EVENT_MANIPULATION, EVENT_OBJECT_TABLE, ACTION_ORDER, ACTION_STATEMENT, ACTION_TIMING, SQL_MODE, DEFINER, \
+                 CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = '{database}' ORDER BY 1"
+            ))
+            .await;
+        // Those of the engine are looked for elsewhere.
+        let others = self.tables(database).await.into_iter().filter(|table| table != "t" && !table.starts_with('_'));
+        for table in others {
+            all.extend(self.texts(&format!("SHOW CREATE TABLE `{database}`.`{table}`")).await);
+            all.extend(self.texts(&format!("SELECT * FROM `{database}`.`{table}` ORDER BY 1")).await);
+        }
+        all
     }
 
     /// An index over an expression is used when the query's expression has its collation, which no statement shows. Clients may have either.

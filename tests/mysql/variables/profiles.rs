@@ -72,9 +72,12 @@ const PROFILES: &[Profile] = &[
             "binlog-rows-query-log-events=ON",
             "binlog-order-commits=OFF",
             "init-connect=SET SESSION sql_select_limit=3, autocommit=0",
+            // As all of 8.0, which version 3 is: foreign keys may refer to any key, and what cascades do is not in the log.
+            "restrict-fk-on-non-standard-key=OFF",
+            "innodb-native-foreign-keys=ON",
         ],
         then: &[],
-        more: &["a hidden key"],
+        more: &["a hidden key", "a child, a parent and a trigger", "foreign keys to keys that are not unique"],
         refused: None,
     },
     // https://cloud.google.com/sql/docs/mysql/flags
@@ -114,7 +117,7 @@ const PROFILES: &[Profile] = &[
             "init-connect=SET SESSION sql_select_limit=500, sql_safe_updates=1",
         ],
         then: &[],
-        more: &["a hidden key", "a page size that does not exist"],
+        more: &["a hidden key", "a page size that does not exist", "a child, a parent and a trigger"],
         refused: None,
     },
     // What Vitess starts its servers with: https://github.com/vitessio/vitess/tree/main/config/mycnf (default.cnf, mysql84.cnf)

@@ -126,6 +126,29 @@ const fn small(
 /// One row, and nothing but a key.
 const ONE: &[&str] = &["CREATE TABLE {db}.t (id INT PRIMARY KEY, n INT, tx VARCHAR(40))", "INSERT INTO {db}.t VALUES (1, 300, 'the text')"];
 
+/// A table with a parent, a child and itself as another, and with a trigger of the account's. Triggers may be made at all.
+const RELATIVES: &[&str] = &[
+    "SET GLOBAL log_bin_trust_function_creators = ON",
+    "CREATE TABLE {db}.p (id INT PRIMARY KEY, v VARCHAR(20))",
+    "CREATE TABLE {db}.t (id INT PRIMARY KEY, p INT, boss INT, n INT, tx VARCHAR(40), \
+       CONSTRAINT up FOREIGN KEY (p) REFERENCES {db}.p (id) ON DELETE CASCADE, FOREIGN KEY (boss) REFERENCES {db}.t (id))",
+    "CREATE TABLE {db}.c (id INT PRIMARY KEY, t INT, CONSTRAINT down FOREIGN KEY (t) REFERENCES {db}.t (id) ON DELETE SET NULL ON UPDATE CASCADE)",
+    "INSERT INTO {db}.p VALUES (1, 'x'), (2, 'y'), (3, 'z'), (4, 'z')",
+    "INSERT INTO {db}.t VALUES (1, 1, NULL, 1, 'a'), (2, 2, 1, 2, 'b'), (3, 3, 1, 3, 'c'), (4, 4, 1, 4, 'd'), (5, NULL, NULL, 5, 'e')",
+    "INSERT INTO {db}.c VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 5)",
+    "CREATE DEFINER=theseus@`%` TRIGGER {db}.marks BEFORE UPDATE ON {db}.t FOR EACH ROW SET NEW.tx = CONCAT(NEW.tx, '+')",
+];
+
+/// The same as servers before 8.4 let it be: referring to keys that are not unique.
+const LOOSE: &[&str] = &[
+    "CREATE TABLE {db}.p (id INT PRIMARY KEY, k INT, KEY (k))",
+    "CREATE TABLE {db}.t (id INT PRIMARY KEY, p INT, n INT, KEY (n), CONSTRAINT up FOREIGN KEY (p) REFERENCES {db}.p (k) ON DELETE CASCADE)",
+    "CREATE TABLE {db}.c (id INT PRIMARY KEY, n INT, CONSTRAINT down FOREIGN KEY (n) REFERENCES {db}.t (n))",
+    "INSERT INTO {db}.p VALUES (1, 1), (2, 2), (3, 2)",
+    "INSERT INTO {db}.t VALUES (1, 1, 7), (2, 1, 7), (3, 2, 8), (4, 2, 9)",
+    "INSERT INTO {db}.c VALUES (1, 7), (2, 8)",
+];
+
 /// Rules of single variables and modes: what one of them refuses and another takes.
 pub const RULES: &[Subject] = &[
     small("a date of zeros is added", ONE, &[], "ADD p DATE NOT NULL", &["NO_ZERO_DATE", "STRICT_TRANS_TABLES"]),
@@ -225,6 +248,51 @@ pub const RULES: &[Subject] = &[
         &[],
         "ADD FULLTEXT KEY words (tx)",
         &["innodb_ft_enable_stopword", "innodb_ft_server_stopword_table", "innodb_ft_user_stopword_table"],
+    ),
+    Subject {
+        name: "a child, a parent and a trigger",
+        make: RELATIVES,
+        first: &[
+            "UPDATE {db}.t SET n = 10 WHERE id = 1",
+            "UPDATE {db}.t SET id = 20 WHERE id = 2",
+            "DELETE FROM {db}.p WHERE id = 3",
+            "INSERT INTO {db}.t VALUES (6, 999, NULL, 6, 'orphan')",
+        ],
+        second: &[
+            "DELETE FROM {db}.t WHERE id = 5",
+            "DELETE FROM {db}.p WHERE id = 4",
+            "INSERT INTO {db}.t VALUES (7, 1, 1, 7, 'new')",
+            "INSERT INTO {db}.c VALUES (7, 7), (8, 888)",
+            "UPDATE {db}.t SET boss = 7 WHERE id = 20",
+        ],
+        alter: "MODIFY n BIGINT, ADD x VARCHAR(20) DEFAULT 'x' FIRST",
+        algorithm: Algorithm::Copy,
+        with: &[
+            "foreign_key_checks",
+            "restrict_fk_on_non_standard_key",
+            "log_bin_trust_function_creators",
+            "autocommit",
+            "binlog_row_image",
+            "character_set_client",
+            "collation_connection",
+            "default_collation_for_utf8mb4",
+            "init_connect",
+            "lock_wait_timeout",
+            "innodb_lock_wait_timeout",
+            "sql_quote_show_create",
+            "sql_safe_updates",
+            "transaction_isolation",
+            "ANSI_QUOTES",
+            "NO_BACKSLASH_ESCAPES",
+        ],
+    },
+    small(
+        "foreign keys to keys that are not unique",
+        LOOSE,
+        &["DELETE FROM {db}.p WHERE id = 1", "UPDATE {db}.t SET n = 8 WHERE id = 4", "INSERT INTO {db}.c VALUES (3, 8)"],
+        "MODIFY id BIGINT, ADD x INT",
+        // Only where a server is started so: others do not have such tables.
+        &[],
     ),
 ];
 
