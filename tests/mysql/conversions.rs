@@ -207,18 +207,22 @@ impl Matrix {
             });
         };
         must(&mut self.session, &format!("DELETE FROM g{to}")).await;
-        let mut taken = Vec::new();
+        let list = |ids: &[u32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        // All at once; where one of them is refused, each alone.
+        let mut taken: Vec<u32> = values.keys().copied().collect();
         let mut refused = Vec::new();
-        for id in values.keys() {
-            match self.ours(&id.to_string(), &expression, to).await {
-                Ok(()) => taken.push(*id),
-                Err(error) => refused.push((*id, error)),
+        if self.ours(&list(&taken), &expression, to).await.is_err() {
+            taken.clear();
+            for id in values.keys() {
+                match self.ours(&id.to_string(), &expression, to).await {
+                    Ok(()) => taken.push(*id),
+                    Err(error) => refused.push((*id, error)),
+                }
             }
         }
         let column = self.columns[to].clone();
         let ours = stored(&mut self.session, &format!("g{to}"), &column).await;
-        let ids: Vec<String> = taken.iter().map(ToString::to_string).collect();
-        match self.native(&ids.join(","), to).await {
+        match self.native(&list(&taken), to).await {
             Ok(native) => {
                 for id in &taken {
                     if native[id] != ours[id] && !kept(&self.columns[from], &column, values[id]) {
