@@ -550,3 +550,45 @@ async fn a_replica_that_is_promoted_is_left_alone() {
     }
     pair.assert_untouched_but_for(&["_t_rghc", "_t_rgho", "t"]).await;
 }
+
+/// What binds a table to others, and its triggers, on the replica: as before a test after it, and on the new table after the change.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_and_triggers_move_on_a_replica() {
+    async fn picture(there: &mut Db) -> Vec<String> {
+        let triggers =
+            "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE()";
+        let triggers = format!("{:?}", there.rows(triggers).await);
+        vec![uncounted(&there.definition("t").await), there.definition("child").await, triggers]
+    }
+    let mut pair = Pair::new().await;
+    for url in [&pair.primary.url, &pair.replica.url] {
+        connect(url).await.query_drop("SET GLOBAL log_bin_trust_function_creators = ON").await.expect("let accounts make triggers");
+    }
+    for sql in [
+        "CREATE TABLE parent (id INT PRIMARY KEY)",
+        "INSERT INTO parent VALUES (1)",
+        "ALTER TABLE t ADD COLUMN p INT NULL, ADD CONSTRAINT up FOREIGN KEY (p) REFERENCES parent (id)",
+        "CREATE TABLE child (id INT PRIMARY KEY, t INT, CONSTRAINT down FOREIGN KEY (t) REFERENCES t (id) ON DELETE CASCADE)",
+        "INSERT INTO child VALUES (1, 1), (2, 2)",
+        "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.p = 1",
+    ] {
+        pair.db.run(sql).await;
+    }
+    pair.caught_up().await;
+    let mut there = pair.there().await;
+    let before = picture(&mut there).await;
+    let test = pair.spec(Mode::TestOnReplica);
+    assert_eq!(migrate(test.clone(), manual(true)).await, Outcome::Tested);
+    assert_eq!(picture(&mut there).await, before);
+    theseus::engine::clean_up(&test, true).await.expect("what the test left goes");
+    assert_eq!(migrate(pair.spec(Mode::ExecuteOnReplica), manual(true)).await, Outcome::Succeeded);
+    let after = picture(&mut there).await;
+    assert!(after[0].contains("`c` int NOT NULL DEFAULT '7'") && after[0].contains("CONSTRAINT `up` FOREIGN KEY (`p`)"), "{after:?}");
+    assert_eq!(after[1..], before[1..]);
+    pair.db.run("DELETE FROM t WHERE id = 1").await;
+    pair.caught_up().await;
+    assert_eq!(there.rows("SELECT id FROM child").await, [["'2'"]], "the cascade of the primary is applied");
+    there.conn.query_drop("INSERT INTO child VALUES (3, 100000)").await.expect_err("the constraint holds on the new table");
+    assert_eq!(there.tables().await, ["child", "parent", "t"]);
+    pair.assert_no_errant_transaction().await;
+}
