@@ -6,14 +6,18 @@
 use super::prepare::{check_ghost_name, create_state, original, spec_digest, undo};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::progress::Publisher;
+use crate::engine::contract::reason::Reason;
 use crate::engine::contract::spec::{Desired, MigrationSpec};
 use crate::engine::state::fence::drop_ours;
 use crate::engine::state::record::Record;
 use crate::engine::state::store::StateTable;
+use crate::engine::table::definition::normalise;
 use crate::engine::table::desired::{Place, check_losses, derive};
+use crate::engine::table::inspector::Inspected;
 use crate::engine::table::replica;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::{ServerValues, Session};
+use crate::sql::quote;
 use std::borrow::Cow;
 
 /// The migration with its clauses, where they were derived before; what else it is stays as it is.
@@ -25,7 +29,31 @@ pub(super) fn as_recorded<'a>(spec: &'a MigrationSpec, record: &Record, publishe
     Cow::Owned(MigrationSpec { alter: record.clauses.clone(), ..spec.clone() })
 }
 
-/// The migration with the clauses that lead to its definition; `None` if the table has that definition.
+/// A migration with the clauses that lead to its definition.
+pub(super) struct Derivation {
+    pub spec: MigrationSpec,
+    /// The normalised definition that they were derived from.
+    from: String,
+}
+
+impl Derivation {
+    /// Whether the table is still what the clauses were derived from: from another definition they would lead somewhere else.
+    ///
+    /// # Errors
+    /// It is not; the next attempt derives them again.
+    pub(super) fn check(&self, original: &Inspected) -> Result<(), EngineError> {
+        if normalise(&original.show_create)? == self.from {
+            return Ok(());
+        }
+        let table = quote::qualified(&self.spec.database, &self.spec.table);
+        Err(EngineError::transient(
+            Reason::StatementInterrupted,
+            &format!("someone else changed the definition of {table} while the clauses were derived from it; deriving them again"),
+        ))
+    }
+}
+
+/// The clauses that lead to the definition; `None` if the table has that definition.
 ///
 /// # Errors
 /// What [`derive`] and [`check_losses`] refuse; the server's.
@@ -38,7 +66,7 @@ pub(super) async fn with_clauses(
     control: &mut Session,
     publisher: &Publisher,
     touched: &mut bool,
-) -> Result<Option<MigrationSpec>, EngineError> {
+) -> Result<Option<Derivation>, EngineError> {
     let names = spec.names();
     if spec.mode.on_replica() {
         replica::check(control, spec.mode, facts).await?;
@@ -64,5 +92,6 @@ pub(super) async fn with_clauses(
     *touched = false;
     publisher.update(|s| s.clauses = Some(derived.clauses.clone()));
     tracing::info!(migration = spec.display_name, clauses = derived.clauses, "derived from spec.desired");
-    Ok((!derived.clauses.is_empty()).then(|| MigrationSpec { alter: derived.clauses, ..spec.clone() }))
+    let from = normalise(&original.show_create)?;
+    Ok((!derived.clauses.is_empty()).then(|| Derivation { spec: MigrationSpec { alter: derived.clauses, ..spec.clone() }, from }))
 }

@@ -213,9 +213,9 @@ pub async fn prepare(
             derived => derived,
         },
     };
-    let spec = derived.as_ref().unwrap_or(spec);
+    let spec = derived.as_ref().map_or(spec, |derived| &derived.spec);
     let alter = check_alter_as(&spec.alter, values.grammar())?;
-    fresh(spec, &alter, values, facts, names, state, wishes, control, publisher, touched).await
+    fresh(spec, &alter, derived.as_ref(), values, facts, names, wishes, control, publisher, touched).await
 }
 
 /// What is left behind, where it ends with this error.
@@ -286,19 +286,21 @@ pub(super) async fn original(spec: &MigrationSpec, control: &mut Session) -> Res
 async fn fresh(
     spec: &MigrationSpec,
     alter: &Alter,
+    derived: Option<&desired::Derivation>,
     values: ServerValues,
     facts: ServerFacts,
     mut names: TableNames,
-    state: StateTable,
     wishes: Wishes<'_>,
     control: &mut Session,
     publisher: &Publisher,
     touched: &mut bool,
 ) -> Result<Prepared, EngineError> {
+    let state = StateTable::new(&spec.database, &names.state);
     if spec.mode.on_replica() {
         replica::check(control, spec.mode, &facts).await?;
     }
     let original = original(spec, control).await?;
+    derived.map_or(Ok(()), |derived| derived.check(&original))?;
     if spec.copies() {
         let found = inspector::check_relations(control, &spec.database, &spec.table).await?;
         // What of it is known without the ghost.

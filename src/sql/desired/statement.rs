@@ -442,6 +442,14 @@ impl<'a> Reader<'a> {
             let message = "a migration does not decide where the data is stored; leave out DATA DIRECTORY, INDEX DIRECTORY and TABLESPACE";
             return Err(self.refusal(token.span.start, message));
         }
+        // What a query begins with: partitions are taken as they are written, and one may stand behind them.
+        let begins = |at: usize| {
+            let word = |ahead: usize, word: &str| rest.get(at + ahead).is_some_and(|t| t.is_word(self.source, word));
+            word(0, "TABLE") || word(0, "WITH") || word(0, "VALUES") && word(1, "ROW")
+        };
+        if let Some(token) = (0..rest.len()).find(|at| begins(*at)).and_then(|at| rest.get(at)) {
+            return Err(self.refusal(token.span.start, "a definition has no query: write the columns"));
+        }
         while let Some(token) = self.peek() {
             if self.is(0, "PARTITION") && self.is(1, "BY") {
                 return Ok(());

@@ -3,6 +3,7 @@ use crate::support;
 
 mod projects;
 
+use crate::proxy::{Hold, Proxy, plain};
 use support::{Db, address, controls, join};
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::Outcome;
@@ -337,4 +338,66 @@ async fn another_engine_resumes_the_copy() {
     let want = [rows.len() as u64, rows.iter().sum(), a, 7 * rows.len() as u64].map(|n| format!("'{n}'"));
     assert_eq!(sums, [want.to_vec()]);
     place.end().await;
+}
+
+/// An engine that dies while it derives leaves its scratch table under a name that the state table says is its own, so the next one removes it.
+/// A definition that changes between the derivation and the migration is derived from again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_and_a_change_while_deriving() {
+    let mut place = Place::new("desired_death").await;
+    place.db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    let statement = "CREATE TABLE t (id INT PRIMARY KEY, a BIGINT, b INT NOT NULL DEFAULT 7)";
+    let wanted = place.wanted("t", statement).await;
+    let proxy = Proxy::start(address(&place.url).port).await;
+    let spec = MigrationSpec { algorithm: Algorithm::Copy, ..place.spec("t", statement) };
+    let mut caught = proxy.trap(&format!("SHOW CREATE TABLE `{}`.`_t_gho`", place.db.name), Hold::Request);
+    let handle = theseus::engine::start(plain(spec.clone(), &proxy), controls());
+    caught.sprung().await;
+    drop(handle);
+    caught.tear();
+    assert_eq!(place.db.tables().await, ["_t_ghc", "_t_gho", "t"], "this is the picture that the death leaves");
+
+    let mut caught = proxy.trap(&format!("DROP TABLE IF EXISTS `{}`.`_t_ghc`", place.db.name), Hold::Request);
+    let handle = theseus::engine::start(plain(spec.clone(), &proxy), controls());
+    // What the death left goes first.
+    caught.sprung().await;
+    let mut derived = proxy.trap(&format!("DROP TABLE IF EXISTS `{}`.`_t_ghc`", place.db.name), Hold::Request);
+    caught.release();
+    derived.sprung().await;
+    place.db.run("ALTER TABLE t ADD COLUMN meanwhile INT").await;
+    let snapshot = handle.watch();
+    derived.release();
+    assert_eq!(join(handle).await, Outcome::Succeeded);
+    let clauses = snapshot.borrow().clauses.clone().expect("they are known");
+    assert!(clauses.contains("DROP COLUMN `meanwhile`"), "{clauses}");
+    assert_eq!(place.now("t").await, wanted);
+    assert_eq!(place.db.tables().await, ["t"]);
+    place.end().await;
+}
+
+/// A server whose clients write names in double quotes and backslashes as they are, and a table with a default that its modes refuse now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_is_read_as_the_servers_clients_write_it() {
+    let server =
+        support::PrivateServer::start(&["--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE"])
+            .await;
+    let mut db = Db::on(&server.url, "desired_modes").await;
+    db.run("SET SESSION sql_mode = ''; CREATE TABLE t (id INT PRIMARY KEY, z DATE NOT NULL DEFAULT '0000-00-00'); SET SESSION sql_mode = DEFAULT").await;
+    let definition = r#"CREATE TABLE "t" ("id" BIGINT PRIMARY KEY, z DATE NOT NULL DEFAULT '0000-00-00', "p" VARCHAR(20) DEFAULT 'C:\temp\' COMMENT 'it''s \n', KEY "k" ("p"))"#;
+    let desired = Some(Desired { definition: definition.to_owned(), allow_destructive: false });
+    for id in ["first", "second"] {
+        let handle = theseus::engine::start(MigrationSpec { id: id.into(), desired: desired.clone(), ..db.spec("t", "") }, controls());
+        let snapshot = handle.watch();
+        assert_eq!(join(handle).await, Outcome::Succeeded);
+        assert_eq!(snapshot.borrow().clauses.as_deref() == Some(""), id == "second", "{:?}", snapshot.borrow().clauses);
+    }
+    let column = db
+        .rows("SELECT COLUMN_DEFAULT, COLUMN_COMMENT FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND COLUMN_NAME = 'p'")
+        .await;
+    assert_eq!(column.len(), 1);
+    assert!(column[0][0].contains(r"C:\") && column[0][0].contains("temp") && column[0][1].contains(r"\"), "{column:?}");
+    let length: u64 = db.value("SELECT CHAR_LENGTH(COLUMN_DEFAULT) + 100 * CHAR_LENGTH(COLUMN_COMMENT) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND COLUMN_NAME = 'p'").await;
+    assert_eq!(length, 8 + 100 * 7);
+    db.drop().await;
+    server.stop().await;
 }
