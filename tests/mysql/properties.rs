@@ -12,7 +12,7 @@ mod model;
 mod writers;
 
 use fastrand::Rng;
-use model::Plan;
+use model::{Plan, Relations};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use server::Server;
@@ -71,6 +71,17 @@ async fn rows(conn: &mut Conn, database: &str, table: &str) -> Vec<String> {
 async fn definition(conn: &mut Conn, table: &str) -> String {
     let row: (String, String) = conn.query_first(format!("SHOW CREATE TABLE `{table}`")).await.expect("definition").expect("a row");
     normalise_definition(&row.1).expect("understood")
+}
+
+/// The child's definition, and the triggers of the table.
+async fn relatives(db: &mut Db) -> Vec<String> {
+    let sql = "SELECT CONCAT_WS(' ', TRIGGER_NAME, ACTION_TIMING, EVENT_MANIPULATION, ACTION_STATEMENT, DEFINER, SQL_MODE) \
+               FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = 't' ORDER BY TRIGGER_NAME";
+    let mut all: Vec<String> = db.conn.query(sql).await.expect("triggers");
+    if db.tables().await.iter().any(|table| table == "ch") {
+        all.push(normalise_definition(&db.definition("ch").await).expect("understood"));
+    }
+    all
 }
 
 /// The rows on one side only.
@@ -143,6 +154,9 @@ async fn case(url: String, seed: u64) -> Result<Verdict, String> {
 }
 
 async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, String> {
+    for sql in plan.relations.parents() {
+        db.run(&sql).await;
+    }
     db.run(&plan.create("t")).await;
     if plan.through {
         db.run(&plan.create("m")).await;
@@ -158,6 +172,16 @@ async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, St
         db.run("DROP TABLE e").await;
         result
     };
+    // Names that a swap has to bring back.
+    let mut bound = plan.relations.children();
+    bound.extend(plan.relations.triggers("t"));
+    if plan.through {
+        bound.extend(plan.relations.triggers("m"));
+    }
+    for sql in bound {
+        db.run(&sql).await;
+    }
+    let relatives = relatives(db).await;
     writers.start(db, rng).await;
     let controls = random_controls(rng);
     let chunks = support::chunks_of(rng.u64(1 + plan.rows as u64 / 80..=1 + plan.rows as u64 / 10));
@@ -189,8 +213,10 @@ async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, St
     if !plan.through {
         // Nobody writes any more: the copy is what the migration must be equal to.
         let list = plan.stored_columns().join(", ");
-        db.run("CREATE TABLE c LIKE t").await;
+        db.run(&plan.create("c")).await;
+        db.run("SET foreign_key_checks=0").await;
         db.run(&format!("INSERT INTO c ({list}) SELECT {list} FROM t")).await;
+        db.run("SET foreign_key_checks=1").await;
     }
     handle.control(Controls { approved: true, ..controls });
     let last = handle.watch();
@@ -228,7 +254,8 @@ async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, St
         }
         (outcome, native) => return Err(format!("the migration ended as {outcome:?}; native: {native:?}")),
     }
-    let (ours, theirs) = (definition(&mut db.conn, "t").await, definition(&mut db.conn, oracle).await);
+    let theirs = Relations::as_t(&definition(&mut db.conn, oracle).await, oracle);
+    let ours = definition(&mut db.conn, "t").await;
     if ours != theirs {
         return Err(format!("the definitions differ:\n{ours}\nnative:\n{theirs}"));
     }
@@ -236,9 +263,19 @@ async fn run(db: &mut Db, plan: &Arc<Plan>, rng: &mut Rng) -> Result<Verdict, St
     if ours != theirs {
         return Err(format!("the rows differ: {}", difference(&ours, &theirs)));
     }
-    let tables = db.tables().await;
+    let tables: Vec<String> = db.tables().await.into_iter().filter(|table| !["p", "ch"].contains(&table.as_str())).collect();
     if tables != [oracle, "t"] {
         return Err(format!("left behind: {tables:?}"));
+    }
+    let now = self::relatives(db).await;
+    if now != relatives {
+        return Err(format!("the child or the triggers differ: {now:?}\nbefore: {relatives:?}"));
+    }
+    for (columns, orphans) in plan.relations.orphans() {
+        let found: u64 = db.value(&orphans).await;
+        if found > 0 {
+            return Err(format!("{found} rows break the foreign key of {columns}"));
+        }
     }
     Ok(Verdict::Equal)
 }

@@ -334,10 +334,124 @@ pub struct Plan {
     pub through: bool,
     pub rows: usize,
     pub alter: String,
+    pub relations: Relations,
     tail: String,
     generated: bool,
     /// Keys that were written once, as conditions.
     known: Mutex<Vec<String>>,
+}
+
+/// What binds the table to others.
+#[derive(Default)]
+pub struct Relations {
+    /// `f` refers to `p`: what happens where a parent goes or gets another number.
+    pub parent: Option<&'static str>,
+    /// `boss` refers to `u` of the table itself.
+    pub own: bool,
+    /// `ch` refers to `u`.
+    pub child: Option<&'static str>,
+    /// Each row that is written has another `n` than was written.
+    pub trigger: bool,
+}
+
+/// Parents at the beginning.
+pub const PARENTS: u8 = 20;
+
+impl Relations {
+    /// In a third of the cases there are some. What others refer to has to be unique.
+    fn random(rng: &mut Rng, unique: bool) -> Self {
+        if rng.u8(..3) > 0 {
+            return Self::default();
+        }
+        Self {
+            parent: rng.bool().then(|| {
+                pick(
+                    rng,
+                    &[
+                        "",
+                        " ON DELETE CASCADE",
+                        " ON DELETE SET NULL ON UPDATE CASCADE",
+                        " ON DELETE CASCADE ON UPDATE CASCADE",
+                        " ON UPDATE SET NULL",
+                    ],
+                )
+            }),
+            own: unique && rng.u8(..3) == 0,
+            child: (unique && rng.bool())
+                .then(|| pick(rng, &["", " ON DELETE SET NULL ON UPDATE CASCADE", " ON DELETE CASCADE ON UPDATE SET NULL"])),
+            trigger: rng.u8(..3) == 0,
+        }
+    }
+
+    pub fn any(&self) -> bool {
+        self.parent.is_some() || self.own || self.child.is_some() || self.trigger
+    }
+
+    /// Columns for them.
+    pub fn columns(&self) -> Vec<String> {
+        let all = [self.parent.map(|_| "f"), self.own.then_some("boss")];
+        all.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    /// Constraints for CREATE TABLE. Names of constraints are a schema's.
+    fn constraints(&self, table: &str) -> String {
+        let up =
+            self.parent.map_or_else(String::new, |actions| format!(", CONSTRAINT {table}_up FOREIGN KEY (f) REFERENCES p (id){actions}"));
+        let own = if self.own { format!(", CONSTRAINT {table}_own FOREIGN KEY (boss) REFERENCES {table} (u)") } else { String::new() };
+        up + &own
+    }
+
+    /// The table's own names in a definition as those of `t`.
+    pub fn as_t(definition: &str, table: &str) -> String {
+        let text = definition.replace(&format!("REFERENCES `{table}` "), "REFERENCES `t` ");
+        ["up", "own"].iter().fold(text, |text, name| text.replace(&format!("`{table}_{name}`"), &format!("`t_{name}`")))
+    }
+
+    /// Statements that make the parent; before the table.
+    pub fn parents(&self) -> Vec<String> {
+        if self.parent.is_none() {
+            return Vec::new();
+        }
+        let rows: Vec<String> = (1..=PARENTS).map(|id| format!("({id})")).collect();
+        vec!["CREATE TABLE p (id INT PRIMARY KEY)".to_owned(), format!("INSERT INTO p VALUES {}", rows.join(", "))]
+    }
+
+    /// Statements that make the child and fill it; after the table's rows.
+    pub fn children(&self) -> Vec<String> {
+        let Some(actions) = self.child else { return Vec::new() };
+        vec![
+            format!(
+                "CREATE TABLE ch (id INT AUTO_INCREMENT PRIMARY KEY, u BIGINT, CONSTRAINT down FOREIGN KEY (u) REFERENCES t (u){actions})"
+            ),
+            "INSERT INTO ch (u) SELECT u FROM t LIMIT 50".to_owned(),
+        ]
+    }
+
+    /// What counts the rows that break a constraint.
+    pub fn orphans(&self) -> Vec<(&'static str, String)> {
+        let of = |child: &str, column: &str, parent: &str, key: &str| {
+            format!(
+                "SELECT COUNT(*) FROM {child} a LEFT JOIN {parent} b ON a.{column} = b.{key} WHERE a.{column} IS NOT NULL AND b.{key} IS NULL"
+            )
+        };
+        let all = [
+            self.parent.map(|_| ("f", of("t", "f", "p", "id"))),
+            self.own.then(|| ("boss", of("t", "boss", "t", "u"))),
+            self.child.map(|_| ("ch", of("ch", "u", "t", "u"))),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    /// Makes the trigger; after the rows. Those that never go away are left as they are.
+    pub fn triggers(&self, table: &str) -> Vec<String> {
+        let moments: &[&str] = if self.trigger { &["INSERT", "UPDATE"] } else { &[] };
+        let of = |moment: &&str| {
+            format!(
+                "CREATE TRIGGER {table}_{moment} BEFORE {moment} ON {table} FOR EACH ROW SET NEW.n = IF(NEW.n < 100, 99 - NEW.n, NEW.n)"
+            )
+        };
+        moments.iter().map(of).collect()
+    }
 }
 
 /// Keys remembered: enough for every row of most tables.
@@ -364,6 +478,7 @@ impl Plan {
             });
         }
         let unique = rng.u8(..3) > 0;
+        let relations = Relations::random(rng, unique);
         let generated = !through && rng.u8(..4) == 0;
         let descending: Vec<bool> = key.iter().map(|_| rng.u8(..4) == 0).collect();
         let parts = |order: &[usize]| {
@@ -409,6 +524,7 @@ impl Plan {
             through,
             rows: [0, 1, 20, 150, 400, 400, 800, 800][rng.usize(..8)],
             alter: String::new(),
+            relations,
             tail,
             generated,
             known: Mutex::new(Vec::new()),
@@ -420,17 +536,20 @@ impl Plan {
     /// `CREATE TABLE`.
     pub fn create(&self, table: &str) -> String {
         let mut columns: Vec<String> = self.key.iter().chain(&self.payload).map(|c| format!("{} {}", c.name, c.definition)).collect();
+        columns.extend(self.relations.columns().iter().map(|name| format!("{name} {} NULL", if name == "f" { "INT" } else { "BIGINT" })));
         columns.push("u BIGINT NULL".to_owned());
         columns.push("n INT NOT NULL DEFAULT 0".to_owned());
         if self.generated {
             columns.push("g BIGINT AS (n + 1) VIRTUAL, s BIGINT AS (n * 2) STORED".to_owned());
         }
-        format!("CREATE TABLE {table} ({}, {}) DEFAULT CHARSET=utf8mb4", columns.join(", "), self.tail)
+        let bound = self.relations.constraints(table);
+        format!("CREATE TABLE {table} ({}, {}{bound}) DEFAULT CHARSET=utf8mb4", columns.join(", "), self.tail)
     }
 
     /// The columns that are written, in the order of [`Plan::row`].
     pub fn stored_columns(&self) -> Vec<String> {
-        self.key.iter().chain(&self.payload).map(|c| c.name.clone()).chain(["u".to_owned(), "n".to_owned()]).collect()
+        let own = self.key.iter().chain(&self.payload).map(|c| c.name.clone());
+        own.chain(self.relations.columns()).chain(["u".to_owned(), "n".to_owned()]).collect()
     }
 
     /// A row's literals.
@@ -444,6 +563,8 @@ impl Plan {
             known[rng.usize(..KNOWN)] = condition;
         }
         drop(known);
+        // Nobody has a boss at first: it would have to be there.
+        row.extend(self.relations.columns().iter().map(|name| if name == "f" { some_parent(rng) } else { "NULL".to_owned() }));
         row.push(self.unique_value(rng));
         row.push(rng.u8(..100).to_string());
         row
@@ -507,6 +628,8 @@ impl Plan {
                         clauses.push(format!("DROP COLUMN {}", self.payload[at].name));
                     }
                 }
+                // In place of the one that the server made for the foreign key.
+                10 if self.relations.parent.is_some() && rng.bool() => clauses.push(format!("ADD INDEX i{} (f, n)", clauses.len())),
                 10 => clauses.push(format!("ADD INDEX i{} (n, k0)", clauses.len())),
                 11 if self.unique => clauses.push(format!("ADD UNIQUE INDEX i{} (u{})", clauses.len(), pick(rng, &["", ", n", " DESC"]))),
                 12 => {
@@ -560,6 +683,11 @@ impl Plan {
         }
         clauses.join(", ")
     }
+}
+
+/// A parent that is there, most often, or none.
+pub fn some_parent(rng: &mut Rng) -> String {
+    if rng.u8(..4) == 0 { "NULL".to_owned() } else { rng.u8(1..=PARENTS).to_string() }
 }
 
 /// A column as an index part: texts and blobs need a prefix.

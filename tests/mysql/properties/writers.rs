@@ -1,6 +1,6 @@
 //! Writers that do what applications do to a table, several at a time.
 
-use super::model::Plan;
+use super::model::{PARENTS, Plan, some_parent};
 use crate::support::Db;
 use fastrand::Rng;
 use mysql_async::Conn;
@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// What a random statement may meet: duplicate, deadlock, lock wait, and values that a key or CHECK refuses. The transaction is
-/// rolled back then.
-const EXPECTED: &[u16] = &[1062, 1213, 1205, 1048, 1264, 1406, 1292, 1366, 3819];
+/// What a random statement may meet: duplicate, deadlock, lock wait, and values that a key, CHECK or foreign key refuses (1761: a cascade
+/// would). The transaction is rolled back then.
+const EXPECTED: &[u16] = &[1062, 1213, 1205, 1048, 1264, 1406, 1292, 1366, 3819, 1451, 1452, 1761];
 
 /// The writers of a case.
 pub struct Writers {
@@ -47,7 +47,10 @@ impl Writers {
                 let mut row = plan.row(rng);
                 let n = row.len() - 1;
                 row[n] = "1000000".to_owned();
-                row[n - 1] = "NULL".to_owned();
+                // And no parent or unique value by which it goes.
+                for at in 1..=1 + plan.relations.columns().len() {
+                    row[n - at] = "NULL".to_owned();
+                }
                 db.run(&format!("INSERT IGNORE INTO t ({list}) VALUES ({})", row.join(", "))).await;
             }
         }
@@ -84,7 +87,13 @@ async fn write(mut conn: Conn, plan: Arc<Plan>, stop: Arc<AtomicBool>, mut rng: 
     }
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
-        let statements = if plan.through { mirrored(&operation(&plan, &mut rng)) } else { free(&plan, &mut rng) };
+        let statements = if plan.relations.any() && rng.u8(..8) == 0 {
+            relative(&plan, &mut rng)
+        } else if plan.through {
+            mirrored(&operation(&plan, &mut rng))
+        } else {
+            free(&plan, &mut rng)
+        };
         for sql in &statements {
             match conn.query_drop(sql).await {
                 Ok(()) => count += 1,
@@ -98,7 +107,7 @@ async fn write(mut conn: Conn, plan: Arc<Plan>, stop: Arc<AtomicBool>, mut rng: 
                 Err(error) => return Err(format!("a writer failed: {sql}: {error}")),
             }
         }
-        if rng.u8(..4) == 0 {
+        if rng.bool() {
             tokio::time::sleep(Duration::from_micros(rng.u64(..3000))).await;
         }
     }
@@ -125,6 +134,12 @@ fn assignments(plan: &Plan, rng: &mut Rng, keys: bool) -> String {
     }
     if rng.u8(..3) == 0 {
         out.push(format!("u = {}", plan.unique_value(rng)));
+    }
+    if plan.relations.parent.is_some() && rng.u8(..3) == 0 {
+        out.push(format!("f = {}", some_parent(rng)));
+    }
+    if plan.relations.own && rng.u8(..6) == 0 {
+        out.push(format!("boss = {}", plan.unique_value(rng)));
     }
     out.join(", ")
 }
@@ -196,6 +211,26 @@ fn operation(plan: &Plan, rng: &mut Rng) -> Vec<String> {
                 commit(rng),
             ]
         }
+    }
+}
+
+/// What happens to the tables that the table is bound to. A cascade reaches table and mirror alike.
+fn relative(plan: &Plan, rng: &mut Rng) -> Vec<String> {
+    let id = rng.u8(1..=PARENTS);
+    if plan.relations.parent.is_none() || (plan.relations.child.is_some() && rng.bool()) {
+        if plan.relations.child.is_none() {
+            return Vec::new();
+        }
+        return vec![match rng.u8(..3) {
+            0 => format!("DELETE FROM ch WHERE id % 20 = {id}"),
+            1 => format!("UPDATE ch SET u = {} WHERE id % 20 = {id}", plan.unique_value(rng)),
+            _ => format!("INSERT INTO ch (u) VALUES ({})", plan.unique_value(rng)),
+        }];
+    }
+    match rng.u8(..4) {
+        0 => vec![format!("DELETE FROM p WHERE id = {id}")],
+        1 => vec![format!("UPDATE p SET id = {} WHERE id = {id}", rng.u8(1..=PARENTS))],
+        _ => vec![format!("INSERT IGNORE INTO p VALUES ({id})")],
     }
 }
 
