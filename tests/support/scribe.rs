@@ -32,6 +32,9 @@ pub async fn fill(db: &mut crate::support::Db, rows: u64) {
 /// What is migrated with it: two columns change, one of them the writer's.
 pub const ALTER: &str = "MODIFY pad VARCHAR(200) NOT NULL DEFAULT '-', MODIFY v DECIMAL(20,0) NOT NULL";
 
+/// Between two statements. There are many of both at a time: with a shorter one they would have the machine for themselves.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Each statement says what a row is to be, and is repeated until it is taken.
 pub struct Scribe {
     stop: Arc<AtomicBool>,
@@ -94,7 +97,7 @@ impl Scribe {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 ends.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::time::sleep(PAUSE).await;
             }
             account
         });
@@ -146,7 +149,7 @@ impl Watcher {
                         _ => conn = None,
                     },
                 }
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::time::sleep(PAUSE).await;
             }
             (reads, missing)
         });
