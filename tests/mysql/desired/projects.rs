@@ -1,8 +1,12 @@
-//! Tables of three public projects as they were in one release and as they are in a later one: what the tables are, in words of our own.
+//! Tables of three public projects as they were in one release and as they are in a later one, in words of our own and reduced. They follow the
+//! projects' files as far as those could be read; a few details are put together from the patches between the releases, and where both sides
+//! of a change were not at hand, one of them is near to what was shipped and not to the letter:
 //!
-//! * Roundcube (`SQL/mysql.initial.sql`): schema 2014042900 of 1.0, and 2020020101 of 1.5
-//! * PowerDNS (`modules/gmysqlbackend/schema.mysql.sql` and its `…_to_…` files): 3.4, and 4.7
-//! * MediaWiki (`maintenance/tables.sql`, `sql/mysql/tables-generated.sql` and the patches beside it): 1.35, and 1.43
+//! * Roundcube (`SQL/mysql.initial.sql`): schema 2014042900 of 1.0, and 2020020101 of 1.5. The longer `language` is of a later one.
+//! * PowerDNS (`modules/gmysqlbackend/schema.mysql.sql` and its `…_to_…` files): 3.4, and 4.7. Long texts are shorter before, since 64000
+//!   characters do not fit into a row of utf8mb4.
+//! * MediaWiki (`maintenance/tables.sql`, `sql/mysql/tables-generated.sql` and the patches beside it): 1.35, and 1.43. The earlier side is put
+//!   together from the list of patches; `pagelinks` stops where `pl_target_id` is added.
 
 /// Name, before, after: the definitions without `CREATE TABLE name`.
 pub type Table = (&'static str, &'static str, &'static str);
