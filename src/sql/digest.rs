@@ -77,6 +77,31 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The same comparison with the two tables in each other's place: what the change makes of the old table's values is what the new one has.
+    /// What only a temporary table like the new one can convert is not compared.
+    #[must_use]
+    pub fn exchanged(self) -> Plan {
+        let mut plan = Plan::default();
+        for c in self.compared {
+            match c.how {
+                How::Stored | How::Converted => {
+                    plan.compared.push(Compared {
+                        original: c.ghost,
+                        ghost: c.original,
+                        how: c.how,
+                        left: c.right,
+                        right: c.left,
+                        rule: None,
+                    });
+                }
+                How::Computed | How::ThroughTable => plan.not_comparable.push(c.original),
+            }
+        }
+        plan
+    }
+}
+
 /// Plans the comparison. `shown` are the columns by SHOW CREATE TABLE, of the original and of the ghost.
 pub fn plan(
     original: &TableDefinition,

@@ -35,3 +35,4 @@ pub mod table;
 pub mod token;
 pub mod trigger;
 pub mod values;
+pub mod way_back;
