@@ -232,7 +232,9 @@ async fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
         ("spec.ttlAfterFinished", "should match", with(json!({"ttlAfterFinished": "soon"}))),
         (".spec.tabel", "field not declared in schema", with(json!({"tabel": "orders"}))),
         // Of a later version: not accepted and ignored.
-        (".spec.revert", "field not declared in schema", with(json!({"revert": {"window": "1h"}}))),
+        (".spec.workSchemas", "field not declared in schema", with(json!({"workSchemas": {"old": "o"}}))),
+        ("spec.revert.window", "window must be 0s, or between 1m and 720h", with(json!({"revert": {"window": "30s"}}))),
+        ("spec", "revert.window needs mode Execute", with(json!({"mode": "ExecuteOnReplica", "revert": {"window": "1h"}}))),
         ("spec.hooks[0].url", "should match", with(json!({"hooks": [{"when": ["Failed"], "url": "ftp://h/"}]}))),
         ("spec.hooks[0].when", "at least 1", with(json!({"hooks": [{"when": [], "url": "http://h/"}]}))),
         ("spec.hooks[0].when[0]", "Unsupported value", with(json!({"hooks": [{"when": ["Never"], "url": "http://h/"}]}))),

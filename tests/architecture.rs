@@ -710,6 +710,11 @@ const WRITES: &[(&str, &[&str], &str)] = &[
         &["REPLACE {kept}", "DELETE {}"],
         "a temporary table; the statements are sent by the transaction on the ghost",
     ),
+    (
+        "engine/rows/turned.rs",
+        &["REPLACE {kept}", "DELETE {}"],
+        "a temporary table; the statements are sent by the transaction on the ghost",
+    ),
     ("engine/rows/migration.rs", &["DELETE {scratch}", "INSERT {scratch}"], "a temporary table"),
     (
         "engine/state/store.rs",

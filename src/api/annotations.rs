@@ -12,6 +12,8 @@ pub const PAUSE: &str = "theseus.dev/pause";
 const CUT_OVER: &str = "theseus.dev/cut-over";
 /// Final: `true` stops the migration and cleans up.
 const CANCEL: &str = "theseus.dev/cancel";
+/// Level while the revert window is open: `true` takes the change back.
+pub const REVERT: &str = "theseus.dev/revert";
 /// Token: a new value starts a failed migration again.
 const RETRY: &str = "theseus.dev/retry";
 
@@ -33,6 +35,8 @@ pub struct Intents {
     pub approved: bool,
     /// The migration should end and clean up.
     pub cancel: bool,
+    /// The change should be taken back.
+    pub revert: bool,
     /// The present retry token.
     pub retry: Option<String>,
     /// The present force token.
@@ -65,6 +69,7 @@ impl Intents {
                 THROTTLE => switch(value, &mut intents.throttle),
                 PAUSE => switch(value, &mut intents.pause),
                 CANCEL => switch(value, &mut intents.cancel),
+                REVERT => switch(value, &mut intents.revert),
                 CUT_OVER if value == "approved" => {
                     intents.approved = true;
                     Ok(())
@@ -72,7 +77,7 @@ impl Intents {
                 CUT_OVER => Err("the value must be \"approved\"; remove the annotation to close the gate"),
                 RETRY => token(value, &mut intents.retry),
                 FORCE_CUT_OVER => token(value, &mut intents.force_cut_over),
-                _ => Err("this version supports theseus.dev/throttle, pause, cut-over, force-cut-over, cancel and retry"),
+                _ => Err("this version supports theseus.dev/throttle, pause, cut-over, force-cut-over, cancel, revert and retry"),
             };
             if let Err(expected) = understood {
                 intents.invalid_annotations.push(InvalidAnnotation { annotation: name.clone(), expected });
@@ -117,6 +122,7 @@ mod tests {
             (PAUSE, "true", Intents { pause: true, ..nothing.clone() }),
             (CUT_OVER, "approved", Intents { approved: true, ..nothing.clone() }),
             (CANCEL, "true", Intents { cancel: true, ..nothing.clone() }),
+            (REVERT, "true", Intents { revert: true, ..nothing.clone() }),
             (RETRY, "2026-01-01", Intents { retry: Some("2026-01-01".into()), ..nothing.clone() }),
             (FORCE_CUT_OVER, "now", Intents { force_cut_over: Some("now".into()), ..nothing.clone() }),
             ("kubectl.kubernetes.io/last-applied-configuration", "{}", nothing.clone()),
@@ -142,14 +148,19 @@ mod tests {
             ("theseus.dev/trottle", "true"),
             (FORCE_CUT_OVER, ""),
             (FORCE_CUT_OVER, &long),
-            ("theseus.dev/revert", "true"),
+            (REVERT, "now"),
         ] {
             let intents = read(&[(name, value), (PAUSE, if name == PAUSE { value } else { "true" })]);
             assert_eq!(intents.invalid_annotations.len(), 1, "{name}={value}");
             assert_eq!(intents.invalid_annotations[0].annotation, name);
             assert_eq!(intents.pause, name != PAUSE);
             assert!(
-                !intents.approved && !intents.cancel && !intents.throttle && intents.retry.is_none() && intents.force_cut_over.is_none()
+                !intents.approved
+                    && !intents.cancel
+                    && !intents.throttle
+                    && !intents.revert
+                    && intents.retry.is_none()
+                    && intents.force_cut_over.is_none()
             );
         }
     }

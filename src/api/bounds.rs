@@ -45,6 +45,8 @@ pub const MAX_REPLICA_LAG: DurationBounds = bounds("throttle.maxReplicaLag", SEC
 pub const LOCK_TIMEOUT: DurationBounds = bounds("cutOver.lockTimeout", SECOND, MINUTE, false);
 /// Ages of transactions have a resolution of a second.
 pub const KILL_BLOCKERS_AFTER: DurationBounds = bounds("cutOver.killBlockersAfter", SECOND, DAY, true);
+/// Shorter than a minute nobody could use it; longer than a month is a table that is kept twice.
+pub const REVERT_WINDOW: DurationBounds = bounds("revert.window", MINUTE, Duration::from_secs(30 * 24 * 3600), true);
 /// A hook holds the swap for as long.
 pub const HOOK_TIMEOUT: DurationBounds = bounds("hooks[].timeout", SECOND, MINUTE, false);
 /// More connections than this gain nothing on any server that was measured.
@@ -60,8 +62,8 @@ pub const WINDOW_DURATION: DurationBounds = bounds("cutOver.windows[].duration",
 pub const ALTER_LENGTH: usize = 32_768;
 
 /// Every duration with bounds, for the test of the schema.
-pub const DURATIONS: [DurationBounds; 6] =
-    [TARGET_CHUNK_TIME, MAX_REPLICA_LAG, LOCK_TIMEOUT, KILL_BLOCKERS_AFTER, HOOK_TIMEOUT, WINDOW_DURATION];
+pub const DURATIONS: [DurationBounds; 7] =
+    [TARGET_CHUNK_TIME, MAX_REPLICA_LAG, LOCK_TIMEOUT, KILL_BLOCKERS_AFTER, REVERT_WINDOW, HOOK_TIMEOUT, WINDOW_DURATION];
 /// Every number with bounds, for the test of the schema.
 pub const NUMBERS: [NumberBounds; 3] = [WORKERS, NICE_RATIO_PERCENT, MAX_LOCKED_TABLES];
 

@@ -24,6 +24,13 @@ pub const PAUSED: &str = "Paused";
 /// Everything is ready for the swap.
 pub const CUT_OVER_READY: &str = "CutOverReady";
 
+/// The change is made and can be taken back without loss.
+pub const REVERT_POSSIBLE: &str = "RevertPossible";
+/// Its reason while the change is not made, or where no window was asked for.
+pub const NO_WINDOW: &str = "NoWindow";
+/// Its reason while it is true.
+pub const WINDOW_OPEN: &str = "WindowOpen";
+
 /// The longest message that is written; the API server's limit is 32768.
 const MAX_MESSAGE_LENGTH: usize = 2048;
 

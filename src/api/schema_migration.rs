@@ -77,6 +77,7 @@ use std::collections::BTreeMap;
 #[x_kube(validation = Rule::new("has(self.alter) != has(self.desired)").message("exactly one of alter and desired must be set"))]
 #[x_kube(validation = Rule::new("has(self.alter) == has(oldSelf.alter)").message("alter and desired are immutable: create a new SchemaMigration with the other change, and delete this one (or annotate it theseus.dev/cancel=true)"))]
 #[x_kube(validation = Rule::new("!has(self.allowDestructive) || !self.allowDestructive || has(self.desired)").message("allowDestructive goes with desired: clauses in alter are made as they are written"))]
+#[x_kube(validation = Rule::new("self.mode in ['Execute', 'DryRun'] || duration(self.revert.window) == duration('0s')").message("revert.window needs mode Execute (or DryRun, which checks it): a change on a replica alone leaves nothing that could be taken back"))]
 #[x_kube(validation = Rule::new("self.mode != 'TestOnReplica' || self.algorithm in ['Auto', 'Copy']").message("mode TestOnReplica rehearses a copy: algorithm must be Auto or Copy"))]
 pub struct SchemaMigrationSpec {
     /// The server: exactly one of `serverRef` and `host`. Immutable.
@@ -146,6 +147,9 @@ pub struct SchemaMigrationSpec {
     /// What happens to the old table after the swap.
     #[serde(default)]
     pub old_table: OldTableSpec,
+    /// Whether the change can be taken back without loss after the swap. May be changed while the migration runs.
+    #[serde(default)]
+    pub revert: RevertSpec,
     /// Services that are called before the swap, where they can veto it, and at the end. May be changed while the migration runs.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -562,6 +566,18 @@ pub struct OldTableSpec {
     /// How long to keep it as `_<table>_del` after the swap: a duration, `0s` to drop it at once, or `Keep` to never drop it.
     /// If that name is taken, a timestamp is added. Later migrations of the table do not wait until it is dropped.
     pub retention: Retention,
+}
+
+/// Whether the change can be taken back without loss.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevertSpec {
+    /// How long the old table is kept current after the swap: 1m to 720h, or `0s` to not keep it current. Until then the annotation
+    /// `theseus.dev/revert=true` swaps the old table back, with every row written since. Other migrations of the table wait until the window
+    /// ends; `0s` ends it at once. A change that the server makes itself (INSTANT, INPLACE) has no way back. Needs `mode: Execute`, or `DryRun`, which checks it.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('1m') && duration(self) <= duration('720h')").message("window must be 0s, or between 1m and 720h"))]
+    pub window: KubeDuration,
 }
 
 /// What happens to the tables of an unfinished migration.

@@ -58,7 +58,7 @@ pub struct SchemaMigrationStatus {
     /// When it finished, whatever the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// Accepted, Validated, Ready, Reconciling, Stalled, Succeeded, Throttled, Paused, CutOverReady.
+    /// Accepted, Validated, Ready, Reconciling, Stalled, Succeeded, Throttled, Paused, CutOverReady, RevertPossible.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

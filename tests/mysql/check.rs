@@ -50,6 +50,32 @@ async fn check_with(db: &Db, user: Option<&str>, table: &str, alter: &str, more:
     (code.unwrap_or(-1), report)
 }
 
+/// With `revert.window`: what has no way back is said before.
+#[tokio::test]
+async fn a_way_back_is_looked_for_where_it_is_asked_for() {
+    let mut db = Db::new("check_revert").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, a INT, must INT NOT NULL)").await;
+    db.run("CREATE TABLE child (id INT PRIMARY KEY, t INT, FOREIGN KEY (t) REFERENCES t (id))").await;
+    db.run("CREATE TABLE plain (id INT PRIMARY KEY, a INT, must INT NOT NULL)").await;
+    let window = ", revert: {window: 1h}";
+    let copy = ", revert: {window: 1h}, algorithm: Copy";
+    let (code, report) = check_with(&db, None, "plain", "ADD b INT", window).await;
+    assert_eq!(code, 0);
+    found(&report, "warning WayBack", &["could not be taken back"]);
+    let (code, report) = check_with(&db, None, "plain", "DROP must", copy).await;
+    assert_eq!(code, 2);
+    found(&report, "refuse NoWayBack", &["`must`", "default"]);
+    let (code, report) = check_with(&db, None, "t", "MODIFY a BIGINT", copy).await;
+    assert_eq!(code, 2);
+    found(&report, "refuse NoWayBack", &["foreign keys"]);
+    let (code, report) = check_with(&db, None, "plain", "MODIFY a BIGINT", copy).await;
+    assert_eq!(code, 0, "{report}");
+    found(&report, "info WayBack", &["redefines"]);
+    let (code, report) = check_with(&db, None, "plain", "MODIFY a BIGINT", ", algorithm: Copy").await;
+    assert!(code == 0 && !report.to_string().contains("WayBack"), "{report}");
+    db.drop().await;
+}
+
 /// The findings as `severity reason [object] message`.
 fn lines(report: &Value) -> Vec<String> {
     let word = |f: &Value, name: &str| f[name].as_str().unwrap_or_default().to_owned();

@@ -177,7 +177,7 @@ impl Matrix {
         let sql = format!("INSERT INTO g{to} (id, v) SELECT id, {expression} FROM o WHERE id IN ({ids})");
         let written = s.write("matrix", SHORT, &sql).await?;
         if written.warnings > 0
-            && let Err(error) = check_warnings(s, &[], 0).await
+            && let Err(error) = check_warnings(s, &[], 0, false).await
         {
             must(s, &format!("DELETE FROM g{to} WHERE id IN ({ids})")).await;
             return Err(error);

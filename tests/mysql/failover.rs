@@ -181,6 +181,75 @@ async fn wait_for_swap(db: &mut Db) {
     }
 }
 
+/// The same in a revert window, or at the swap back: the new primary's old table is kept current, and it is its table in the end.
+async fn promotion_on_the_way_back(at_swap: bool, engine: Engine) {
+    let what = format!("at the swap back: {at_swap}, {engine:?} engine");
+    let (primary, replica) = pair().await;
+    let proxy = Proxy::start(port(&primary).await).await;
+    let mut db = Db::on(&primary.url, "failover").await;
+    fill(&mut db, ROWS).await;
+    let name = db.name.clone();
+    caught_up(&primary, &replica).await;
+    let scribe = Scribe::start(&primary.url, &name, ROWS, fastrand::u64(..));
+    let watcher = Watcher::start(&primary.url, &name);
+    let spec = plain(db.spec("t", "ADD added INT NOT NULL DEFAULT 1, DROP pad, MODIFY id BIGINT AUTO_INCREMENT"), &proxy);
+    let window = Controls { revert_window: Duration::from_secs(3600), ..manual(true) };
+    let mut handle = theseus::engine::start(spec.clone(), window.clone());
+    until(&handle, "the change is made", |s| s.phase == Phase::Revertible).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    scribe.pause().await;
+    let mut held = None;
+    if at_swap {
+        let mut caught = proxy.trap("RENAME TABLE", Hold::Answer);
+        handle.control(Controls { revert: true, ..window.clone() });
+        caught.sprung().await;
+        let end = Instant::now() + support::PATIENCE;
+        while db.tables().await.contains(&"_t_del".to_owned()) {
+            assert!(Instant::now() < end, "the swap happens");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        held = Some(caught);
+    }
+    caught_up(&primary, &replica).await;
+    if engine == Engine::New {
+        drop(handle);
+        primary.kill().await;
+        proxy.close();
+        handle = theseus::engine::start(spec.clone(), window.clone());
+    } else {
+        primary.kill().await;
+        proxy.close();
+    }
+    drop(held);
+    watcher.judge(&what).await;
+    promote(&replica).await;
+    proxy.lead_to(port(&replica).await);
+    scribe.resume(&replica.url);
+    if !at_swap {
+        let s = until(&handle, "it goes on", |s| s.phase == Phase::Revertible && s.retrying.is_none() && s.progress.changes_seen > 0).await;
+        assert!(s.notices.iter().all(|n| n.reason != "RevertOver"), "{what}: {:?}", s.notices);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    handle.control(Controls { revert: true, ..window });
+    assert_eq!(join(handle).await, Outcome::Reverted, "{what}");
+    let account = scribe.account().await;
+    let mut conn = connect(&replica.url).await;
+    conn.query_drop(format!("USE `{name}`")).await.expect("use the database");
+    let mut db = Db { conn, url: replica.url.clone(), name };
+    assert_account(&mut db, &account, &what).await;
+    let definition = db.definition("t").await;
+    assert!(definition.contains("`pad`") && !definition.contains("`added`"), "{what}: {definition}");
+    // Each row that lived through it has what only the old table had.
+    assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t WHERE CHAR_LENGTH(pad) <> 29").await, 0, "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_promoted_in_a_revert_window() {
+    promotion_on_the_way_back(false, Engine::Same).await;
+    promotion_on_the_way_back(false, Engine::New).await;
+    promotion_on_the_way_back(true, Engine::Same).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_is_promoted_while_rows_are_copied() {
     promotion(Moment::Copying, Engine::Same).await;

@@ -41,6 +41,7 @@ mod on_replica;
 mod oracle;
 mod properties;
 mod refusals;
+mod revert;
 mod rule13;
 mod run;
 mod servers;

@@ -404,6 +404,19 @@ async fn bad_files_are_refused_by_the_path_of_the_field() {
     db.drop().await;
 }
 
+/// A run ends with the swap: it does not promise a way back that nothing would keep open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_a_revert_window_is_for_a_cluster() {
+    let mut db = table("window").await;
+    let file = File::new(&db, "t", "ADD COLUMN n INT").with("  revert: {window: 1h}\n");
+    let refused = file.run(&[]).await;
+    let said = text(&refused.stderr);
+    assert!(code(&refused) == 2 && said.contains("spec.revert.window needs the operator"), "{said}");
+    assert_eq!(db.tables().await, ["t"]);
+    assert_eq!(code(&file.run(&["--dry-run"]).await), 0, "it shows whether there is a way back");
+    db.drop().await;
+}
+
 /// Without a cluster nobody knows what became of the others: the order is the user's word, and never silently left out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_waits_for_others_needs_the_users_word() {

@@ -26,7 +26,8 @@ async fn prepared(db: &Db, alter: &str) -> (Arc<Migration>, Vec<Key>) {
     let mut control = Session::open(&spec.server).await.expect("connect");
     let (publisher, _snapshots) = Publisher::new("test".into());
     let refused = Refused::default();
-    let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16 };
+    let wishes =
+        Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16, way_back: false };
     let end = Instant::now() + PATIENCE;
     let ready = loop {
         match prepare(&spec, wishes, &mut control, &publisher, &mut false).await {

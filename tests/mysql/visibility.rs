@@ -66,7 +66,8 @@ impl Following {
         let (publisher, snapshots) = Publisher::new("test".into());
         let mut touched = false;
         let refused = Refused::default();
-        let wishes = Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16 };
+        let wishes =
+            Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16, way_back: false };
         let end = Instant::now() + support::PATIENCE;
         let ready = loop {
             match prepare(&spec, wishes, &mut control, &publisher, &mut touched).await {

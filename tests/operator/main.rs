@@ -35,5 +35,6 @@ mod queue;
 mod refusals;
 mod replicas;
 mod restarts;
+mod revert;
 mod steering;
 mod success;

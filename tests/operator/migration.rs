@@ -235,7 +235,7 @@ fn keeps_to_the_table(version: &Version) {
         "Queued" | "Inspecting" | "Copying" | "Paused" | "AwaitingCutOver" | "CuttingOver" | "Retrying" => {
             ["False", "True", "False", "Unknown"]
         }
-        "Succeeded" => ["True", "False", "False", "True"],
+        "Succeeded" | "Reverted" => ["True", "False", "False", "True"],
         _ if word("Succeeded").starts_with("Unknown") => ["False", "False", "True", "Unknown"],
         _ => ["False", "False", "True", "False"],
     };
@@ -243,15 +243,17 @@ fn keeps_to_the_table(version: &Version) {
     for (type_, truth) in conditions.iter().zip(row) {
         assert_eq!(word(type_), format!("{truth}/{reason}"), "{type_} while {reason}: {:#?}", status.conditions);
     }
-    for type_ in ["Accepted", "Validated", "Throttled", "Paused", "CutOverReady"] {
+    for type_ in ["Accepted", "Validated", "Throttled", "Paused", "CutOverReady", "RevertPossible"] {
         assert!(!word(type_).is_empty(), "{type_} is missing while {reason}: {:#?}", status.conditions);
     }
     match reason.as_str() {
-        "Copying" | "CuttingOver" | "Succeeded" => assert!(version.is("Validated", "True"), "{:#?}", status.conditions),
+        "Copying" | "CuttingOver" | "Succeeded" | "Reverted" => assert!(version.is("Validated", "True"), "{:#?}", status.conditions),
         "AwaitingCutOver" => assert!(version.is("CutOverReady", "True") && version.is("Validated", "True"), "{:#?}", status.conditions),
         _ => {}
     }
-    assert_eq!(version.is("Paused", "True"), reason == "Paused", "{:#?}", status.conditions);
+    // Whoever pauses in a revert window has what was waited for.
+    let made = version.is("RevertPossible", "True");
+    assert!(version.is("Paused", "True") == (reason == "Paused") || made, "{:#?}", status.conditions);
     assert!(!version.is("CutOverReady", "True") || ["AwaitingCutOver", "CuttingOver", "Retrying"].contains(&reason.as_str()));
     let ends = row[3] != "Unknown";
     assert_eq!(status.completed_at.is_some(), ends || reason == "OutcomeUnknown", "completedAt while {reason}");

@@ -11,7 +11,7 @@ use serde_json::json;
 use theseus::api::MySQLServer;
 
 /// YAML as people write it, and the words of the refusal.
-const BAD: [(&str, &str); 22] = [
+const BAD: [(&str, &str); 24] = [
     ("alter: ADD COLUMN a INT\n  tabel: orders", r#"unknown field "spec.tabel""#),
     ("alter: ADD COLUMN a INT\n  cutover: {policy: Manual}", r#"unknown field "spec.cutover""#),
     (
@@ -30,6 +30,8 @@ const BAD: [(&str, &str); 22] = [
     ("alter: ADD COLUMN a INT\n  cutOver: {windows: [{schedule: 0 2 * * *, duration: 0s}]}", "duration must be between 1m and 168h"),
     ("alter: ADD COLUMN a INT\n  cutOver: {windows: [{schedule: 0 2 * * *, duration: 200h}]}", "duration must be between 1m and 168h"),
     ("alter: ADD COLUMN a INT\n  oldTable: {retention: 1day}", "spec.oldTable.retention"),
+    ("alter: ADD COLUMN a INT\n  revert: {window: 30s}", "window must be 0s, or between 1m and 720h"),
+    ("alter: ADD COLUMN a INT\n  mode: TestOnReplica\n  revert: {window: 1h}", "revert.window needs mode Execute"),
     ("alter: ADD COLUMN a INT\n  copy: {targetChunkTime: 1h}", "targetChunkTime must be between 10ms and 10s"),
     ("alter: ADD COLUMN a INT\n  copy: {workers: -1}", "spec.copy.workers"),
     ("alter: ADD COLUMN a INT\n  suspend: 'yes'", "spec.suspend"),

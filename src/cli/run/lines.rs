@@ -70,6 +70,7 @@ pub fn phase(phase: Phase) -> &'static str {
         Phase::Verifying => "verifying",
         Phase::AwaitingCutOver => "awaiting cut-over",
         Phase::CuttingOver => "cutting over",
+        Phase::Revertible => "can be reverted",
         Phase::CleaningUp => "cleaning up",
         Phase::Paused => "paused",
         Phase::Finished => "finished",
@@ -193,6 +194,7 @@ pub(super) fn summary(
     let table = table(spec);
     let names = spec.names();
     match outcome {
+        Outcome::Reverted => Ok(format!("Reverted: {table} has its former definition")),
         Outcome::Succeeded | Outcome::Tested => Ok(succeeded(spec, s, controls, running, file, &names)),
         Outcome::Proven => Ok(format!(
             "Proven: the server accepts the ALTER on an empty copy of {table}, and the table has a usable key. Nothing was changed, and nothing is left behind."

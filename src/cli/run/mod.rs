@@ -106,7 +106,7 @@ pub fn run(args: Args) -> ExitCode {
     if let Err(error) = logging::init_with(args.log_format, "warn", move || LogWriter { show: writer.clone(), line: Vec::new() }) {
         return refuse(&Refused { reason: Reason::InvalidSpec, message: error.to_string() });
     }
-    let job = match args.source.job().and_then(|job| in_order(&args, job)) {
+    let job = match args.source.job().and_then(|job| in_order(&args, job)).and_then(|job| to_its_end(&args, job)) {
         Ok(job) => job,
         Err(refused) => return refuse(&refused),
     };
@@ -136,6 +136,15 @@ fn in_order(args: &Args, job: Job) -> Result<Job, Refused> {
         job.after.join(", ")
     );
     Err(Refused { reason: Reason::InvalidSpec, message })
+}
+
+/// A run ends when the tables are swapped: it is not there to keep the old one current.
+fn to_its_end(args: &Args, job: Job) -> Result<Job, Refused> {
+    if job.controls.revert_window.is_zero() || args.cancel || args.dry_run || job.migration.mode == Mode::DryRun {
+        return Ok(job);
+    }
+    let message = "spec.revert.window needs the operator, which keeps the old table current for that time: apply the file to a cluster, or set it to 0s";
+    Err(Refused { reason: Reason::InvalidSpec, message: message.to_owned() })
 }
 
 /// What the flags add to the file.
@@ -251,7 +260,7 @@ async fn execute(args: &Args, job: Job, show: &mut Show) -> u8 {
         Err(text) => eprintln!("theseus: {text}"),
     }
     match outcome {
-        Outcome::Succeeded | Outcome::Proven | Outcome::Tested => DONE,
+        Outcome::Succeeded | Outcome::Proven | Outcome::Tested | Outcome::Reverted => DONE,
         Outcome::Failed { .. } => FAILED,
         Outcome::Refused { .. } => REFUSED,
         Outcome::Cancelled => CANCELLED,

@@ -5,14 +5,15 @@
 use super::ahead::Lookout;
 use super::backoff::Attempts;
 use super::queue::Ticket;
-use super::state::{Consequence, End, State, Success, Trouble, consequence};
+use super::state::{Consequence, End, State, Success, Trouble, WayBack, consequence};
 use super::wake::Wakers;
-use crate::api::conditions::{READY, STALLED, SUCCEEDED, Truth, VALIDATED, find, is};
+use crate::api::conditions::NO_WINDOW;
+use crate::api::conditions::{READY, REVERT_POSSIBLE, STALLED, SUCCEEDED, Truth, VALIDATED, find, is};
 use crate::api::schema_migration::{Mode, ReplicasSpec, SchemaMigration};
 use crate::api::status::{AfterStatus, SchemaMigrationStatus, TablesStatus};
 use crate::engine::contract::notice;
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::snapshot::{Outcome, Phase, Snapshot, Waits};
+use crate::engine::contract::snapshot::{Outcome, Phase, Revert, Snapshot, Waits};
 use crate::engine::contract::spec::{Controls, DeletionPolicy, MigrationSpec};
 use crate::engine::{self, Handle};
 use crate::telemetry::{Metrics, MigrationSample};
@@ -44,6 +45,8 @@ pub struct Entry {
     pub begun: bool,
     /// Whether the inspector has ever accepted it.
     pub validated: bool,
+    /// Whether the change can be taken back.
+    pub way_back: WayBack,
     /// When it first got to work.
     pub started_at: Option<Timestamp>,
     /// When it was over.
@@ -97,6 +100,7 @@ impl Entry {
             snapshot: None,
             begun: status.started_at.is_some(),
             validated: is(&status.conditions, VALIDATED, Truth::True),
+            way_back: way_back_of(&status),
             started_at: time(&status.started_at),
             completed_at: time(&status.completed_at),
             tables: status.tables.clone().unwrap_or_default(),
@@ -127,6 +131,10 @@ impl Entry {
         // The sender is dropped when the engine's task ends.
         let over = engine.handle.is_finished() || engine.snapshot.has_changed().is_err();
         self.take_over(snapshot);
+        if self.way_back.is_made() {
+            // What people wait for is done.
+            self.completed_at.get_or_insert(now);
+        }
         if over && let Some(engine) = self.engine.take() {
             let ended = engine.join().await;
             self.conclude(ended, pause, now);
@@ -139,7 +147,10 @@ impl Entry {
             self.handled_force.clone_from(token);
         }
         if !snapshot.tables.ghost.is_empty() || !snapshot.tables.state.is_empty() {
-            self.tables = tables(&snapshot, snapshot.phase == Phase::CleaningUp);
+            self.tables = tables(&snapshot, snapshot.phase == Phase::CleaningUp || snapshot.revert.is_some());
+        }
+        if let Some(revert) = &snapshot.revert {
+            self.way_back = revert.into();
         }
         self.snapshot = Some(snapshot);
     }
@@ -149,15 +160,28 @@ impl Entry {
         let EngineEnd { outcome, snapshot, orphans } = ended;
         tracing::info!(?outcome, "an engine has ended");
         let made = tables(&snapshot, true);
+        let made_before = self.way_back.is_made();
         self.take_over(snapshot);
         self.waits_for_slot = None;
-        match consequence(outcome, self.validated) {
+        let consequence = match consequence(outcome, self.validated) {
+            // The change is made: what cannot be done any more is to take it back.
+            Consequence::Ends(End::Failed { reason, message } | End::Refused { reason, message }) if made_before => {
+                self.way_back = WayBack::Over { reason, message };
+                Consequence::Ends(End::Succeeded(Success::Changed))
+            }
+            Consequence::Ends(End::Cancelled { .. }) if made_before => {
+                self.way_back = WayBack::Over { reason: "Cancelled".to_owned(), message: "cancelled in its revert window".to_owned() };
+                Consequence::Ends(End::Succeeded(Success::Changed))
+            }
+            other => other,
+        };
+        match consequence {
             Consequence::Ends(end) => {
                 self.tables = match &end {
                     // A dry run has dropped what it made, a refusal made nothing, a cancelled one cleaned up unless it was told not to.
                     End::Succeeded(Success::Proven) | End::Refused { .. } => TablesStatus::default(),
                     End::Cancelled { .. } if !orphans => TablesStatus::default(),
-                    End::Succeeded(Success::Changed) => TablesStatus { ghost: String::new(), ..made },
+                    End::Succeeded(Success::Changed | Success::Reverted) => TablesStatus { ghost: String::new(), ..made },
                     // A test leaves the new table where another change leaves the old one.
                     End::Succeeded(Success::Tested) | End::Cancelled { .. } | End::Failed { .. } => {
                         TablesStatus { old: String::new(), ..made }
@@ -174,8 +198,10 @@ impl Entry {
 
     /// It is over.
     pub fn end(&mut self, end: End, now: Timestamp) {
+        // The end of a revert window is no other end than the swap was.
+        let known = self.completed_at.filter(|_| end == End::Succeeded(Success::Changed));
+        self.completed_at = known.or(Some(now));
         self.state = State::Ended(end);
-        self.completed_at = Some(now);
         self.well();
     }
 
@@ -225,6 +251,7 @@ impl Entry {
         self.snapshot = None;
         self.ahead = None;
         self.completed_at = None;
+        self.way_back = WayBack::None;
         self.gave_up_dropping = false;
         self.well();
     }
@@ -235,6 +262,13 @@ fn end_of(status: &SchemaMigrationStatus, mode: Mode) -> Option<End> {
     let conditions = &status.conditions;
     let (reason, message) = find(conditions, READY).map(|ready| (ready.reason.clone(), ready.message.clone())).unwrap_or_default();
     if is(conditions, SUCCEEDED, Truth::True) {
+        if is(conditions, REVERT_POSSIBLE, Truth::True) {
+            // An engine has to keep the old table current.
+            return None;
+        }
+        if reason == "Reverted" {
+            return Some(End::Succeeded(Success::Reverted));
+        }
         return Some(End::Succeeded(match mode {
             Mode::DryRun => Success::Proven,
             Mode::TestOnReplica => Success::Tested,
@@ -249,6 +283,17 @@ fn end_of(status: &SchemaMigrationStatus, mode: Mode) -> Option<End> {
         });
     }
     (is(conditions, STALLED, Truth::True) && reason == "OutcomeUnknown").then_some(End::Unknown { message })
+}
+
+/// What the status says of a way back.
+fn way_back_of(status: &SchemaMigrationStatus) -> WayBack {
+    match find(&status.conditions, REVERT_POSSIBLE) {
+        Some(condition) if condition.status == Truth::True.as_str() => WayBack::Open { until: None },
+        Some(condition) if condition.reason != NO_WINDOW => {
+            WayBack::Over { reason: condition.reason.clone(), message: condition.message.clone() }
+        }
+        _ => WayBack::None,
+    }
 }
 
 fn tables(snapshot: &Snapshot, swapped: bool) -> TablesStatus {
@@ -447,6 +492,7 @@ pub(crate) struct VisibleState {
     forced: Option<String>,
     verified: bool,
     tables: (bool, bool, bool),
+    revert: Option<Revert>,
     notice: u64,
 }
 
@@ -465,6 +511,7 @@ pub(crate) fn visible_state(snapshot: &Snapshot) -> VisibleState {
         forced: snapshot.cut_over.handled_force.clone(),
         verified: snapshot.verification.as_ref().is_some_and(|verification| verification.complete),
         tables: (tables.ghost.is_empty(), tables.state.is_empty(), tables.old.is_empty()),
+        revert: snapshot.revert.clone(),
         notice: snapshot.notices.iter().map(|notice| notice.sequence).max().unwrap_or(0),
     }
 }

@@ -56,6 +56,8 @@ pub enum Holding {
     CleanUp,
     /// It was a test, and the new table is there.
     TestTable,
+    /// Its change is made and can still be taken back: an engine keeps the old table current, which needs no slot.
+    Revertible,
 }
 
 impl Holding {
@@ -64,6 +66,7 @@ impl Holding {
             Holding::Paused => "is paused",
             Holding::Failed => "failed and left tables behind: retry or delete it",
             Holding::CleanUp => "succeeded and is dropping its leftovers",
+            Holding::Revertible => "succeeded and can be reverted until its window ends: set its spec.revert.window to 0s to continue now",
             Holding::TestTable => "was a test and keeps its new table: shorten its spec.oldTable.retention to continue now",
         }
     }

@@ -97,6 +97,11 @@ impl Registry {
         place
     }
 
+    /// Whether the claims of all objects are known.
+    pub fn is_settled(&self) -> bool {
+        lock(&self.queue).is_settled()
+    }
+
     /// The clauses of those who have or get the same table first.
     pub fn before(&self, uid: &str) -> Vec<String> {
         lock(&self.queue).before(uid)

@@ -1,6 +1,6 @@
 //! What the operator knows of one migration, as values: the words that plan, drive, conditions and status share.
 use crate::engine::contract::reason::{Passes, Reason};
-use crate::engine::contract::snapshot::Outcome;
+use crate::engine::contract::snapshot::{Outcome, Revert};
 use k8s_openapi::jiff::Timestamp;
 
 /// Where a migration is, as the operator sees it.
@@ -38,10 +38,58 @@ pub struct Trouble {
 pub enum Success {
     /// The table has its new definition.
     Changed,
+    /// It had, and the change was taken back.
+    Reverted,
     /// Nothing was changed: mode DryRun.
     Proven,
     /// Nothing was changed, and the new table is there: mode TestOnReplica.
     Tested,
+}
+
+/// Whether a change can be taken back, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WayBack {
+    /// It is not made, or nobody wanted a way back.
+    #[default]
+    None,
+    /// It is made, and can be taken back: an engine keeps the old table current.
+    Open {
+        /// The end of the window, where it is known.
+        until: Option<Timestamp>,
+    },
+    /// Not any more, or it never could be.
+    Over {
+        /// CamelCase.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+}
+
+impl WayBack {
+    /// Whether the change is made: only then there is a way back, or none any more.
+    pub fn is_made(&self) -> bool {
+        *self != Self::None
+    }
+
+    /// Whether it was taken back.
+    pub fn is_taken_back(&self) -> bool {
+        matches!(self, Self::Over { reason, .. } if reason == Revert::REVERTED)
+    }
+
+    /// Whether it can be taken back.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+}
+
+impl From<&Revert> for WayBack {
+    fn from(revert: &Revert) -> Self {
+        match revert {
+            Revert::Possible { until } => Self::Open { until: Timestamp::try_from(*until).ok() },
+            Revert::Over { reason, message } => Self::Over { reason: (*reason).to_owned(), message: message.clone() },
+        }
+    }
 }
 
 /// How it ended.
@@ -109,6 +157,7 @@ pub fn consequence(outcome: Outcome, validated: bool) -> Consequence {
     };
     match outcome {
         Outcome::Succeeded => Consequence::Ends(End::Succeeded(Success::Changed)),
+        Outcome::Reverted => Consequence::Ends(End::Succeeded(Success::Reverted)),
         Outcome::Proven => Consequence::Ends(End::Succeeded(Success::Proven)),
         Outcome::Tested => Consequence::Ends(End::Succeeded(Success::Tested)),
         Outcome::Cancelled => {
@@ -147,6 +196,7 @@ mod tests {
         assert_eq!(consequence(denied, true), Consequence::TryAgain { reason: Reason::AccessDenied, message: message() });
         assert_eq!(consequence(Outcome::Stopped, false), Consequence::Stopped);
         assert_eq!(consequence(Outcome::Proven, false), Consequence::Ends(End::Succeeded(Success::Proven)));
+        assert_eq!(consequence(Outcome::Reverted, true), Consequence::Ends(End::Succeeded(Success::Reverted)));
         assert_eq!(consequence(Outcome::Tested, false), Consequence::Ends(End::Succeeded(Success::Tested)));
         assert_eq!(consequence(Outcome::Unknown { message: message() }, false), Consequence::Ends(End::Unknown { message: message() }));
         let refused = Outcome::Refused { reason: Reason::NoUsableKey, message: message() };

@@ -57,6 +57,10 @@ pub fn migration(id: &str, display_name: &str, spec: &SchemaMigrationSpec, serve
     if spec.mode == ApiMode::TestOnReplica && matches!(spec.algorithm, ApiAlgorithm::Instant | ApiAlgorithm::Inplace) {
         return Err(Invalid::spec("spec.algorithm must be Auto or Copy: mode TestOnReplica rehearses a copy"));
     }
+    if !matches!(spec.mode, ApiMode::Execute | ApiMode::DryRun) && !spec.revert.window.0.is_zero() {
+        let why = "spec.revert.window needs mode Execute (or DryRun, which checks it): a change on a replica alone leaves nothing that could be taken back";
+        return Err(Invalid::spec(why));
+    }
     Ok(MigrationSpec {
         id: id.to_owned(),
         display_name: display_name.to_owned(),
@@ -147,6 +151,8 @@ pub fn controls(spec: &SchemaMigrationSpec, intents: &Intents, keys: &HookKeys) 
             .map_err(Invalid::spec)?,
         force_cut_over: intents.force_cut_over.clone(),
         old_table: OldTable::Keep,
+        revert_window: bounds::REVERT_WINDOW.check("spec.revert.window", spec.revert.window.0).map_err(Invalid::spec)?,
+        revert: intents.revert,
         hooks: hooks(&spec.hooks, keys)?,
     })
 }

@@ -4,14 +4,22 @@ use crate::api::conditions::settle;
 use crate::api::status::SchemaMigrationStatus;
 use crate::controller::fleet::entry::tests::object;
 use crate::controller::fleet::entry::{Entry, visible_state};
-use crate::controller::fleet::state::{End, State, Success, Trouble};
+use crate::controller::fleet::state::{End, State, Success, Trouble, WayBack};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Snapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 fn written(state: &State, validated: bool) -> SchemaMigrationStatus {
-    let observed = Observed { state, snapshot: None, validated, waits_for_slot: None, invalid_annotations: &[], invalid_controls: None };
+    let observed = Observed {
+        state,
+        snapshot: None,
+        validated,
+        way_back: &WayBack::None,
+        waits_for_slot: None,
+        invalid_annotations: &[],
+        invalid_controls: None,
+    };
     let conditions = settle(&[], table(&observed, "m"), Some(1), &Time(Timestamp::UNIX_EPOCH));
     SchemaMigrationStatus { conditions, ..SchemaMigrationStatus::default() }
 }
@@ -35,6 +43,36 @@ fn an_end_is_read_back_from_the_conditions_and_nothing_else_is() {
         let entry = Entry::adopt(&object(written(&state, validated)));
         assert_eq!(entry.state, if adopted { state.clone() } else { State::New }, "{state:?}");
         assert_eq!(entry.validated, validated && !matches!(state, State::Ended(End::Refused { .. })), "{state:?}");
+    }
+}
+
+/// A change that can be taken back gets an engine again, and why it cannot be is not forgotten.
+#[test]
+fn a_way_back_is_read_back() {
+    let over = WayBack::Over { reason: "DataDoesNotFit".to_owned(), message: "a row".to_owned() };
+    let open = WayBack::Open { until: None };
+    let changed = || State::Ended(End::Succeeded(Success::Changed));
+    let reverted = || State::Ended(End::Succeeded(Success::Reverted));
+    let taken_back = WayBack::Over { reason: "Reverted".to_owned(), message: "the change was taken back".to_owned() };
+    for (state, way_back, adopted, remembered) in [
+        (State::Working, &open, State::New, &open),
+        (State::Paused, &open, State::New, &open),
+        (changed(), &over, changed(), &over),
+        (changed(), &WayBack::None, changed(), &WayBack::None),
+        (reverted(), &WayBack::None, reverted(), &taken_back),
+    ] {
+        let observed = Observed {
+            state: &state,
+            snapshot: None,
+            validated: true,
+            way_back,
+            waits_for_slot: None,
+            invalid_annotations: &[],
+            invalid_controls: None,
+        };
+        let conditions = settle(&[], table(&observed, "m"), Some(1), &Time(Timestamp::UNIX_EPOCH));
+        let entry = Entry::adopt(&object(SchemaMigrationStatus { conditions, ..SchemaMigrationStatus::default() }));
+        assert_eq!((&entry.state, &entry.way_back), (&adopted, remembered), "{state:?} {way_back:?}");
     }
 }
 

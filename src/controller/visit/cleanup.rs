@@ -49,7 +49,9 @@ fn step(facts: CleanUpFacts<'_>) -> Step {
         };
     }
     match facts.state {
-        State::Ended(End::Succeeded(Success::Changed | Success::Proven) | End::Cancelled { .. } | End::Refused { .. }) => Step::Release,
+        State::Ended(
+            End::Succeeded(Success::Changed | Success::Reverted | Success::Proven) | End::Cancelled { .. } | End::Refused { .. },
+        ) => Step::Release,
         // Whether the swap happened is not known: which table is which must not be guessed by dropping one.
         State::Ended(End::Unknown { .. }) => Step::GiveUp,
         _ if !facts.begun || !facts.cleans_up => Step::Release,

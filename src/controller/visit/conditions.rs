@@ -3,9 +3,10 @@
 //! Every condition is there from the first visit, each time (server-side apply removes what is not sent). Reasons are API, messages are not.
 use crate::api::annotations::InvalidAnnotation;
 use crate::api::conditions::{
-    ACCEPTED, CUT_OVER_READY, PAUSED, READY, RECONCILING, STALLED, SUCCEEDED, THROTTLED, Truth, VALIDATED, Wanted,
+    ACCEPTED, CUT_OVER_READY, NO_WINDOW, PAUSED, READY, RECONCILING, REVERT_POSSIBLE, STALLED, SUCCEEDED, THROTTLED, Truth, VALIDATED,
+    WINDOW_OPEN, Wanted,
 };
-use crate::controller::fleet::state::{End, State};
+use crate::controller::fleet::state::{End, State, Success, WayBack};
 use crate::engine::contract::snapshot::{Phase, Snapshot};
 
 /// What was observed of a migration: the conditions follow from it.
@@ -17,6 +18,8 @@ pub struct Observed<'a> {
     pub snapshot: Option<&'a Snapshot>,
     /// Whether the inspector has accepted the change, now or in an earlier life of the operator.
     pub validated: bool,
+    /// Whether the change can be taken back: then it is made, whatever becomes of the engine that keeps the old table current.
+    pub way_back: &'a WayBack,
     /// The engine waits, paused, for a slot: the reason.
     pub waits_for_slot: Option<&'a str>,
     /// Annotations that are not valid.
@@ -67,12 +70,16 @@ fn reason_of(phase: Phase) -> &'static str {
         Phase::Inspecting => "Inspecting",
         Phase::Copying | Phase::CatchingUp | Phase::Verifying => "Copying",
         Phase::AwaitingCutOver => "AwaitingCutOver",
-        Phase::CuttingOver | Phase::CleaningUp | Phase::Finished => "CuttingOver",
+        Phase::CuttingOver | Phase::Revertible | Phase::CleaningUp | Phase::Finished => "CuttingOver",
         Phase::Paused => "Paused",
     }
 }
 
 fn row(observed: &Observed<'_>, message: &str) -> Row {
+    if observed.way_back.is_made() && !matches!(observed.state, State::Ended(_)) {
+        let reason = if observed.way_back.is_taken_back() { "Reverted" } else { "Succeeded" };
+        return Row::over(reason, Truth::True, message);
+    }
     match observed.state {
         State::New => Row::going_on("Queued", message),
         State::Queued(_) => Row::going_on("Queued", message),
@@ -85,6 +92,7 @@ fn row(observed: &Observed<'_>, message: &str) -> Row {
             Some(snapshot) => Row::going_on(reason_of(snapshot.phase), message),
             None => Row::going_on("Inspecting", message),
         },
+        State::Ended(End::Succeeded(Success::Reverted)) => Row::over("Reverted", Truth::True, message),
         State::Ended(End::Succeeded(_)) => Row::over("Succeeded", Truth::True, message),
         State::Ended(End::Cancelled { .. }) => Row::over("Cancelled", Truth::False, message),
         State::Ended(End::Refused { reason, .. } | End::Failed { reason, .. }) => Row::over(reason, Truth::False, message),
@@ -103,7 +111,8 @@ pub fn table(observed: &Observed<'_>, message: &str) -> Vec<Wanted> {
     let paused = *observed.state == State::Paused
         || working.is_some_and(|snapshot| snapshot.phase == Phase::Paused && observed.waits_for_slot.is_none());
     let throttle = working.and_then(|snapshot| snapshot.throttle.as_ref()).filter(|_| !paused);
-    let cut_over_ready = working.is_some_and(|snapshot| matches!(snapshot.phase, Phase::AwaitingCutOver | Phase::CuttingOver));
+    let cut_over_ready = !observed.way_back.is_made()
+        && working.is_some_and(|snapshot| matches!(snapshot.phase, Phase::AwaitingCutOver | Phase::CuttingOver));
     vec![
         accepted(observed),
         match observed.state {
@@ -130,7 +139,23 @@ pub fn table(observed: &Observed<'_>, message: &str) -> Vec<Wanted> {
             (true, _) => Wanted::new(CUT_OVER_READY, true, reason(), "the copy is complete, verified and current"),
             (false, _) => Wanted::new(CUT_OVER_READY, false, reason(), ""),
         },
+        revert_possible(observed),
     ]
+}
+
+fn revert_possible(observed: &Observed<'_>) -> Wanted {
+    match (observed.way_back, observed.state) {
+        (_, State::Ended(End::Succeeded(Success::Reverted))) => {
+            Wanted::new(REVERT_POSSIBLE, false, "Reverted", "the change was taken back")
+        }
+        (WayBack::Open { until }, state) if !matches!(state, State::Ended(_)) => {
+            let until = until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            let message = format!("the annotation theseus.dev/revert=true takes the change back without loss{until}");
+            Wanted::new(REVERT_POSSIBLE, true, WINDOW_OPEN, message)
+        }
+        (WayBack::Over { reason, message }, _) => Wanted::new(REVERT_POSSIBLE, false, reason.as_str(), message.as_str()),
+        (WayBack::None | WayBack::Open { .. }, _) => Wanted::new(REVERT_POSSIBLE, false, NO_WINDOW, ""),
+    }
 }
 
 fn accepted(observed: &Observed<'_>) -> Wanted {
@@ -159,6 +184,7 @@ mod tests {
             state,
             snapshot,
             validated: snapshot.is_some_and(|s| s.validated),
+            way_back: &WayBack::None,
             waits_for_slot: None,
             invalid_annotations: &[],
             invalid_controls: None,
@@ -256,6 +282,44 @@ mod tests {
         }
     }
 
+    /// Whoever waits for `Succeeded` has it from the swap on, whatever happens to the engine in its revert window.
+    #[test]
+    fn a_change_that_can_be_taken_back_is_made() {
+        let trouble = || Trouble { reason: Reason::ConnectionFailed, message: String::new(), next_attempt: Timestamp::UNIX_EPOCH };
+        let open = WayBack::Open { until: Some(Timestamp::UNIX_EPOCH) };
+        let done = "Ready=True/Succeeded Reconciling=False/Succeeded Succeeded=True/Succeeded Validated=True";
+        for (state, phase) in [
+            (State::New, None),
+            (State::Queued(String::new()), None),
+            (State::Retrying(trouble()), Some(Phase::Revertible)),
+            (State::Blocked(trouble()), Some(Phase::Inspecting)),
+            (State::Working, None),
+            (State::Working, Some(Phase::Revertible)),
+            (State::Working, Some(Phase::CleaningUp)),
+        ] {
+            let snapshot = phase.map(in_phase);
+            let observed = Observed { way_back: &open, validated: true, ..observed(&state, snapshot.as_ref()) };
+            assert_eq!(line(&observed), done, "{state:?} {phase:?}");
+            let possible = table(&observed, "m").into_iter().find(|wanted| wanted.type_ == REVERT_POSSIBLE).unwrap();
+            assert_eq!((possible.truth, possible.reason.as_str()), (Truth::True, WINDOW_OPEN));
+        }
+        let over = WayBack::Over { reason: "DataDoesNotFit".to_owned(), message: "a row".to_owned() };
+        // The engine says so a moment before it ends.
+        let ending = in_phase(Phase::CleaningUp);
+        assert_eq!(line(&Observed { way_back: &over, ..observed(&State::Working, Some(&ending)) }), done);
+        for (success, way_back, reason) in [
+            (Success::Changed, &over, "DataDoesNotFit"),
+            (Success::Changed, &WayBack::None, NO_WINDOW),
+            (Success::Reverted, &WayBack::None, "Reverted"),
+        ] {
+            let state = State::Ended(End::Succeeded(success));
+            let possible = table(&Observed { way_back, ..observed(&state, None) }, "m").pop().unwrap();
+            assert_eq!((possible.type_, possible.truth, possible.reason.as_str()), (REVERT_POSSIBLE, Truth::False, reason));
+        }
+        let state = State::Ended(End::Succeeded(Success::Reverted));
+        assert_eq!(line(&observed(&state, None)), "Ready=True/Reverted Reconciling=False/Reverted Succeeded=True/Reverted Validated=True");
+    }
+
     #[test]
     fn the_set_is_always_whole_and_has_no_empty_reason() {
         let states =
@@ -263,7 +327,10 @@ mod tests {
         for state in states {
             let table = table(&observed(&state, None), "");
             let types: Vec<_> = table.iter().map(|wanted| wanted.type_).collect();
-            assert_eq!(types, [ACCEPTED, VALIDATED, READY, RECONCILING, STALLED, SUCCEEDED, THROTTLED, PAUSED, CUT_OVER_READY]);
+            assert_eq!(
+                types,
+                [ACCEPTED, VALIDATED, READY, RECONCILING, STALLED, SUCCEEDED, THROTTLED, PAUSED, CUT_OVER_READY, REVERT_POSSIBLE]
+            );
             assert!(table.iter().all(|wanted| !wanted.reason.is_empty()), "{state:?}");
         }
     }

@@ -6,7 +6,7 @@ use super::plan::{self, Afterlife, Aftermath, Directive};
 use crate::api::duration::Retention;
 use crate::controller::fleet::entry::{Attendance, Engine, Entry};
 use crate::controller::fleet::queue::{Admission, Holding};
-use crate::controller::fleet::state::{End, State, Success};
+use crate::controller::fleet::state::{End, State, Success, WayBack};
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Phase;
 use crate::engine::contract::spec::{Controls, MigrationSpec};
@@ -78,6 +78,14 @@ pub async fn drive(
 }
 
 fn finish(visit: &Visit<'_>, entry: &mut Entry, end: End) {
+    let end = match end {
+        // The change is made; it cannot be taken back any more.
+        End::Cancelled { message } | End::Refused { message, .. } if entry.way_back.is_open() => {
+            entry.way_back = WayBack::Over { reason: "Cancelled".to_owned(), message };
+            End::Succeeded(Success::Changed)
+        }
+        end => end,
+    };
     entry.end(end, visit.now);
 }
 
@@ -111,6 +119,8 @@ fn steer(visit: &Visit<'_>, entry: &mut Entry, mut controls: Controls) {
     let stands_still = entry.snapshot.as_ref().is_some_and(|snapshot| snapshot.phase == Phase::Paused);
     entry.waits_for_slot = None;
     match entry.ticket.clone() {
+        // It copies nothing: what it does beside the table's own work needs no slot, and may go on for days.
+        Some(ticket) if entry.way_back.is_open() => registry.hold_table(uid, ticket, Holding::Revertible),
         Some(ticket) if controls.paused && stands_still && !controls.cancel => registry.hold_table(uid, ticket, Holding::Paused),
         Some(ticket) if !controls.paused && !controls.cancel => {
             match registry.enter(uid, ticket, true) {

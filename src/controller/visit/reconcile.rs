@@ -13,7 +13,7 @@ use crate::api::status::{AfterStatus, SchemaMigrationStatus};
 use crate::controller::fleet::ahead::{Lookout, Observer};
 use crate::controller::fleet::entry::Entry;
 use crate::controller::fleet::order::After;
-use crate::controller::fleet::queue::Admission;
+use crate::controller::fleet::queue::{Admission, Holding};
 use crate::controller::fleet::registry::Identity;
 use crate::controller::fleet::state::State;
 use crate::controller::fleet::wake::Guarded;
@@ -199,6 +199,11 @@ impl Visit<'_> {
             Target::NotLookedAt
         };
         let mut place = match (&entry.ticket, &target) {
+            (Some(ticket), Target::Known) if !cancel && entry.way_back.is_open() => {
+                let Context { registry, .. } = self.ctx;
+                registry.hold_table(&self.identity.uid, ticket.clone(), Holding::Revertible);
+                Some(if registry.is_settled() { Admission::Granted } else { Admission::NotYet })
+            }
             (Some(ticket), Target::Known) if !cancel => Some(self.ctx.registry.enter(&self.identity.uid, ticket.clone(), entry.begun)),
             _ => None,
         };

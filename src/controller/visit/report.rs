@@ -4,7 +4,9 @@ use super::conditions::Observed;
 use super::context::{Error, REFRESH, Visit};
 use super::events::{Note, transitions};
 use super::status::{self, Urgency};
+use crate::api::annotations::{InvalidAnnotation, REVERT};
 use crate::controller::fleet::entry::Entry;
+use crate::controller::fleet::state::{End, State, Success};
 use std::time::Instant;
 
 impl Visit<'_> {
@@ -15,12 +17,19 @@ impl Visit<'_> {
     /// # Errors
     /// The API server did not take it.
     pub async fn write(&self, entry: &mut Entry, problem: Option<&str>, force: bool) -> Result<Urgency, Error> {
+        let mut invalid_annotations = self.intents.invalid_annotations.clone();
+        // After a revert it is what was asked for.
+        if self.intents.revert && entry.state == State::Ended(End::Succeeded(Success::Changed)) {
+            let expected = "the change cannot be taken back any more; the condition RevertPossible says why";
+            invalid_annotations.push(InvalidAnnotation { annotation: REVERT.to_owned(), expected });
+        }
         let observed = Observed {
             state: &entry.state,
             snapshot: entry.snapshot.as_ref(),
             validated: entry.validated,
+            way_back: &entry.way_back,
             waits_for_slot: entry.waits_for_slot.as_deref(),
-            invalid_annotations: &self.intents.invalid_annotations,
+            invalid_annotations: &invalid_annotations,
             invalid_controls: problem,
         };
         let phase = status::phase(&observed);

@@ -9,8 +9,8 @@ use crate::api::status::{
     AfterStatus, AlgorithmStatus, CutOverStatus, EngineStatus, HandledTokens, ProgressStatus, SchemaMigrationStatus, TablesStatus,
     ThrottleStatus, VerificationStatus,
 };
-use crate::controller::fleet::state::{End, State, Success};
-use crate::engine::contract::snapshot::{Phase, Progress, Waits};
+use crate::controller::fleet::state::{End, State, Success, WayBack};
+use crate::engine::contract::snapshot::{Phase, Progress, Snapshot, Waits};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use std::time::{Duration, SystemTime};
@@ -200,6 +200,13 @@ fn cut_over(facts: &StatusFacts<'_>) -> Option<CutOverStatus> {
 
 /// The word for people.
 pub fn phase(observed: &Observed<'_>) -> &'static str {
+    // As the conditions have it, also in the moment before the engine has ended.
+    match observed.way_back {
+        _ if matches!(observed.state, State::Ended(_)) => {}
+        WayBack::Open { .. } => return "Revertible",
+        way_back if way_back.is_taken_back() => return "Reverted",
+        _ => {}
+    }
     match observed.state {
         State::New | State::Queued(_) => "Queued",
         State::Paused => "Paused",
@@ -215,11 +222,13 @@ pub fn phase(observed: &Observed<'_>) -> &'static str {
                 Phase::Verifying => "Verifying",
                 Phase::AwaitingCutOver => "AwaitingCutOver",
                 Phase::CuttingOver => "CuttingOver",
+                Phase::Revertible => "Revertible",
                 Phase::CleaningUp | Phase::Finished => "CleaningUp",
                 Phase::Paused => "Paused",
             },
             None => "Inspecting",
         },
+        State::Ended(End::Succeeded(Success::Reverted)) => "Reverted",
         State::Ended(End::Succeeded(_)) => "Succeeded",
         State::Ended(End::Cancelled { .. }) => "Cancelled",
         State::Ended(End::Refused { .. }) => "Refused",
@@ -229,7 +238,7 @@ pub fn phase(observed: &Observed<'_>) -> &'static str {
 }
 
 /// All words of [`phase`], for metrics.
-pub const PHASES: [&str; 16] = [
+pub const PHASES: [&str; 18] = [
     "Queued",
     "Inspecting",
     "Copying",
@@ -237,18 +246,29 @@ pub const PHASES: [&str; 16] = [
     "Verifying",
     "AwaitingCutOver",
     "CuttingOver",
+    "Revertible",
     "CleaningUp",
     "Paused",
     "Retrying",
     "Blocked",
     "Succeeded",
+    "Reverted",
     "Cancelled",
     "Refused",
     "Failed",
     "OutcomeUnknown",
 ];
 
+/// What a person reads of a revert.
+const TAKEN_BACK: &str = "the change was taken back: the table has its former definition";
+
 fn message(observed: &Observed<'_>) -> String {
+    match observed.way_back {
+        _ if matches!(observed.state, State::Ended(_)) => {}
+        WayBack::Open { until } => return revertible(observed, *until),
+        way_back if way_back.is_taken_back() => return TAKEN_BACK.to_owned(),
+        _ => {}
+    }
     match observed.state {
         State::New => "not processed yet".to_owned(),
         State::Queued(why) => why.clone(),
@@ -261,10 +281,33 @@ fn message(observed: &Observed<'_>) -> String {
         State::Ended(End::Succeeded(Success::Tested)) => {
             "tested: the tables were swapped and swapped back; the table is unchanged, and the new one is kept beside it".to_owned()
         }
+        State::Ended(End::Succeeded(Success::Reverted)) => TAKEN_BACK.to_owned(),
         State::Ended(End::Succeeded(Success::Changed)) => "the table has its new definition".to_owned(),
         State::Ended(
             End::Cancelled { message } | End::Refused { message, .. } | End::Failed { message, .. } | End::Unknown { message },
         ) => message.clone(),
+    }
+}
+
+/// The change is made; an engine keeps the old table current, or should.
+fn revertible(observed: &Observed<'_>, until: Option<Timestamp>) -> String {
+    let until = until.map(|until| format!(" until {}", clock(until))).unwrap_or_default();
+    let made = format!("the table has its new definition; the change can be taken back{until}");
+    match (observed.state, observed.snapshot) {
+        (State::Paused, _) => format!("{made}; paused: the old table is not kept current meanwhile"),
+        (State::Retrying(trouble) | State::Blocked(trouble), _) => {
+            format!("{made}; {}{NEXT_ATTEMPT}{}", trouble.message, clock(trouble.next_attempt))
+        }
+        (_, Some(Snapshot { retrying: Some(retrying), .. })) => {
+            let next = Timestamp::try_from(retrying.next_attempt).map(|at| format!("{NEXT_ATTEMPT}{}", clock(at))).unwrap_or_default();
+            format!("{made}; {}: {}{next}", retrying.reason, retrying.message)
+        }
+        (_, Some(Snapshot { phase: Phase::CuttingOver, cut_over, .. })) => match (&cut_over.blocked_by, &cut_over.last_failure) {
+            (Some(blocker), _) => format!("taking the change back: waiting for {blocker}"),
+            (None, Some(failure)) => format!("taking the change back; the last attempt failed: {failure}"),
+            (None, None) => "taking the change back".to_owned(),
+        },
+        _ => made,
     }
 }
 
@@ -297,7 +340,7 @@ fn working(observed: &Observed<'_>) -> String {
             (None, Some(failure)) => format!("swapping the tables; the last attempt failed: {failure}"),
             (None, None) => "swapping the tables".to_owned(),
         },
-        Phase::CleaningUp | Phase::Finished => "finished; removing leftovers".to_owned(),
+        Phase::Revertible | Phase::CleaningUp | Phase::Finished => "finished; removing leftovers".to_owned(),
         Phase::Paused => "paused; the work is kept".to_owned(),
     }
 }

@@ -40,6 +40,13 @@ pub const BACKLOG_STAYS_LARGE: &str = "BacklogStaysLarge";
 /// The account does not see something that refuses nothing ([`crate::engine::table::sight::Without::Said`]).
 pub const NOT_SEEN: &str = "NotSeen";
 
+/// The change is made, and can be taken back until the window ends.
+pub const REVERT_POSSIBLE: &str = "RevertPossible";
+/// It cannot be taken back any more.
+pub const REVERT_OVER: &str = "RevertOver";
+/// It was taken back.
+pub const REVERTED: &str = "Reverted";
+
 /// All of them.
 pub const ALL: &[&str] = &[
     SWAPPED,
@@ -61,4 +68,7 @@ pub const ALL: &[&str] = &[
     SIGNAL_NOT_AVAILABLE,
     BACKLOG_STAYS_LARGE,
     NOT_SEEN,
+    REVERT_POSSIBLE,
+    REVERT_OVER,
+    REVERTED,
 ];

@@ -77,6 +77,8 @@ pub enum Reason {
     StateNotReadable,
     /// A value of the spec makes no sense.
     InvalidSpec,
+    /// `revert.window` is set, and the old table could not be kept current.
+    NoWayBack,
     /// `spec.after` leads back to the migration itself.
     AfterCycle,
     /// The server's disk, or the tablespace, is full.
@@ -151,6 +153,7 @@ impl Reason {
             | Self::CriticalLoad
             | Self::StateNotReadable
             | Self::InvalidSpec
+            | Self::NoWayBack
             | Self::AfterCycle
             // Room that somebody makes is not to be taken again.
             | Self::DiskFull
@@ -217,6 +220,7 @@ impl Reason {
         Reason::CriticalLoad,
         Reason::StateNotReadable,
         Reason::InvalidSpec,
+        Reason::NoWayBack,
         Reason::AfterCycle,
         Reason::DiskFull,
         Reason::StatementInterrupted,
@@ -266,6 +270,7 @@ impl Reason {
             Reason::CriticalLoad => "CriticalLoad",
             Reason::StateNotReadable => "StateNotReadable",
             Reason::InvalidSpec => "InvalidSpec",
+            Reason::NoWayBack => "NoWayBack",
             Reason::AfterCycle => "AfterCycle",
             Reason::DiskFull => "DiskFull",
             Reason::StatementInterrupted => "StatementInterrupted",

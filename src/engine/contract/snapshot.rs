@@ -19,6 +19,8 @@ pub enum Phase {
     AwaitingCutOver,
     /// An attempt is being made or backed off from.
     CuttingOver,
+    /// Swapped; the old table is kept current, so that the change can be taken back.
+    Revertible,
     /// Swapped; leftovers are removed.
     CleaningUp,
     /// Stopped by `paused`; the work is kept.
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub verification: Option<Verification>,
     /// Names of the tables made.
     pub tables: Tables,
+    /// Whether the change can be taken back; `None` while it is not made, or where that was not asked for.
+    pub revert: Option<Revert>,
     /// Present while the engine is getting over a transient error.
     pub retrying: Option<Retrying>,
     /// This engine's random id.
@@ -202,6 +206,34 @@ pub struct Tables {
     pub old: String,
 }
 
+/// Whether a change that is made can be taken back without loss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revert {
+    /// It can.
+    Possible {
+        /// The end of the window.
+        until: SystemTime,
+    },
+    /// Not any more, or it never could be.
+    Over {
+        /// A word for programs: a [`Reason`], or one of [`Revert::WORDS`].
+        reason: &'static str,
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+impl Revert {
+    /// The window has ended.
+    pub const WINDOW_ENDED: &'static str = "WindowEnded";
+    /// The server made the change itself, or the old table cannot be kept current.
+    pub const NO_WAY_BACK: &'static str = "NoWayBack";
+    /// It was taken back.
+    pub const REVERTED: &'static str = "Reverted";
+    /// All words that are not a [`Reason`].
+    pub const WORDS: &'static [&'static str] = &[Self::WINDOW_ENDED, Self::NO_WAY_BACK, Self::REVERTED];
+}
+
 /// A transient error being retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retrying {
@@ -218,6 +250,8 @@ pub struct Retrying {
 pub enum Outcome {
     /// The table has its new definition.
     Succeeded,
+    /// The change was made, and taken back without loss: the table has its former definition.
+    Reverted,
     /// Proven on an empty ghost; nothing changed (mode DryRun).
     Proven,
     /// Rehearsed (mode TestOnReplica): the table is as it was, and the new one is beside it.

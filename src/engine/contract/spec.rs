@@ -177,6 +177,10 @@ pub struct Controls {
     pub force_cut_over: Option<String>,
     /// What happens to the old table after the swap.
     pub old_table: OldTable,
+    /// For so long after the swap the old table is kept current, so that the change can be taken back without loss; zero: not at all.
+    pub revert_window: Duration,
+    /// Take the change back (annotation `revert`), inside the window.
+    pub revert: bool,
     /// Who is asked before the tables are swapped, and told of the end.
     pub hooks: Vec<Hook>,
 }
@@ -202,6 +206,8 @@ impl Default for Controls {
             kill_blockers_after: None,
             force_cut_over: None,
             old_table: OldTable::Keep,
+            revert_window: Duration::ZERO,
+            revert: false,
             hooks: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 use crate::engine::contract::snapshot::Waits;
 use crate::engine::contract::spec::{Controls, CutOverPolicy};
 use crate::engine::contract::window::{self, Verdict};
+use crate::engine::rows::migration::Migration;
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub enum Gate {
     Open,
     /// Policy Manual, and nobody has approved.
     NeedsApproval,
+    /// The tables are swapped, and nobody has asked for the change to be taken back.
+    NotReverted,
     /// A user throttles.
     Throttled,
     /// No window is open, and nobody has approved.
@@ -34,7 +37,7 @@ impl Gate {
     /// What a person reads; `None` when it is open.
     pub fn waits(self) -> Option<Waits> {
         match self {
-            Self::Open => None,
+            Self::Open | Self::NotReverted => None,
             Self::NeedsApproval => Some(Waits::Approval),
             Self::Throttled => Some(Waits::Throttle),
             Self::OutsideWindows { opens } => Some(Waits::Window { opens: opens.map(Into::into) }),
@@ -54,6 +57,20 @@ pub fn gate(controls: &Controls, now: Timestamp) -> Gate {
         Verdict::Closed { opens } if !controls.approved => Gate::OutsideWindows { opens },
         _ => Gate::Open,
     }
+}
+
+/// The gate of the way back. Whoever takes a change back does not wait for a window, and has approved by that.
+pub fn gate_back(controls: &Controls) -> Gate {
+    match (controls.revert, controls.throttled_by_user) {
+        (false, _) => Gate::NotReverted,
+        (true, true) => Gate::Throttled,
+        (true, false) => Gate::Open,
+    }
+}
+
+/// The gate of a migration.
+pub fn gate_of(m: &Migration, controls: &Controls, now: Timestamp) -> Gate {
+    if m.turned.is_some() { gate_back(controls) } else { gate(controls, now) }
 }
 
 #[cfg(test)]

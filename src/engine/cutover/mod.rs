@@ -16,5 +16,7 @@ pub mod statistics;
 pub mod swap;
 pub mod watchdog;
 
-pub use gate::{Clock, Gate, gate, system_clock};
-pub use swap::{Attempt, are_these, attempt, came_meanwhile, definition_changed, replaced, swapped, truncated, unchanged, wait_gone};
+pub use gate::{Clock, Gate, gate, gate_of, system_clock};
+pub use swap::{
+    Attempt, are_these, attempt, came_meanwhile, definition_changed, replaced, swap_statement, swapped, truncated, unchanged, wait_gone,
+};

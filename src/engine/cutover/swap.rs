@@ -1,6 +1,6 @@
 //! One attempt at the swap, `method: LockAndRename`, and the recovery of its outcome. Promises and what they rest on: see [`super`].
 
-use super::gate::{Clock, Gate, gate};
+use super::gate::{Clock, Gate, gate_of};
 use super::relatives::{self, Swapped};
 use super::watchdog::{self, Force, Second};
 use crate::engine::contract::error::EngineError;
@@ -11,8 +11,8 @@ use crate::engine::rows::helper_index;
 use crate::engine::rows::inbox::Inbox;
 use crate::engine::rows::key_nulls;
 use crate::engine::rows::migration::Migration;
-use crate::engine::rows::transaction::{GhostTransaction, Unwritten};
-use crate::engine::state::record::Record;
+use crate::engine::rows::transaction::{GhostTransaction, Unwritten, undo_under_lock};
+use crate::engine::state::record::{Record, SafePosition};
 use crate::engine::state::store::fenced;
 use crate::engine::table::definition::normalise;
 use crate::engine::table::{inspector, sight, triggers};
@@ -135,6 +135,13 @@ pub async fn attempt(
                 // driver does it.
                 let _ = relatives::disarm(lock, &record.relatives, &swapped(m)).await;
             }
+            if result.is_err()
+                && m.turned.is_some()
+                && let Err(error) = undo_under_lock(lock).await
+            {
+                // The session is ended, and the server rolls back.
+                return (result, Err(error));
+            }
             // After the rename too: the lock goes by name, and clients wait for it.
             let unlocked = lock.run("unlock the tables", SHORT, "UNLOCK TABLES").await;
             (result, unlocked)
@@ -204,7 +211,7 @@ async fn locked(
     }
     let locked_at = Instant::now();
     // The approval can be taken back until the tables are locked, and a window may have closed meanwhile.
-    if gate(&controls.borrow_and_update(), clock()) != Gate::Open {
+    if gate_of(m, &controls.borrow_and_update(), clock()) != Gate::Open {
         return Err(Stop::give_up("the cut-over gate closed again (approval, window or throttle)"));
     }
     let Some(mut rows) = GhostTransaction::under_lock(m, lock).await? else {
@@ -270,7 +277,7 @@ async fn locked(
             Err(Unwritten::Changed(error)) => return Err(Stop::Over(error)),
         }
     }
-    drop(rows);
+    rows.settle().await?;
     lock.wear(Purpose::Own).await?;
     if let Some(next) = auto_increment_to_set(m, lock).await? {
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
@@ -296,11 +303,17 @@ async fn locked(
         }
     }
     let armed_at = Instant::now();
-    let old = quote::qualified(&m.spec.database, &m.names.old);
+    if record.way_back {
+        // From here on the two tables are the same, and this session's statement is the next on either.
+        let (position, executed) = m.facts.log_end(lock).await?;
+        let safe = SafePosition { position, executed: executed.to_string(), applied: applier.total().applied };
+        lock.run("store the position of the swap", SHORT, &m.state.position_under_lock(&safe)?).await?;
+    }
     step.send_replace(Step::Renaming);
-    let mut swap = format!("RENAME TABLE {original} TO {old}, {ghost} TO {original}");
+    let mut swap = swap_statement(&original, &ghost, &quote::qualified(&m.spec.database, &m.names.old));
     if m.spec.mode == Mode::TestOnReplica {
         // Back in the same statement, which is done as a whole or not at all.
+        let old = quote::qualified(&m.spec.database, &m.names.old);
         let _ = write!(swap, ", {original} TO {ghost}, {old} TO {original}");
     }
     let renamed = lock.run("swap the tables", SHORT, &swap).await;
@@ -329,6 +342,11 @@ async fn locked(
             Err(error.into())
         }
     }
+}
+
+/// The statement that swaps the tables, of quoted names.
+pub fn swap_statement(original: &str, ghost: &str, old: &str) -> String {
+    format!("RENAME TABLE {original} TO {old}, {ghost} TO {original}")
 }
 
 /// The tables of the swap by their full names.

@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn each_loss_is_told_apart() {
-        let owned = Owned { epoch: 7, server_uuid: "a".into(), ghost_id: Some(20), swapped: None };
+        let owned = Owned { epoch: 7, server_uuid: "a".into(), ghost_id: Some(20), swapped: None, reverted: false };
         let whole = There { state: Some(Some(7)), ghost: Some(Some(20)), original: true };
         for (there, want) in [
             (whole, Loss::Nothing),

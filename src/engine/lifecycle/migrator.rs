@@ -8,6 +8,7 @@ use super::approach::{Approach, Task, about};
 use super::lost;
 use super::prepare::{self, Prepared, Ready, Wishes};
 use crate::engine::contract::error::EngineError;
+use crate::engine::contract::hook::Hook;
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::{Publisher, Tally};
 use crate::engine::contract::reason::Reason;
@@ -44,6 +45,7 @@ mod pacing;
 mod rehearsal;
 mod run;
 mod swapping;
+mod turning;
 
 pub use ending::clean_up;
 
@@ -83,6 +85,8 @@ pub struct Migrator {
     refused: Refused,
     /// What the account does not see has been told.
     said_unseen: bool,
+    /// The hooks know that the change is made.
+    told: bool,
 }
 
 /// How an attempt ended without an error.
@@ -117,6 +121,7 @@ impl Migrator {
             environment,
             refused: Refused::default(),
             said_unseen: false,
+            told: false,
         }
     }
 
@@ -124,8 +129,8 @@ impl Migrator {
     pub async fn run(mut self) -> Outcome {
         let outcome = self.drive().await;
         let hooks = self.controls.borrow().hooks.clone();
-        for why in hooks::tell(&hooks, &self.spec, &about(&self.publisher, &self.tally), &outcome).await {
-            self.publisher.notice(notice::HOOK_FAILED, true, format!("could not notify a hook that the migration ended: {why}"));
+        if !self.told {
+            self.tell(&hooks, &outcome).await;
         }
         tracing::info!(migration = self.spec.display_name, ?outcome, "the engine has ended");
         self.publisher.throttle(None);
@@ -134,6 +139,12 @@ impl Migrator {
             s.retrying = None;
         });
         outcome
+    }
+
+    async fn tell(&mut self, hooks: &[Hook], outcome: &Outcome) {
+        for why in hooks::tell(hooks, &self.spec, &about(&self.publisher, &self.tally), outcome).await {
+            self.publisher.notice(notice::HOOK_FAILED, true, format!("could not notify a hook that the migration ended: {why}"));
+        }
     }
 
     async fn drive(&mut self) -> Outcome {
@@ -233,7 +244,12 @@ impl Migrator {
     }
 
     async fn attempt_migration(&mut self, touched: &mut bool) -> Result<End, EngineError> {
-        self.publisher.update(|s| s.phase = Phase::Inspecting);
+        self.publisher.update(|s| {
+            // Once the change is made, nothing is looked at any more that people would wait for.
+            if !matches!(s.phase, Phase::CleaningUp | Phase::Revertible) {
+                s.phase = Phase::Inspecting;
+            }
+        });
         check_change(&self.spec.alter, self.spec.definition())?;
         let control = Session::open_in(&self.spec.server, &self.spec.database).await?;
         self.spec = self.spec.kept(control.lower_case_names());
@@ -256,6 +272,7 @@ impl Migrator {
         // Also when another engine holds the lock: waiting for it would be waiting to do its work again.
         if let Some(owned) = self.owned.take() {
             match owned.fate(&self.spec, &state_table(&self.spec), &mut control).await {
+                Ok(Fate::Done) if owned.reverted => return Ok(End::Over(Outcome::Reverted)),
                 Ok(Fate::Done) => return Ok(End::Over(done(&self.spec))),
                 Ok(Fate::Unknown) => {}
                 Ok(Fate::Ours) => self.owned = Some(owned),
@@ -291,6 +308,7 @@ impl Migrator {
                 refused: &refused,
                 old_table: controls.old_table,
                 max_locked_tables: controls.max_locked_tables,
+                way_back: !controls.revert_window.is_zero(),
             }
         };
         // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.
@@ -363,10 +381,12 @@ impl Migrator {
             }
             Prepared::Unknown { old } => Ok(End::Over(Outcome::Unknown { message: self.unknown(&old) })),
             Prepared::Swapped(leftovers) => {
+                self.told |= leftovers.record.told;
                 self.publisher.update(|s| s.validated = true);
                 self.owned = Some(leftovers.owned());
                 finish(&self.spec, (&self.publisher, &self.tally), &self.controls, &mut control, *leftovers, &mut self.owned).await
             }
+            Prepared::Turned(ready) => self.keep_way_back(*ready, control, guard).await,
             Prepared::Run(ready) => {
                 self.say_what_is_not_seen(&mut control).await?;
                 let limits = self.controls.borrow().limits.clone();
@@ -397,6 +417,7 @@ impl Migrator {
                     server_uuid: ready.migration.facts.uuid.clone(),
                     ghost_id: ready.record.ghost_id,
                     swapped: None,
+                    reverted: false,
                 });
                 let begun = ready.record.resumed_count > 0;
                 let Some(guard) = guard.take() else { return Err(EngineError::internal("an attempt has no guard")) };
@@ -497,6 +518,8 @@ impl Migrator {
             result = Err(error);
         }
         match result {
+            // The next attempt finds it swapped, as it would after a death at this point, and keeps the old table current.
+            Ok(true) if run.record.way_back => Ok(End::Interrupted),
             Ok(true) => {
                 let Run { migration, record, control: mut session, applier, .. } = run;
                 applier.close().await;

@@ -9,3 +9,4 @@ pub mod migrator;
 pub mod next;
 pub mod old_table;
 pub mod prepare;
+mod way_back;

@@ -4,6 +4,7 @@
 //! make is ever written or dropped.
 
 use super::desired;
+use super::way_back;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::Publisher;
@@ -54,6 +55,8 @@ pub enum Prepared {
     Native(Box<NativeReady>),
     /// The table is as asked for; nothing is left.
     Nothing,
+    /// The tables are swapped; keep the old one current.
+    Turned(Box<Ready>),
     /// A former engine had swapped the tables already, or, in mode TestOnReplica, had swapped them back.
     Swapped(Box<Leftovers>),
     /// A former engine died at the swap, and nothing tells whether it happened.
@@ -110,6 +113,8 @@ pub struct Wishes<'a> {
     pub old_table: OldTable,
     /// How many tables a swap may lock.
     pub max_locked_tables: u16,
+    /// The old table is to be kept current after the swap.
+    pub way_back: bool,
 }
 
 /// Inspects and prepares. The caller holds the migration's named lock ([`crate::engine::state::fence::take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
@@ -224,13 +229,18 @@ fn left(error: EngineError, words: &str) -> EngineError {
 }
 
 fn publish(publisher: &Publisher, names: &TableNames) {
-    publisher.update(|s| s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() });
+    publisher.update(|s| {
+        // Once the change is made, the tables beside are told by whoever knows which way it goes.
+        if s.revert.is_none() {
+            s.tables = Tables { ghost: names.ghost.clone(), state: names.state.clone(), old: names.old.clone() };
+        }
+    });
 }
 
 /// Whether the table has the definition that a finished migration left.
 async fn is_as_left(control: &mut Session, spec: &MigrationSpec, record: &Record, names: &TableNames) -> Result<bool, EngineError> {
     let now = inspector::table(control, &spec.database, &spec.table).await?;
-    let left = record.definition_after(&names.ghost, &spec.table);
+    let left = record.definition_after(&record.names(names).ghost, &spec.table);
     Ok(now.is_some_and(|now| normalise(&now.show_create).is_ok_and(|now| now == left)))
 }
 
@@ -246,7 +256,11 @@ fn over(facts: &ServerFacts, state: StateTable, stored: Stored, publisher: &Publ
 }
 
 /// A name with the present time in it that no table has.
-async fn free_name(control: &mut Session, spec: &MigrationSpec, name: fn(Stamp, &str, bool) -> String) -> Result<String, EngineError> {
+pub(super) async fn free_name(
+    control: &mut Session,
+    spec: &MigrationSpec,
+    name: fn(Stamp, &str, bool) -> String,
+) -> Result<String, EngineError> {
     let now = jiff::Timestamp::now();
     let mut last = String::new();
     for second in 0..TRIES {
@@ -298,6 +312,11 @@ async fn fresh(
     let state = StateTable::new(&spec.database, &names.state);
     if spec.mode.on_replica() {
         replica::check(control, spec.mode, &facts).await?;
+    }
+    if wishes.way_back && spec.mode.on_replica() {
+        let why =
+            "revert.window needs mode Execute: a change on a replica alone leaves nothing that could be taken back. Nothing was touched";
+        return Err(EngineError::terminal(Reason::InvalidSpec, why));
     }
     let original = original(spec, control).await?;
     derived.map_or(Ok(()), |derived| derived.check(&original))?;
@@ -365,7 +384,7 @@ async fn fresh(
             Ok(Prepared::Native(Box::new(NativeReady { native, leftovers, clauses: alter.to_sql(), values })))
         }
         Ok(Made::Ghost(made)) => {
-            let Ghost { definition: ghost, mapping, key, rows, numbering } = *made;
+            let Ghost { definition: ghost, mapping, key, rows, numbering, no_way_back } = *made;
             if spec.mode == Mode::DryRun {
                 drop_ours(control, spec, &names).await?;
                 *touched = false;
@@ -398,6 +417,8 @@ async fn fresh(
                 key,
                 codec,
                 numbering,
+                turned: None,
+                no_way_back,
                 alter_sets_auto_increment: alter.sets_auto_increment(),
                 state,
                 epoch,
@@ -493,6 +514,7 @@ struct Ghost {
     key: key::MigrationKey,
     rows: RowSettings,
     numbering: Option<Numbering>,
+    no_way_back: Option<String>,
 }
 
 async fn make(
@@ -593,6 +615,10 @@ async fn make(
     record.helper_index = key.helper.clone().unwrap_or_default();
     record.ghost_definition = normalise(&full.show_create)?;
     record.relatives = bound(spec, alter, names, original, &full, wishes.max_locked_tables, control).await?;
+    let no_way_back = way_back::missing(original, &full, &mapping, &record.relatives, facts);
+    if wishes.way_back {
+        way_back::check(spec, no_way_back.as_ref())?;
+    }
     // After the constraints, none of which may come to rest upon it.
     helper_index::ensure(control, &spec.database, &names.ghost, &key).await.map_err(|error| no_helper(spec, &key, error))?;
     let wanted = match wishes.defer {
@@ -611,7 +637,7 @@ async fn make(
     let numbering = Numbering::new(&full.definition, &mapping, &full.show_create)?;
     let mut definition = full.definition;
     definition.indexes.extend(key.helper_index());
-    Ok(Made::Ghost(Box::new(Ghost { definition, mapping, key, rows, numbering })))
+    Ok(Made::Ghost(Box::new(Ghost { definition, mapping, key, rows, numbering, no_way_back })))
 }
 
 /// What the clauses are run in: the server's values. A column that no clause names may have a default that the server's modes refuse now; then the
@@ -714,7 +740,7 @@ async fn evaluated(
     Ok((mapping, rows))
 }
 
-fn mapping(original: &Inspected, new: &Inspected, alter: &Alter) -> Result<ColumnMapping, EngineError> {
+pub(super) fn mapping(original: &Inspected, new: &Inspected, alter: &Alter) -> Result<ColumnMapping, EngineError> {
     let mapping = ColumnMapping::new(&original.definition, &new.definition, alter)
         .map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("{error}. Nothing is left behind")))?;
     let shown = |inspected: &Inspected| create::columns(&inspected.show_create).map_err(not_readable);
@@ -879,7 +905,12 @@ async fn drop_deferrable(
     Ok(later.iter().map(|i| i.definition.clone()).collect())
 }
 
-fn codec(original: &Inspected, ghost: &TableDefinition, key: &key::MigrationKey, rows: &RowSettings) -> Result<Arc<KeyCodec>, EngineError> {
+pub(super) fn codec(
+    original: &Inspected,
+    ghost: &TableDefinition,
+    key: &key::MigrationKey,
+    rows: &RowSettings,
+) -> Result<Arc<KeyCodec>, EngineError> {
     KeyCodec::new(&original.definition, ghost, key)
         .map(|codec| Arc::new(codec.in_zone(evaluation::zone(rows))))
         .map_err(|error| EngineError::internal(&format!("the chosen key cannot be encoded: {error}")))
@@ -903,9 +934,10 @@ async fn resume(
     }
     let epoch = state.take_over(control).await?;
     // Read again behind the new epoch: until then a former owner that is not quite dead may have recorded a chunk.
-    let Some(Stored { mut record, safe, chunks, .. }) = state.load(control, &spec.database).await? else {
+    let Some(stored) = state.load(control, &spec.database).await? else {
         return Ok(None);
     };
+    let Stored { mut record, safe, chunks, .. } = stored.clone();
     if record.applier_stopped {
         replica::resume(control, spec).await?;
         record.applier_stopped = false;
@@ -919,11 +951,17 @@ async fn resume(
     publish(publisher, &names);
     if record.stage == Stage::Swapping {
         match outcome(control, &spec.database, &spec.table, &names, &record).await? {
+            Swap::Happened if record.way_back => {
+                let stored = Stored { record, epoch, ..stored };
+                let found = way_back::Found { spec, facts, zone_print: now.zone_print, state, stored };
+                return way_back::turned(found, control).await.map(Some);
+            }
             // What may be left of it comes before the record that says so.
             Swap::Happened => {
                 record.server_uuid.clone_from(&facts.uuid);
                 return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
             }
+            Swap::DidNot if record.is_turned() => record.stage = Stage::Turned,
             Swap::DidNot => {
                 let tables = Swapped::new(spec, &names);
                 cutover::relatives::disarm(control, &record.relatives, &tables).await?;
@@ -932,7 +970,12 @@ async fn resume(
             Swap::Unknown => return Ok(Some(Prepared::Unknown { old: names.old })),
         }
     }
-    if matches!(record.stage, Stage::Swapped | Stage::Tested) {
+    if record.stage == Stage::Turned {
+        let stored = Stored { record, epoch, ..stored };
+        let found = way_back::Found { spec, facts, zone_print: now.zone_print, state, stored };
+        return way_back::turned(found, control).await.map(Some);
+    }
+    if matches!(record.stage, Stage::Swapped | Stage::Tested | Stage::Reverted) {
         state.store(control, epoch, &record, None).await?;
         record.server_uuid.clone_from(&facts.uuid);
         return Ok(Some(Prepared::Swapped(Box::new(Leftovers { state: state.clone(), record, epoch }))));
@@ -1046,6 +1089,7 @@ async fn resume(
     state.store(control, epoch, &record, Some(&safe)).await?;
     let rows: u64 = chunks.iter().map(|(_, c)| c.rows).sum();
     let numbering = Numbering::new(&ghost.definition, &mapping, &ghost.show_create)?;
+    let no_way_back = way_back::missing(&original, &ghost, &mapping, &record.relatives, facts);
     let deferred = std::mem::take(&mut ghost.show_create);
     tracing::debug!(definition = deferred, "ghost as found");
     publisher.update(|s| {
@@ -1069,6 +1113,8 @@ async fn resume(
         key,
         codec,
         numbering,
+        turned: None,
+        no_way_back,
         alter_sets_auto_increment: alter.sets_auto_increment(),
         state: state.clone(),
         epoch,
@@ -1081,7 +1127,7 @@ async fn resume(
 
 /// By position where that is exact; by GTIDs on another server, and where a logged transaction may still be invisible
 /// (`binlog_order_commits=OFF`): a GTID is in the executed set only when its transaction is visible.
-fn start_of(facts: &ServerFacts, safe: &SafePosition, same_server: bool) -> Start {
+pub(super) fn start_of(facts: &ServerFacts, safe: &SafePosition, same_server: bool) -> Start {
     if facts.gtid && (!same_server || !facts.order_commits || safe.position.file.is_empty()) {
         Start::Executed(GtidSet::parse(&safe.executed).unwrap_or_default())
     } else {

@@ -138,7 +138,7 @@ pub async fn tell(hooks: &[Hook], spec: &MigrationSpec, about: &About, outcome: 
         }
         Outcome::Unknown { message } => (Moment::Failed, json!({ "reason": "OutcomeUnknown", "message": message })),
         // Its owner knows, having asked for it.
-        Outcome::Cancelled | Outcome::Stopped => return Vec::new(),
+        Outcome::Cancelled | Outcome::Stopped | Outcome::Reverted => return Vec::new(),
     };
     let id = format!("{}-{}-{}", spec.id, moment.as_str().to_lowercase(), about.session);
     let event = Event::new(moment, &id, spec, about, data);

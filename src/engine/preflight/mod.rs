@@ -24,7 +24,7 @@ use crate::engine::contract::spec::{Algorithm, Controls, MigrationSpec, Mode};
 use crate::engine::contract::text::bytes;
 use crate::engine::rows::key_nulls;
 use crate::engine::table::inspector::{self, Inspected};
-use crate::engine::table::{chooser, replica};
+use crate::engine::table::{chooser, replica, sight};
 use crate::mysql::codes::UNSUPPORTED_SERVER;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
@@ -86,6 +86,8 @@ pub enum Topic {
     Partitions,
     /// Tables that foreign keys bind it to.
     Relatives,
+    /// Whether the change could be taken back.
+    WayBack,
     /// Names that had to be shortened.
     Names,
     /// Work of an earlier run of the same change.
@@ -114,6 +116,7 @@ impl Topic {
         Topic::Dependents,
         Topic::Partitions,
         Topic::Relatives,
+        Topic::WayBack,
         Topic::Names,
         Topic::EarlierRun,
         Topic::DataUnknown,
@@ -137,6 +140,7 @@ impl Topic {
             Topic::Dependents => "Dependents",
             Topic::Partitions => "Partitions",
             Topic::Relatives => "Relatives",
+            Topic::WayBack => "WayBack",
             Topic::Names => "Names",
             Topic::EarlierRun => "EarlierRun",
             Topic::DataUnknown => "DataUnknown",
@@ -412,6 +416,7 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     let (Some(alter), Some(prediction)) = (alter, prediction) else { return Ok(()) };
     table::dependents(look, alter).await?;
     let key = key(look, &facts, &original, alter, &prediction);
+    way_back(look, &facts, &original, alter, &prediction).await?;
     if let Some((key, _)) = &key {
         nulls(look, &facts, &original, key).await?;
     }
@@ -634,6 +639,64 @@ fn key(
             Some((key, codec))
         }
     }
+}
+
+/// Whether the change could be taken back, where that is asked for.
+async fn way_back(
+    look: &mut Look<'_>,
+    facts: &ServerFacts,
+    original: &Inspected,
+    alter: &Alter,
+    prediction: &Prediction,
+) -> Result<(), EngineError> {
+    if look.controls.revert_window.is_zero() {
+        return Ok(());
+    }
+    const FIELD: &str = "spec.revert.window";
+    let native = match look.copies {
+        Copies::Yes => None,
+        Copies::Perhaps => Some("the server may make the change natively, which leaves no old table: then it could not be taken back"),
+        Copies::No => Some("the server makes the change natively, which leaves no old table: it could not be taken back"),
+    };
+    if let Some(why) = native {
+        look.report.add(Severity::Warning, Topic::WayBack, FIELD, why, "set spec.algorithm to Copy to be able to take it back");
+    }
+    let table = look.table();
+    let (database, name) = (look.spec.database.clone(), look.spec.table.clone());
+    // What the account does not see is reported with the relations.
+    let keys = sight::foreign_keys(&mut look.session, &database, &name).await.unwrap_or_default();
+    let triggers = sight::triggers(&mut look.session, &database, &name).await.unwrap_or_default();
+    let missing = if !keys.is_empty() || !original.foreign_keys.is_empty() {
+        Some("foreign keys bind the table to others, and the old table would have none".to_owned())
+    } else if let Some(trigger) = triggers.first() {
+        Some(format!("the table has triggers ({}), and the old table would have none", quote::identifier(trigger)))
+    } else {
+        match crate::sql::mapping::ColumnMapping::new(&original.definition, &prediction.definition, alter) {
+            // Reported with the key.
+            Err(_) => None,
+            Ok(change) => match crate::sql::way_back::way_back(&original.definition, &prediction.definition, &change) {
+                Err(why) => Some(why),
+                Ok(back) => crate::sql::key::not_logged(&back.key, &facts.binlog_row_image),
+            },
+        }
+    };
+    if let Some(why) = missing {
+        look.rules_out_a_copy(
+            Reason::NoWayBack,
+            table,
+            format!("the old table cannot be kept current after the change: {why}"),
+            "set spec.revert.window to 0s, or change what stands in the way",
+        );
+    } else if !prediction.modified.is_empty() {
+        look.report.add(
+            Severity::Info,
+            Topic::WayBack,
+            prediction.modified.join(", "),
+            "the change redefines these columns: whether their new values can be written back is known only once the server has built the new definition",
+            "mode DryRun shows it",
+        );
+    }
+    Ok(())
 }
 
 /// What gives the table a key.

@@ -394,7 +394,8 @@ impl Applier {
             Pending::new([keys], unlogged)
         } else {
             Pending::new(self.in_parallel(keys, halt).await?, unlogged)
-        };
+        }
+        .together(self.migration.keeps());
         let mut removed = false;
         // Batches that are left for the next cycle.
         let mut aside: Vec<Key> = Vec::new();

@@ -12,6 +12,7 @@ use crate::sql::table::TableDefinition;
 use std::sync::Arc;
 
 use super::numbers::Numbering;
+use super::turned::Turned;
 use crate::engine::state::store::StateTable;
 use crate::engine::table::inspector::Inspected;
 
@@ -64,6 +65,10 @@ pub struct Migration {
     pub codec: Arc<KeyCodec>,
     /// The AUTO_INCREMENT column that the change adds, if it adds one.
     pub numbering: Option<Numbering>,
+    /// The engine is turned round: the tables are swapped, and the old one is kept current.
+    pub turned: Option<Turned>,
+    /// Why the old table could not be kept current after the swap.
+    pub no_way_back: Option<String>,
     /// Whether the ALTER sets AUTO_INCREMENT itself.
     pub alter_sets_auto_increment: bool,
     /// The state table.
@@ -101,6 +106,11 @@ impl Migration {
     /// The ghost, quoted.
     pub fn ghost_name(&self) -> String {
         quote::qualified(&self.spec.database, &self.names.ghost)
+    }
+
+    /// Whether rows are put aside before they are removed, to keep what the original does not have.
+    pub(super) fn keeps(&self) -> bool {
+        self.turned.as_ref().is_some_and(Turned::keeps)
     }
 
     /// For a statement that leaves out a column without a default: not strict, so what a value would lose is a warning there and no error. All

@@ -19,5 +19,6 @@ pub mod row_count;
 pub mod safe_points;
 pub mod streamer;
 pub mod transaction;
+pub mod turned;
 pub mod verifier;
 pub mod watched;

@@ -141,12 +141,20 @@ pub struct Pending<'a> {
     stretches: VecDeque<&'a [Key]>,
     /// No stream brings these once more, so their rows may not be missing for a moment.
     unlogged: &'a HashSet<Key>,
+    /// No row may be: each holds what only it knows.
+    together: bool,
 }
 
 impl<'a> Pending<'a> {
     /// Each stretch is sorted.
     pub fn new(stretches: impl IntoIterator<Item = &'a [Key]>, unlogged: &'a HashSet<Key>) -> Self {
-        Self { stretches: stretches.into_iter().filter(|keys| !keys.is_empty()).collect(), unlogged }
+        Self { stretches: stretches.into_iter().filter(|keys| !keys.is_empty()).collect(), unlogged, together: false }
+    }
+
+    /// Rows that are removed are written again by the same transaction, whoever's they are.
+    #[must_use]
+    pub(super) fn together(self, together: bool) -> Self {
+        Self { together, ..self }
     }
 
     /// The next batch, of at most `size` keys: they are not pending any more.
@@ -171,7 +179,7 @@ impl<'a> Pending<'a> {
 
     /// Whether the row of this key may be removed and left to its own batch.
     pub fn contains(&self, key: &Key) -> bool {
-        !self.unlogged.contains(key) && self.stretches.iter().any(|keys| keys.binary_search(key).is_ok())
+        !self.together && !self.unlogged.contains(key) && self.stretches.iter().any(|keys| keys.binary_search(key).is_ok())
     }
 
     /// All that is to come.
@@ -181,8 +189,8 @@ impl<'a> Pending<'a> {
 
     /// What may be removed at once, in batches.
     pub(super) fn removable(&self, size: usize) -> impl Iterator<Item = Vec<Key>> {
-        let unlogged = self.unlogged;
-        let batches = self.stretches.iter().flat_map(move |keys| keys.chunks(size));
+        let (unlogged, stretches) = (self.unlogged, if self.together { None } else { Some(&self.stretches) });
+        let batches = stretches.into_iter().flatten().flat_map(move |keys| keys.chunks(size));
         batches.map(move |batch| batch.iter().filter(|key| !unlogged.contains(*key)).cloned().collect())
     }
 }

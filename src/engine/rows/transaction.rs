@@ -15,6 +15,7 @@
 
 use super::migration::{Migration, Visibility};
 use super::numbers;
+use super::turned::Turned;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::state::record::{ChunkId, ChunkRecord};
@@ -100,6 +101,10 @@ pub struct GhostTransaction<'a> {
     limit: Duration,
     /// A transaction is under way.
     open: bool,
+    /// Rows were removed.
+    written: bool,
+    /// Nothing is committed before [`GhostTransaction::settle`].
+    settles: bool,
     _turn: Option<MutexGuard<'a, ()>>,
 }
 
@@ -138,13 +143,21 @@ pub async fn try_out<T, E: From<Failure>>(
     seen
 }
 
+/// Under the lock, after a change that is committed as a whole and did not come about: UNLOCK TABLES would commit what is half done.
+///
+/// # Errors
+/// The server's: then the session must not unlock, but end.
+pub async fn undo_under_lock(session: &mut Session) -> Result<(), MySqlError> {
+    session.run("roll back", SHORT, "ROLLBACK").await
+}
+
 impl<'a> GhostTransaction<'a> {
     async fn begin(m: &'a Migration, session: &'a mut Session) -> Result<Self, Failure> {
         let turn = match &m.numbering {
             Some(numbering) => Some(numbering.turn().await),
             None => None,
         };
-        let mut ghost = Self { m, session, limit: LONG, open: true, _turn: turn };
+        let mut ghost = Self { m, session, limit: LONG, open: true, written: false, settles: false, _turn: turn };
         match m.state.begin(ghost.session, m.epoch).await {
             Ok(true) => Ok(ghost),
             Ok(false) => {
@@ -164,7 +177,25 @@ impl<'a> GhostTransaction<'a> {
     /// The server's.
     pub async fn under_lock(m: &'a Migration, session: &'a mut Session) -> Result<Option<Self>, MySqlError> {
         let ours = m.state.is_owner(session, m.epoch).await?;
-        Ok(ours.then_some(Self { m, session, limit: SHORT, open: false, _turn: None }))
+        if ours && m.keeps() {
+            session.run("begin a change that is committed as a whole", SHORT, "SET SESSION autocommit = 0").await?;
+        }
+        Ok(ours.then_some(Self { m, session, limit: SHORT, open: false, written: false, settles: m.keeps(), _turn: None }))
+    }
+
+    /// Under the lock, after the last row: commits what was written, where it is committed as a whole. COMMIT keeps the table locks.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn settle(self) -> Result<(), MySqlError> {
+        if self.settles {
+            let sql = format!(
+                "{}COMMIT; SET SESSION autocommit = 1",
+                if self.written { Turned::forget(&self.m.spec.database) } else { String::new() }
+            );
+            self.session.run("commit the last changed rows", SHORT, &sql).await?;
+        }
+        Ok(())
     }
 
     /// The session, for statements that write no rows of the ghost.
@@ -178,6 +209,7 @@ impl<'a> GhostTransaction<'a> {
     /// The server's.
     pub async fn delete(&mut self, what: &str, keys: &[Key]) -> Result<(), MySqlError> {
         let sql = delete_keys(self.m, keys);
+        self.written = true;
         self.session.run(what, self.limit, &sql).await
     }
 
@@ -205,7 +237,7 @@ impl<'a> GhostTransaction<'a> {
             let written = self.session.write(what, self.limit, sql).await.map_err(Unwritten::Refused)?;
             if written.warnings > 0 {
                 let count = usize::from(written.warnings);
-                check_warnings(self.session, &self.m.mapping.vectors, count).await.map_err(Unwritten::Changed)?;
+                check_warnings(self.session, &self.m.mapping.vectors, count, self.m.turned.is_some()).await.map_err(Unwritten::Changed)?;
             }
             rows += written.rows;
         }
@@ -229,6 +261,7 @@ impl<'a> GhostTransaction<'a> {
                         numbering.reserve(highest.unwrap_or(0));
                     }
                     Some(numbering) => sql = format!("{}COMMIT", numbering.forget(&m.spec.database)),
+                    None if m.keeps() && self.written => sql = format!("{}COMMIT", Turned::forget(&m.spec.database)),
                     None => {}
                 }
                 self.session.run("commit changed rows", LONG, &sql).await?;
@@ -282,7 +315,23 @@ fn insert_select(m: &Migration, condition: &str, keys: bool) -> Vec<String> {
             if m.visibility == Visibility::RowLocks { " FOR SHARE" } else { "" }
         )
     };
-    m.mapping.inserts(|_| true).into_iter().map(one).collect()
+    let Some(turned) = m.turned.as_ref().filter(|turned| turned.keeps()) else {
+        return m.mapping.inserts(|_| true).into_iter().map(one).collect();
+    };
+    let tables = numbers::Tables { database: &m.spec.database, original: &original, ghost: &ghost };
+    let kinds = turned.two_kinds(tables, &m.key, &m.codec);
+    let two = |insert: Insert| {
+        kinds.clone().map(|[into, values, join, only]| {
+            format!(
+                "INSERT INTO {ghost} ({}{into}) SELECT {}{values} FROM {original} FORCE INDEX ({}){join} WHERE {condition}{only}{}",
+                insert.into,
+                insert.values,
+                quote::identifier(&m.key.index),
+                if m.visibility == Visibility::RowLocks { " FOR SHARE" } else { "" }
+            )
+        })
+    };
+    m.mapping.inserts(|_| true).into_iter().flat_map(two).collect()
 }
 
 /// Removes the ghost's rows of these keys; their numbers are remembered, where the change makes numbers.
@@ -290,7 +339,11 @@ fn delete_keys(m: &Migration, keys: &[Key]) -> String {
     let (original, ghost) = (m.original_name(), m.ghost_name());
     let condition = m.codec.in_list(Side::Ghost, keys.iter());
     let tables = numbers::Tables { database: &m.spec.database, original: &original, ghost: &ghost };
-    let before = m.numbering.as_ref().map(|n| n.keep(tables, &m.key, &m.codec, &condition)).unwrap_or_default();
+    let before = match (&m.numbering, &m.turned) {
+        (Some(numbering), _) => numbering.keep(tables, &m.key, &m.codec, &condition),
+        (None, Some(turned)) if turned.keeps() => turned.put_aside(tables, &m.key, &m.codec, &condition),
+        (None, _) => String::new(),
+    };
     format!("{before}DELETE FROM {ghost} WHERE {condition}")
 }
 
@@ -299,10 +352,11 @@ fn delete_keys(m: &Migration, keys: &[Key]) -> String {
 /// In strict mode the server makes errors of them; what is left at level Note is what a native ALTER in strict mode accepts too
 /// (rounding to fewer decimals), and codes that speak of deprecation only. One that may be is that a VECTOR was left out
 /// ([`MaybeEmpty`]): such a statement is not strict, and everything else that it warns of is an error. `count` is how many it has.
+/// `notes`: a note means a changed value, too.
 ///
 /// # Errors
 /// [`Reason::DataDoesNotFit`]; the server's.
-pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count: usize) -> Result<(), EngineError> {
+pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count: usize, notes: bool) -> Result<(), EngineError> {
     let changed = |what: &str| {
         EngineError::terminal(
             Reason::DataDoesNotFit,
@@ -317,7 +371,7 @@ pub async fn check_warnings(session: &mut Session, vectors: &[MaybeEmpty], count
     for (level, code, text) in warnings {
         if code == codes::NO_DEFAULT_FOR_FIELD && left_out(&text) {
             lenient = true;
-        } else if level != "Note" && !DEPRECATIONS.contains(&code) {
+        } else if (level != "Note" || notes) && !DEPRECATIONS.contains(&code) {
             return Err(changed(&format!("{code}: {text}")));
         }
     }

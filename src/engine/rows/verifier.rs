@@ -253,7 +253,11 @@ impl Verifier {
                 ),
             ));
         }
-        let plan = digest::plan(&m.original.definition, &m.ghost, &m.mapping, (&original, &ghost));
+        let plan = match &m.turned {
+            None => digest::plan(&m.original.definition, &m.ghost, &m.mapping, (&original, &ghost)),
+            // What the change makes of the old table is what the new one must have.
+            Some(turned) => digest::plan(&m.ghost, &m.original.definition, &turned.change, (&ghost, &original)).exchanged(),
+        };
         let comparison = Comparison::new(plan, &m.key.columns);
         let through = comparison.through_table();
         if !through.is_empty() {

@@ -33,6 +33,7 @@ pub fn watched_tables(m: &Migration, server_id: u32) -> Result<WatchedTables, En
         codec: Arc::clone(&m.codec),
         key_defaults: Vec::new(),
         ghost: m.names.ghost.clone(),
+        known: m.turned.as_ref().map(|turned| turned.swap.clone()),
         writer: Writer { address: m.spec.server.clone(), server_id, server_uuid: m.facts.uuid.clone() },
         names_ignore_case: m.facts.lower_case_table_names != 0,
     })

@@ -57,12 +57,22 @@ pub struct Leftovers {
 impl Leftovers {
     /// As an engine remembers them while the change is not made.
     pub fn owned(&self) -> Owned {
-        Owned { epoch: self.epoch, server_uuid: self.record.server_uuid.clone(), ghost_id: self.record.ghost_id, swapped: None }
+        Owned {
+            epoch: self.epoch,
+            server_uuid: self.record.server_uuid.clone(),
+            ghost_id: self.record.ghost_id,
+            swapped: None,
+            reverted: false,
+        }
     }
 
     /// As an engine remembers them once the change is made. `ghost` and `table` are names.
     pub fn swapped(&self, ghost: &str, table: &str) -> Owned {
-        Owned { swapped: Some(self.record.definition_after(ghost, table)), ..self.owned() }
+        Owned {
+            swapped: Some(self.record.definition_after(ghost, table)),
+            reverted: self.record.stage == super::record::Stage::Reverted,
+            ..self.owned()
+        }
     }
 }
 

@@ -69,6 +69,25 @@ pub struct Record {
     /// What the old table is called after the swap; empty in records of binaries that knew one name only.
     #[serde(default)]
     pub old: String,
+    /// The old table is to be kept current after the swap. Stored before it, and the position of the swap is then the safe position.
+    #[serde(default)]
+    pub way_back: bool,
+    /// Set while the old table is kept current: the record of the change. Then everything else in this one is that of the way back, in which the
+    /// new table is the original and the old one the ghost.
+    #[serde(default)]
+    pub change: Option<Box<Record>>,
+    /// What the ghost is called, where that is not the name that the table gives.
+    #[serde(default)]
+    pub ghost: String,
+    /// Seconds since 1970: when the way back was opened.
+    #[serde(default)]
+    pub opened_at: u64,
+    /// The hooks know that the change is made.
+    #[serde(default)]
+    pub told: bool,
+    /// Why the change cannot be taken back any more: a word and a sentence.
+    #[serde(default)]
+    pub closed: Option<(String, String)>,
 }
 
 impl Record {
@@ -96,13 +115,30 @@ impl Record {
 
     /// The names of the migration's tables, where `names` are those that the table gives by itself.
     pub fn names(&self, names: &TableNames) -> TableNames {
-        let old = if self.old.is_empty() { names.old.clone() } else { self.old.clone() };
-        TableNames { old, ..names.clone() }
+        let or = |own: &String, name: &String| if own.is_empty() { name.clone() } else { own.clone() };
+        TableNames { old: or(&self.old, &names.old), ghost: or(&self.ghost, &names.ghost), ..names.clone() }
+    }
+
+    /// Whether it is that of the way back.
+    pub fn is_turned(&self) -> bool {
+        self.change.is_some()
+    }
+
+    /// The record of the change, for which there is no way back any more; itself where it is no other's.
+    #[must_use]
+    pub fn closed(self, word: &str, sentence: &str) -> Self {
+        let told = self.told;
+        let change = match self.change {
+            // The tables may have other ids by now: someone has rebuilt one, or this is another server.
+            Some(change) => Self { original_id: self.ghost_id, ghost_id: self.original_id, server_uuid: self.server_uuid, ..*change },
+            None => self,
+        };
+        Self { stage: Stage::Swapped, way_back: false, told, closed: Some((word.to_owned(), sentence.to_owned())), ..change }
     }
 
     /// Whether the migration is over and only its old table (and this record, which says whose that is) is left.
     pub fn is_over(&self) -> bool {
-        self.stage == Stage::Swapped
+        matches!(self.stage, Stage::Swapped | Stage::Reverted)
     }
 }
 
@@ -120,6 +156,10 @@ pub enum Stage {
     Swapping,
     /// The tables are swapped for sure; only leftovers are to be removed.
     Swapped,
+    /// The tables are swapped, and the old one is kept current.
+    Turned,
+    /// The tables are swapped back for sure; only leftovers are to be removed.
+    Reverted,
     /// Mode TestOnReplica: they were swapped and swapped back, and the ghost is left on purpose.
     Tested,
 }
@@ -189,4 +229,41 @@ pub struct StreamPoint {
     pub position: BinlogPosition,
     /// All GTIDs at or before it; empty without GTIDs.
     pub executed: GtidSet,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_of_a_change_comes_back_from_its_way_back() {
+        let named = |old: &str| Record {
+            stage: Stage::Swapping,
+            original_id: Some(1),
+            ghost_id: Some(2),
+            old: old.into(),
+            way_back: true,
+            ..Record::empty()
+        };
+        let turned = Record {
+            stage: Stage::Turned,
+            server_uuid: "promoted".into(),
+            original_id: Some(20),
+            ghost_id: Some(10),
+            old: "_t_2026_del".into(),
+            ghost: "_t_del".into(),
+            told: true,
+            change: Some(Box::new(named("_t_del"))),
+            ..Record::empty()
+        };
+        let closed = turned.clone().closed("WindowEnded", "it has ended");
+        assert_eq!((closed.stage, closed.original_id, closed.ghost_id), (Stage::Swapped, Some(10), Some(20)));
+        assert_eq!((closed.old.as_str(), closed.ghost.as_str(), closed.server_uuid.as_str()), ("_t_del", "", "promoted"));
+        assert!(closed.told && !closed.way_back && !closed.is_turned() && closed.is_over() && !turned.is_over());
+        let never = named("_t_del").closed("NoWayBack", "no");
+        assert_eq!(
+            (never.stage, never.original_id, never.closed.map(|(word, _)| word)),
+            (Stage::Swapped, Some(1), Some("NoWayBack".into()))
+        );
+    }
 }

@@ -311,6 +311,14 @@ impl StateTable {
         Ok(())
     }
 
+    /// The statement that stores the safe position of a session that has this table locked: nobody else can be its owner meanwhile.
+    ///
+    /// # Errors
+    /// Never in practice: the position is made of plain values.
+    pub fn position_under_lock(&self, safe: &SafePosition) -> Result<String, EngineError> {
+        Ok(format!("REPLACE INTO {} (kind, id, value) VALUES ('position', 0, {})", self.qualified, quote::string(&json(safe)?)))
+    }
+
     /// Stores the fixed part again, with a new stage.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub struct Owned {
     pub ghost_id: Option<u64>,
     /// The definition that the table has since this engine knows that it is changed.
     pub swapped: Option<String>,
+    /// It was changed back.
+    pub reverted: bool,
 }
 
 /// What has become of it.
@@ -161,7 +163,13 @@ mod tests {
 
     #[test]
     fn an_engine_knows_what_became_of_its_work() {
-        let owned = |swapped: Option<&str>| Owned { epoch: 7, server_uuid: "a".into(), ghost_id: None, swapped: swapped.map(Into::into) };
+        let owned = |swapped: Option<&str>| Owned {
+            epoch: 7,
+            server_uuid: "a".into(),
+            ghost_id: None,
+            swapped: swapped.map(Into::into),
+            reverted: false,
+        };
         let fenced = |got: Result<Fate, EngineError>| got.is_err_and(|e| e.reason == Reason::Fenced && !e.is_transient());
         // A server that lost our last epoch, and one that has it.
         for there in [6, 7] {

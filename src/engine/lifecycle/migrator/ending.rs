@@ -4,7 +4,7 @@ use super::End;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::progress::{Publisher, Tally};
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::snapshot::{Outcome, Phase};
+use crate::engine::contract::snapshot::{Outcome, Phase, Revert, Tables};
 use crate::engine::contract::spec::{Controls, MigrationSpec, Mode, OldTable};
 use crate::engine::cutover::relatives::{self, Finisher, Swapped};
 use crate::engine::lifecycle::old_table;
@@ -81,15 +81,26 @@ pub(super) async fn finish(
     if leftovers.record.stage == Stage::Swapping && spec.mode != Mode::TestOnReplica {
         finish_relatives(spec, control, &leftovers.state, leftovers.epoch, &leftovers.record).await?;
     }
-    leftovers.record.stage = if spec.mode == Mode::TestOnReplica { Stage::Tested } else { Stage::Swapped };
+    let back = leftovers.record.is_turned();
+    leftovers.record.stage = match spec.mode {
+        Mode::TestOnReplica => Stage::Tested,
+        _ if back => Stage::Reverted,
+        _ => Stage::Swapped,
+    };
     let swapped = leftovers.swapped(&names.ghost, &spec.table);
     let Leftovers { state, record, epoch } = leftovers;
     state.store(control, epoch, &record, None).await?;
     // From here on a state table that is gone is our own doing: the connection may break when it is dropped.
     *owned = Some(swapped);
-    let drop_now = controls.borrow().old_table == OldTable::DropNow;
+    // What was taken back is kept, with the proof of it, until the result is written down: asked for once more, the change would be made again.
+    let drop_now = controls.borrow().old_table == OldTable::DropNow && !back;
+    if let Some(revert) = revert_of(&record, !controls.borrow().revert_window.is_zero()) {
+        publisher.update(|s| s.revert = Some(revert));
+    }
     let left = Left::of(spec, state, &record);
-    if left.table != LeftTable::Old {
+    if back {
+        publisher.update(|s| s.tables = Tables { ghost: String::new(), state: names.state.clone(), old: names.old.clone() });
+    } else if left.table != LeftTable::Old {
         // No table was swapped out.
         publisher.update(|s| s.tables.old.clear());
     }
@@ -100,7 +111,26 @@ pub(super) async fn finish(
         counts.progress.copy_complete = true;
         counts.progress.backlog = 0;
     });
-    Ok(End::Over(done(spec)))
+    Ok(End::Over(if back { Outcome::Reverted } else { done(spec) }))
+}
+
+/// Whether a change that is over can be taken back, in words. `asked`: somebody wanted a way back.
+fn revert_of(record: &Record, asked: bool) -> Option<Revert> {
+    let over = |reason, message| Some(Revert::Over { reason, message });
+    if record.stage == Stage::Reverted {
+        return over(Revert::REVERTED, "the change was taken back".to_owned());
+    }
+    if let Some((word, sentence)) = &record.closed {
+        let known = Revert::WORDS.iter().copied().chain(Reason::ALL.iter().map(|reason| reason.as_str())).find(|known| known == word);
+        return over(known.unwrap_or(Revert::NO_WAY_BACK), sentence.clone());
+    }
+    match (asked, record.native) {
+        (false, _) => None,
+        (true, true) => {
+            over(Revert::NO_WAY_BACK, "the server made the change itself (INSTANT or INPLACE), which leaves no old table".to_owned())
+        }
+        (true, false) => over(Revert::NO_WAY_BACK, "revert.window was set after the tables were swapped".to_owned()),
+    }
 }
 
 /// Foreign keys that an engine had not moved yet when it died behind its RENAME, or lost its connection.
@@ -253,10 +283,22 @@ pub(super) async fn clean_up_unless_swapped(spec: &MigrationSpec) -> Result<Opti
     }
     let names = stored.record.names(&names);
     let swapped = match stored.record.stage {
-        Stage::Swapped | Stage::Tested => true,
+        Stage::Swapped | Stage::Tested | Stage::Reverted => true,
+        Stage::Turned => {
+            stored.record = stored.record.closed(Revert::WINDOW_ENDED, "");
+            true
+        }
         Stage::Swapping => match crate::engine::state::outcome::outcome(&mut control, &spec.database, &spec.table, &names, &stored.record)
             .await?
         {
+            Swap::Happened if stored.record.is_turned() => {
+                stored.record.stage = Stage::Reverted;
+                true
+            }
+            Swap::DidNot if stored.record.is_turned() => {
+                stored.record = stored.record.closed(Revert::WINDOW_ENDED, "");
+                true
+            }
             Swap::Happened => {
                 let epoch = state.take_over(&mut guard).await?;
                 finish_relatives(spec, &mut guard, &state, epoch, &stored.record).await?;

@@ -8,8 +8,9 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::{Publisher, Rate, Tally};
 use crate::engine::contract::reason::Reason;
+use crate::engine::contract::snapshot::Phase;
 use crate::engine::contract::spec::{Controls, VerifyPolicy};
-use crate::engine::cutover::{Clock, Gate, gate};
+use crate::engine::cutover::{Clock, Gate, gate_of};
 use crate::engine::lifecycle::approach::{Approach, HOOKS, Task};
 use crate::engine::lifecycle::next::{self, Comparison, Indexes, LastCycle, Rows, Seen, State, Statistics, Step, next};
 use crate::engine::lifecycle::prepare::Ready;
@@ -132,6 +133,8 @@ pub(super) struct Run {
     stuck: bool,
     /// The next engine must look whether the swap happened.
     pub(super) swap_announced: bool,
+    /// The window in which the change could be taken back has ended.
+    pub(super) closed: bool,
 }
 
 impl Run {
@@ -155,7 +158,7 @@ impl Run {
             progress.chunks = chunks.len() as u64;
             progress.rows_estimated = rows_estimated;
             progress.changes_applied = applied;
-            progress.copy_complete = false;
+            progress.copy_complete = migration.turned.is_some();
         });
         let (log_end, _) = migration.facts.log_end(&mut control).await?;
         let inbox = Arc::new(Inbox::new(safe.point(), DIRTY_LIMIT));
@@ -195,7 +198,8 @@ impl Run {
             Arc::clone(&records),
             pace.as_ref().map_or(1, |pace| pace.width().flush),
             safe.point(),
-            &chunks,
+            // Their keys are of the change, and they are done.
+            if migration.turned.is_some() { &[] } else { chunks.as_slice() },
             applied,
         )
         .await?;
@@ -213,8 +217,9 @@ impl Run {
             chunk_rows,
         ));
         let now = Instant::now();
+        let copied = migration.turned.is_some();
         let rows = Rows {
-            copying: true,
+            copying: migration.turned.is_none(),
             indexes: if record.deferred_indexes.is_empty() { Indexes::Built } else { Indexes::Deferred },
             comparison: Comparison::NotStarted,
             statistics: Statistics::None,
@@ -242,7 +247,8 @@ impl Run {
             resting,
             copier,
             copying: 0,
-            copied: false,
+            copied,
+            closed: false,
             count: Count::None,
             allowed,
             pace,
@@ -273,6 +279,10 @@ impl Run {
         loop {
             while let Some(done) = tasks.try_join_next() {
                 self.joined(done)?;
+            }
+            if self.window_is_over() {
+                self.closed = true;
+                return Ok(false);
             }
             let (seen, held) = self.gather()?;
             if !seen.interrupted && !seen.apply_held {
@@ -323,8 +333,9 @@ impl Run {
             let controls = self.controls.borrow_and_update();
             (
                 controls.paused || controls.cancel || self.stop.is_cancelled(),
-                gate(&controls, (self.clock)()),
-                held.may_swap(&controls.limits),
+                gate_of(&self.migration, &controls, (self.clock)()),
+                // The load may be what the change is taken back for.
+                self.migration.turned.is_some() || held.may_swap(&controls.limits),
                 hooks::asks(&controls.hooks),
                 controls.verify != VerifyPolicy::Never,
                 controls.lock_timeout,
@@ -355,6 +366,7 @@ impl Run {
         let (copying, applier_stopped) = (self.copying > 0, self.record.applier_stopped);
         let pass = self.pass.as_mut().map(|pass| *pass.borrow_and_update());
         let ending = self.comparing.is_cancelled();
+        let turned = self.migration.turned.is_some();
         let rows = self.rows()?;
         rows.copying = copying;
         rows.applier_stopped = applier_stopped;
@@ -362,6 +374,8 @@ impl Run {
             _ if !verify => Comparison::Off,
             _ if ending => Comparison::Ending,
             None => Comparison::NotStarted,
+            // Both were the same at the swap, and who takes a change back may not have the time that a pass takes.
+            Some(Pass::First) if turned => Comparison::Passed { at_rest: false },
             Some(Pass::First) => Comparison::FirstPass,
             Some(pass) => Comparison::Passed { at_rest: pass == Pass::Rest },
         };
@@ -554,7 +568,10 @@ impl Run {
             self.publisher.notice(notice::BACKLOG_STAYS_LARGE, true, why.clone());
         }
         self.stuck = stuck.is_some();
-        let (phase, cut_over) = (next::phase(&self.state, seen), self.approach.shown(next::waits(&self.state, seen)));
+        let (mut phase, cut_over) = (next::phase(&self.state, seen), self.approach.shown(next::waits(&self.state, seen)));
+        if self.migration.turned.is_some() && phase != Phase::CuttingOver {
+            phase = Phase::Revertible;
+        }
         self.publisher.show(by, |s| (s.phase, s.cut_over, s.stuck) = (phase, cut_over, stuck));
     }
 

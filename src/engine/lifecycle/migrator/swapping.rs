@@ -4,7 +4,7 @@ use super::run::{Run, spawn};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::snapshot::Phase;
+use crate::engine::contract::snapshot::{Phase, Revert};
 use crate::engine::contract::spec::Mode;
 use crate::engine::cutover::blockers::TablesToLock;
 use crate::engine::cutover::swap::Parties;
@@ -21,6 +21,7 @@ use crate::engine::table::{inspector, replica, sight, triggers};
 use crate::engine::throttle;
 use crate::mysql::ServerValues;
 use crate::sql::foreign_key::TableName;
+use crate::sql::quote;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -66,7 +67,8 @@ impl Run {
             return Ok(false);
         }
         // Who has agreed to an attempt for which the replica's applier was stopped is not asked again meanwhile.
-        if !self.record.applier_stopped {
+        // Nor is anybody asked before a change is taken back.
+        if !self.record.applier_stopped && m.turned.is_none() {
             let about = about(&self.publisher, &self.tally);
             if !self.approach.is_agreed(&controls, &m.spec, about, tasks, &self.cancel) {
                 return Ok(false);
@@ -82,7 +84,9 @@ impl Run {
             self.apply_again(None).await?;
             return Ok(false);
         };
-        if !self.swap_announced || known != self.record.relatives {
+        let planned = (self.record.way_back, self.record.closed.clone());
+        self.plan_way_back();
+        if !self.swap_announced || known != self.record.relatives || planned != (self.record.way_back, self.record.closed.clone()) {
             // The next engine must look whether the swap happened, and finish what came of it.
             self.record.stage = Stage::Swapping;
             m.state.store(self.applier.session(), m.epoch, &self.record, None).await?;
@@ -136,6 +140,19 @@ impl Run {
         }
     }
 
+    /// Whether the old table is to be kept current, as it is wanted now.
+    fn plan_way_back(&mut self) {
+        let m = &self.migration;
+        let asked = !self.controls.borrow().revert_window.is_zero() && m.turned.is_none() && m.spec.mode == Mode::Execute;
+        let missing = match &m.no_way_back {
+            Some(why) => Some(why.clone()),
+            None if self.record.relatives.is_empty() => None,
+            None => Some("the table has got foreign keys or triggers during the migration".to_owned()),
+        };
+        self.record.way_back = asked && missing.is_none();
+        self.record.closed = missing.filter(|_| asked).map(|why| (Revert::NO_WAY_BACK.to_owned(), why));
+    }
+
     /// The attempt may have come as far as dropping the helper index.
     async fn index_again(&mut self) -> Result<(), EngineError> {
         let m = &self.migration;
@@ -149,6 +166,17 @@ impl Run {
         let most = self.controls.borrow().max_locked_tables;
         let found = sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map_err(cutover::came_meanwhile)?;
         let triggers = triggers::of(&mut self.control, &tables.table).await.map_err(cutover::came_meanwhile)?;
+        if m.turned.is_some() {
+            // The old table would have none of them.
+            return match (found.first(), triggers.first()) {
+                (Some(key), _) => Err(EngineError::terminal(Reason::ForeignKeys, &format!("the foreign key {key} came after the change"))),
+                (None, Some(trigger)) => {
+                    let name = quote::identifier(&trigger.name);
+                    Err(EngineError::terminal(Reason::Triggers, &format!("the trigger {name} came after the change")))
+                }
+                (None, None) => Ok(()),
+            };
+        }
         if !cutover::are_these(&found, &self.record.relatives, &tables.table) || triggers != self.record.relatives.triggers {
             let grammar = self.record.server_values.as_ref().map(ServerValues::grammar).unwrap_or_default();
             let alter = check_alter_as(&m.spec.alter, grammar)?;
@@ -179,6 +207,11 @@ impl Run {
         self.publisher.update(|s| (s.phase, s.cut_over) = (Phase::CleaningUp, cut_over));
         let m = &self.migration;
         let news = match m.spec.mode {
+            _ if m.turned.is_some() => {
+                let news = format!("the change of {} was taken back: it has its former definition", m.original_name());
+                self.publisher.notice(notice::REVERTED, false, news);
+                return;
+            }
             Mode::TestOnReplica => format!("{} was swapped with {} and swapped back", m.original_name(), m.ghost_name()),
             _ => {
                 let others: Vec<String> = self.record.relatives.tables(&cutover::swapped(m).table).iter().map(TableName::quoted).collect();
@@ -199,7 +232,10 @@ impl Run {
         self.publisher.notice(
             notice::CUT_OVER_ATTEMPT_FAILED,
             true,
-            format!("the cut-over attempt was abandoned: {why}; the original is in place and the ghost stays current"),
+            match self.migration.turned {
+                None => format!("the cut-over attempt was abandoned: {why}; the original is in place and the ghost stays current"),
+                Some(_) => format!("the attempt to take the change back was abandoned: {why}; the old table stays current"),
+            },
         );
     }
 }

@@ -51,6 +51,8 @@ pub struct WatchedTables {
     pub key_defaults: Vec<Value>,
     /// The ghost, which nobody but us may write.
     pub ghost: String,
+    /// A statement that is known: the one by which a former engine swapped the tables.
+    pub known: Option<String>,
     /// Who we are in the log.
     pub writer: Writer,
     /// `lower_case_table_names` is not 0: the log may hold a name in another case.
@@ -566,7 +568,10 @@ impl Streamer {
                 }
             }
             Statement::Other => {
-                if let Some(notice) = statement::ddl(text, schema, &self.watched.database, &self.watched.table, &self.watched.ghost) {
+                if self.watched.known.as_deref() == Some(text) {
+                    // It comes once, and after it the names are those that are watched.
+                } else if let Some(notice) = statement::ddl(text, schema, &self.watched.database, &self.watched.table, &self.watched.ghost)
+                {
                     // What we do ourselves is known; what a former engine of this migration did to the ghost was right.
                     if self.is_foreign() || notice != StreamNotice::GhostWritten && self.own != Some(true) {
                         self.notice(notice);
