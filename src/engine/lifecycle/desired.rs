@@ -56,7 +56,7 @@ impl Derivation {
 /// The clauses that lead to the definition; `None` if the table has that definition.
 ///
 /// # Errors
-/// What [`derive`] and [`check_losses`] refuse; the server's.
+/// What [`derive()`] and [`check_losses`] refuse; the server's.
 pub(super) async fn with_clauses(
     spec: &MigrationSpec,
     desired: &Desired,

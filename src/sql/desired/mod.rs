@@ -1,7 +1,7 @@
 //! Declared instead of told: the whole `CREATE TABLE` that a table is to have, and the clauses that lead there. Pure.
 //!
 //! [`Statement`] reads what the user wrote: one CREATE TABLE of this one table, and nothing that a migration does not decide. The server makes an
-//! empty table of it, and *its* reading of that table ([`Shown`]) is compared with its reading of the present one: [`derive`] gives the clauses,
+//! empty table of it, and *its* reading of that table ([`Shown`]) is compared with its reading of the present one: [`derive()`] gives the clauses,
 //! [`difference`] says what is still different once they were tried. What a clause loses is named ([`Derived::destructive`]); that a column is
 //! another one under a new name is never guessed.
 //!
