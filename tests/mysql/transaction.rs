@@ -14,11 +14,12 @@ use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::Outcome;
 use theseus::engine::contract::spec::{Controls, DeferIndexes, OldTable};
 use theseus::engine::lifecycle::prepare::{Prepared, Wishes, prepare};
+use theseus::engine::rows::conflict;
 use theseus::engine::rows::migration::Migration;
 use theseus::engine::rows::transaction::{self, Commit, Failure, GhostTransaction, Unwritten};
 use theseus::engine::table::chooser::Refused;
 use theseus::mysql::Session;
-use theseus::sql::key::{Key, KeyRange};
+use theseus::sql::key::{Key, KeyRange, Side};
 
 /// A prepared migration of `t`, and its rows' keys.
 async fn prepared(db: &Db, alter: &str) -> (Arc<Migration>, Vec<Key>) {
@@ -167,6 +168,42 @@ async fn whoever_is_fenced_writes_nothing() {
     assert!(GhostTransaction::under_lock(&m, &mut locked).await.expect("ask").is_none());
     drop(locked);
     assert_eq!(rows(&mut db).await, ROWS - 10);
+    db.drop().await;
+}
+
+/// Whether two rows have one value cannot be shown while somebody holds them: that is no end of the attempt, and once they are let go it is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_that_meets_locks_is_no_failure() {
+    let mut db = Db::new("proof").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, v INT)").await;
+    db.run("INSERT INTO t VALUES (1, 7), (2, 7)").await;
+    let (m, keys) = prepared(&db, "ADD UNIQUE KEY u (v)").await;
+    let mut session = m.session().await.expect("connect");
+    session.run("wait for a second", Duration::from_secs(10), "SET SESSION innodb_lock_wait_timeout = 1").await.expect("set");
+    let copied: Result<(), Failure> = transaction::write(&m, &mut session, async |ghost| {
+        ghost.copy_keys("copy", &keys[..1]).await?;
+        Ok((Commit::Keys { aside: false }, ()))
+    })
+    .await;
+    assert!(copied.is_ok());
+    let refused: Result<(), Failure> = transaction::write(&m, &mut session, async |ghost| {
+        ghost.copy_keys("copy", &keys[1..2]).await?;
+        Ok((Commit::Keys { aside: false }, ()))
+    })
+    .await;
+    let Err(Failure::Conflict(error)) = refused else { panic!("the value is there") };
+    let condition = m.codec.in_list(Side::Original, keys[1..2].iter());
+    let mut other = db.connect().await;
+    for held in ["_t_gho", "t"] {
+        other.query_drop("BEGIN").await.expect("begin");
+        other.query_drop(format!("SELECT * FROM {held} WHERE id = 1 FOR UPDATE")).await.expect("hold a row");
+        let proof = conflict::prove(&m, &mut session, &error, &condition, &keys[..1]).await;
+        assert!(proof.is_ok(), "{held}: {proof:?}");
+        other.query_drop("ROLLBACK").await.expect("let it go");
+    }
+    let proof = conflict::prove(&m, &mut session, &error, &condition, &keys[..1]).await.expect_err("both rows have the value");
+    assert_eq!(proof.reason, Reason::DuplicateKey);
+    assert!(proof.to_string().contains("(1) and (2)") || proof.to_string().contains("1 and 2"), "{proof}");
     db.drop().await;
 }
 

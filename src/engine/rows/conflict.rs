@@ -217,7 +217,7 @@ impl Lookup {
     }
 
     /// A converted row, other than the holder's, that has the holder's value.
-    async fn rival(&self, m: &Migration, session: &mut Session, holder: &Key) -> Result<Option<Key>, EngineError> {
+    async fn rival(&self, m: &Migration, session: &mut Session, holder: &Key) -> Result<Option<Key>, MySqlError> {
         let has = match &self.array {
             None => format!(
                 "{} IN (SELECT {} FROM {} WHERE {})",
@@ -251,7 +251,7 @@ impl Lookup {
     }
 
     /// Two converted rows with one value.
-    async fn pair(&self, m: &Migration, session: &mut Session) -> Result<Vec<Key>, EngineError> {
+    async fn pair(&self, m: &Migration, session: &mut Session) -> Result<Vec<Key>, MySqlError> {
         let (mut parts, mut from) = (self.made.clone(), self.scratch.clone());
         if let Some(array) = &self.array {
             parts = (0..parts.len()).map(|n| format!("_theseus_{n}")).collect();
@@ -270,7 +270,7 @@ impl Lookup {
             m.codec.columns(Side::Ghost),
             not_null.join(" AND "),
         );
-        Ok(keys(m, session, "look for two rows with a unique value", &sql).await?)
+        keys(m, session, "look for two rows with a unique value", &sql).await
     }
 
     /// Whether two of the original's rows that `condition` names, read in one snapshot, have one value: an index of that kind is made over
@@ -332,13 +332,17 @@ fn list(parts: &[String]) -> String {
     if parts.len() == 1 { parts[0].clone() } else { format!("({})", parts.join(", ")) }
 }
 
-/// The ghost rows that hold a value which the original's rows named by `condition` have now.
+/// The ghost rows that hold a value which the original's rows named by `condition` have now. None where other sessions' locks are in the way
+/// of finding them: the next look sees more.
 ///
 /// # Errors
 /// The server's.
 pub async fn holders(m: &Migration, session: &mut Session, error: &MySqlError, condition: &str) -> Result<Vec<Key>, EngineError> {
     let Some(lookup) = Lookup::new(m, session, error).await? else { return Ok(Vec::new()) };
-    Ok(lookup.holders(m, session, condition).await?)
+    match lookup.holders(m, session, condition).await {
+        Err(error) if error.is_contention() => Ok(Vec::new()),
+        found => Ok(found?),
+    }
 }
 
 async fn keys(m: &Migration, session: &mut Session, what: &str, sql: &str) -> Result<Vec<Key>, MySqlError> {
@@ -358,7 +362,7 @@ fn direct(m: &Migration, index: &Index) -> Option<Vec<String>> {
 }
 
 /// Fails the migration if two rows of the original, one of them named by `condition`, have the same value under the violated index.
-/// Returns `Ok` when that cannot be shown: then the conflict is with a stale row, and a retry cures it.
+/// Returns `Ok` when that cannot be shown, because the conflict is with a stale row or other sessions' locks are in the way: a retry cures it.
 ///
 /// The proof is the server's own: both rows, locked on the original and inserted by one statement behind the deletion of what the ghost
 /// had for them and of all that held their values, collide with each other. In a multi-valued index they collide in an index over nothing else.
@@ -366,6 +370,18 @@ fn direct(m: &Migration, index: &Index) -> Option<Vec<String>> {
 /// # Errors
 /// [`Reason::DuplicateKey`] with both keys; the server's errors.
 pub async fn prove(m: &Migration, session: &mut Session, error: &MySqlError, condition: &str, holders: &[Key]) -> Result<(), EngineError> {
+    match search(m, session, error, condition, holders).await {
+        Ok(()) => Ok(()),
+        Err(Failure::Lost(lost)) => {
+            tracing::debug!("{lost}");
+            Ok(())
+        }
+        Err(Failure::Conflict(error)) => Err(error.into()),
+        Err(Failure::Over(error)) => Err(error),
+    }
+}
+
+async fn search(m: &Migration, session: &mut Session, error: &MySqlError, condition: &str, holders: &[Key]) -> Result<(), Failure> {
     let name = violated(m, error).map_or_else(|| error.index.clone().unwrap_or_default(), |i| i.name.clone());
     let Some(lookup) = Lookup::new(m, session, error).await? else { return Ok(()) };
     lookup.fill(m, session, condition).await?;
@@ -377,7 +393,7 @@ pub async fn prove(m: &Migration, session: &mut Session, error: &MySqlError, con
     pairs.extend(<[Key; 2]>::try_from(lookup.pair(m, session).await?));
     for pair in pairs {
         if collide(m, session, &lookup, &pair).await? {
-            return Err(duplicate(m, &name, Some((&pair[0], &pair[1]))));
+            return Err(duplicate(m, &name, Some((&pair[0], &pair[1]))).into());
         }
     }
     if let Some(array) = &lookup.array {
@@ -389,23 +405,18 @@ pub async fn prove(m: &Migration, session: &mut Session, error: &MySqlError, con
         }
         all.push(')');
         if lookup.proven(m, session, array, &all).await? {
-            return Err(duplicate(m, &name, None));
+            return Err(duplicate(m, &name, None).into());
         }
     }
     Ok(())
 }
 
 /// Whether these two rows of the original collide with each other under a unique key of the ghost. Always rolled back.
-async fn collide(m: &Migration, session: &mut Session, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, EngineError> {
+async fn collide(m: &Migration, session: &mut Session, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, Failure> {
     if let Some(array) = &lookup.array {
         return Ok(lookup.proven(m, session, array, &m.codec.in_list(Side::Original, pair.iter())).await?);
     }
-    let tried = transaction::try_out(m, session, async |ghost| try_collision(m, ghost, lookup, pair).await);
-    match tried.await {
-        Ok(collided) => Ok(collided),
-        Err(Failure::Lost(error) | Failure::Conflict(error)) => Err(error.into()),
-        Err(Failure::Over(error)) => Err(error),
-    }
+    transaction::try_out(m, session, async |ghost| try_collision(m, ghost, lookup, pair).await).await
 }
 
 async fn try_collision(m: &Migration, ghost: &mut GhostTransaction<'_>, lookup: &Lookup, pair: &[Key; 2]) -> Result<bool, Failure> {
@@ -419,13 +430,12 @@ async fn try_collision(m: &Migration, ghost: &mut GhostTransaction<'_>, lookup: 
         Ok(rows) if rows.len() == 2 => {}
         // One is gone, or in somebody's hands: the next try sees more.
         Ok(_) => return Ok(false),
-        Err(error) if error.code == codes::LOCK_NOWAIT || error.is_contention() => return Ok(false),
+        Err(error) if error.code == codes::LOCK_NOWAIT => return Ok(false),
         Err(error) => return Err(error.into()),
     }
     for _ in 0..ROUNDS {
         match ghost.copy_keys(what, pair).await {
             Err(Unwritten::Refused(error)) if error.is_duplicate() => {}
-            Err(Unwritten::Refused(error)) if error.is_contention() => return Ok(false),
             other => return other.map(|_| false).map_err(Into::into),
         }
         lookup.fill(m, ghost.session(), &condition).await?;
