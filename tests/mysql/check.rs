@@ -68,6 +68,16 @@ async fn a_way_back_is_looked_for_where_it_is_asked_for() {
     let (code, report) = check_with(&db, None, "t", "MODIFY a BIGINT", copy).await;
     assert_eq!(code, 2);
     found(&report, "refuse NoWayBack", &["foreign keys"]);
+    // What rules the way back out comes first: what else foreign keys and triggers need does not help then.
+    db.run("CREATE TABLE fires LIKE plain; CREATE TRIGGER bell BEFORE INSERT ON fires FOR EACH ROW SET NEW.a = 1").await;
+    let user = db.user();
+    db.documented(&user, "sesame-open").await;
+    for alter in ["MODIFY a BIGINT", "DROP a"] {
+        let (code, report) = check_with(&db, Some(&user), "fires", alter, copy).await;
+        assert_eq!(code, 2);
+        let first = lines(&report).into_iter().next().unwrap_or_default();
+        assert!(first.starts_with("refuse NoWayBack") && first.contains("`bell`"), "{report:#}");
+    }
     let (code, report) = check_with(&db, None, "plain", "MODIFY a BIGINT", copy).await;
     assert_eq!(code, 0, "{report}");
     found(&report, "info WayBack", &["redefines"]);

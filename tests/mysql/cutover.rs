@@ -631,6 +631,8 @@ async fn an_attempt_has_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_table_that_is_always_hot_is_swapped() {
     let mut db = table("hot").await;
+    let user = db.user();
+    db.url = db.documented(&user, "secretword").await;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
         let (mut conn, stop) = (db.connect().await, Arc::clone(&stop));

@@ -322,6 +322,9 @@ async fn fresh(
     derived.map_or(Ok(()), |derived| derived.check(&original))?;
     if spec.copies() {
         let found = inspector::check_relations(control, &spec.database, &spec.table).await?;
+        if wishes.way_back {
+            way_back::check_bound(spec, &original, &found, control).await?;
+        }
         // What of it is known without the ghost.
         let table = TableName::new(&spec.database, &spec.table);
         let planning = Planning { table: &table, original: &original, alter, old: &names.old, most: wishes.max_locked_tables };
@@ -614,7 +617,7 @@ async fn make(
     record.key_index.clone_from(&key.index);
     record.helper_index = key.helper.clone().unwrap_or_default();
     record.ghost_definition = normalise(&full.show_create)?;
-    record.relatives = bound(spec, alter, names, original, &full, wishes.max_locked_tables, control).await?;
+    record.relatives = bound(spec, alter, names, original, &full, wishes, control).await?;
     let no_way_back = way_back::missing(original, &full, &mapping, &record.relatives, facts);
     if wishes.way_back {
         way_back::check(spec, no_way_back.as_ref())?;
@@ -757,13 +760,17 @@ async fn bound(
     names: &TableNames,
     original: &Inspected,
     new: &Inspected,
-    most: u16,
+    wishes: Wishes<'_>,
     control: &mut Session,
 ) -> Result<Relatives, EngineError> {
     let nothing_left = |error: EngineError| if error.is_transient() { error } else { error.and(". Nothing is left behind") };
     let found = sight::relations(control, &spec.database, &spec.table).await.map_err(nothing_left)?;
+    if wishes.way_back {
+        way_back::check_bound(spec, original, &found, control).await?;
+    }
     let tables = Swapped::new(spec, names);
     let planned = async {
+        let most = wishes.max_locked_tables;
         let planning = Planning { table: &tables.table, original, alter, old: &names.old, most };
         let mut after = planning.plan_with(control, &found, &new.definition, new.partitioned).await?;
         relatives::keep_indexes(control, &after, &tables.ghost).await?;

@@ -17,8 +17,10 @@ use crate::engine::state::record::{ChunkId, Record, SafePosition, Stage, Stored}
 use crate::engine::state::store::StateTable;
 use crate::engine::state::takeover;
 use crate::engine::table::definition::{check_alter_as, normalise};
+use crate::engine::table::evaluation;
 use crate::engine::table::inspector::{self, Inspected};
-use crate::engine::table::{evaluation, sight};
+use crate::engine::table::relatives::no_way_back;
+use crate::engine::table::sight::{self, Reference};
 use crate::mysql::server::ServerFacts;
 use crate::mysql::{BinlogPosition, Session};
 use crate::sql::foreign_key::Relatives;
@@ -37,16 +39,29 @@ pub(super) fn missing(
     relatives: &Relatives,
     facts: &ServerFacts,
 ) -> Option<String> {
-    if !original.foreign_keys.is_empty() || !new.foreign_keys.is_empty() || !relatives.children.is_empty() {
-        return Some("foreign keys bind the table to others, and the old table would have none".to_owned());
-    }
-    if let Some(trigger) = relatives.triggers.first() {
-        return Some(format!("the table has triggers ({}), and the old table would have none", quote::identifier(&trigger.name)));
+    let bound = !original.foreign_keys.is_empty() || !new.foreign_keys.is_empty() || !relatives.children.is_empty();
+    let triggers: Vec<String> = relatives.triggers.iter().map(|trigger| trigger.name.clone()).collect();
+    if let Some(why) = no_way_back(bound, &triggers) {
+        return Some(why);
     }
     match way_back::way_back(&original.definition, &new.definition, change) {
         Err(why) => Some(why),
         Ok(back) => key::not_logged(&back.key, &facts.binlog_row_image),
     }
+}
+
+/// As [`check`], by what binds the table to others: before anything is asked that only a change without a way back needs.
+///
+/// # Errors
+/// As there; the server's.
+pub(super) async fn check_bound(
+    spec: &MigrationSpec,
+    original: &Inspected,
+    found: &[Reference],
+    control: &mut Session,
+) -> Result<(), EngineError> {
+    let triggers = sight::triggers(control, &spec.database, &spec.table).await?;
+    check(spec, no_way_back(!original.foreign_keys.is_empty() || !found.is_empty(), &triggers).as_ref())
 }
 
 /// Refuses a migration whose `revert.window` could not be kept.

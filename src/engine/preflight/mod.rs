@@ -24,7 +24,7 @@ use crate::engine::contract::spec::{Algorithm, Controls, MigrationSpec, Mode};
 use crate::engine::contract::text::bytes;
 use crate::engine::rows::key_nulls;
 use crate::engine::table::inspector::{self, Inspected};
-use crate::engine::table::{chooser, replica, sight};
+use crate::engine::table::{chooser, relatives, replica, sight};
 use crate::mysql::codes::UNSUPPORTED_SERVER;
 use crate::mysql::server::ServerFacts;
 use crate::mysql::session::SHORT;
@@ -409,6 +409,10 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     }
     look.weigh();
     server::filters(look).await?;
+    // Before what else foreign keys and triggers need: where they rule the way back out, that helps nobody.
+    if let (Some(alter), Some(prediction)) = (alter, &prediction) {
+        way_back(look, &facts, &original, alter, prediction).await?;
+    }
     table::relations(look, &original, alter).await?;
     table::unseen(look).await?;
     table::blockers(look).await?;
@@ -416,7 +420,6 @@ async fn all(look: &mut Look<'_>, alter: Option<&Alter>) -> Result<(), EngineErr
     let (Some(alter), Some(prediction)) = (alter, prediction) else { return Ok(()) };
     table::dependents(look, alter).await?;
     let key = key(look, &facts, &original, alter, &prediction);
-    way_back(look, &facts, &original, alter, &prediction).await?;
     if let Some((key, _)) = &key {
         nulls(look, &facts, &original, key).await?;
     }
@@ -666,21 +669,16 @@ async fn way_back(
     // What the account does not see is reported with the relations.
     let keys = sight::foreign_keys(&mut look.session, &database, &name).await.unwrap_or_default();
     let triggers = sight::triggers(&mut look.session, &database, &name).await.unwrap_or_default();
-    let missing = if !keys.is_empty() || !original.foreign_keys.is_empty() {
-        Some("foreign keys bind the table to others, and the old table would have none".to_owned())
-    } else if let Some(trigger) = triggers.first() {
-        Some(format!("the table has triggers ({}), and the old table would have none", quote::identifier(trigger)))
-    } else {
-        match crate::sql::mapping::ColumnMapping::new(&original.definition, &prediction.definition, alter) {
-            // Reported with the key.
-            Err(_) => None,
-            Ok(change) => match crate::sql::way_back::way_back(&original.definition, &prediction.definition, &change) {
-                Err(why) => Some(why),
-                Ok(back) => crate::sql::key::not_logged(&back.key, &facts.binlog_row_image),
-            },
+    let by_definition = || {
+        // What there is no mapping for is reported with the key.
+        let change = crate::sql::mapping::ColumnMapping::new(&original.definition, &prediction.definition, alter).ok()?;
+        match crate::sql::way_back::way_back(&original.definition, &prediction.definition, &change) {
+            Err(why) => Some(why),
+            Ok(back) => crate::sql::key::not_logged(&back.key, &facts.binlog_row_image),
         }
     };
-    if let Some(why) = missing {
+    let bound = !keys.is_empty() || !original.foreign_keys.is_empty();
+    if let Some(why) = relatives::no_way_back(bound, &triggers).or_else(by_definition) {
         look.rules_out_a_copy(
             Reason::NoWayBack,
             table,

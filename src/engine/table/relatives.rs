@@ -132,6 +132,16 @@ async fn after(
     Ok(relatives.with_renamed_columns(table, &alter.renames()))
 }
 
+/// Why a table that others are bound to cannot be kept current once it is swapped out; `None`: nothing binds it. Asked before it is known what
+/// else foreign keys and triggers need: that would be of no help. Pure.
+pub fn no_way_back(has_foreign_keys: bool, triggers: &[String]) -> Option<String> {
+    if has_foreign_keys {
+        return Some("foreign keys bind the table to others, and the old table would have none".to_owned());
+    }
+    let trigger = triggers.first()?;
+    Some(format!("the table has triggers ({}), and the old table would have none", quote::identifier(trigger)))
+}
+
 /// A change of a table, for which is planned what becomes of those that it is bound to.
 #[derive(Clone, Copy)]
 pub struct Planning<'a> {
