@@ -105,7 +105,7 @@ pub(super) fn stuck(rows: &Rows, seen: &Seen) -> Option<String> {
     let LastCycle { taken, alone, .. } = rows.cycle;
     (!rows.copying && rows.cycle.stays_large(seen.now) && !rows.cycle.is_small(seen.now, seen.lock_timeout)).then(|| {
         format!(
-            "rows change as fast as they are applied: the last {taken} changed keys would lock the table for up to {} ms, and only a quarter of cutOver.lockTimeout ({} ms) is allowed for them. Raise cutOver.lockTimeout, raise copy.workers, or wait for a quieter hour",
+            "rows change as fast as they are applied: the last {taken} changed keys would lock the table for up to {} ms, and only a quarter of cutOver.lockTimeout ({} ms) is allowed for them. Raise cutOver.lockTimeout, or wait for a quieter hour",
             alone.as_millis(),
             (seen.lock_timeout / LOCK_SHARE).as_millis()
         )
