@@ -113,7 +113,7 @@ fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     let notes = kubectl.helm(&["install", "theseus", &chart, "--namespace", "theseus-system", "--create-namespace"]).stdout();
     kubectl
         .run(
-            &["wait", "--for=condition=Established", "crd/schemamigrations.theseus.dev", "crd/mysqlservers.theseus.dev", "--timeout=30s"],
+            &["wait", "--for=condition=Established", "crd/schemamigrations.theseus.dev", "crd/mysqlservers.theseus.dev", "--timeout=180s"],
             "",
         )
         .stdout();

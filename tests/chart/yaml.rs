@@ -74,7 +74,7 @@ impl Shop {
     fn new() -> Self {
         let kubectl = Kubectl::of_the_run();
         kubectl.run(&["apply", "--server-side", "--force-conflicts", "-f", "crds"], "").stdout();
-        kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "-f", "crds"], "").stdout();
+        kubectl.run(&["wait", "--for=condition=Established", "--timeout=180s", "-f", "crds"], "").stdout();
         let namespace = unique("yaml");
         kubectl.run(&["create", "namespace", &namespace], "").stdout();
         Self { kubectl, namespace }

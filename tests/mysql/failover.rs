@@ -55,7 +55,7 @@ async fn port(server: &PrivateServer) -> u16 {
 /// Waits until the replica has applied all that the primary has.
 async fn caught_up(primary: &PrivateServer, replica: &PrivateServer) {
     let set: Option<String> = connect(&primary.url).await.query_first("SELECT @@global.gtid_executed").await.expect("read GTIDs");
-    let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 30)", set.unwrap_or_default());
+    let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 180)", set.unwrap_or_default());
     let waited: Option<u8> = connect(&replica.url).await.query_first(sql).await.expect("wait for the replica");
     assert_eq!(waited, Some(0), "the replica catches up");
 }
@@ -348,7 +348,7 @@ async fn without_gtids_a_promotion_is_a_new_start() {
     let last: mysql_async::Row = status.query_first("SHOW BINARY LOG STATUS").await.expect("ask").expect("a row");
     let (file, position): (String, u64) = (last.get(0).expect("a file"), last.get(1).expect("a position"));
     let waited: Option<Option<i64>> =
-        conn.query_first(format!("SELECT SOURCE_POS_WAIT('{file}', {position}, 30)")).await.expect("wait for the replica");
+        conn.query_first(format!("SELECT SOURCE_POS_WAIT('{file}', {position}, 180)")).await.expect("wait for the replica");
     assert!(waited.flatten().is_some_and(|n| n >= 0), "the replica catches up: {waited:?}");
     primary.kill().await;
     proxy.close();

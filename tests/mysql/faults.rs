@@ -221,13 +221,21 @@ async fn strike(fault: Fault, handle: Handle, held: Option<(Caught, u16)>, scene
             second
         }
         Fault::AllKilled | Fault::Killed(_) => {
-            let ports: Vec<u16> = proxy
-                .links()
-                .into_iter()
-                .filter(|(_, kind)| fault == Fault::AllKilled || fault == Fault::Killed(*kind))
-                .map(|(port, _)| port)
-                .collect();
-            assert!(kill(db, &ports).await > 0, "there is something to kill: {:?}", proxy.links());
+            let end = Instant::now() + support::PATIENCE;
+            let ports = loop {
+                let ports: Vec<u16> = proxy
+                    .links()
+                    .into_iter()
+                    .filter(|(_, kind)| fault == Fault::AllKilled || fault == Fault::Killed(*kind))
+                    .map(|(port, _)| port)
+                    .collect();
+                if kill(db, &ports).await > 0 {
+                    break ports;
+                }
+                // A busy machine lets a session idle for longer than the server's wait_timeout: then there is another one soon.
+                assert!(Instant::now() < end, "there is nothing to kill: {:?}", proxy.links());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
             match held {
                 // Its answer is lost with it.
                 Some((caught, port)) if ports.contains(&port) => caught.tear(),
@@ -298,7 +306,7 @@ async fn cell(server: &PrivateServer, fault: Fault, moment: Moment) -> (Duration
     watcher.judge(&what).await;
     // The server may have been restarted meanwhile.
     let mut conn = connect(&server.url).await;
-    conn.query_drop(format!("USE `{}`", db.name)).await.expect("use the database");
+    conn.query_drop(format!("USE `{}`; SET SESSION wait_timeout = 28800", db.name)).await.expect("use the database");
     let mut db = Db { conn, ..db };
     assert_account(&mut db, &account, &what).await;
     assert!(db.definition("t").await.contains("`v` decimal(20,0)"), "{what}");

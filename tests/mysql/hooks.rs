@@ -7,7 +7,7 @@ use sha2::Sha256;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::{Db, controls, dead, join, script, until};
+use support::{Db, PATIENCE, controls, dead, join, script, until};
 use theseus::engine::contract::hook::{FailurePolicy, Hook, Moment, Target};
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase, Waits};
@@ -141,7 +141,8 @@ async fn a_slow_answer_holds_nothing_but_the_swap() {
     let mut db = table("slow_hook").await;
     let service = Service::start().await;
     service.busy.store(true, Ordering::Relaxed);
-    let with_hooks = Controls { hooks: vec![service.hook(&[Moment::BeforeCutOver])], ..controls() };
+    // One attempt, and so one question, however slow the machine is.
+    let with_hooks = Controls { hooks: vec![service.hook(&[Moment::BeforeCutOver])], lock_timeout: PATIENCE, ..controls() };
     let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), with_hooks);
     while service.calls.lock().expect("no panic").is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -264,11 +265,12 @@ async fn a_program_that_gives_no_answer_is_a_veto_or_nothing_as_the_policy_says(
         "slow",
         &format!("trap '' TERM\nsleep 600 &\necho $$ $! >'{0}.new' && mv '{0}.new' '{0}'\nwait", pids.display()),
     );
-    let slow = program(&[Moment::BeforeCutOver], &slow, Duration::from_secs(3));
+    // Enough for it to begin.
+    let slow = program(&[Moment::BeforeCutOver], &slow, Duration::from_secs(6));
     let handle = theseus::engine::start(db.spec("t", "MODIFY a BIGINT NOT NULL"), Controls { hooks: vec![slow.clone()], ..controls() });
     let s = until(&handle, "it is vetoed", |s| s.cut_over.vetoed_by.is_some()).await;
     let why = s.cut_over.vetoed_by.unwrap_or_default();
-    assert!(why.ends_with("/slow did not finish within 3 s and was killed"), "{why}");
+    assert!(why.ends_with("/slow did not finish within 6 s and was killed"), "{why}");
     let started = std::fs::read_to_string(&pids).expect("it was started");
     assert_eq!(started.split_whitespace().count(), 2, "{started}");
     dead(&started).await;

@@ -114,7 +114,7 @@ async fn pausing_releases_connections_and_resuming_repeats_little() {
     }
     db.run("UPDATE t SET b = 'while paused' WHERE id <= 100").await;
     handle.control(slow());
-    let s = until(&handle, "it goes on", |s| s.resumed_count == 1).await;
+    let s = until(&handle, "it goes on", |s| s.resumed_count >= 1).await;
     assert!(s.progress.rows_copied >= copied, "recorded chunks are not repeated: {} < {copied}", s.progress.rows_copied);
     handle.control(controls());
     assert_eq!(join(handle).await, Outcome::Succeeded);
@@ -187,7 +187,7 @@ async fn a_stop_keeps_the_work() {
     assert!(asked.elapsed() < soon(Duration::from_secs(6)), "a stop is bounded");
     assert_eq!(db.tables().await, ["_t_ghc", "_t_gho", "t"]);
     let handle = theseus::engine::start(spec, controls());
-    until(&handle, "the work is taken up", |s| s.resumed_count == 1 || s.phase == Phase::Finished).await;
+    until(&handle, "the work is taken up", |s| s.resumed_count >= 1 || s.phase == Phase::Finished).await;
     assert_eq!(join(handle).await, Outcome::Succeeded);
     assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, ROWS);
     db.drop().await;

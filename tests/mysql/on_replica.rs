@@ -57,7 +57,7 @@ impl Pair {
     /// Waits until the replica has applied all that the primary has: that it still can is proven by that.
     async fn caught_up(&self) {
         let set: Option<String> = connect(&self.primary.url).await.query_first("SELECT @@global.gtid_executed").await.expect("read GTIDs");
-        let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 30)", set.unwrap_or_default());
+        let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 180)", set.unwrap_or_default());
         let waited: Option<u8> = connect(&self.replica.url).await.query_first(sql).await.expect("wait for the replica");
         assert_eq!(waited, Some(0), "the replica applies what the primary has");
     }
@@ -146,7 +146,7 @@ async fn a_replica_is_changed_alone_without_gtids() {
     fill(&mut db, ROWS).await;
     let caught_up = async |conn: &mut mysql_async::Conn| {
         let (file, position) = end(&primary).await;
-        let sql = format!("SELECT SOURCE_POS_WAIT('{file}', {position}, 30)");
+        let sql = format!("SELECT SOURCE_POS_WAIT('{file}', {position}, 180)");
         let waited: Option<Option<i64>> = conn.query_first(sql).await.expect("wait for the replica");
         assert!(waited.flatten().is_some_and(|n| n >= 0), "the replica applies what the primary has: {waited:?}");
     };
@@ -219,7 +219,8 @@ async fn a_test_compares_at_rest_and_leaves_both_tables() {
     scribe.pause().await;
     pair.caught_up().await;
     let mut snapshots = handle.watch();
-    handle.control(Controls { old_table: OldTable::Keep, ..manual(true) });
+    // Time for one attempt, however slow the machine is: a second one would stop the applier a second time.
+    handle.control(Controls { old_table: OldTable::Keep, lock_timeout: support::PATIENCE, ..manual(true) });
     assert_eq!(join(handle).await, Outcome::Tested);
     let last = snapshots.borrow_and_update().clone();
     let said: Vec<&str> = last.notices.iter().map(|n| n.reason).filter(|r| r.starts_with("Replication") || *r == "Swapped").collect();
@@ -465,7 +466,8 @@ async fn hooks_are_asked_before_the_applier_is_stopped() {
     let handle = theseus::engine::start(plain(pair.spec(Mode::TestOnReplica), &proxy), Controls { hooks: hooks.clone(), ..manual(false) });
     gate_between_passes(&handle).await;
     let mut stopped = proxy.trap("STOP REPLICA SQL_THREAD", Hold::Answer);
-    handle.control(Controls { hooks, ..manual(true) });
+    // Time for one attempt, however slow the machine is: before a second one they are asked again.
+    handle.control(Controls { hooks, lock_timeout: support::PATIENCE, ..manual(true) });
     stopped.sprung().await;
     let mut comparing = proxy.trap("IFNULL(BIT_XOR", Hold::Request);
     stopped.release();

@@ -203,7 +203,7 @@ async fn the_old_table_goes_when_the_window_ends() {
     assert_eq!(db.tables().await, ["t"]);
     // By itself, and kept.
     let spec = MigrationSpec { id: "another".into(), ..db.spec("t", "DROP added") };
-    let keep = Controls { revert_window: Duration::from_secs(2), old_table: OldTable::Keep, ..controls() };
+    let keep = Controls { revert_window: Duration::from_secs(6), old_table: OldTable::Keep, ..controls() };
     let handle = changed(&spec, keep.clone()).await;
     let (reason, _, outcome) = over(handle).await;
     assert_eq!((reason, outcome), (Revert::WINDOW_ENDED, Outcome::Succeeded));

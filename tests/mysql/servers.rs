@@ -214,7 +214,7 @@ async fn a_rotated_log_on_a_quiet_server_is_caught_up_with() {
         // Until the engine has looked at the end of the log again.
         tokio::time::sleep(Duration::from_secs(4)).await;
         handle.control(Controls { approved: true, ..manual });
-        let outcome = tokio::time::timeout(support::soon(Duration::from_secs(10)), join(handle))
+        let outcome = tokio::time::timeout(support::PATIENCE, join(handle))
             .await
             .expect("the cut-over does not wait for somebody else's transaction");
         assert_eq!(outcome, Outcome::Succeeded, "{gtid}");

@@ -17,7 +17,8 @@ fn reasons(migration: &crate::migration::Migration) -> Vec<String> {
 async fn a_migration_goes_its_way_and_says_so() {
     let mut shop = Shop::new("success").await;
     shop.table("orders", ROWS).await;
-    let mut migration = shop.migrate("m", "orders", with(slowly(), json!({"cutOver": {"policy": "Manual"}})), &[]).await;
+    let mut migration =
+        shop.migrate("m", "orders", with(slowly(), json!({"cutOver": {"policy": "Manual", "lockTimeout": "60s"}})), &[]).await;
 
     let copying = migration.until("it copies", |version| version.reason() == "Copying").await;
     assert_eq!(copying.condition("Throttled"), "False/NotThrottled");
@@ -53,7 +54,7 @@ async fn a_migration_goes_its_way_and_says_so() {
     // What scripts do.
     let (namespace, waiter) = (shop.namespace.clone(), tokio::task::spawn_blocking);
     let waiting =
-        waiter(move || Plane::get().kubectl(&["wait", "--for=condition=Ready", "smig/m", "-n", &namespace, "--timeout=90s"], "").stdout());
+        waiter(move || Plane::get().kubectl(&["wait", "--for=condition=Ready", "smig/m", "-n", &namespace, "--timeout=180s"], "").stdout());
     migration.annotate("cut-over", Some("approved")).await;
     assert!(waiting.await.unwrap().contains("condition met"));
 
