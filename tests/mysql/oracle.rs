@@ -28,6 +28,9 @@ const CHANGES: &[&str] = &[
 /// Transactions of a writer in a second, where it does not write as fast as it can: that costs as much again as the migrations do, and on a
 /// slow machine the longer they take, the more.
 const PACE: f64 = 40.0;
+/// Transactions of the paced writers beside one migration; from then on they write a tenth as often. A migration on a quiet machine does not
+/// last so long. On a busy one all the rest would be for nothing but to make it last longer.
+const BESIDE: u64 = 400;
 
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -40,6 +43,7 @@ fn number(name: &str, default: u64) -> u64 {
 struct Oracle {
     db: Db,
     workload: Workload,
+    paced: bool,
     seed: u64,
     longest_lock: Duration,
     attempts: u32,
@@ -55,7 +59,13 @@ impl Oracle {
         workload::create(&mut db.conn, &name, "orders", rows, writers).await.expect("load the table");
         let plan = Plan { url: db.url.clone(), database: name, table: "orders".to_owned(), rows, writers, rate: None, seed };
         let workload = Workload::start(plan).await.expect("start the writers");
-        Self { db, workload, seed, longest_lock: Duration::ZERO, attempts: 0 }
+        Self { db, workload, paced: false, seed, longest_lock: Duration::ZERO, attempts: 0 }
+    }
+
+    /// How the writers write from now on.
+    fn pace(&mut self, paced: bool) {
+        self.paced = paced;
+        self.workload.pace(paced.then_some(PACE));
     }
 
     /// One migration; `steer` is called with every snapshot and says which controls are to hold from then on.
@@ -71,7 +81,7 @@ impl Oracle {
         while !handle.is_finished() {
             let change = {
                 let snapshot = watch.borrow_and_update();
-                assert!(Instant::now() < end, "migration {number} ({alter}), seed {}: not over after 60 s: {:#?}", self.seed, *snapshot);
+                assert!(Instant::now() < end, "migration {number} ({alter}), seed {}: not over in time: {:#?}", self.seed, *snapshot);
                 steer(&snapshot)
             };
             if let Some(controls) = change {
@@ -79,13 +89,17 @@ impl Oracle {
             }
             // Ends with the engine, or goes round for the deadline.
             let _ = tokio::time::timeout(Duration::from_millis(200), watch.changed()).await;
-            let failures = self.workload.totals().failures;
+            let now = self.workload.totals();
             assert!(
-                failures.is_empty(),
-                "migration {number} ({alter}), seed {}: statements of the writers failed: {failures:#?}\n{:#?}",
+                now.failures.is_empty(),
+                "migration {number} ({alter}), seed {}: statements of the writers failed: {:#?}\n{:#?}",
                 self.seed,
+                now.failures,
                 *watch.borrow()
             );
+            if self.paced && now.committed > before.committed + BESIDE {
+                self.workload.pace(Some(PACE / 10.0));
+            }
         }
         let last = watch.borrow().clone();
         let outcome = handle.join().await;
@@ -145,7 +159,7 @@ async fn no_write_is_lost_in_fifty_migrations_in_a_row() {
         // Small chunks: many boundaries among the writes.
         let target_chunk_time = Duration::from_millis(if n % 3 == 0 { 10 } else { 100 });
         let workers = u16::try_from(n % 4).expect("small");
-        oracle.workload.pace((n % 5 != 1).then_some(PACE));
+        oracle.pace(n % 5 != 1);
         oracle.migrate(n, alter, Controls { defer_indexes, target_chunk_time, workers, ..controls() }, |_| None).await;
         if n % 5 == 0 {
             oracle.verify(n, alter).await;
@@ -169,7 +183,7 @@ async fn no_write_is_lost_where_the_new_table_has_no_index_for_the_key() {
         let alter = changes[(n - 1) % changes.len()];
         let defer_indexes = if n % 2 == 0 { DeferIndexes::Always } else { DeferIndexes::Never };
         let target_chunk_time = Duration::from_millis(if n % 3 == 0 { 10 } else { 100 });
-        oracle.workload.pace((n % 4 != 1).then_some(PACE));
+        oracle.pace(n % 4 != 1);
         oracle.migrate(n, alter, Controls { defer_indexes, target_chunk_time, ..controls() }, |_| None).await;
         oracle.verify(n, alter).await;
     }
@@ -182,7 +196,7 @@ async fn no_write_is_lost_while_people_throttle_and_approve() {
     let began = Instant::now();
     let mut oracle = Oracle::new("oracle_manual", 3).await;
     for (n, alter) in CHANGES.iter().enumerate() {
-        oracle.workload.pace((n % 4 != 0).then_some(PACE));
+        oracle.pace(n % 4 != 0);
         let start = Controls { cut_over_policy: CutOverPolicy::Manual, target_chunk_time: Duration::from_millis(20), ..controls() };
         let mut now = start.clone();
         let mut toggles = 0;

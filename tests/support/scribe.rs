@@ -33,7 +33,7 @@ pub async fn fill(db: &mut crate::support::Db, rows: u64) {
 pub const ALTER: &str = "MODIFY pad VARCHAR(200) NOT NULL DEFAULT '-', MODIFY v DECIMAL(20,0) NOT NULL";
 
 /// Between two statements. There are many of both at a time: with a shorter one they would have the machine for themselves.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Each statement says what a row is to be, and is repeated until it is taken.
 pub struct Scribe {

@@ -29,7 +29,7 @@ use values::{Plan, Scope, Variable};
 const SERVERS: usize = 3;
 
 /// Variables that are set together; of those that no session has, a third can only be read.
-const TOGETHER: usize = 10;
+const TOGETHER: usize = 20;
 
 /// What came of a variable.
 pub struct Tried {
