@@ -792,6 +792,48 @@ fn rows_of_the_ghost_are_written_in_one_place() {
     assert_eq!(strings(r###"f("a \" b", r#"c " d"#, b"e"); // "no""###), [r#"a \" b"#, "c \" d", "e"]);
 }
 
+// --- the map ----------------------------------------------------------------------------------------------
+
+/// The files below a folder, by the names that a map has for them: `rows/streamer` and `rows/streamer/statement`.
+fn on_the_map(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    sources(folder, &mut found);
+    let name = |path: &PathBuf| path.strip_prefix(folder).unwrap().with_extension("").to_str().unwrap().replace('\\', "/");
+    let names = found.iter().map(name).map(|name| name.strip_suffix("/mod").map_or(name.clone(), str::to_owned));
+    names.filter(|name| name != "mod" && !name.ends_with("tests")).collect()
+}
+
+/// Who looks for the code of something finds its file in the map: each file of the engine stands in the row of its room, and each part of
+/// `sql` in its table.
+#[test]
+fn every_file_of_the_engine_is_on_the_map() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let rooms = INNER.iter().find(|(room, _)| *room == "engine").unwrap().1;
+    let (mut missing, mut known) = (Vec::new(), 0);
+    for room in rooms {
+        let row = map.lines().rfind(|line| line.starts_with(&format!("| `{room}` |"))).unwrap_or_else(|| panic!("{room} has no row"));
+        for file in on_the_map(&root.join("src/engine").join(room)) {
+            let named = row.contains(&format!("`{file}`"));
+            known += usize::from(named);
+            if !named {
+                missing.push(format!("docs/architecture.md, in the row of {room}: `{file}`"));
+            }
+        }
+    }
+    let table = std::fs::read_to_string(root.join("src/sql/mod.rs")).unwrap();
+    let table: String = table.lines().filter(|line| line.starts_with("//!")).collect();
+    for file in on_the_map(&root.join("src/sql")).iter().filter(|file| !file.contains('/')) {
+        let named = table.contains(&format!("[`{file}`]")) || table.contains(&format!("[`{file}::"));
+        known += usize::from(named);
+        if !named {
+            missing.push(format!("src/sql/mod.rs: [`{file}`]"));
+        }
+    }
+    assert!(missing.is_empty(), "these files are on no map: {missing:#?}");
+    assert!(known > 70, "hardly any file was seen: {known}");
+}
+
 // --- make test --------------------------------------------------------------------------------------------
 
 /// Programs of `sh` in a folder. Another process writes them: a file that this one, or a child of a test beside, still has open cannot be run.

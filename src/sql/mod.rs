@@ -12,9 +12,14 @@
 //! | how is a key value kept, compared and written as SQL? | [`key::KeyCodec`] |
 //! | what does SHOW CREATE TABLE say, and how does the ghost's differ? | [`create`] |
 //! | which clauses lead from one definition to another? | [`desired`] |
+//! | can the old table be kept current after a change, and along which key? | [`way_back`] |
+//! | what are the columns and indexes of a table, as values? | [`table`] |
 //! | which foreign keys has a table, and how do they pass a swap? | [`foreign_key`] |
 //! | what is a trigger, and how is it made again? | [`trigger`] |
 //! | what does SHOW GRANTS say? | [`grants`] |
+//! | where are clauses, names and literals in a text? | [`token`] |
+//! | what is computed from a row, so that equal rows give equal numbers? | [`digest`] |
+//! | are two values one value under two types? | [`values`] |
 //!
 //! Rules of MySQL relied upon: the session has `sql_mode` without `ANSI_QUOTES` and `NO_BACKSLASH_ESCAPES`, the connection
 //! character set is utf8mb4 and the time zone `+00:00` (the engine sets all of them).
