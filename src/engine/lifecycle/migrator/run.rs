@@ -8,7 +8,7 @@ use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::progress::{Publisher, Rate, Tally};
 use crate::engine::contract::reason::Reason;
-use crate::engine::contract::snapshot::Phase;
+use crate::engine::contract::snapshot::{Phase, Revert};
 use crate::engine::contract::spec::{Controls, VerifyPolicy};
 use crate::engine::cutover::{Clock, Gate, gate_of};
 use crate::engine::lifecycle::approach::{Approach, HOOKS, Task};
@@ -569,10 +569,16 @@ impl Run {
         }
         self.stuck = stuck.is_some();
         let (mut phase, cut_over) = (next::phase(&self.state, seen), self.approach.shown(next::waits(&self.state, seen)));
-        if self.migration.turned.is_some() && phase != Phase::CuttingOver {
+        let revert = self.window_end().map(|until| Revert::Possible { until });
+        if revert.is_some() && phase != Phase::CuttingOver {
             phase = Phase::Revertible;
         }
-        self.publisher.show(by, |s| (s.phase, s.cut_over, s.stuck) = (phase, cut_over, stuck));
+        self.publisher.show(by, |s| {
+            (s.phase, s.cut_over, s.stuck) = (phase, cut_over, stuck);
+            if revert.is_some() {
+                s.revert = revert;
+            }
+        });
     }
 
     /// The next engine must start anew.

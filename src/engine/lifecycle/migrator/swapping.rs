@@ -113,7 +113,7 @@ impl Run {
                 Ok(true)
             }
             Attempt::GivenUp { why, locked } => {
-                cutover::relatives::disarm(&mut self.control, &self.record.relatives, &cutover::swapped(&m)).await?;
+                self.disarm().await?;
                 self.index_again().await?;
                 self.failed(&why.message, locked);
                 self.apply_again(None).await?;
@@ -128,7 +128,7 @@ impl Run {
                         Ok(true)
                     }
                     Swap::DidNot => {
-                        cutover::relatives::disarm(&mut self.control, &self.record.relatives, &cutover::swapped(&m)).await?;
+                        self.disarm().await?;
                         self.index_again().await?;
                         self.apply_again(None).await?;
                         self.failed("the connection was lost during the swap, and the tables were not swapped", Duration::ZERO);
@@ -151,6 +151,15 @@ impl Run {
         };
         self.record.way_back = asked && missing.is_none();
         self.record.closed = missing.filter(|_| asked).map(|why| (Revert::NO_WAY_BACK.to_owned(), why));
+    }
+
+    /// The attempt may have given the ghost constraints and triggers, where it is to get any. What a former engine left was looked for when its
+    /// work was taken up.
+    async fn disarm(&mut self) -> Result<(), EngineError> {
+        if self.record.relatives.is_empty() {
+            return Ok(());
+        }
+        cutover::relatives::disarm(&mut self.control, &self.record.relatives, &cutover::swapped(&self.migration)).await
     }
 
     /// The attempt may have come as far as dropping the helper index.

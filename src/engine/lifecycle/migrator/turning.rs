@@ -54,21 +54,18 @@ async fn pass_on(mut from: watch::Receiver<Controls>, to: watch::Sender<Controls
 }
 
 impl Run {
-    /// Whether the change cannot be taken back any more, and nobody has asked for it in time. Shows the end of the window as it is wanted now.
-    pub(super) fn window_is_over(&mut self) -> bool {
-        if self.migration.turned.is_none() {
-            return false;
-        }
-        let (window, revert, cancel) = {
-            let controls = self.controls.borrow();
-            (controls.revert_window, controls.revert, controls.cancel)
-        };
-        let end = until(self.record.opened_at, window);
+    /// When the window ends, as it is wanted now; `None`: the change is not made yet.
+    pub(super) fn window_end(&self) -> Option<SystemTime> {
+        let turned = self.migration.turned.is_some();
+        turned.then(|| until(self.record.opened_at, self.controls.borrow().revert_window))
+    }
+
+    /// Whether the change cannot be taken back any more, and nobody has asked for it in time.
+    pub(super) fn window_is_over(&self) -> bool {
+        let controls = self.controls.borrow();
         let now: SystemTime = (self.clock)().into();
-        let possible = Revert::Possible { until: end };
-        self.publisher.update(|s| s.revert = Some(possible));
         // Who asked inside the window is served, however long somebody is in the way.
-        cancel || !revert && end <= now
+        self.window_end().is_some_and(|end| controls.cancel || !controls.revert && end <= now)
     }
 }
 
