@@ -77,8 +77,7 @@ pub async fn derive(
     control: &mut Session,
     place: Place,
 ) -> Result<Derived, EngineError> {
-    let case: Option<u8> = control.first("read how names are compared", SHORT, "SELECT @@lower_case_table_names").await?;
-    let names_in_any_case = case.is_some_and(|case| case != 0);
+    let names_in_any_case = control.lower_case_names();
     let statement = Statement::parse_as(&wanted.definition, values.grammar()).map_err(|error| refused(&error))?;
     check(&statement, spec, control, names_in_any_case)?;
     // Of a column that stays as it is, a default may be one that the server's modes refuse now. What the clauses name is looked at by itself later.

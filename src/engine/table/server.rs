@@ -69,6 +69,11 @@ pub fn server_problems(known: Known<'_>, mode: Option<Mode>) -> Vec<Problem> {
             let message = "the server is read-only (read_only or super_read_only is set)".to_owned();
             add(Reason::ReadOnly, "read_only", Against::Everything, message, advice);
         }
+        if facts.lower_case_table_names == 2 {
+            let message = "the server keeps names of tables as they were written, and compares them in lower case (lower_case_table_names=2, as on macOS): which table is meant, and whether it is still the same one, could not be told from its name".to_owned();
+            let advice = "use a server with lower_case_table_names=0 or 1, for example in a Linux container";
+            add(unsupported, "lower_case_table_names", Against::Everything, message, advice);
+        }
         if !facts.log_bin {
             let message = "the server writes no binary log (log_bin=OFF), so changes made during the copy would be missed".to_owned();
             add(unsupported, "log_bin", Against::ACopy, message, "set log_bin");
@@ -109,6 +114,8 @@ mod tests {
     #[test]
     fn each_problem_is_named_and_ordered() {
         let good = facts(true, "ROW", false);
+        let two = ServerFacts { lower_case_table_names: 2, ..good_server() };
+        let one = ServerFacts { lower_case_table_names: 1, ..good_server() };
         let (mixed, off, replica) = (facts(true, "MIXED", false), facts(false, "STATEMENT", true), facts(true, "ROW", true));
         let run = Some(Mode::Execute);
         let known = |facts| Known { facts: Some(facts), ..Known::default() };
@@ -121,6 +128,9 @@ mod tests {
             (known(&off), run, &["read_only", "log_bin"]),
             (known(&off), Some(Mode::TestOnReplica), &["log_bin"]),
             (known(&replica), run, &["read_only"]),
+            (known(&one), run, &[]),
+            (known(&two), run, &["lower_case_table_names"]),
+            (known(&two), Some(Mode::TestOnReplica), &["lower_case_table_names"]),
             (known(&replica), Some(Mode::ExecuteOnReplica), &[]),
             (known(&replica), None, &["read_only"]),
             (Known { server_id: Some(0), ..known(&good) }, run, &["server_id"]),
@@ -134,7 +144,8 @@ mod tests {
             for problem in &problems {
                 let read_only = problem.setting == "read_only";
                 assert_eq!(problem.reason, if read_only { Reason::ReadOnly } else { Reason::ServerNotSupported });
-                assert_eq!(problem.against, if read_only { Against::Everything } else { Against::ACopy });
+                let everything = read_only || problem.setting == "lower_case_table_names";
+                assert_eq!(problem.against, if everything { Against::Everything } else { Against::ACopy });
                 assert_eq!(problem.error().message, format!("{}: {}", problem.message, problem.advice));
             }
         }
