@@ -340,8 +340,7 @@ impl Migrator {
                 let mut change = ByServer::new(&self.spec, &ready, &mut control, session, around);
                 let ended = change.run_to_change(&mut tasks).await;
                 self.approach = change.leave();
-                cancel.cancel();
-                stop_all(&mut tasks).await;
+                stop_all(&cancel, &mut tasks).await;
                 match ended {
                     Ok(by_server::Ended::Done) => {
                         let NativeReady { leftovers, .. } = *ready;
@@ -409,21 +408,13 @@ impl Migrator {
                         reason: "as started by an earlier engine".into(),
                     });
                 });
-                let mut tasks = JoinSet::new();
-                let around = self.surroundings();
-                let cancel = around.cancel.clone();
-                self.owned = Some(Owned {
-                    epoch: ready.migration.epoch,
-                    server_uuid: ready.migration.facts.uuid.clone(),
-                    ghost_id: ready.record.ghost_id,
-                    swapped: None,
-                    reverted: false,
-                });
+                self.owned = Some(ready.owned());
                 let begun = ready.record.resumed_count > 0;
-                let Some(guard) = guard.take() else { return Err(EngineError::internal("an attempt has no guard")) };
+                let mut tasks = JoinSet::new();
+                let (guard, around) = (held(guard)?, self.surroundings());
+                let cancel = around.cancel.clone();
                 let mut result = self.run_ready(*ready, control, guard, &mut tasks, around).await;
-                cancel.cancel();
-                stop_all(&mut tasks).await;
+                stop_all(&cancel, &mut tasks).await;
                 if let (Err(error), Some(owned)) = (&result, &self.owned)
                     && matches!(error.reason, Reason::TableNotFound | Reason::Fenced | Reason::ServerError)
                     && !error.is_transient()
@@ -502,6 +493,21 @@ impl Migrator {
         }
     }
 
+    /// How an attempt ends that was interrupted, or whose swap nobody knows the outcome of: whichever way it went. `None`: another end.
+    async fn broken_off(&self, run: &mut Run, result: &Result<bool, EngineError>) -> Result<Option<End>, EngineError> {
+        Ok(match result {
+            Ok(false) if !run.closed => {
+                // Whatever is done is stored, so that the next engine repeats as little as possible.
+                run.applier.checkpoint(true).await?;
+                Some(End::Interrupted)
+            }
+            Err(error) if run.swap_announced && error.reason == Reason::OutcomeUnknown => {
+                Some(End::Over(Outcome::Unknown { message: self.unknown(&run.migration.names.old) }))
+            }
+            _ => None,
+        })
+    }
+
     async fn run_ready(
         &mut self,
         ready: Ready,
@@ -517,22 +523,17 @@ impl Migrator {
         if let Err(error) = run.apply_again(result.as_ref().err()).await {
             result = Err(error);
         }
+        if let Some(end) = self.broken_off(&mut run, &result).await? {
+            return Ok(end);
+        }
         match result {
             // The next attempt finds it swapped, as it would after a death at this point, and keeps the old table current.
-            Ok(true) if run.record.way_back => Ok(End::Interrupted),
-            Ok(true) => {
+            Ok(_) if run.record.way_back => Ok(End::Interrupted),
+            Ok(_) => {
                 let Run { migration, record, control: mut session, applier, .. } = run;
                 applier.close().await;
                 let leftovers = Leftovers { state: migration.state.clone(), record, epoch: migration.epoch };
                 finish(&self.spec, (&self.publisher, &self.tally), &self.controls, &mut session, leftovers, &mut self.owned).await
-            }
-            Ok(false) => {
-                // Whatever is done is stored, so that the next engine repeats as little as possible.
-                run.applier.checkpoint(true).await?;
-                Ok(End::Interrupted)
-            }
-            Err(error) if run.swap_announced && error.reason == Reason::OutcomeUnknown => {
-                Ok(End::Over(Outcome::Unknown { message: self.unknown(&run.migration.names.old) }))
             }
             Err(error) => {
                 if error.reason.restarts_copy() {
@@ -544,7 +545,14 @@ impl Migrator {
     }
 }
 
-async fn stop_all(tasks: &mut JoinSet<Task>) {
+/// The guard's connection, for the task that keeps the lock.
+fn held(guard: &mut Option<Session>) -> Result<Session, EngineError> {
+    guard.take().ok_or_else(|| EngineError::internal("an attempt has no guard"))
+}
+
+/// Ends the tasks of an attempt.
+async fn stop_all(cancel: &CancellationToken, tasks: &mut JoinSet<Task>) {
+    cancel.cancel();
     let joined = tokio::time::timeout(STOP_LIMIT, async { while tasks.join_next().await.is_some() {} }).await;
     if joined.is_err() {
         tasks.shutdown().await;

@@ -23,7 +23,7 @@ use crate::engine::state::fence::{Leftovers, drop_ours};
 use crate::engine::state::outcome::{Swap, outcome};
 use crate::engine::state::record::{ChunkId, Record, SafePosition, Stage, Stored};
 use crate::engine::state::store::StateTable;
-use crate::engine::state::takeover;
+use crate::engine::state::takeover::{self, Owned};
 use crate::engine::table::chooser::{self, Choice, Native, Refused};
 use crate::engine::table::definition::{check_alter_as, make_clone, normalise, not_readable};
 use crate::engine::table::inspector::{self, Inspected};
@@ -84,6 +84,19 @@ pub struct Ready {
     pub safe: SafePosition,
     /// Changes applied by former engines.
     pub applied: u64,
+}
+
+impl Ready {
+    /// The work, by which it is told whether another engine has it.
+    pub(super) fn owned(&self) -> Owned {
+        Owned {
+            epoch: self.migration.epoch,
+            server_uuid: self.migration.facts.uuid.clone(),
+            ghost_id: self.record.ghost_id,
+            swapped: None,
+            reverted: false,
+        }
+    }
 }
 
 /// Names that are tried for a table that is kept.

@@ -3,7 +3,7 @@
 
 use super::ending::finish;
 use super::run::{Run, Surroundings, spawn};
-use super::{End, Migrator, stop_all};
+use super::{End, Migrator, held, stop_all};
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::notice;
 use crate::engine::contract::reason::Reason;
@@ -14,7 +14,6 @@ use crate::engine::lifecycle::prepare::Ready;
 use crate::engine::lifecycle::way_back::{why_over, window_ended};
 use crate::engine::state::fence::Leftovers;
 use crate::engine::state::record::Record;
-use crate::engine::state::takeover::Owned;
 use crate::mysql::Session;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -72,13 +71,7 @@ impl Run {
 impl Migrator {
     /// Until the window is over (the change stays), or the change is taken back.
     pub(super) async fn keep_way_back(&mut self, ready: Ready, control: Session, guard: &mut Option<Session>) -> Result<End, EngineError> {
-        self.owned = Some(Owned {
-            epoch: ready.migration.epoch,
-            server_uuid: ready.migration.facts.uuid.clone(),
-            ghost_id: ready.record.ghost_id,
-            swapped: None,
-            reverted: false,
-        });
+        self.owned = Some(ready.owned());
         let mut ready = ready;
         let mut control = control;
         if !ready.record.told {
@@ -92,16 +85,14 @@ impl Migrator {
             m.state.store(&mut control, m.epoch, &ready.record, None).await?;
         }
         self.told = true;
-        let Some(guard) = guard.take() else { return Err(EngineError::internal("an attempt has no guard")) };
         let mut tasks = JoinSet::new();
-        let mut around = self.surroundings();
+        let (guard, mut around) = (held(guard)?, self.surroundings());
         let cancel = around.cancel.clone();
         let (send, calm) = watch::channel(without_critical_load(&self.controls.borrow()));
         around.controls = calm;
         spawn(&mut tasks, "controls", pass_on(self.controls.clone(), send, cancel.clone()));
         let result = self.run_turned(ready, control, guard, &mut tasks, around).await;
-        cancel.cancel();
-        stop_all(&mut tasks).await;
+        stop_all(&cancel, &mut tasks).await;
         result
     }
 
@@ -130,16 +121,10 @@ impl Migrator {
                 let result = run.run_to_swap(tasks).await;
                 self.approach = std::mem::take(&mut run.approach);
                 record = run.record.clone();
-                match result {
-                    Ok(false) if !run.closed => {
-                        run.applier.checkpoint(true).await?;
-                        return Ok(End::Interrupted);
-                    }
-                    Err(error) if run.swap_announced && error.reason == Reason::OutcomeUnknown => {
-                        return Ok(End::Over(Outcome::Unknown { message: self.unknown(&m.names.old) }));
-                    }
-                    result => result,
+                if let Some(end) = self.broken_off(&mut run, &result).await? {
+                    return Ok(end);
                 }
+                result
             }
         };
         let mut session = m.own_session().await?;
