@@ -13,7 +13,7 @@ use support::{Db, PrivateServer, address, connect, controls, join, migrate, unti
 use theseus::engine::Handle;
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
-use theseus::engine::contract::spec::{Controls, CutOverPolicy};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy, MigrationSpec};
 
 const ROWS: u64 = 4000;
 
@@ -78,17 +78,48 @@ async fn pair() -> (PrivateServer, PrivateServer) {
     (primary, replica)
 }
 
+/// What is there before the primary dies: a name that leads to it, a table, who writes to it and who watches that it is always there.
+struct Scene {
+    primary: PrivateServer,
+    replica: PrivateServer,
+    proxy: Proxy,
+    db: Db,
+    scribe: Scribe,
+    watcher: Watcher,
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let (primary, replica) = pair().await;
+        let proxy = Proxy::start(port(&primary).await).await;
+        let mut db = Db::on(&primary.url, "failover").await;
+        fill(&mut db, ROWS).await;
+        caught_up(&primary, &replica).await;
+        let scribe = Scribe::start(&primary.url, &db.name, ROWS, fastrand::u64(..));
+        let watcher = Watcher::start(&primary.url, &db.name);
+        Self { primary, replica, proxy, db, scribe, watcher }
+    }
+}
+
+/// The primary dies, and the engine before it, where another one is to go on.
+async fn lose(primary: &PrivateServer, proxy: &Proxy, engine: Engine, handle: Handle, spec: &MigrationSpec, controls: &Controls) -> Handle {
+    let left = (engine == Engine::Same).then_some(handle);
+    primary.kill().await;
+    proxy.close();
+    left.unwrap_or_else(|| theseus::engine::start(spec.clone(), controls.clone()))
+}
+
+/// The same database on the replica.
+async fn there(db: Db, replica: &PrivateServer) -> Db {
+    let mut conn = connect(&replica.url).await;
+    conn.query_drop(format!("USE `{}`", db.name)).await.expect("use the database");
+    Db { conn, url: replica.url.clone(), name: db.name }
+}
+
 async fn promotion(moment: Moment, engine: Engine) {
     let began = Instant::now();
     let what = format!("{moment:?}, {engine:?} engine");
-    let (primary, replica) = pair().await;
-    let proxy = Proxy::start(port(&primary).await).await;
-    let mut db = Db::on(&primary.url, "failover").await;
-    fill(&mut db, ROWS).await;
-    let name = db.name.clone();
-    caught_up(&primary, &replica).await;
-    let scribe = Scribe::start(&primary.url, &name, ROWS, fastrand::u64(..));
-    let watcher = Watcher::start(&primary.url, &name);
+    let Scene { primary, replica, proxy, mut db, scribe, watcher } = Scene::set().await;
     let spec = plain(db.spec("t", ALTER), &proxy);
     // Holds the engine's connection until the primary is gone.
     let mut held = (moment == Moment::Verifying).then(|| proxy.trap("IFNULL(BIT_XOR", Hold::Request));
@@ -116,7 +147,7 @@ async fn promotion(moment: Moment, engine: Engine) {
             let mut swap = proxy.trap("RENAME TABLE", Hold::Answer);
             caught.release();
             swap.sprung().await;
-            wait_for_swap(&mut db).await;
+            wait_for_swap(&mut db, true).await;
             held = Some(swap);
         } else if moment != Moment::Gate {
             let (words, hold) = match moment {
@@ -128,21 +159,13 @@ async fn promotion(moment: Moment, engine: Engine) {
             handle.control(manual(true));
             caught.sprung().await;
             if moment != Moment::Locked {
-                wait_for_swap(&mut db).await;
+                wait_for_swap(&mut db, true).await;
                 caught_up(&primary, &replica).await;
             }
             held = Some(caught);
         }
     }
-    if engine == Engine::New {
-        drop(handle);
-        primary.kill().await;
-        proxy.close();
-        handle = theseus::engine::start(spec.clone(), manual(true));
-    } else {
-        primary.kill().await;
-        proxy.close();
-    }
+    handle = lose(&primary, &proxy, engine, handle, &spec, &manual(true)).await;
     drop(held);
     watcher.judge(&what).await;
     // The name leads to the replica before it is promoted: the engine waits.
@@ -151,7 +174,7 @@ async fn promotion(moment: Moment, engine: Engine) {
     assert!(s.retrying.is_some(), "{what}");
     promote(&replica).await;
     scribe.resume(&replica.url);
-    let watcher = Watcher::start(&replica.url, &name);
+    let watcher = Watcher::start(&replica.url, &db.name);
     handle.control(manual(false));
     if !matches!(moment, Moment::Swapped | Moment::CleaningUp) {
         let s = until(&handle, "the gate is reached again", |s| s.phase == Phase::AwaitingCutOver).await;
@@ -163,19 +186,17 @@ async fn promotion(moment: Moment, engine: Engine) {
     assert_eq!(join(handle).await, Outcome::Succeeded, "{what}");
     let account = scribe.account().await;
     watcher.judge(&what).await;
-    let mut conn = connect(&replica.url).await;
-    conn.query_drop(format!("USE `{name}`")).await.expect("use the database");
-    let mut db = Db { conn, url: replica.url.clone(), name };
+    let mut db = there(db, &replica).await;
     assert_account(&mut db, &account, &what).await;
     assert!(db.definition("t").await.contains("`v` decimal(20,0)"), "{what}");
     assert_eq!(db.tables().await, ["t"], "{what}");
     println!("{what:>24}: {:.1} s", began.elapsed().as_secs_f32());
 }
 
-/// The swap has happened on the server, whoever knows it.
-async fn wait_for_swap(db: &mut Db) {
+/// The swap has happened on the server, whoever knows it: there is an old table under its name, or, after the swap back, there is none.
+async fn wait_for_swap(db: &mut Db, there: bool) {
     let end = Instant::now() + support::PATIENCE;
-    while !db.tables().await.contains(&"_t_del".to_owned()) {
+    while db.tables().await.contains(&"_t_del".to_owned()) != there {
         assert!(Instant::now() < end, "the swap happens");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -184,14 +205,7 @@ async fn wait_for_swap(db: &mut Db) {
 /// The same in a revert window, or at the swap back: the new primary's old table is kept current, and it is its table in the end.
 async fn promotion_on_the_way_back(at_swap: bool, engine: Engine) {
     let what = format!("at the swap back: {at_swap}, {engine:?} engine");
-    let (primary, replica) = pair().await;
-    let proxy = Proxy::start(port(&primary).await).await;
-    let mut db = Db::on(&primary.url, "failover").await;
-    fill(&mut db, ROWS).await;
-    let name = db.name.clone();
-    caught_up(&primary, &replica).await;
-    let scribe = Scribe::start(&primary.url, &name, ROWS, fastrand::u64(..));
-    let watcher = Watcher::start(&primary.url, &name);
+    let Scene { primary, replica, proxy, mut db, scribe, watcher } = Scene::set().await;
     let spec = plain(db.spec("t", "ADD added INT NOT NULL DEFAULT 1, DROP pad, MODIFY id BIGINT AUTO_INCREMENT"), &proxy);
     let window = Controls { revert_window: Duration::from_secs(3600), ..manual(true) };
     let mut handle = theseus::engine::start(spec.clone(), window.clone());
@@ -203,23 +217,11 @@ async fn promotion_on_the_way_back(at_swap: bool, engine: Engine) {
         let mut caught = proxy.trap("RENAME TABLE", Hold::Answer);
         handle.control(Controls { revert: true, ..window.clone() });
         caught.sprung().await;
-        let end = Instant::now() + support::PATIENCE;
-        while db.tables().await.contains(&"_t_del".to_owned()) {
-            assert!(Instant::now() < end, "the swap happens");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        wait_for_swap(&mut db, false).await;
         held = Some(caught);
     }
     caught_up(&primary, &replica).await;
-    if engine == Engine::New {
-        drop(handle);
-        primary.kill().await;
-        proxy.close();
-        handle = theseus::engine::start(spec.clone(), window.clone());
-    } else {
-        primary.kill().await;
-        proxy.close();
-    }
+    handle = lose(&primary, &proxy, engine, handle, &spec, &window).await;
     drop(held);
     watcher.judge(&what).await;
     promote(&replica).await;
@@ -233,9 +235,7 @@ async fn promotion_on_the_way_back(at_swap: bool, engine: Engine) {
     handle.control(Controls { revert: true, ..window });
     assert_eq!(join(handle).await, Outcome::Reverted, "{what}");
     let account = scribe.account().await;
-    let mut conn = connect(&replica.url).await;
-    conn.query_drop(format!("USE `{name}`")).await.expect("use the database");
-    let mut db = Db { conn, url: replica.url.clone(), name };
+    let mut db = there(db, &replica).await;
     assert_account(&mut db, &account, &what).await;
     let definition = db.definition("t").await;
     assert!(definition.contains("`pad`") && !definition.contains("`added`"), "{what}: {definition}");
@@ -367,7 +367,7 @@ async fn without_gtids_a_promotion_is_a_new_start() {
 }
 
 /// The work of an engine that stopped at the gate.
-async fn stopped_at_the_gate(db: &Db) -> theseus::engine::contract::spec::MigrationSpec {
+async fn stopped_at_the_gate(db: &Db) -> MigrationSpec {
     let spec = db.spec("t", ALTER);
     let handle: Handle = theseus::engine::start(spec.clone(), manual(false));
     until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
@@ -377,7 +377,7 @@ async fn stopped_at_the_gate(db: &Db) -> theseus::engine::contract::spec::Migrat
 }
 
 /// Logs that are needed are gone: said so, the original untouched, and a retry starts anew.
-async fn purged(server: &PrivateServer, db: &mut Db, spec: &theseus::engine::contract::spec::MigrationSpec, gone: &str) {
+async fn purged(server: &PrivateServer, db: &mut Db, spec: &MigrationSpec, gone: &str) {
     match migrate(spec.clone(), controls()).await {
         Outcome::Failed { reason: Reason::BinlogPurged, message } => {
             assert!(message.contains("original table is untouched") && message.contains("retry"), "{message}");

@@ -6,39 +6,21 @@ use mysql_async::prelude::Queryable;
 use scribe::{ALTER, Scribe, assert_account, fill};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use support::{Db, PATIENCE, PrivateServer, controls};
+use std::time::Duration;
+use support::{Db, PrivateServer, controls};
 use theseus::engine::contract::error::EngineError;
-use theseus::engine::contract::progress::Publisher;
 use theseus::engine::contract::reason::Reason;
 use theseus::engine::contract::snapshot::Outcome;
-use theseus::engine::contract::spec::{Controls, DeferIndexes, OldTable};
-use theseus::engine::lifecycle::prepare::{Prepared, Wishes, prepare};
+use theseus::engine::contract::spec::Controls;
 use theseus::engine::rows::conflict;
 use theseus::engine::rows::migration::Migration;
 use theseus::engine::rows::transaction::{self, Commit, Failure, GhostTransaction, Unwritten};
-use theseus::engine::table::chooser::Refused;
 use theseus::mysql::Session;
 use theseus::sql::key::{Key, KeyRange, Side};
 
 /// A prepared migration of `t`, and its rows' keys.
 async fn prepared(db: &Db, alter: &str) -> (Arc<Migration>, Vec<Key>) {
-    let spec = db.spec("t", alter);
-    let mut control = Session::open(&spec.server).await.expect("connect");
-    let (publisher, _snapshots) = Publisher::new("test".into());
-    let refused = Refused::default();
-    let wishes =
-        Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16, way_back: false };
-    let end = Instant::now() + PATIENCE;
-    let ready = loop {
-        match prepare(&spec, wishes, &mut control, &publisher, &mut false).await {
-            Ok(Prepared::Run(ready)) => break ready,
-            Ok(_) => panic!("a copy is made"),
-            // Another test's transaction is prepared, or the machine is busy.
-            Err(error) if error.is_transient() && Instant::now() < end => tokio::time::sleep(Duration::from_millis(200)).await,
-            Err(error) => panic!("{}: {error}", error.reason),
-        }
-    };
+    let (ready, mut control, _publisher) = support::ready(db, alter).await;
     let m = ready.migration;
     let all = m.keys_of(&KeyRange { lo: None, hi: None }, 1000);
     let rows: Vec<mysql_async::Row> = control.rows("read the keys", Duration::from_secs(10), &all).await.expect("keys");

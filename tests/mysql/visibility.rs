@@ -8,17 +8,15 @@ use std::time::{Duration, Instant};
 use support::{Db, PrivateServer, controls, join, until};
 use theseus::engine::ChunkRows;
 use theseus::engine::contract::error::EngineError;
-use theseus::engine::contract::progress::{Publisher, Tally};
+use theseus::engine::contract::progress::Tally;
 use theseus::engine::contract::snapshot::{Outcome, Phase};
-use theseus::engine::contract::spec::{Controls, CutOverPolicy, DeferIndexes, OldTable};
-use theseus::engine::lifecycle::prepare::{Prepared, Wishes, prepare};
+use theseus::engine::contract::spec::{Controls, CutOverPolicy};
 use theseus::engine::rows::applier::{Applier, Cycle};
 use theseus::engine::rows::copier::Copier;
 use theseus::engine::rows::inbox::Inbox;
 use theseus::engine::rows::migration::Visibility;
 use theseus::engine::rows::streamer::Streamer;
 use theseus::engine::rows::watched::watched_tables;
-use theseus::engine::table::chooser::Refused;
 use theseus::engine::throttle::decide::Decision;
 use theseus::mysql::Session;
 use theseus::mysql::server::ServerFacts;
@@ -61,24 +59,7 @@ impl Following {
 
     /// The stream brings nothing before [`Following::follow`].
     async fn behind(db: &Db, alter: &str, visibility: Option<Visibility>, limit: usize, controls: Controls, chunk_rows: ChunkRows) -> Self {
-        let spec = db.spec("t", alter);
-        let mut control = Session::open(&spec.server).await.expect("connect");
-        let (publisher, snapshots) = Publisher::new("test".into());
-        let mut touched = false;
-        let refused = Refused::default();
-        let wishes =
-            Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16, way_back: false };
-        let end = Instant::now() + support::PATIENCE;
-        let ready = loop {
-            match prepare(&spec, wishes, &mut control, &publisher, &mut touched).await {
-                Ok(Prepared::Run(ready)) => break ready,
-                Ok(_) => panic!("a copy is made"),
-                // Another test's transaction is prepared, or the machine is busy.
-                Err(error) if error.is_transient() && Instant::now() < end => tokio::time::sleep(Duration::from_millis(200)).await,
-                Err(error) => panic!("{}: {error}", error.reason),
-            }
-        };
-        let mut ready = *ready;
+        let (mut ready, control, (publisher, snapshots)) = support::ready(db, alter).await;
         if let Some(visibility) = visibility {
             Arc::get_mut(&mut ready.migration).expect("not shared yet").visibility = visibility;
         }
@@ -86,7 +67,7 @@ impl Following {
         let inbox = Arc::new(Inbox::new(ready.safe.point(), limit));
         let cancel = CancellationToken::new();
         let streamer =
-            Streamer::open(&spec.server, ready.start, &ready.safe.position, watched_tables(&m, 0).expect("a key"), Arc::clone(&inbox))
+            Streamer::open(&m.spec.server, ready.start, &ready.safe.position, watched_tables(&m, 0).expect("a key"), Arc::clone(&inbox))
                 .await
                 .expect("a stream");
         let board = Arc::new(Mutex::new(ready.board));

@@ -9,9 +9,14 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use theseus::engine::contract::progress::Publisher;
 use theseus::engine::contract::snapshot::{Outcome, Snapshot};
-use theseus::engine::contract::spec::{Controls, MigrationSpec, OldTable, ServerAddress, Tls};
+use theseus::engine::contract::spec::{Controls, DeferIndexes, MigrationSpec, OldTable, ServerAddress, Tls};
+use theseus::engine::lifecycle::prepare::{Prepared, Ready, Wishes, prepare};
+use theseus::engine::table::chooser::Refused;
 use theseus::engine::{ChunkRows, Environment, Handle};
+use theseus::mysql::Session;
+use tokio::sync::watch;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -183,6 +188,26 @@ pub async fn connect(url: &str) -> Conn {
     .await
     .expect("settings");
     conn
+}
+
+/// A prepared copy of `t`, as an engine would begin it; the session that prepared it, and who publishes for it.
+pub async fn ready(db: &Db, alter: &str) -> (Ready, Session, (Publisher, watch::Receiver<Snapshot>)) {
+    let spec = db.spec("t", alter);
+    let mut control = Session::open(&spec.server).await.expect("connect");
+    let (publisher, snapshots) = Publisher::new("test".into());
+    let refused = Refused::default();
+    let wishes =
+        Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16, way_back: false };
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match prepare(&spec, wishes, &mut control, &publisher, &mut false).await {
+            Ok(Prepared::Run(ready)) => return (*ready, control, (publisher, snapshots)),
+            Ok(_) => panic!("a copy is made"),
+            // Another test's transaction is prepared, or the machine is busy.
+            Err(error) if error.is_transient() && Instant::now() < end => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(error) => panic!("{}: {error}", error.reason),
+        }
+    }
 }
 
 /// Controls for a test: swap at once, leave nothing.
