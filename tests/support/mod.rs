@@ -196,8 +196,9 @@ pub async fn ready(db: &Db, alter: &str) -> (Ready, Session, (Publisher, watch::
     let mut control = Session::open(&spec.server).await.expect("connect");
     let (publisher, snapshots) = Publisher::new("test".into());
     let refused = Refused::default();
-    let wishes =
-        Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16, way_back: false };
+    let (window, now) = (Duration::ZERO, std::time::SystemTime::now());
+    let (defer, old_table) = (DeferIndexes::Never, OldTable::DropNow);
+    let wishes = Wishes { defer, refused: &refused, old_table, max_locked_tables: 16, window, revert: false, now };
     let end = Instant::now() + PATIENCE;
     loop {
         match prepare(&spec, wishes, &mut control, &publisher, &mut false).await {

@@ -308,7 +308,9 @@ impl Migrator {
                 refused: &refused,
                 old_table: controls.old_table,
                 max_locked_tables: controls.max_locked_tables,
-                way_back: !controls.revert_window.is_zero(),
+                window: controls.revert_window,
+                revert: controls.revert,
+                now: (self.environment.clock)().into(),
             }
         };
         // On the session that has the lock: a statement that outlives this engine, on its way or at work, keeps the next one out until it is over.

@@ -126,8 +126,18 @@ pub struct Wishes<'a> {
     pub old_table: OldTable,
     /// How many tables a swap may lock.
     pub max_locked_tables: u16,
-    /// The old table is to be kept current after the swap.
-    pub way_back: bool,
+    /// For how long the old table is to be kept current after the swap; nothing: not at all.
+    pub window: Duration,
+    /// The change is to be taken back.
+    pub revert: bool,
+    /// The time, by the clock that windows are looked at.
+    pub now: SystemTime,
+}
+
+impl Wishes<'_> {
+    fn way_back(&self) -> bool {
+        !self.window.is_zero()
+    }
 }
 
 /// Inspects and prepares. The caller holds the migration's named lock ([`crate::engine::state::fence::take_lock`]). `touched` tells the caller whether tables of ours exist when an error comes back.
@@ -217,7 +227,7 @@ pub async fn prepare(
         *touched = true;
         replica::still(control, spec).await?;
         let known = desired::as_recorded(spec, &stored.record, publisher);
-        if let Some(prepared) = resume(&known, &values, &facts, &names, &state, stored, control, publisher).await? {
+        if let Some(prepared) = resume(&known, wishes, &values, &facts, &names, &state, stored, control, publisher).await? {
             return Ok(prepared);
         }
         // What was there describes no work that can be resumed: it is ours, so it goes.
@@ -326,7 +336,7 @@ async fn fresh(
     if spec.mode.on_replica() {
         replica::check(control, spec.mode, &facts).await?;
     }
-    if wishes.way_back && spec.mode.on_replica() {
+    if wishes.way_back() && spec.mode.on_replica() {
         let why =
             "revert.window needs mode Execute: a change on a replica alone leaves nothing that could be taken back. Nothing was touched";
         return Err(EngineError::terminal(Reason::InvalidSpec, why));
@@ -335,7 +345,7 @@ async fn fresh(
     derived.map_or(Ok(()), |derived| derived.check(&original))?;
     if spec.copies() {
         let found = inspector::check_relations(control, &spec.database, &spec.table).await?;
-        if wishes.way_back {
+        if wishes.way_back() {
             way_back::check_bound(spec, &original, &found, control).await?;
         }
         // What of it is known without the ghost.
@@ -632,7 +642,7 @@ async fn make(
     record.ghost_definition = normalise(&full.show_create)?;
     record.relatives = bound(spec, alter, names, original, &full, wishes, control).await?;
     let no_way_back = way_back::missing(original, &full, &mapping, &record.relatives, facts);
-    if wishes.way_back {
+    if wishes.way_back() {
         way_back::check(spec, no_way_back.as_ref())?;
     }
     // After the constraints, none of which may come to rest upon it.
@@ -778,7 +788,7 @@ async fn bound(
 ) -> Result<Relatives, EngineError> {
     let nothing_left = |error: EngineError| if error.is_transient() { error } else { error.and(". Nothing is left behind") };
     let found = sight::relations(control, &spec.database, &spec.table).await.map_err(nothing_left)?;
-    if wishes.way_back {
+    if wishes.way_back() {
         way_back::check_bound(spec, original, &found, control).await?;
     }
     let tables = Swapped::new(spec, names);
@@ -939,6 +949,7 @@ pub(super) fn codec(
 /// Takes up the work of a former engine; `None` when there is none to take up.
 async fn resume(
     spec: &MigrationSpec,
+    wishes: Wishes<'_>,
     now: &ServerValues,
     facts: &ServerFacts,
     names: &TableNames,
@@ -973,7 +984,7 @@ async fn resume(
         match outcome(control, &spec.database, &spec.table, &names, &record).await? {
             Swap::Happened if record.way_back => {
                 let stored = Stored { record, epoch, ..stored };
-                let found = way_back::Found { spec, facts, zone_print: now.zone_print, state, stored };
+                let found = way_back::Found { spec, wishes, facts, zone_print: now.zone_print, state, stored, publisher };
                 return way_back::turned(found, control).await.map(Some);
             }
             // What may be left of it comes before the record that says so.
@@ -992,7 +1003,7 @@ async fn resume(
     }
     if record.stage == Stage::Turned {
         let stored = Stored { record, epoch, ..stored };
-        let found = way_back::Found { spec, facts, zone_print: now.zone_print, state, stored };
+        let found = way_back::Found { spec, wishes, facts, zone_print: now.zone_print, state, stored, publisher };
         return way_back::turned(found, control).await.map(Some);
     }
     if matches!(record.stage, Stage::Swapped | Stage::Tested | Stage::Reverted) {

@@ -3,8 +3,10 @@
 //! Promises: once the tables are swapped, nothing that is met here makes the change undone or the migration a failure: what cannot be kept current
 //! ends the possibility to take the change back, and says why.
 
-use super::prepare::{Prepared, Ready, codec, free_name, mapping, start_of};
+use super::prepare::{Prepared, Ready, Wishes, codec, free_name, mapping, start_of};
 use crate::engine::contract::error::EngineError;
+use crate::engine::contract::notice;
+use crate::engine::contract::progress::Publisher;
 use crate::engine::contract::reason::Reason;
 use crate::engine::contract::snapshot::Revert;
 use crate::engine::contract::spec::MigrationSpec;
@@ -29,7 +31,7 @@ use crate::sql::mapping::ColumnMapping;
 use crate::sql::names::{Stamp, TableNames};
 use crate::sql::{create, quote, way_back};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Why the old table could not be kept current after the swap; `None`: it can. Pure.
 pub(super) fn missing(
@@ -84,11 +86,13 @@ pub(super) fn check(spec: &MigrationSpec, missing: Option<&String>) -> Result<()
 /// What the preparation of the way back works with.
 pub(super) struct Found<'a> {
     pub spec: &'a MigrationSpec,
+    pub wishes: Wishes<'a>,
     pub facts: &'a ServerFacts,
     /// The server's time zone as it is now.
     pub zone_print: u64,
     pub state: &'a StateTable,
     pub stored: Stored,
+    pub publisher: &'a Publisher,
 }
 
 /// The tables are swapped: turns the record round, if that is not done, and the engine with it.
@@ -96,26 +100,45 @@ pub(super) struct Found<'a> {
 /// # Errors
 /// The server's that pass. What does not ends the possibility.
 pub(super) async fn turned(found: Found<'_>, control: &mut Session) -> Result<Prepared, EngineError> {
-    let Found { spec, facts, state, stored, .. } = &found;
+    let Found { spec, wishes, facts, state, stored, publisher, .. } = &found;
     let epoch = stored.epoch;
     let mut record = stored.record.clone();
-    let begun = async {
-        if !record.is_turned() {
-            record = turn(spec, &record, control).await?;
-            state.store(control, epoch, &record, None).await?;
+    let ended = record.is_turned() && !wishes.revert && window_end(record.opened_at, wishes.window) <= wishes.now;
+    // Once the window has ended, nobody needs what has become of the old table, or of the logs, meanwhile.
+    let why = if ended {
+        window_ended()
+    } else {
+        let begun = async {
+            let just_swapped = !record.is_turned();
+            if just_swapped {
+                record = turn(spec, &record, control).await?;
+                state.store(control, epoch, &record, None).await?;
+            }
+            begin(&found, record.clone(), just_swapped, control).await
+        };
+        match begun.await {
+            Ok(ready) => return Ok(Prepared::Turned(Box::new(ready))),
+            Err(error) if error.is_transient() && !error.reason.restarts_copy() || error.reason == Reason::Fenced => return Err(error),
+            Err(error) => why_over(&quote::qualified(&spec.database, &spec.table), &error),
         }
-        begin(&found, record.clone(), control).await
     };
-    match begun.await {
-        Ok(ready) => Ok(Prepared::Turned(Box::new(ready))),
-        Err(error) if error.is_transient() && !error.reason.restarts_copy() || error.reason == Reason::Fenced => Err(error),
-        Err(error) => {
-            let (word, sentence) = why_over(&quote::qualified(&spec.database, &spec.table), &error);
-            let mut record = record.closed(word, &sentence);
-            record.server_uuid.clone_from(&facts.uuid);
-            Ok(Prepared::Swapped(Box::new(Leftovers { state: (*state).clone(), record, epoch })))
-        }
-    }
+    let mut record = close(publisher, record, why);
+    record.server_uuid.clone_from(&facts.uuid);
+    Ok(Prepared::Swapped(Box::new(Leftovers { state: (*state).clone(), record, epoch })))
+}
+
+/// The change cannot be taken back any more: says so, and why.
+pub(super) fn close(publisher: &Publisher, record: Record, (word, sentence): (&str, String)) -> Record {
+    let warning = word != Revert::WINDOW_ENDED;
+    publisher.notice(notice::REVERT_OVER, warning, format!("the change cannot be taken back any more: {sentence}"));
+    record.closed(word, &sentence)
+}
+
+/// When the window ends that was opened at `opened` (seconds since 1970). Pure.
+pub(super) fn window_end(opened: u64, window: Duration) -> SystemTime {
+    let opened = UNIX_EPOCH.checked_add(Duration::from_secs(opened)).unwrap_or(UNIX_EPOCH);
+    // A window that no clock reaches.
+    opened.checked_add(window).unwrap_or_else(|| opened + Duration::from_secs(u64::from(u32::MAX)))
 }
 
 /// Turns the record of a swap that has just happened.
@@ -173,8 +196,9 @@ fn old_changed(spec: &MigrationSpec, old: &str) -> EngineError {
     EngineError::terminal(Reason::GhostWritten, &format!("someone else wrote to the old table {table}, or changed, renamed or dropped it"))
 }
 
-async fn begin(found: &Found<'_>, mut record: Record, control: &mut Session) -> Result<Ready, EngineError> {
-    let Found { spec, facts, zone_print, state, stored } = found;
+/// `just_swapped`: no engine has written to the old table yet.
+async fn begin(found: &Found<'_>, mut record: Record, just_swapped: bool, control: &mut Session) -> Result<Ready, EngineError> {
+    let Found { spec, facts, zone_print, state, stored, .. } = found;
     let mut names = record.names(&spec.names());
     let (new, old) = both(spec, &names.ghost, control).await?;
     unchanged(&new.show_create, &record.original_definition, || changed(spec))?;
@@ -230,7 +254,7 @@ async fn begin(found: &Found<'_>, mut record: Record, control: &mut Session) -> 
         key: back.key,
         codec,
         numbering: None,
-        turned: Some(Turned { change, swap, kept }),
+        turned: Some(Turned { change, swap, kept, untouched: just_swapped && same_server }),
         no_way_back: None,
         alter_sets_auto_increment: false,
         state: (*state).clone(),

@@ -24,6 +24,8 @@ pub struct Turned {
     pub swap: String,
     /// Columns of the old table that the change dropped, quoted.
     pub kept: Vec<String>,
+    /// The tables have just been swapped on this server: no engine, whose connections this one may not know, has written to the old table yet.
+    pub untouched: bool,
 }
 
 fn table(database: &str) -> String {

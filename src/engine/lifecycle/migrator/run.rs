@@ -166,7 +166,10 @@ impl Run {
         let mut watched = watched_tables(&migration, server_id)?;
         watched.key_defaults =
             inspector::key_defaults(&mut control, &migration.spec.database, &migration.original.definition, &migration.codec).await?;
-        let streamer = Streamer::open(&migration.spec.server, start, &log_end, watched, Arc::clone(&inbox)).await?;
+        // What was written to the ghost before may be a former engine's, unless there was none.
+        let untouched = migration.turned.as_ref().is_some_and(|turned| turned.untouched);
+        let strangers_from = if untouched { &safe.position } else { &log_end };
+        let streamer = Streamer::open(&migration.spec.server, start, strangers_from, watched, Arc::clone(&inbox)).await?;
         spawn(tasks, "binlog stream", streamer.run(cancel.clone()));
         spawn(tasks, "guard", keep_lock(guard, cancel.clone()));
         let (resting, rests) = watch::channel(false);

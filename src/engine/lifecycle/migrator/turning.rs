@@ -11,22 +11,14 @@ use crate::engine::contract::snapshot::{Outcome, Phase, Revert, Tables};
 use crate::engine::contract::spec::Controls;
 use crate::engine::lifecycle::approach::Task;
 use crate::engine::lifecycle::prepare::Ready;
-use crate::engine::lifecycle::way_back::{why_over, window_ended};
+use crate::engine::lifecycle::way_back::{close, why_over, window_end, window_ended};
 use crate::engine::state::fence::Leftovers;
-use crate::engine::state::record::Record;
 use crate::mysql::Session;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// When the window ends that was opened at `opened` (seconds since 1970).
-fn until(opened: u64, window: Duration) -> SystemTime {
-    let opened = UNIX_EPOCH.checked_add(Duration::from_secs(opened)).unwrap_or(UNIX_EPOCH);
-    // A window that no clock reaches.
-    opened.checked_add(window).unwrap_or_else(|| opened + Duration::from_secs(u64::from(u32::MAX)))
-}
 
 /// A critical load neither ends nor stops this: it may be what the change is taken back for.
 fn without_critical_load(controls: &Controls) -> Controls {
@@ -56,7 +48,7 @@ impl Run {
     /// When the window ends, as it is wanted now; `None`: the change is not made yet.
     pub(super) fn window_end(&self) -> Option<SystemTime> {
         let turned = self.migration.turned.is_some();
-        turned.then(|| until(self.record.opened_at, self.controls.borrow().revert_window))
+        turned.then(|| window_end(self.record.opened_at, self.controls.borrow().revert_window))
     }
 
     /// Whether the change cannot be taken back any more, and nobody has asked for it in time.
@@ -109,7 +101,7 @@ impl Migrator {
             Err(error) => Err(error),
             Ok(mut run) => {
                 // From here on, whoever else writes to the old table is seen.
-                let end = until(record.opened_at, self.controls.borrow().revert_window);
+                let end = window_end(record.opened_at, self.controls.borrow().revert_window);
                 let tables = &m.names;
                 self.publisher.update(|s| {
                     s.validated = true;
@@ -130,21 +122,15 @@ impl Migrator {
         let mut session = m.own_session().await?;
         let record = match result {
             Ok(true) => record,
-            Ok(false) => self.closed(record, window_ended()),
+            Ok(false) => close(&self.publisher, record, window_ended()),
             Err(error) if error.is_transient() && !error.reason.restarts_copy() || error.reason == Reason::Fenced => return Err(error),
             Err(error) => {
                 tracing::warn!(reason = %error.reason, "the change cannot be taken back any more: {error}");
-                self.closed(record, why_over(&m.original_name(), &error))
+                close(&self.publisher, record, why_over(&m.original_name(), &error))
             }
         };
         let leftovers = Leftovers { state: m.state.clone(), record, epoch: m.epoch };
         self.publisher.update(|s| s.tables.old = leftovers.record.names(&self.spec.names()).old);
         finish(&self.spec, (&self.publisher, &self.tally), &self.controls, &mut session, leftovers, &mut self.owned).await
-    }
-
-    fn closed(&self, record: Record, (word, sentence): (&str, String)) -> Record {
-        let warning = word != Revert::WINDOW_ENDED;
-        self.publisher.notice(notice::REVERT_OVER, warning, format!("the change cannot be taken back any more: {sentence}"));
-        record.closed(word, &sentence)
     }
 }

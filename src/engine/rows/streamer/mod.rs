@@ -110,8 +110,9 @@ pub struct Streamer {
     position: BinlogPosition,
     /// The stream begins before this position, and what comes before it is known.
     skipped: Option<BinlogPosition>,
-    /// Where the log ended when the stream was asked for: what is before it may be from a former engine, whose connections are not known.
-    log_end: BinlogPosition,
+    /// From here on every connection that writes to the ghost is known: where the log ended when the stream was asked for, as a rule. What is
+    /// before it may be from a former engine.
+    strangers_from: BinlogPosition,
     /// Between the first event of a group and its last one: no point to start a stream from.
     in_group: bool,
     /// A BEGIN was read in this group: a statement is then one of several.
@@ -151,17 +152,17 @@ impl Streamer {
     pub async fn open(
         address: &ServerAddress,
         start: Start,
-        log_end: &BinlogPosition,
+        strangers_from: &BinlogPosition,
         watched: WatchedTables,
         inbox: Arc<Inbox>,
     ) -> Result<Self, EngineError> {
-        Self::connect(address.clone(), start, log_end.clone(), Arc::new(watched), inbox, Purpose::Follow).await
+        Self::connect(address.clone(), start, strangers_from.clone(), Arc::new(watched), inbox, Purpose::Follow).await
     }
 
     async fn connect(
         address: ServerAddress,
         start: Start,
-        log_end: BinlogPosition,
+        strangers_from: BinlogPosition,
         watched: Arc<WatchedTables>,
         inbox: Arc<Inbox>,
         purpose: Purpose,
@@ -215,8 +216,8 @@ impl Streamer {
             watched,
             inbox,
             position,
-            name_length: log_end.file.len(),
-            log_end,
+            name_length: strangers_from.file.len(),
+            strangers_from,
             in_group: false,
             in_transaction: false,
             own: None,
@@ -477,7 +478,8 @@ impl Streamer {
         tracing::debug!("a prepared transaction was too large to keep in memory; reading its keys from the log again");
         let (address, watched, inbox) = (self.address.clone(), Arc::clone(&self.watched), Arc::clone(&self.inbox));
         let purpose = Purpose::MakeDirty(self.gtid.clone());
-        let mut second = Self::connect(address, Start::Position(from.position), self.log_end.clone(), watched, inbox, purpose).await?;
+        let mut second =
+            Self::connect(address, Start::Position(from.position), self.strangers_from.clone(), watched, inbox, purpose).await?;
         while second.in_group || second.position < to {
             let event = match tokio::time::timeout(SILENCE, second.stream.next()).await {
                 Ok(Some(event)) => event.map_err(|error| stream_error(&error))?,
@@ -494,7 +496,7 @@ impl Streamer {
     /// Whether the transaction under way is surely someone else's.
     fn is_foreign(&self) -> bool {
         // Before that point a former engine may have written.
-        self.own == Some(false) && self.position > self.log_end
+        self.own == Some(false) && self.position > self.strangers_from
     }
 
     fn rows(&mut self, event: &mysql_async::binlog::events::Event) -> Result<(), EngineError> {
