@@ -188,6 +188,8 @@ async fn what_no_migration_takes_is_told() {
         ("absent", "ADD c INT", "refuse TableNotFound", &["does not exist"][..]),
         ("v", "ADD c INT", "refuse TableNotSupported", &["view"]),
         ("isam", "ADD c INT", "refuse TableNotSupported", &["MyISAM"]),
+        ("isam", "ENGINE=InnoDB", "refuse TableNotSupported", &["MyISAM", "crashes", "native ALTER"]),
+        ("t", "EXCHANGE PARTITION p WITH TABLE t", "refuse AlterNotSupported", &["which rows"]),
         ("nokey", "MODIFY a BIGINT", "refuse NoUsableKey", &["is NULL in some rows"]),
         ("maybe", "MODIFY a BIGINT", "info Key [u]", &["a may be NULL, and is in no row now"]),
         ("floating", "ADD c INT PRIMARY KEY", "refuse NoUsableKey", &["double"]),

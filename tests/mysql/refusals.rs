@@ -44,6 +44,8 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
     db.run("CREATE TABLE triggered (id INT PRIMARY KEY, a INT)").await;
     db.run("CREATE TRIGGER on_insert BEFORE INSERT ON triggered FOR EACH ROW SET NEW.a = 1").await;
     db.run("CREATE TABLE isam (id INT PRIMARY KEY) ENGINE=MyISAM").await;
+    db.run("CREATE TABLE heap (id INT PRIMARY KEY) ENGINE=MEMORY").await;
+    db.run("CREATE TABLE hashed (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 2").await;
     db.run("CREATE VIEW seen AS SELECT * FROM good").await;
     let before = db.tables().await;
     let definition = db.definition("good").await;
@@ -51,6 +53,12 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
         ("absent", "ADD b INT", Reason::TableNotFound, &["`absent`"]),
         ("seen", "ADD b INT", Reason::TableNotSupported, &["view"]),
         ("isam", "ADD b INT", Reason::TableNotSupported, &["MyISAM"]),
+        ("isam", "ENGINE=InnoDB, ADD b INT", Reason::TableNotSupported, &["MyISAM", "crashes", "native ALTER"]),
+        ("heap", "ENGINE=InnoDB", Reason::TableNotSupported, &["MEMORY"]),
+        ("hashed", "DROP PARTITION p0", Reason::AlterNotSupported, &["which rows"]),
+        ("hashed", "OPTIMIZE PARTITION ALL", Reason::AlterNotSupported, &["changes no definition"]),
+        ("hashed", "COALESCE PARTITION 9", Reason::AlterRejected, &["1508"]),
+        ("good", "COALESCE PARTITION 1", Reason::AlterRejected, &["1505"]),
         ("nokey", "ADD c INT", Reason::NoUsableKey, &["nokey"]),
         ("nullable", "ADD c INT", Reason::NoUsableKey, &["u", "a"]),
         ("unseen", "ADD c INT", Reason::NoUsableKey, &["column b may be NULL", "my_row_id"]),

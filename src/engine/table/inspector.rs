@@ -118,7 +118,10 @@ pub async fn table(session: &mut Session, database: &str, table: &str) -> Result
     if !engine.eq_ignore_ascii_case("InnoDB") {
         return Err(EngineError::terminal(
             Reason::TableNotSupported,
-            &format!("{} uses the engine {engine}; only InnoDB tables can be migrated", quote::qualified(database, table)),
+            &format!(
+                "{} uses the engine {engine}; only InnoDB tables can be migrated: where the server crashes in a swap, a table of another engine may be left under no name at all. Make it an InnoDB table first, with a native ALTER while nothing writes to it",
+                quote::qualified(database, table)
+            ),
         ));
     }
     let (definition, show_create) = read_definition(session, database, table, &name).await?;

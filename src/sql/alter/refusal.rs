@@ -42,7 +42,9 @@ impl RefusalKind {
     /// What to do instead.
     const fn advice(self) -> &'static str {
         match self {
-            RefusalKind::RenameTable => "a migration keeps the table's name; rename it with RENAME TABLE, which is instant",
+            RefusalKind::RenameTable => {
+                "a migration keeps the table's name: clients that wait for the swap would not find the table (1146). Rename it with RENAME TABLE, which is instant, when the application is ready for it"
+            }
             RefusalKind::AlgorithmClause => "spec.algorithm chooses how the change is made; remove the clause",
             RefusalKind::ForeignKey => {
                 "the server checks a new foreign key against every row, with a copy that blocks writes, and a migration cannot add it to its copy either. Add it with a native ALTER when writes to the table may stop"
@@ -52,7 +54,9 @@ impl RefusalKind {
             }
             RefusalKind::PartitionMaintenance => "it changes no definition; run it as a statement of its own",
             RefusalKind::Tablespace => "it changes which rows the table has; run it as a statement of its own",
-            RefusalKind::StorageEngine => "only InnoDB tables can be migrated online: the copy relies on its transactions",
+            RefusalKind::StorageEngine => {
+                "the new table must be an InnoDB table: the copy relies on its transactions, and the swap on its crash safety"
+            }
             RefusalKind::SecondaryEngine => "it changes no definition; run it as a statement of its own",
         }
     }
