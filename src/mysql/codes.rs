@@ -141,6 +141,8 @@ codes! {
     DATA_OUT_OF_RANGE = 1690;
     /// The account has a password, and none was given.
     ACCESS_DENIED_NO_PASSWORD_ERROR = 1698;
+    /// A partition that the table does not have.
+    UNKNOWN_PARTITION = 1735;
     /// A row that is not of the partitions that were named.
     ROW_DOES_NOT_MATCH_GIVEN_PARTITION_SET = 1748;
     /// An index build gave up: more was changed beside it than its log holds.

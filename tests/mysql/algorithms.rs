@@ -254,6 +254,106 @@ async fn a_rebuild_is_told_of_partitions_and_without_process() {
     db.drop().await;
 }
 
+/// Where a change is copied only because its clauses stand together, the reason says how to write it as two, and those do need no copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_two_migrations_would_not_need_is_told() {
+    let cases = [
+        ("ADD COLUMN c INT, ADD INDEX (c)", Some(["ADD COLUMN c INT", "ADD INDEX (c)"])),
+        // A column of an index is dropped instantly only behind the index.
+        ("DROP COLUMN b, COMMENT='it''s new', DROP INDEX b", Some(["COMMENT='it''s new', DROP INDEX b", "DROP COLUMN b"])),
+        ("ADD COLUMN c INT CHECK (c > 0), ADD INDEX (c)", None),
+        ("ADD COLUMN c INT, ROW_FORMAT=COMPACT", None),
+        ("ADD COLUMN c INT, MODIFY b BIGINT", None),
+    ];
+    for (alter, parts) in cases {
+        let mut db = table("parts").await;
+        db.run("CREATE TABLE native LIKE t; CREATE TABLE whole LIKE t").await;
+        db.run(&format!("INSERT INTO whole SELECT * FROM t; ALTER TABLE native {alter}")).await;
+        let native = db.definition("native").await.replace("`native", "`t");
+        let without_counter = |text: String| text.replace(" AUTO_INCREMENT=501", "").replace(" AUTO_INCREMENT=512", "");
+        let run = async |table: &str, alter: &str| {
+            let spec = theseus::engine::contract::spec::MigrationSpec { algorithm: Algorithm::Auto, ..db.spec(table, alter) };
+            let handle = theseus::engine::start(spec, controls());
+            let watch = handle.watch();
+            assert_eq!(join(handle).await, Outcome::Succeeded, "{alter}");
+            let chosen = watch.borrow().algorithm.clone().expect("an algorithm");
+            chosen
+        };
+        let whole = run("whole", alter).await;
+        assert_eq!(whole.chosen, Algorithm::Copy, "{alter}: {}", whole.reason);
+        let Some([first, second]) = parts else {
+            assert!(!whole.reason.contains("two migrations"), "{alter}: {}", whole.reason);
+            db.drop().await;
+            continue;
+        };
+        let told = format!("two migrations, `{first}` and, with spec.after, `{second}`, need no copy");
+        assert!(whole.reason.contains(&told), "{alter}: {}", whole.reason);
+        for part in [first, second] {
+            assert_ne!(run("t", part).await.chosen, Algorithm::Copy, "{part}");
+        }
+        assert_eq!(without_counter(db.definition("t").await), native, "{alter}");
+        assert_eq!(without_counter(db.definition("whole").await.replace("`whole", "`t")), native, "{alter}");
+        assert_eq!(db.tables().await, ["native", "t", "whole"]);
+        db.drop().await;
+    }
+}
+
+/// Clauses for partitions: what the server does in place without a lock is left to it, the rest is copied and never refused for its grammar.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_added_in_place_where_no_row_moves() {
+    let range = "PARTITION BY RANGE (id) (PARTITION `a-b` VALUES LESS THAN (5), PARTITION z VALUES LESS THAN (20))";
+    let list = "PARTITION BY LIST (id) (PARTITION p VALUES IN (1, 2, 9), PARTITION q VALUES IN (3))";
+    let below = "PARTITION BY RANGE (id) SUBPARTITION BY HASH (id) SUBPARTITIONS 2 (PARTITION p VALUES LESS THAN (50))";
+    let hash = "PARTITION BY HASH (id) PARTITIONS 3";
+    let cases = [
+        (range, "ADD PARTITION (PARTITION y VALUES LESS THAN (30), PARTITION x VALUES LESS THAN MAXVALUE)", Algorithm::Inplace),
+        (list, "ADD PARTITION (PARTITION r VALUES IN (4, NULL))", Algorithm::Inplace),
+        (below, "ADD PARTITION (PARTITION q VALUES LESS THAN MAXVALUE)", Algorithm::Inplace),
+        (range, "REORGANIZE PARTITION z INTO (PARTITION y VALUES LESS THAN (9), PARTITION x VALUES LESS THAN (20))", Algorithm::Copy),
+        (hash, "ADD PARTITION PARTITIONS 2", Algorithm::Copy),
+        (hash, "COALESCE PARTITION 2", Algorithm::Copy),
+        (hash, "REORGANIZE PARTITION", Algorithm::Copy),
+        (hash, "REBUILD PARTITION ALL", Algorithm::Copy),
+        (hash, "REMOVE PARTITIONING", Algorithm::Copy),
+        ("", "PARTITION BY KEY (id) PARTITIONS 2", Algorithm::Copy),
+        (hash, "ADD COLUMN c INT PARTITION BY LINEAR HASH (id) PARTITIONS 4", Algorithm::Copy),
+    ];
+    let mut db = Db::new("partitions").await;
+    for (partitions, alter, want) in cases {
+        let all = partitions == range || alter == "REMOVE PARTITIONING";
+        for asked in [Algorithm::Auto, Algorithm::Inplace, Algorithm::Instant].into_iter().take(if all { 3 } else { 1 }) {
+            for table in ["t", "native"] {
+                db.run(&format!("DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (id INT PRIMARY KEY, a INT) {partitions}")).await;
+            }
+            db.run("INSERT INTO t VALUES (1, 1), (2, 2), (9, 9)").await;
+            let before = db.definition("t").await;
+            let handle = theseus::engine::start(
+                theseus::engine::contract::spec::MigrationSpec { algorithm: asked, ..db.spec("t", alter) },
+                controls(),
+            );
+            let watch = handle.watch();
+            match (join(handle).await, asked == Algorithm::Auto || asked == want) {
+                (Outcome::Succeeded, true) => {
+                    let chosen = watch.borrow().algorithm.clone().expect("an algorithm");
+                    assert_eq!(chosen.chosen, want, "{alter} {partitions}: {}", chosen.reason);
+                    assert!(!chosen.reason.contains("syntax"), "{alter} {partitions}: {}", chosen.reason);
+                    db.run(&format!("ALTER TABLE native {alter}")).await;
+                    let native = db.definition("native").await.replace("`native`", "`t`");
+                    assert_eq!(db.definition("t").await, native, "{alter} {partitions}");
+                }
+                (Outcome::Refused { reason: Reason::AlgorithmNotSupported, message }, false) => {
+                    assert!(message.contains("184"), "the server's words: {message}");
+                    assert_eq!(db.definition("t").await, before, "{alter} {partitions}");
+                }
+                (outcome, _) => panic!("{alter} {partitions} by {asked:?}: {outcome:?}"),
+            }
+            assert_eq!(db.value::<u64>("SELECT COUNT(*) FROM t").await, 3);
+            assert_eq!(db.tables().await, ["native", "t"], "{alter} {partitions}");
+        }
+    }
+    db.drop().await;
+}
+
 /// A table whose rows have used all their versions takes no instant ADD COLUMN: that is seen before anything is tried on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn used_up_row_versions_are_seen_beforehand() {

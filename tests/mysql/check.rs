@@ -239,6 +239,12 @@ async fn what_needs_no_swap_is_not_refused() {
     let (got, report) = check_with(&db, None, "child", "DROP COLUMN p", ", algorithm: Copy").await;
     assert_eq!(got, 2, "{report:#}");
     found(&report, "refuse ForeignKeys", &["`to_t`", "`p`"]);
+    // A column that comes beside anything else makes the server rebuild the table.
+    let (got, report) = check(&db, None, "t", "ADD c INT, ADD INDEX (c)").await;
+    assert_eq!((got, &report["algorithm"]), (0, &"Copy".into()), "{report:#}");
+    found(&report, "info Algorithm", &["two migrations, `ADD c INT` and, with spec.after, `ADD INDEX (c)`, may need no copy"]);
+    let (got, report) = check_with(&db, None, "t", "ADD c INT, ADD INDEX (c)", ", algorithm: Inplace").await;
+    assert_eq!((got, &report["algorithm"]), (0, &"Inplace".into()), "{report:#}");
     let (got, report) = check(&db, None, "child", "DROP FOREIGN KEY to_t").await;
     assert_eq!((got, &report["algorithm"]), (0, &"Inplace".into()), "{report:#}");
     db.drop().await;

@@ -196,6 +196,25 @@ async fn partitioned_tables() {
             prove(&[Case { name, make, alter, ahead: changes.0, behind: changes.1 }]).await;
         }
     }
+    // Rows move between partitions.
+    cases.push(("none", ["CREATE TABLE {t} (id INT, k INT, n INT, PRIMARY KEY (id, k))", fill]));
+    for (table, alter) in [
+        ("range", "REORGANIZE PARTITION p0, p1 INTO (PARTITION p VALUES LESS THAN (20))"),
+        ("range", "REORGANIZE PARTITION p2 INTO (PARTITION p2 VALUES LESS THAN (26), PARTITION p3 VALUES LESS THAN MAXVALUE)"),
+        ("range", "MODIFY n BIGINT PARTITION BY KEY (k) PARTITIONS 5"),
+        ("hash", "ADD PARTITION PARTITIONS 3"),
+        ("hash", "COALESCE PARTITION 3"),
+        ("key", "REBUILD PARTITION p1, p2"),
+        ("key", "REORGANIZE PARTITION"),
+        (
+            "none",
+            "PARTITION BY RANGE (id) SUBPARTITION BY HASH (k) SUBPARTITIONS 2 (PARTITION p VALUES LESS THAN (15), PARTITION q VALUES LESS THAN MAXVALUE)",
+        ),
+    ] {
+        for (name, make) in cases.iter().filter(|(name, _)| *name == table) {
+            prove(&[Case { name, make, alter, ahead: changes.0, behind: changes.1 }]).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

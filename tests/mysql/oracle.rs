@@ -190,6 +190,29 @@ async fn no_write_is_lost_where_the_new_table_has_no_index_for_the_key() {
     oracle.end(began).await;
 }
 
+/// Rows move between partitions while they change: into them, between more and fewer, and out again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_write_is_lost_while_rows_move_between_partitions() {
+    let began = Instant::now();
+    let mut oracle = Oracle::new("oracle_parts", 4).await;
+    // Each unique key of a partitioned table has the column that it is partitioned by.
+    let changes = [
+        "DROP INDEX reference, ADD UNIQUE KEY reference (reference, id) PARTITION BY HASH (id) PARTITIONS 3",
+        "ADD PARTITION PARTITIONS 2",
+        "COALESCE PARTITION 3",
+        "PARTITION BY RANGE (id) (PARTITION a VALUES LESS THAN (3000), PARTITION b VALUES LESS THAN MAXVALUE)",
+        "REORGANIZE PARTITION b INTO (PARTITION b VALUES LESS THAN (7000), PARTITION c VALUES LESS THAN MAXVALUE)",
+        "DROP INDEX reference, ADD UNIQUE KEY reference (reference) REMOVE PARTITIONING",
+    ];
+    for (n, alter) in changes.into_iter().enumerate() {
+        let target_chunk_time = Duration::from_millis(if n % 3 == 0 { 10 } else { 100 });
+        oracle.workload.pace((n % 3 != 1).then_some(PACE));
+        oracle.migrate(n + 1, alter, Controls { target_chunk_time, ..controls() }, |_| None).await;
+        oracle.verify(n + 1, alter).await;
+    }
+    oracle.end(began).await;
+}
+
 /// The same with people in between: throttled and released while rows are copied, approved, taken back, approved.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_write_is_lost_while_people_throttle_and_approve() {

@@ -204,6 +204,34 @@ async fn data_that_does_not_fit_fails_without_showing_it() {
     db.drop().await;
 }
 
+/// So does a row that fits no partition of the new table.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_a_partition_fail_the_migration() {
+    let mut db = Db::new("nopartition").await;
+    db.run("CREATE TABLE plain (id INT PRIMARY KEY, a INT); INSERT INTO plain VALUES (1, 1), (4711, 1)").await;
+    db.run("CREATE TABLE listed (id INT PRIMARY KEY, a INT) PARTITION BY LIST (id) (PARTITION p VALUES IN (1, 4711), PARTITION q VALUES IN (3))").await;
+    db.run("INSERT INTO listed SELECT * FROM plain").await;
+    for (table, alter) in [
+        ("plain", "PARTITION BY RANGE (id) (PARTITION p VALUES LESS THAN (4711))"),
+        ("listed", "REORGANIZE PARTITION p INTO (PARTITION p VALUES IN (1))"),
+    ] {
+        let definition = db.definition(table).await;
+        let spec = db.spec(table, alter);
+        match migrate(spec.clone(), controls()).await {
+            Outcome::Failed { reason, message } => {
+                assert_eq!(reason, Reason::DataDoesNotFit, "{alter}: {message}");
+                assert!(message.contains("no partition"), "{alter}: {message}");
+            }
+            other => panic!("{alter}: {other:?}"),
+        }
+        assert_eq!(db.definition(table).await, definition);
+        assert_eq!(db.value::<u64>(&format!("SELECT COUNT(*) FROM {table}")).await, 2);
+        theseus::engine::clean_up(&spec, true).await.expect("clean up");
+        assert_eq!(db.tables().await, ["listed", "plain"], "{alter}");
+    }
+    db.drop().await;
+}
+
 /// Two rows that are equal under a new unique key fail it, with both keys, whatever makes them equal and however many there are.
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicates_under_a_new_unique_key_are_named() {

@@ -10,7 +10,7 @@ use crate::engine::state::fence::Leftovers;
 use crate::engine::table::chooser::Native;
 use crate::mysql::session::{LONG, SHORT};
 use crate::mysql::{MySqlError, Purpose, ServerValues, Session};
-use crate::sql::quote;
+use crate::sql::{alter, quote};
 use std::time::{Duration, Instant};
 
 /// What is to be done.
@@ -46,7 +46,7 @@ async fn dressed(change: Change<'_>, guard: &mut Session, control: &mut Session,
     let id = guard.id();
     // The server bounds each wait for the metadata lock: at the start, and at the end of work in place.
     guard.run("prepare the change", SHORT, &format!("SET SESSION lock_wait_timeout={}", budget.as_secs().max(1))).await?;
-    let statement = format!("ALTER TABLE {} {clauses}, {}", quote::qualified(&spec.database, &spec.table), native.suffix);
+    let statement = format!("ALTER TABLE {} {}", quote::qualified(&spec.database, &spec.table), alter::done_by(native.how, clauses));
     let began = Instant::now();
     let change = guard.run("change the table", LONG, &statement);
     tokio::pin!(change);

@@ -599,9 +599,8 @@ async fn make(
             publisher.update(|s| s.algorithm = Some(ChosenAlgorithm { chosen: Algorithm::Copy, reason }));
         }
     }
-    // On an empty table COPY accepts everything that any algorithm does, and leaves no trace of instant columns; partition clauses
-    // alone do not take it.
-    let copy = format!("ALTER TABLE {ghost_name} {clauses}, ALGORITHM=COPY");
+    // On an empty table COPY accepts everything that any algorithm does, and leaves no trace of instant columns.
+    let copy = format!("ALTER TABLE {ghost_name} {}", crate::sql::alter::done_by("ALGORITHM=COPY", &clauses));
     let plain = format!("ALTER TABLE {ghost_name} {clauses}");
     let what = "apply the ALTER to the empty ghost table";
     if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &copy).await {

@@ -540,9 +540,10 @@ async fn algorithm(look: &mut Look<'_>, original: &Inspected, alter: &Alter, pre
     let (chosen, message) = match look.spec.algorithm {
         _ if look.spec.mode == Mode::TestOnReplica => (Algorithm::Copy, "Copy, because mode TestOnReplica rehearses a copy".to_owned()),
         Algorithm::Auto => (
-            likely,
+            if copies == Copies::Yes { Algorithm::Copy } else { likely },
             format!(
-                "probably {likely:?}: {why}. This check does not try it: a migration tries INSTANT and then INPLACE on an empty clone, and copies if the server refuses both"
+                "probably {}: {why}. This check does not try it: a migration tries INSTANT and then INPLACE on an empty clone, and copies if the server refuses both or would rebuild the table",
+                if copies == Copies::Yes { "Copy".to_owned() } else { format!("{likely:?}") },
             ),
         ),
         Algorithm::Copy => (Algorithm::Copy, "Copy, as spec.algorithm requests".to_owned()),

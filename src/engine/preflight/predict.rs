@@ -2,7 +2,7 @@
 //! asked here. Pure.
 use super::data;
 use crate::engine::contract::spec::Algorithm;
-use crate::sql::alter::{Alter, Clause, ColumnSpec, IndexKind, ParsedClause, TableElement};
+use crate::sql::alter::{self, Alter, Clause, ColumnSpec, IndexKind, ParsedClause, TableElement};
 use crate::sql::quote;
 use crate::sql::table::{Column, ColumnType, Generated, Index, IndexPart, TableDefinition};
 use crate::sql::token;
@@ -224,6 +224,17 @@ pub(super) fn forecast(original: &TableDefinition, alter: &Alter, prediction: &P
     if worst.algorithm == Algorithm::Instant && prediction.new_unique.iter().any(|(_, parts)| parts.is_empty()) {
         worst = forecast_of(Algorithm::Inplace, Copies::No, "a unique key is built over new columns or expressions");
     }
+    // A column that comes or goes is instant by itself only.
+    let real = |name: &String| original.column(name).is_some_and(|c| c.generated == Generated::No);
+    let moves = alter.added_column_specs().any(|c| !c.attributes.generated) || alter.dropped_columns().iter().any(real);
+    if worst.algorithm == Algorithm::Inplace && moves {
+        let how = alter.parts().map(|(columns, rest)| format!("; {} may need no copy", alter::two_migrations(&columns, &rest)));
+        let why = format!(
+            "a column that is added or dropped beside another change makes the server rebuild the table{}",
+            how.unwrap_or_default()
+        );
+        worst = forecast_of(Algorithm::Inplace, Copies::Yes, why);
+    }
     worst
 }
 
@@ -315,6 +326,14 @@ fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str, gramm
         }
         Clause::TableOption { name, .. } if !matches!(name.as_str(), "ENGINE" | "ROW_FORMAT" | "KEY_BLOCK_SIZE") => {
             forecast_of(A::Copy, Copies::Perhaps, format!("the option {name} may require a rebuild of the table"))
+        }
+        Clause::RearrangePartition { verb: "ADD" } => forecast_of(
+            A::Inplace,
+            Copies::Perhaps,
+            "partitions are added, which the server does in place where no row moves (RANGE, LIST)",
+        ),
+        Clause::PartitionBy | Clause::RemovePartitioning | Clause::RearrangePartition { .. } => {
+            forecast_of(A::Copy, Copies::Yes, "rows move to other partitions")
         }
         _ => forecast_of(A::Copy, Copies::Yes, "the table is rebuilt"),
     };
@@ -493,7 +512,11 @@ mod tests {
             ("ADD c INT", Algorithm::Instant, Copies::No),
             ("DROP id, RENAME COLUMN a TO x", Algorithm::Copy, Copies::Perhaps),
             ("RENAME COLUMN a TO x", Algorithm::Instant, Copies::No),
-            ("ADD c INT, ADD INDEX (a)", Algorithm::Inplace, Copies::No),
+            ("RENAME COLUMN a TO x, ADD INDEX (x)", Algorithm::Inplace, Copies::No),
+            ("ADD c INT, ADD INDEX (a)", Algorithm::Inplace, Copies::Yes),
+            ("ADD c INT, COMMENT='x'", Algorithm::Inplace, Copies::Yes),
+            ("ADD c INT AS (a), ADD INDEX (a)", Algorithm::Inplace, Copies::No),
+            ("ADD c INT, RENAME COLUMN a TO x", Algorithm::Instant, Copies::No),
             ("ADD INDEX (a), MODIFY b BIGINT", Algorithm::Copy, Copies::Yes),
             ("MODIFY b INT COMMENT 'x'", Algorithm::Copy, Copies::Perhaps),
             ("ADD FULLTEXT (a)", Algorithm::Copy, Copies::Yes),
@@ -502,7 +525,11 @@ mod tests {
             ("ENGINE=InnoDB", Algorithm::Copy, Copies::Yes),
             ("COMMENT='x'", Algorithm::Inplace, Copies::No),
             ("DROP FOREIGN KEY x", Algorithm::Inplace, Copies::No),
-            ("ADD c INT UNIQUE", Algorithm::Inplace, Copies::Perhaps),
+            ("ADD c INT UNIQUE", Algorithm::Inplace, Copies::Yes),
+            ("DROP b, DROP INDEX ab", Algorithm::Copy, Copies::Perhaps),
+            ("ADD PARTITION (PARTITION p VALUES LESS THAN (9))", Algorithm::Inplace, Copies::Perhaps),
+            ("COALESCE PARTITION 2", Algorithm::Copy, Copies::Yes),
+            ("ADD c INT PARTITION BY HASH (id) PARTITIONS 2", Algorithm::Copy, Copies::Yes),
         ] {
             let parsed = Alter::parse(alter).unwrap();
             let found = forecast(&table(), &parsed, &predict(&table(), &parsed), alter);

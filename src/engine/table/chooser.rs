@@ -17,7 +17,7 @@ use crate::mysql::codes;
 use crate::mysql::session::SHORT;
 use crate::mysql::versions::{MANY_ROW_VERSIONS, Version};
 use crate::mysql::{MySqlError, Purpose, ServerValues, Session};
-use crate::sql::alter::{Alter, Clause};
+use crate::sql::alter::{self, Alter, Clause};
 use crate::sql::names::TableNames;
 use crate::sql::{create, quote};
 
@@ -43,8 +43,8 @@ pub enum Choice {
 pub struct Native {
     /// Instant or Inplace.
     pub algorithm: Algorithm,
-    /// What follows the clauses: `ALGORITHM=…`.
-    pub suffix: &'static str,
+    /// What the server is asked for: `ALGORITHM=…`.
+    pub how: &'static str,
     /// Whether rows are read or written, so that it takes time.
     pub works: bool,
     /// Why this one, with the words of the server where it refused a cheaper one.
@@ -131,7 +131,7 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
                 let reason = "the server changes only its data dictionary".into();
                 return Ok(Choice::Native(Native {
                     algorithm: Algorithm::Instant,
-                    suffix: "ALGORITHM=INSTANT",
+                    how: "ALGORITHM=INSTANT",
                     works: false,
                     reason,
                     expected: create::with_foreign_keys(&expected, question.foreign_keys_after),
@@ -147,15 +147,7 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
     match in_place(question, control).await? {
         Ok(rebuilt) => {
             let after = read_clone(spec, question.names, control).await?;
-            let effect = Effect {
-                rebuilt,
-                indexed: after.definition.indexes.len() > before.definition.indexes.len()
-                    || after
-                        .definition
-                        .indexes
-                        .iter()
-                        .any(|i| !before.definition.indexes.iter().any(|b| b.parts == i.parts && b.unique == i.unique)),
-            };
+            let effect = Effect { rebuilt, indexed: has_new_index(&before, &after) };
             match inplace_allowed(effect, spec.algorithm, original.bytes_estimated, *replicas) {
                 Ok(()) => {
                     let works = effect.rebuilt || effect.indexed;
@@ -168,7 +160,7 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
                     let expected = crate::engine::table::definition::normalise(&after.show_create)?;
                     return Ok(Choice::Native(Native {
                         algorithm: Algorithm::Inplace,
-                        suffix: "ALGORITHM=INPLACE, LOCK=NONE",
+                        how: "ALGORITHM=INPLACE, LOCK=NONE",
                         works,
                         reason: words.join("; "),
                         expected: create::with_foreign_keys(&expected, question.foreign_keys_after),
@@ -177,8 +169,10 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
                 Err(why) => {
                     words.push(why.into());
                     // The clone was changed in place; the copy wants it unchanged.
-                    let clone = quote::qualified(&spec.database, &question.names.ghost);
-                    control.run("drop the clone", SHORT, &format!("DROP TABLE {clone}")).await?;
+                    drop_clone(question, control).await?;
+                    if effect.rebuilt {
+                        words.extend(without_copy(question, &after.show_create, control).await?);
+                    }
                     return Ok(Choice::Copy { reason: words.join("; ") });
                 }
             }
@@ -187,6 +181,71 @@ pub async fn choose(question: &Question<'_>, control: &mut Session) -> Result<Ch
         Err(why) => words.push(format!("INPLACE refused: {}", why.words)),
     }
     Ok(Choice::Copy { reason: words.join("; ") })
+}
+
+/// Whether an index was built.
+fn has_new_index(before: &Inspected, after: &Inspected) -> bool {
+    let (before, after) = (&before.definition.indexes, &after.definition.indexes);
+    after.len() > before.len() || after.iter().any(|i| !before.iter().any(|b| b.parts == i.parts && b.unique == i.unique))
+}
+
+/// How the change could be made by two migrations without a copy, if it can: found by trying, on a clone that is made and dropped for it. The
+/// engine does not part a change by itself: in between, clients would see a definition that nobody asked for, and it would stay if the second
+/// part failed.
+async fn without_copy(question: &Question<'_>, wanted: &str, control: &mut Session) -> Result<Option<String>, EngineError> {
+    let clauses = question.clone_clauses;
+    let Some(parts) = Alter::parse_as(clauses, question.alter.grammar()).ok().and_then(|alter| alter.parts()) else { return Ok(None) };
+    let Some((columns, rest)) = question.alter.parts() else { return Ok(None) };
+    let (columns_on_clone, rest_on_clone) = (parts.0.to_sql(), parts.1.to_sql());
+    for columns_first in [true, false] {
+        crate::engine::table::definition::make_clone(
+            question.spec,
+            question.alter,
+            question.values,
+            question.names,
+            question.original,
+            control,
+        )
+        .await?;
+        let [first, second] = match columns_first {
+            true => [&columns_on_clone, &rest_on_clone],
+            false => [&rest_on_clone, &columns_on_clone],
+        };
+        let mut works = true;
+        for clone_clauses in [first, second] {
+            works = works && is_cheap(&Question { clone_clauses, ..*question }, control).await?;
+        }
+        if works {
+            let found = read_clone(question.spec, question.names, control).await?.show_create;
+            works = crate::engine::table::definition::normalise(&found)? == crate::engine::table::definition::normalise(wanted)?;
+        }
+        drop_clone(question, control).await?;
+        if works {
+            let how = match columns_first {
+                true => alter::two_migrations(&columns, &rest),
+                false => alter::two_migrations(&rest, &columns),
+            };
+            return Ok(Some(format!("{how} need no copy")));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a part of the change, which is made on the clone, is one that the server makes itself under Auto.
+async fn is_cheap(part: &Question<'_>, control: &mut Session) -> Result<bool, EngineError> {
+    if instant(part, control).await?.is_ok() {
+        return Ok(true);
+    }
+    let before = read_clone(part.spec, part.names, control).await?;
+    let Ok(rebuilt) = in_place(part, control).await? else { return Ok(false) };
+    let after = read_clone(part.spec, part.names, control).await?;
+    let effect = Effect { rebuilt, indexed: has_new_index(&before, &after) };
+    Ok(inplace_allowed(effect, Algorithm::Auto, part.original.bytes_estimated, part.replicas).is_ok())
+}
+
+async fn drop_clone(question: &Question<'_>, control: &mut Session) -> Result<(), EngineError> {
+    let clone = quote::qualified(&question.spec.database, &question.names.ghost);
+    Ok(control.run("drop the clone", SHORT, &format!("DROP TABLE {clone}")).await?)
 }
 
 /// Why an algorithm does not do.
@@ -230,7 +289,7 @@ async fn instant(question: &Question<'_>, control: &mut Session) -> Result<Resul
             inspector::row_versions(control, &spec.database, &spec.table).await?.and_then(|n| versions_used_up(n, control.version()))
     {
         // The clone is changed by now; what is tried next, and the copy, want it unchanged.
-        control.run("drop the clone", SHORT, &format!("DROP TABLE {}", quote::qualified(&spec.database, clone))).await?;
+        drop_clone(question, control).await?;
         crate::engine::table::definition::make_clone(spec, question.alter, question.values, question.names, question.original, control)
             .await?;
         return Ok(Err(Why { words, about_algorithm: true }));
@@ -262,6 +321,10 @@ async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Resu
         return Ok(Ok(false));
     }
     let spec = question.spec;
+    let partitions = match question.original.partitioned {
+        true => inspector::partitions(control, &spec.database, &question.names.ghost).await?,
+        false => Vec::new(),
+    };
     let mut witness = Session::open_on(&spec.server, control.server_uuid()).await?;
     // Only this isolation level has snapshots.
     let sql = "SET SESSION transaction_isolation='REPEATABLE-READ'; START TRANSACTION WITH CONSISTENT SNAPSHOT";
@@ -270,11 +333,16 @@ async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Resu
     let answer = match tried {
         Err(why) => Err(why),
         Ok(()) => {
-            // By no index: a new one is younger than the snapshot, too.
+            // By no index, and of no other partitions: a new one is younger than the snapshot, too.
             let clone = quote::qualified(&spec.database, &question.names.ghost);
-            match witness.run("check whether the clone was rebuilt", SHORT, &format!("SELECT 1 FROM {clone} USE INDEX () LIMIT 1")).await {
+            let those_before = match partitions.as_slice() {
+                [] => String::new(),
+                names => format!(" PARTITION ({})", names.iter().map(|n| quote::identifier(n)).collect::<Vec<_>>().join(", ")),
+            };
+            let sql = format!("SELECT 1 FROM {clone}{those_before} USE INDEX () LIMIT 1");
+            match witness.run("check whether the clone was rebuilt", SHORT, &sql).await {
                 Ok(()) => Ok(false),
-                Err(error) if error.code == codes::TABLE_DEF_CHANGED => Ok(true),
+                Err(error) if matches!(error.code, codes::TABLE_DEF_CHANGED | codes::UNKNOWN_PARTITION) => Ok(true),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -283,9 +351,9 @@ async fn in_place(question: &Question<'_>, control: &mut Session) -> Result<Resu
     Ok(answer)
 }
 
-async fn try_on_clone(question: &Question<'_>, control: &mut Session, suffix: &str) -> Result<Result<(), Why>, EngineError> {
+async fn try_on_clone(question: &Question<'_>, control: &mut Session, how: &str) -> Result<Result<(), Why>, EngineError> {
     let clone = quote::qualified(&question.spec.database, &question.names.ghost);
-    let statement = format!("ALTER TABLE {clone} {}, {suffix}", question.clone_clauses);
+    let statement = format!("ALTER TABLE {clone} {}", alter::done_by(how, question.clone_clauses));
     match control.run_as(Purpose::Clauses(question.values), "try an algorithm on an empty clone", SHORT, &statement).await {
         // The second one is found out afterwards: the clone is changed then.
         Err(error) if matches!(error.code, codes::WRONG_VALUE_FOR_VAR | codes::INVALID_CHARACTER_STRING) => Err(error.into()),

@@ -217,6 +217,18 @@ pub async fn exists(session: &mut Session, database: &str, table: &str) -> Resul
     Ok(rows.first().is_some_and(|n| *n > 0))
 }
 
+/// The partitions of a table, in their order; none of one that is not partitioned.
+///
+/// # Errors
+/// The server's.
+pub async fn partitions(session: &mut Session, database: &str, table: &str) -> Result<Vec<String>, EngineError> {
+    let sql = "SELECT DISTINCT PARTITION_NAME, PARTITION_ORDINAL_POSITION FROM information_schema.PARTITIONS \
+               WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND PARTITION_NAME IS NOT NULL ORDER BY 2";
+    let rows: Vec<(String, u64)> =
+        session.select("read the table's partitions", sql, vec![Value::from(database), Value::from(table)]).await?;
+    Ok(rows.into_iter().map(|(name, _)| name).collect())
+}
+
 /// InnoDB's table id: kept through RENAME TABLE, new after TRUNCATE or a rebuild. `None` when it cannot be told ([`sight::Fact::TableIds`]):
 /// compare with [`sight::replaced`].
 ///

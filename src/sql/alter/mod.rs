@@ -45,6 +45,21 @@ pub enum AlterError {
     },
 }
 
+/// Clauses as [`Alter::to_sql`] writes them, behind how they are to be done (`ALGORITHM=…`). There it may stand before every clause; behind
+/// those for partitions it may not, and they follow it without a comma where they are the options of the whole table.
+pub fn done_by(algorithm: &str, clauses: &str) -> String {
+    let first = clauses.split_ascii_whitespace().next().unwrap_or_default();
+    // No other clause begins with one of these words.
+    let options = ["PARTITION", "REMOVE"].iter().any(|word| first.eq_ignore_ascii_case(word));
+    format!("{algorithm}{}{clauses}", if options { " " } else { ", " })
+}
+
+/// How to write a change as two ([`Alter::parts`]), for people: the beginning of a sentence.
+pub fn two_migrations(first: &Alter, second: &Alter) -> String {
+    let quoted = |alter: &Alter| format!("`{}`", refusal::excerpt(&alter.to_sql(), 200));
+    format!("two migrations, {} and, with spec.after, {},", quoted(first), quoted(second))
+}
+
 /// Which of the table's foreign keys a clause drops.
 fn dropped_foreign_key<'a>(clause: &Clause, foreign_keys: &'a [String]) -> Option<&'a str> {
     let (Clause::DropForeignKey { name } | Clause::DropConstraint { name }) = clause else { return None };
@@ -224,6 +239,34 @@ impl Alter {
             }
         }
         out
+    }
+
+    /// The clauses in two parts, where the first one may be a change of the dictionary alone and only the second one not: columns that come, go or
+    /// change their names or defaults, and everything else. `None` if there is nothing to part. Which order works, and whether it leads to the same
+    /// definition, is for the server to say.
+    pub fn parts(&self) -> Option<(Alter, Alter)> {
+        let comes = |element: &TableElement| match element {
+            TableElement::Column(column) => {
+                let ColumnAttributes { auto_increment, unique, primary, check, references, .. } = column.attributes;
+                !(auto_increment || unique || primary || check || references)
+            }
+            _ => false,
+        };
+        let of_columns = |clause: &Clause| match clause {
+            Clause::Add { elements } => elements.iter().all(comes),
+            Clause::DropColumn { .. }
+            | Clause::RenameColumn { .. }
+            | Clause::AlterColumnDefault { .. }
+            | Clause::AlterColumnVisibility { .. } => true,
+            _ => false,
+        };
+        if self.clauses.iter().any(|c| matches!(c.clause, Clause::PartitionBy | Clause::RemovePartitioning)) {
+            return None;
+        }
+        let (columns, rest): (Vec<_>, Vec<_>) = self.clauses.iter().cloned().partition(|c| of_columns(&c.clause));
+        let moves = columns.iter().any(|c| matches!(c.clause, Clause::Add { .. } | Clause::DropColumn { .. }));
+        let part = |clauses| Alter { clauses, ..self.clone() };
+        (moves && !rest.is_empty()).then(|| (part(columns), part(rest)))
     }
 
     /// Whether the clauses drop one of these foreign keys of the table.

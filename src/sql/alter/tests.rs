@@ -144,6 +144,37 @@ fn several_clauses() {
     assert_eq!(parse("\n ADD  a\tINT -- why\n,\n DROP b # x").to_sql(), "ADD a INT, DROP b");
 }
 
+/// The server takes `ALGORITHM` before every clause, and behind some of them it does not.
+#[test]
+fn how_it_is_done_stands_first() {
+    for (text, want) in [
+        ("ADD a INT, DROP b", "ALGORITHM=COPY, ADD a INT, DROP b"),
+        ("COALESCE PARTITION 2", "ALGORITHM=COPY, COALESCE PARTITION 2"),
+        ("/* all */ partition BY HASH (a)", "ALGORITHM=COPY partition BY HASH (a)"),
+        ("REMOVE PARTITIONING", "ALGORITHM=COPY REMOVE PARTITIONING"),
+        ("ADD a INT REMOVE PARTITIONING", "ALGORITHM=COPY, ADD a INT REMOVE PARTITIONING"),
+    ] {
+        assert_eq!(done_by("ALGORITHM=COPY", &parse(text).to_sql()), want);
+    }
+}
+
+#[test]
+fn columns_and_the_rest_are_two_parts() {
+    for (text, want) in [
+        ("ADD a INT, ADD INDEX (a), DROP b", Some(("ADD a INT, DROP b", "ADD INDEX (a)"))),
+        ("COMMENT='x', ADD (a INT, b INT), RENAME COLUMN c TO d", Some(("ADD (a INT, b INT), RENAME COLUMN c TO d", "COMMENT='x'"))),
+        ("ADD a INT UNIQUE, ADD b INT", Some(("ADD b INT", "ADD a INT UNIQUE"))),
+        ("ADD (a INT, INDEX (a)), DROP INDEX b", None),
+        ("RENAME COLUMN a TO b, ADD INDEX (b)", None),
+        ("ADD a INT, DROP b", None),
+        ("ADD a INT, ADD INDEX (a) PARTITION BY HASH (a)", None),
+        ("ADD INDEX (a)", None),
+    ] {
+        let parts = parse(text).parts().map(|(first, second)| (first.to_sql(), second.to_sql()));
+        assert_eq!(parts.as_ref().map(|(first, second)| (first.as_str(), second.as_str())), want, "{text}");
+    }
+}
+
 #[test]
 fn spans_are_the_clauses() {
     let text = "ADD é INT , DROP b";
