@@ -57,8 +57,15 @@ pub async fn main(arguments: &[String]) {
     let mut control = Session::open(&spec.server).await.expect("connect");
     let (publisher, _snapshots) = Publisher::new("bench".into());
     let refused = Refused::default();
-    let wishes =
-        Wishes { defer: DeferIndexes::Never, refused: &refused, old_table: OldTable::DropNow, max_locked_tables: 16, way_back: false };
+    let wishes = Wishes {
+        defer: DeferIndexes::Never,
+        refused: &refused,
+        old_table: OldTable::DropNow,
+        max_locked_tables: 16,
+        window: Duration::ZERO,
+        revert: false,
+        now: std::time::SystemTime::now(),
+    };
     let Ok(Prepared::Run(ready)) = prepare(&spec, wishes, &mut control, &publisher, &mut false).await else {
         panic!("the migration of an empty table is refused");
     };
