@@ -276,8 +276,7 @@ async fn a_copy_that_two_migrations_would_not_need_is_told() {
             let handle = theseus::engine::start(spec, controls());
             let watch = handle.watch();
             assert_eq!(join(handle).await, Outcome::Succeeded, "{alter}");
-            let chosen = watch.borrow().algorithm.clone().expect("an algorithm");
-            chosen
+            watch.borrow().algorithm.clone().expect("an algorithm")
         };
         let whole = run("whole", alter).await;
         assert_eq!(whole.chosen, Algorithm::Copy, "{alter}: {}", whole.reason);
