@@ -49,13 +49,15 @@ pub struct Plane {
     _reaper: Child,
 }
 
-/// Stops what this process has started, once nobody holds the other end of its standard input.
+/// Stops what this process has started, once nobody holds the other end of its standard input. What operators logged outlives it beside what
+/// tests print: a suite that is ended for hanging says nothing else.
 const REAPER: &str = r#"
 cat >/dev/null
 for file in "$1"/pids/*; do
     pid=${file##*/}
     ! grep -qz operator "/proc/$pid/cmdline" 2>/dev/null || kill -9 "$pid"
 done
+[ -z "$4" ] || cp "$1"/operator-*.log "$4/"
 [ -n "$3" ] || "$2" stop "$1/kube" --delete
 [ -n "$3" ] || rm -rf "$1"
 "#;
@@ -69,10 +71,11 @@ impl Plane {
     fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("theseus-operator-suite-").tempdir().unwrap().keep();
         std::fs::create_dir(folder.join("pids")).unwrap();
-        let keep = std::env::var("THESEUS_KEEP").unwrap_or_default();
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let (keep, logs) = (variable("THESEUS_KEEP"), variable("THESEUS_TEST_LOGS"));
         let hack_kube = root().join("hack/kube");
         let mut reaper = Command::new("sh");
-        reaper.args(["-c", REAPER, "reaper"]).arg(&folder).arg(&hack_kube).arg(keep).stdin(Stdio::piped());
+        reaper.args(["-c", REAPER, "reaper"]).arg(&folder).arg(&hack_kube).arg(keep).arg(logs).stdin(Stdio::piped());
         // A group of its own: Ctrl-C is not for it.
         let reaper = reaper.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
         let output = run(&hack_kube, &["start", folder.join("kube").to_str().unwrap()], &[], "");
