@@ -115,6 +115,18 @@ impl ForeignKey {
     }
 }
 
+/// What the server would have called the foreign keys that it has given names to on `ghost`, had it made them on `table`: it counts on from the
+/// highest number that a name of the table has. `had`: the names of all that the table has now.
+pub fn named_for(made: Vec<ForeignKey>, ghost: &str, table: &str, had: &[String]) -> Vec<ForeignKey> {
+    let number = |name: &str| bound_to(name, table)?.parse::<u64>().ok();
+    let highest = had.iter().filter_map(|name| number(name)).max().unwrap_or(0);
+    let name = |key: &ForeignKey| match bound_to(&key.name, ghost).and_then(|rest| rest.parse::<u64>().ok()) {
+        Some(count) => format!("{table}_ibfk_{}", highest + count),
+        None => key.name.clone(),
+    };
+    made.into_iter().map(|key| key.named(name(&key))).collect()
+}
+
 /// What a constraint or an index is called while its own name is taken. `table` is one of ours.
 pub fn passing(table: &str, name: &str) -> String {
     shortened(&format!("{table}_fk_{name}"), MAX_IDENTIFIER)
@@ -190,6 +202,9 @@ pub struct Relatives {
     /// Those of its own that the ghost has from the start, by name: the server does not log what their cascades do.
     #[serde(default)]
     pub carried: Vec<String>,
+    /// Those of its own that the change adds, by name: its rows have not satisfied them so far.
+    #[serde(default)]
+    pub added: Vec<String>,
     /// Its triggers, in the order in which they fire.
     #[serde(default)]
     pub triggers: Vec<Trigger>,
@@ -198,6 +213,16 @@ pub struct Relatives {
 impl Relatives {
     pub fn is_empty(&self) -> bool {
         self.own.is_empty() && self.children.is_empty() && self.triggers.is_empty()
+    }
+
+    /// Those of its own that the change adds.
+    pub fn added(&self) -> impl Iterator<Item = &ForeignKey> {
+        self.own.iter().filter(|key| self.added.contains(&key.name))
+    }
+
+    /// Those of its own that it has had all along.
+    pub fn kept(&self) -> impl Iterator<Item = &ForeignKey> {
+        self.own.iter().filter(|key| !self.added.contains(&key.name))
     }
 
     /// The names of its own, as they are after the change.
@@ -280,6 +305,17 @@ mod tests {
         }
         let long = key(&"x".repeat(64), "p").passing_name("_c_gho", "c");
         assert!(long.chars().count() <= 64 && long != key(&"x".repeat(63), "p").passing_name("_c_gho", "c"));
+    }
+
+    #[test]
+    fn names_that_the_server_makes_for_the_ghost_become_those_of_the_table() {
+        let named = |made: &[&str], had: &[&str]| -> Vec<String> {
+            let made = made.iter().map(|name| key(name, "p")).collect();
+            let had: Vec<String> = had.iter().map(|name| (*name).to_owned()).collect();
+            named_for(made, "_c_gho", "c", &had).into_iter().map(|key| key.name).collect()
+        };
+        assert_eq!(named(&["_c_gho_ibfk_1", "f", "_c_gho_ibfk_2"], &[]), ["c_ibfk_1", "f", "c_ibfk_2"]);
+        assert_eq!(named(&["_c_gho_ibfk_1"], &["c_ibfk_3", "c_ibfk_1", "other", "c_ibfk_x"]), ["c_ibfk_4"]);
     }
 
     #[test]

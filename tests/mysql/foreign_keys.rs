@@ -2,6 +2,7 @@
 //! schemas. The definitions afterwards, of the table and of its relatives, are those that the native ALTER leaves, to the letter; the
 //! constraints hold at every moment; and a death between any two statements of a swap is finished by the next engine.
 
+mod added;
 mod page;
 
 use crate::deaths::{self, Statement};
@@ -143,26 +144,28 @@ async fn picture(db: &mut Db, other: &mut Db) -> Vec<String> {
     all.into_iter().map(|text| text.replace(&there, "OTHER").replace(&here, "DB")).collect()
 }
 
+/// Definitions and rows after our change and after the native one.
+async fn compare(case: &Case, defer: DeferIndexes) {
+    let (mut native, mut native_other) = make(case.tables, "fk_native").await;
+    let alter = |db: &Db, other: &Db| case.alter.replace("OTHER", &other.name).replace("DB", &db.name);
+    native.run(&format!("ALTER TABLE {} {}", case.table, alter(&native, &native_other))).await;
+    let (mut ours, mut ours_other) = make(case.tables, "fk_ours").await;
+    let clauses = alter(&ours, &ours_other);
+    let spec = documented(&mut ours, &mut ours_other, case.table, &clauses).await;
+    let outcome = migrate(spec.clone(), Controls { defer_indexes: defer, ..controls() }).await;
+    assert_eq!(outcome, Outcome::Succeeded, "{}", case.name);
+    dismiss(&mut ours, &spec).await;
+    assert_eq!(picture(&mut ours, &mut ours_other).await, picture(&mut native, &mut native_other).await, "{} ({defer:?})", case.name);
+    for db in [native_other, native, ours_other, ours] {
+        remove(db).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_are_those_of_the_native_alter() {
     for case in CASES {
         for defer in [DeferIndexes::Never, DeferIndexes::Always] {
-            let (mut native, mut native_other) = make(case.tables, "fk_native").await;
-            native.run(&format!("ALTER TABLE {} {}", case.table, case.alter)).await;
-            let (mut ours, mut ours_other) = make(case.tables, "fk_ours").await;
-            let spec = documented(&mut ours, &mut ours_other, case.table, case.alter).await;
-            let outcome = migrate(spec.clone(), Controls { defer_indexes: defer, ..controls() }).await;
-            assert_eq!(outcome, Outcome::Succeeded, "{}", case.name);
-            dismiss(&mut ours, &spec).await;
-            assert_eq!(
-                picture(&mut ours, &mut ours_other).await,
-                picture(&mut native, &mut native_other).await,
-                "{} ({defer:?})",
-                case.name
-            );
-            for db in [native_other, native, ours_other, ours] {
-                remove(db).await;
-            }
+            compare(case, defer).await;
         }
     }
 }

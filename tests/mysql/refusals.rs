@@ -80,7 +80,6 @@ async fn bad_tables_and_alters_are_refused_and_nothing_is_left() {
         ("good", "RENAME TO better", Reason::AlterNotSupported, &["RENAME"]),
         ("good", "ADD COLUMN x INT, ALGORITHM=INPLACE", Reason::AlterNotSupported, &["spec.algorithm"]),
         ("good", "ENGINE=MyISAM", Reason::AlterNotSupported, &["InnoDB"]),
-        ("good", "ADD FOREIGN KEY (a) REFERENCES parent (id)", Reason::ForeignKeys, &["against every row"]),
         ("good", "DROP PRIMARY KEY", Reason::NoUsableKey, &["good"]),
         ("good", "DROP COLUMN id, ADD COLUMN id2 INT PRIMARY KEY", Reason::NoUsableKey, &[]),
         ("good", "", Reason::AlterNotSupported, &[]),

@@ -11,6 +11,7 @@ use crate::engine::rows::helper_index;
 use crate::engine::rows::inbox::Inbox;
 use crate::engine::rows::key_nulls;
 use crate::engine::rows::migration::Migration;
+use crate::engine::rows::orphans;
 use crate::engine::rows::transaction::{GhostTransaction, Unwritten, undo_under_lock};
 use crate::engine::state::record::{Record, SafePosition};
 use crate::engine::state::store::fenced;
@@ -255,7 +256,8 @@ async fn locked(
     let reached_at = Instant::now();
     // Everything on the original is committed, visible and received: these are the last dirty keys.
     *taken = applier.take_for_cut_over();
-    if !taken.is_empty() {
+    let gone = applier.gone();
+    if !taken.is_empty() || !gone.is_empty() {
         rows.session().wear(Purpose::Rows(&m.rows)).await?;
     }
     // All deletes before all inserts: no value of a stale row is in the way.
@@ -278,6 +280,7 @@ async fn locked(
         }
     }
     rows.settle().await?;
+    orphans::check_under_lock(m, lock, taken, &gone).await.map_err(over_by_data)?;
     lock.wear(Purpose::Own).await?;
     if let Some(next) = auto_increment_to_set(m, lock).await? {
         lock.run("raise AUTO_INCREMENT", SHORT, &format!("ALTER TABLE {ghost} AUTO_INCREMENT={next}")).await?;
@@ -342,6 +345,11 @@ async fn locked(
             Err(error.into())
         }
     }
+}
+
+/// What the rows themselves rule out is no failure of the attempt.
+fn over_by_data(error: EngineError) -> Stop {
+    if error.reason == Reason::DataDoesNotFit { Stop::Over(error) } else { error.into() }
 }
 
 /// The statement that swaps the tables, of quoted names.

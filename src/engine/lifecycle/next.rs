@@ -58,12 +58,21 @@ pub struct Rows {
     pub indexes: Indexes,
     /// The comparison of both tables.
     pub comparison: Comparison,
+    /// For rows that a new foreign key forbids.
+    pub search: Search,
     /// Of the new table.
     pub statistics: Statistics,
     /// A replica's applier rests for the attempt.
     pub applier_stopped: bool,
     /// The last flush cycle.
     pub cycle: LastCycle,
+}
+
+impl Rows {
+    /// Whether everything that looks at all rows after the copy is done, once.
+    fn is_checked(&self) -> bool {
+        self.search == Search::Done && matches!(self.comparison, Comparison::Off | Comparison::Passed { .. })
+    }
 }
 
 /// The last flush cycle.
@@ -142,6 +151,17 @@ pub enum Comparison {
     },
     /// Being ended, so that another one begins.
     Ending,
+}
+
+/// The search for rows without a parent, where the change adds foreign keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// To be started, once all rows are copied.
+    NotStarted,
+    /// Under way.
+    UnderWay,
+    /// It is done, or there is nothing to look for.
+    Done,
 }
 
 /// The new table's statistics.
@@ -246,6 +266,8 @@ pub enum Step {
     ReadLag,
     /// Start building the deferred indexes.
     BuildIndexes,
+    /// Start looking for rows without a parent.
+    Search,
     /// Start comparing.
     Compare,
     /// Start gathering the new table's statistics.
@@ -281,6 +303,9 @@ pub fn next(state: &State, seen: &Seen) -> Step {
     if rows.copying {
         return Step::Wait(due);
     }
+    if rows.search == Search::NotStarted {
+        return Step::Search;
+    }
     match (rows.indexes, rows.comparison) {
         // A build cannot be held once it runs.
         (Indexes::Deferred, _) if !seen.held => return Step::BuildIndexes,
@@ -289,6 +314,9 @@ pub fn next(state: &State, seen: &Seen) -> Step {
         (_, Comparison::NotStarted) => return Step::Compare,
         (Indexes::Building { .. }, _) | (_, Comparison::FirstPass | Comparison::Ending) => return Step::Wait(due),
         (Indexes::Built, Comparison::Off | Comparison::Passed { .. }) => {}
+    }
+    if rows.search == Search::UnderWay {
+        return Step::Wait(due);
     }
     match rows.statistics {
         Statistics::None => return Step::GatherStatistics,
@@ -355,7 +383,7 @@ fn at_the_gate(state: &State, seen: &Seen) -> bool {
     state.rows.as_ref().is_none_or(|rows| {
         !rows.copying
             && rows.indexes == Indexes::Built
-            && matches!(rows.comparison, Comparison::Off | Comparison::Passed { .. })
+            && rows.is_checked()
             && rows.statistics == Statistics::Gathered
             && caught_up(rows, seen)
     })
@@ -382,7 +410,7 @@ pub fn phase(state: &State, seen: &Seen) -> Phase {
         if rows.indexes != Indexes::Built {
             return Phase::CatchingUp;
         }
-        if !matches!(rows.comparison, Comparison::Off | Comparison::Passed { .. }) {
+        if !rows.is_checked() {
             return Phase::Verifying;
         }
     }
@@ -426,6 +454,7 @@ mod tests {
             copying: false,
             indexes: Indexes::Built,
             comparison: Comparison::Passed { at_rest: true },
+            search: Search::Done,
             statistics: Statistics::Gathered,
             applier_stopped: false,
             cycle: LastCycle { at: now, taken: 0, deferred: false, alone: Duration::ZERO, large_since: None },
@@ -718,6 +747,20 @@ mod tests {
             ),
             // The comparison.
             ("not compared", |s, _| rows(s).comparison = Comparison::NotStarted, Ok(Step::Compare), Verifying),
+            ("not searched for rows without a parent", |s, _| rows(s).search = Search::NotStarted, Ok(Step::Search), Verifying),
+            (
+                "not searched, nor compared",
+                |s, _| (rows(s).search, rows(s).comparison) = (Search::NotStarted, Comparison::NotStarted),
+                Ok(Step::Search),
+                Verifying,
+            ),
+            ("being searched", |s, _| rows(s).search = Search::UnderWay, wait(1000), Verifying),
+            (
+                "being searched, and still copying",
+                |s, _| (rows(s).search, rows(s).copying) = (Search::NotStarted, true),
+                wait(300),
+                Copying,
+            ),
             ("being compared", |s, _| rows(s).comparison = Comparison::FirstPass, wait(1000), Verifying),
             ("to be compared again", |s, _| rows(s).comparison = Comparison::Ending, wait(1000), Verifying),
             ("a later pass", |s, _| rows(s).comparison = Comparison::Passed { at_rest: false }, Ok(Step::Attempt), CuttingOver),

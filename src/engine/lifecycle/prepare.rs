@@ -18,6 +18,7 @@ use crate::engine::rows::helper_index;
 use crate::engine::rows::key_nulls;
 use crate::engine::rows::migration::{Migration, Visibility};
 use crate::engine::rows::numbers::{self, Numbering};
+use crate::engine::rows::orphans::{self, Demand, demands};
 use crate::engine::rows::streamer::Start;
 use crate::engine::state::fence::{Leftovers, drop_ours};
 use crate::engine::state::outcome::{Swap, outcome};
@@ -35,7 +36,7 @@ use crate::mysql::session::SHORT;
 use crate::mysql::versions::{INVISIBLE_COLUMNS, OFFSET_LITERALS};
 use crate::mysql::{BinlogPosition, GtidSet, Purpose, RowSettings, ServerValues, Session};
 use crate::sql::alter::Alter;
-use crate::sql::foreign_key::{Relatives, TableName};
+use crate::sql::foreign_key::{ForeignKey, Relatives, TableName};
 use crate::sql::key::{self, KeyCodec, KeyRange};
 use crate::sql::mapping::ColumnMapping;
 use crate::sql::names::{Stamp, TableNames};
@@ -350,7 +351,7 @@ async fn fresh(
         }
         // What of it is known without the ghost.
         let table = TableName::new(&spec.database, &spec.table);
-        let planning = Planning { table: &table, original: &original, alter, old: &names.old, most: wishes.max_locked_tables };
+        let planning = Planning { table: &table, original: &original, alter, old: &names.old, most: wishes.max_locked_tables, added: &[] };
         planning.plan(control, &found).await.map_err(|error| left(error, ". Nothing was touched"))?;
         inspector::check_sessions(control).await.map_err(|error| left(error, ". Nothing was touched"))?;
     }
@@ -410,7 +411,7 @@ async fn fresh(
             Ok(Prepared::Native(Box::new(NativeReady { native, leftovers, clauses: alter.to_sql(), values })))
         }
         Ok(Made::Ghost(made)) => {
-            let Ghost { definition: ghost, mapping, key, rows, numbering, no_way_back } = *made;
+            let Ghost { definition: ghost, mapping, key, rows, numbering, demands, no_way_back } = *made;
             if spec.mode == Mode::DryRun {
                 drop_ours(control, spec, &names).await?;
                 *touched = false;
@@ -444,6 +445,7 @@ async fn fresh(
                 codec,
                 numbering,
                 turned: None,
+                demands,
                 no_way_back,
                 alter_sets_auto_increment: alter.sets_auto_increment(),
                 state,
@@ -540,6 +542,7 @@ struct Ghost {
     key: key::MigrationKey,
     rows: RowSettings,
     numbering: Option<Numbering>,
+    demands: Vec<Demand>,
     no_way_back: Option<String>,
 }
 
@@ -619,11 +622,14 @@ async fn make(
                 &format!(
                     "the server refused the ALTER on an empty copy of {}: {}. Nothing is left behind",
                     quote::qualified(&spec.database, &spec.table),
-                    error.message
+                    error.message.trim_end_matches('.')
                 ),
             ));
         }
     }
+    let tables = Swapped::new(spec, names);
+    let added = relatives::take_added(control, original, &tables.table, &tables.ghost, &facts.binlog_row_image).await;
+    let added = added.map_err(|error| left(error, ". Nothing is left behind"))?;
     check_defaults(spec, alter, server_values, values, names, control).await?;
     let values = server_values;
     let full = ghost(spec, names, control).await?;
@@ -639,17 +645,23 @@ async fn make(
     record.key_index.clone_from(&key.index);
     record.helper_index = key.helper.clone().unwrap_or_default();
     record.ghost_definition = normalise(&full.show_create)?;
-    record.relatives = bound(spec, alter, names, original, &full, wishes, control).await?;
+    record.relatives = bound(spec, alter, names, original, &full, &added, wishes, control).await?;
+    let demands = demands(control, &record.relatives, &tables.table, &original.definition, &full.definition, &mapping).await;
+    let demands = demands.map_err(|error| left(error, ". Nothing is left behind"))?;
     let no_way_back = way_back::missing(original, &full, &mapping, &record.relatives, facts);
     if wishes.way_back() {
         way_back::check(spec, no_way_back.as_ref())?;
     }
+    let both = (&original.definition, &full.definition, &mapping);
+    orphans::look_ahead(control, &demands, both, &tables.table, &*codec(original, &full.definition, &key, &rows)?).await?;
     // After the constraints, none of which may come to rest upon it.
     helper_index::ensure(control, &spec.database, &names.ghost, &key).await.map_err(|error| no_helper(spec, &key, error))?;
     let wanted = match wishes.defer {
         DeferIndexes::Never => false,
         // A constraint that the ghost has needs its index.
         _ if !record.relatives.carried.is_empty() => false,
+        // Rows that refer to a parent are looked for by it.
+        _ if !record.relatives.added.is_empty() => false,
         DeferIndexes::Always => true,
         // A replica would stand still for as long as the build takes.
         DeferIndexes::Auto => original.rows_estimated >= DEFER_FROM_ROWS && !replicas,
@@ -662,7 +674,7 @@ async fn make(
     let numbering = Numbering::new(&full.definition, &mapping, &full.show_create)?;
     let mut definition = full.definition;
     definition.indexes.extend(key.helper_index());
-    Ok(Made::Ghost(Box::new(Ghost { definition, mapping, key, rows, numbering, no_way_back })))
+    Ok(Made::Ghost(Box::new(Ghost { definition, mapping, key, rows, numbering, demands, no_way_back })))
 }
 
 /// What the clauses are run in: the server's values. A column that no clause names may have a default that the server's modes refuse now; then the
@@ -782,6 +794,7 @@ async fn bound(
     names: &TableNames,
     original: &Inspected,
     new: &Inspected,
+    added: &[ForeignKey],
     wishes: Wishes<'_>,
     control: &mut Session,
 ) -> Result<Relatives, EngineError> {
@@ -793,7 +806,7 @@ async fn bound(
     let tables = Swapped::new(spec, names);
     let planned = async {
         let most = wishes.max_locked_tables;
-        let planning = Planning { table: &tables.table, original, alter, old: &names.old, most };
+        let planning = Planning { table: &tables.table, original, alter, old: &names.old, most, added };
         let mut after = planning.plan_with(control, &found, &new.definition, new.partitioned).await?;
         relatives::keep_indexes(control, &after, &tables.ghost).await?;
         relatives::prove(control, &spec.server, &after, &tables.table, &tables.ghost).await?;
@@ -1131,6 +1144,8 @@ async fn resume(
     let rows_estimated = record.rows_estimated.max(rows).max(estimated);
     publisher.notice(notice::RESUMED, false, format!("resumed the work of an earlier engine: {rows} rows were already copied"));
     let codec = codec(&original, &ghost.definition, &key, &row_settings)?;
+    let demands = demands(control, &record.relatives, &tables.table, &original.definition, &ghost.definition, &mapping).await;
+    let demands = demands.map_err(cutover::came_meanwhile)?;
     let migration = Migration {
         spec: spec.clone(),
         visibility: Visibility::on(facts),
@@ -1144,6 +1159,7 @@ async fn resume(
         codec,
         numbering,
         turned: None,
+        demands,
         no_way_back,
         alter_sets_auto_increment: alter.sets_auto_increment(),
         state: state.clone(),

@@ -41,7 +41,7 @@ pub(super) fn missing(
     relatives: &Relatives,
     facts: &ServerFacts,
 ) -> Option<String> {
-    let bound = !original.foreign_keys.is_empty() || !new.foreign_keys.is_empty() || !relatives.children.is_empty();
+    let bound = !original.foreign_keys.is_empty() || !relatives.own.is_empty() || !relatives.children.is_empty();
     let triggers: Vec<String> = relatives.triggers.iter().map(|trigger| trigger.name.clone()).collect();
     if let Some(why) = no_way_back(bound, &triggers) {
         return Some(why);
@@ -255,6 +255,7 @@ async fn begin(found: &Found<'_>, mut record: Record, just_swapped: bool, contro
         codec,
         numbering: None,
         turned: Some(Turned { change, swap, kept, untouched: just_swapped && same_server }),
+        demands: Vec::new(),
         no_way_back: None,
         alter_sets_auto_increment: false,
         state: (*state).clone(),

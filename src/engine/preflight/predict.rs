@@ -299,7 +299,9 @@ fn clause(original: &TableDefinition, parsed: &ParsedClause, source: &str, gramm
                         forecast_of(A::Copy, Copies::Yes, "a new primary key requires a rebuild of the rows")
                     }
                     TableElement::Check { .. } => forecast_of(A::Copy, Copies::Yes, "only a copy can check a CHECK constraint"),
-                    TableElement::ForeignKey { .. } => forecast_of(A::Copy, Copies::Yes, "foreign keys"),
+                    TableElement::ForeignKey { .. } => {
+                        forecast_of(A::Copy, Copies::Yes, "the rows must be checked for the new foreign key")
+                    }
                 })
                 .collect();
         }

@@ -197,6 +197,15 @@ pub async fn relations(look: &mut Look<'_>, original: &Inspected, alter: Option<
     {
         bound(look, original, alter, &found, &triggers).await?;
     }
+    if alter.is_some_and(Alter::adds_foreign_keys) {
+        look.report.add(
+            Severity::Info,
+            Topic::Relatives,
+            quote::qualified(&database, &table),
+            "the change adds a foreign key: the table that it refers to is locked with this one at the swap, and a row without a parent ends the migration (DataDoesNotFit), before the swap at the latest",
+            "mode DryRun searches the rows for some seconds, as a migration does before it copies them",
+        );
+    }
     Ok(())
 }
 
@@ -213,7 +222,7 @@ async fn bound(
     let most = look.controls.max_locked_tables;
     let result = async {
         let old = look.spec.names().old;
-        let planning = Planning { table: &name, original, alter, old: &old, most };
+        let planning = Planning { table: &name, original, alter, old: &old, most, added: &[] };
         planning.plan_with(&mut look.session, found, &new, false).await
     };
     let keys: Vec<String> = found.iter().map(ToString::to_string).collect();

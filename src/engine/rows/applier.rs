@@ -5,8 +5,9 @@
 //! after the barrier. Owned and driven by the migrator; spawns nothing.
 
 use super::board::{Beginning, Board, CopyState, copy_state};
-use super::inbox::{Asked, Inbox, StreamNotice, Taken, weight};
+use super::inbox::{Asked, Inbox, ParentNotice, StreamNotice, Taken, weight};
 use super::migration::Migration;
+use super::orphans::{self, Gone};
 use super::reconcile::{self, Collisions, Pending, Settled};
 use super::safe_points::SafePoints;
 use super::transaction::Failure;
@@ -64,6 +65,8 @@ pub struct Cycle {
     pub rebuilt: bool,
     /// Something to look at in the stream.
     pub notice: Option<StreamNotice>,
+    /// The same about a table that a new foreign key refers to.
+    pub parent: Option<ParentNotice>,
 }
 
 /// The applier of one attempt.
@@ -95,6 +98,10 @@ pub struct Applier {
     /// Keys taken or kept that no event named.
     unlogged: HashSet<Key>,
     /// Since when no cycle was finished.
+    /// Rows that left the parents of new foreign keys, still to be looked at.
+    gone: HashSet<Gone>,
+    /// The ghost has been, or is being, searched for rows without a parent.
+    searched: bool,
     deferred_since: Option<Instant>,
 }
 
@@ -161,13 +168,15 @@ impl Applier {
             collisions: Collisions::default(),
             alone_until: Instant::now(),
             unlogged: HashSet::new(),
+            gone: HashSet::new(),
+            searched: false,
             deferred_since: None,
         })
     }
 
     /// Keys waiting: in the inbox and kept.
     pub fn backlog(&self) -> usize {
-        self.inbox.counts().0 + self.points.count()
+        self.inbox.counts().0 + self.points.count() + self.gone.len()
     }
 
     /// Totals so far.
@@ -178,6 +187,12 @@ impl Applier {
     /// The copy is complete (all chunks committed before this call): no key needs to be placed from now on.
     pub fn copy_complete(&mut self) {
         self.copied = true;
+    }
+
+    /// From now on the rows that are reconciled are looked at, and those that refer to what leaves the parents of new foreign keys. To be called
+    /// with all rows copied, before the ghost is searched. What left the parents before is visible: its cycle has waited for it.
+    pub fn search_begins(&mut self) {
+        self.searched = true;
     }
 
     /// One cycle.
@@ -195,9 +210,10 @@ impl Applier {
         // Sorting gives the batches locality in the ghost's index; for keys that only the server compares it is harmless.
         keys.sort_unstable();
         keys.dedup();
-        let mut cycle = Cycle { taken: keys.len(), rebuilt: taken.rebuilt, notice: taken.notice, ..Cycle::default() };
+        let mut cycle = Cycle { taken: keys.len(), rebuilt: taken.rebuilt, notice: taken.notice, parent: taken.parent, ..Cycle::default() };
         let mut keep = Vec::new();
-        if !keys.is_empty() {
+        self.gone.extend(taken.gone.drain());
+        if !keys.is_empty() || !self.gone.is_empty() || cycle.parent.is_some() {
             if !self.barrier(&taken, halt).await? {
                 return Ok(Cycle { halted: true, ..cycle });
             }
@@ -230,6 +246,20 @@ impl Applier {
                 }
             }
             self.total.applied += cycle.reconciled as u64;
+            if self.searched {
+                let m = Arc::clone(&self.migration);
+                let gone: Vec<Gone> = self.gone.iter().cloned().collect();
+                match orphans::check(&m, &mut self.sessions[0], &reconcile, &gone).await? {
+                    Some(unproven) => {
+                        keep.extend(unproven);
+                        self.gone.clear();
+                    }
+                    None => keep.extend(reconcile),
+                }
+            } else {
+                // The search comes later, and sees it.
+                self.gone.clear();
+            }
         } else {
             // A chunk may ask.
             self.reconcile_all(&[], halt).await?;
@@ -522,11 +552,17 @@ impl Applier {
     pub fn take_for_cut_over(&mut self) -> Vec<Key> {
         let taken = self.inbox.take();
         self.unlogged.extend(taken.added);
+        self.gone.extend(taken.gone);
         let mut keys = taken.keys;
         keys.extend(self.points.kept().cloned());
         keys.sort_unstable();
         keys.dedup();
         keys
+    }
+
+    /// Rows that left the parents of new foreign keys, and were not looked at yet.
+    pub fn gone(&self) -> Vec<Gone> {
+        self.gone.iter().cloned().collect()
     }
 
     /// The cut-over did not happen: these keys are dirty again.

@@ -6,6 +6,7 @@
 //! right, since the server sends nothing of a transaction before all of it is in the log and about to be committed: the barrier of a part
 //! waits for the transaction itself. The position moves at its end only, so a successor reads all of it once more.
 
+use super::orphans::{Gone, MOST_GONE};
 use crate::engine::state::record::StreamPoint;
 use crate::mysql::{BinlogPosition, GtidSet, MySqlError};
 use crate::sql::key::Key;
@@ -29,6 +30,17 @@ pub enum StreamNotice {
     Truncated,
     /// A statement that surely changed the original without rows in the log: RENAME, DROP, DROP COLUMN, partition maintenance.
     Replaced,
+}
+
+/// Something in the stream about a table that a new foreign key refers to ([`super::orphans`]); the graver one is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ParentNotice {
+    /// A statement that names it and may have changed its definition.
+    Ddl,
+    /// Its rows in the log have other columns than those that were read.
+    Columns,
+    /// Rows of it may have gone without being named in the log, or are too many to be remembered.
+    Changed,
 }
 
 /// Source (with its tag) and number of a transaction.
@@ -67,6 +79,13 @@ struct State {
     /// Beside a graver one.
     rebuilt: bool,
     notice: Option<StreamNotice>,
+    parent: Option<ParentNotice>,
+    /// One about the transaction that is about to end.
+    parent_to_come: Option<ParentNotice>,
+    /// Rows that have left the parents of new foreign keys, by transactions that are in.
+    gone: HashSet<Gone>,
+    /// The same of the transaction that is about to end.
+    going: Vec<Gone>,
     seen: u64,
     /// Keys that the verifier observes, and whether an event has named them since.
     observed: HashMap<Key, bool>,
@@ -112,10 +131,20 @@ pub struct Taken {
     pub rebuilt: bool,
     /// The gravest other one since the last take.
     pub notice: Option<StreamNotice>,
+    /// The gravest one about a parent since the last take.
+    pub parent: Option<ParentNotice>,
+    /// Rows that have left the parents of new foreign keys.
+    pub gone: HashSet<Gone>,
     /// Those of the keys that were added without an event: no stream brings them once more.
     pub added: HashSet<Key>,
     /// More than memory holds is coming in: the rest of a transaction, or of many.
     pub more: bool,
+}
+
+impl State {
+    fn nothing_is_dirty(&self) -> bool {
+        self.keys.is_empty() && self.gone.is_empty()
+    }
 }
 
 /// Memory of one key beside its own bytes, measured on x86-64: the table's slot and load factor.
@@ -136,6 +165,10 @@ impl Inbox {
                 partial: false,
                 rebuilt: false,
                 notice: None,
+                parent: None,
+                parent_to_come: None,
+                gone: HashSet::new(),
+                going: Vec::new(),
                 seen: 0,
                 observed: HashMap::new(),
                 added: HashSet::new(),
@@ -156,7 +189,7 @@ impl Inbox {
 
     /// Tells it, if the set is no longer empty.
     fn tell(&self, state: &State, was_empty: bool) {
-        if was_empty && !(state.keys.is_empty() && state.notice.is_none() && !state.rebuilt) {
+        if was_empty && !(state.nothing_is_dirty() && state.notice.is_none() && !state.rebuilt && state.parent.is_none()) {
             self.news.notify_one();
         }
     }
@@ -180,7 +213,7 @@ impl Inbox {
     ) {
         {
             let mut state = self.lock();
-            let was_empty = state.keys.is_empty();
+            let was_empty = state.nothing_is_dirty();
             state.seen += images;
             state.partial = false;
             if let Some(end) = prepared
@@ -195,6 +228,13 @@ impl Inbox {
                 }
             }
             add_logged(&mut state, keys);
+            let going = std::mem::take(&mut state.going);
+            state.gone.extend(going);
+            state.parent = state.parent.max(state.parent_to_come.take());
+            if state.gone.len() > MOST_GONE {
+                state.gone.clear();
+                state.parent = Some(ParentNotice::Changed);
+            }
             if let Some((uuid, tag, number)) = gtid {
                 state.fresh.insert(uuid, &tag, number);
                 state.executed.insert(uuid, &tag, number);
@@ -212,6 +252,17 @@ impl Inbox {
         }
     }
 
+    /// Rows that the transaction which ends next takes out of the parents of new foreign keys.
+    pub(super) fn going(&self, rows: Vec<Gone>) {
+        self.lock().going = rows;
+    }
+
+    /// Remembers something about a parent. It is told when the transaction under way ends: whoever hears of it waits until that is visible.
+    pub(super) fn notice_parent(&self, notice: ParentNotice) {
+        let mut state = self.lock();
+        state.parent_to_come = state.parent_to_come.max(Some(notice));
+    }
+
     /// Some keys of a transaction whose end is still to come, as soon as there is room for them: they become dirty, and the position stays.
     /// `gtid` is that of the transaction whose commit makes them visible.
     pub async fn part(&self, keys: &mut Vec<Key>, gtid: Option<&Gtid>, images: u64) {
@@ -221,7 +272,7 @@ impl Inbox {
             {
                 let mut state = self.lock();
                 if state.bytes == 0 || state.bytes + bytes <= self.limit {
-                    let was_empty = state.keys.is_empty();
+                    let was_empty = state.nothing_is_dirty();
                     state.partial = true;
                     state.seen += images;
                     add_logged(&mut state, keys);
@@ -302,7 +353,7 @@ impl Inbox {
     /// Whether there is something to look at.
     pub fn noticed(&self) -> bool {
         let state = self.lock();
-        state.rebuilt || state.notice.is_some()
+        state.rebuilt || state.notice.is_some() || state.parent.is_some()
     }
 
     /// Takes the whole set.
@@ -317,6 +368,8 @@ impl Inbox {
             fresh: std::mem::take(&mut state.fresh),
             rebuilt: std::mem::take(&mut state.rebuilt),
             notice: state.notice.take(),
+            parent: state.parent.take(),
+            gone: std::mem::take(&mut state.gone),
             added: std::mem::take(&mut state.added),
             more,
         };
@@ -335,6 +388,8 @@ impl Inbox {
             fresh: GtidSet::default(),
             rebuilt: std::mem::take(&mut state.rebuilt),
             notice: state.notice.take(),
+            parent: state.parent.take(),
+            gone: HashSet::new(),
             added: HashSet::new(),
             more: true,
         }
@@ -344,7 +399,7 @@ impl Inbox {
     pub fn add(&self, keys: impl IntoIterator<Item = Key>) {
         let keys: Vec<Key> = keys.into_iter().collect();
         let mut state = self.lock();
-        let was_empty = state.keys.is_empty();
+        let was_empty = state.nothing_is_dirty();
         state.added.extend(keys.iter().cloned());
         add(&mut state, keys.into_iter());
         self.tell(&state, was_empty);
@@ -398,7 +453,7 @@ impl Inbox {
     /// Number of dirty keys, and row images seen so far.
     pub fn counts(&self) -> (usize, u64) {
         let state = self.lock();
-        (state.keys.len(), state.seen)
+        (state.keys.len() + state.gone.len(), state.seen)
     }
 
     /// The present position.

@@ -12,6 +12,7 @@ use crate::sql::table::TableDefinition;
 use std::sync::Arc;
 
 use super::numbers::Numbering;
+use super::orphans::Demand;
 use super::turned::Turned;
 use crate::engine::state::store::StateTable;
 use crate::engine::table::inspector::Inspected;
@@ -67,6 +68,8 @@ pub struct Migration {
     pub numbering: Option<Numbering>,
     /// The engine is turned round: the tables are swapped, and the old one is kept current.
     pub turned: Option<Turned>,
+    /// The foreign keys that the change adds.
+    pub demands: Vec<Demand>,
     /// Why the old table could not be kept current after the swap.
     pub no_way_back: Option<String>,
     /// Whether the ALTER sets AUTO_INCREMENT itself.

@@ -13,6 +13,7 @@ pub mod index_build;
 pub mod key_nulls;
 pub mod migration;
 pub mod numbers;
+pub mod orphans;
 pub mod pace;
 pub mod reconcile;
 pub mod row_count;

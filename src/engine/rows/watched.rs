@@ -11,7 +11,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// The key names a column that the table lacks: a bug.
-pub fn watched_tables(m: &Migration, server_id: u32) -> Result<WatchedTables, EngineError> {
+pub fn watched_tables(m: &Arc<Migration>, server_id: u32) -> Result<WatchedTables, EngineError> {
     let key = m
         .key
         .columns
@@ -33,6 +33,7 @@ pub fn watched_tables(m: &Migration, server_id: u32) -> Result<WatchedTables, En
         codec: Arc::clone(&m.codec),
         key_defaults: Vec::new(),
         ghost: m.names.ghost.clone(),
+        migration: Arc::clone(m),
         known: m.turned.as_ref().map(|turned| turned.swap.clone()),
         writer: Writer { address: m.spec.server.clone(), server_id, server_uuid: m.facts.uuid.clone() },
         names_ignore_case: m.facts.lower_case_table_names != 0,

@@ -30,10 +30,9 @@ pub(crate) fn acceptable(parsed: Result<Alter, AlterError>) -> Result<Alter, Eng
     let alter =
         parsed.map_err(|error| EngineError::terminal(Reason::AlterNotSupported, &format!("spec.alter: {error}. Nothing was touched")))?;
     let refusals = alter.refusals();
-    if let Some(first) = refusals.first() {
-        let reason = if first.kind == crate::sql::alter::RefusalKind::ForeignKey { Reason::ForeignKeys } else { Reason::AlterNotSupported };
+    if !refusals.is_empty() {
         let all: Vec<String> = refusals.iter().map(|r| r.message.clone()).collect();
-        return Err(EngineError::terminal(reason, &format!("spec.alter: {}. Nothing was touched", all.join("; "))));
+        return Err(EngineError::terminal(Reason::AlterNotSupported, &format!("spec.alter: {}. Nothing was touched", all.join("; "))));
     }
     Ok(alter)
 }

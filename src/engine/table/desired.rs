@@ -190,6 +190,7 @@ impl Scratch<'_> {
             message: error.message.replacen("spec.alter", "spec.desired comes to clauses that a migration does not make", 1),
             ..error
         })?;
+        let alter = alter.without_new_foreign_keys();
         let checks = create::check_constraints(&original.show_create).map_err(not_readable)?;
         let renamed = create::ghost_check_names(&self.spec.table, &self.names.ghost, &self.names.old, &checks).map_err(not_readable)?;
         let on_clone = match self.place {

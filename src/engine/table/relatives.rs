@@ -14,7 +14,7 @@ use crate::engine::table::definition::not_readable;
 use crate::mysql::session::SHORT;
 use crate::mysql::{MySqlError, Session, codes};
 use crate::sql::alter::Alter;
-use crate::sql::foreign_key::{Child, ForeignKey, Relatives, TableName, passing};
+use crate::sql::foreign_key::{Child, ForeignKey, Relatives, TableName, named_for, passing};
 use crate::sql::grants::Grants;
 use crate::sql::names::MAX_IDENTIFIER;
 use crate::sql::table::{Column, ColumnType, TableDefinition, leads};
@@ -77,6 +77,7 @@ async fn after(
     original: &Inspected,
     found: &[Reference],
     alter: &Alter,
+    added: &[ForeignKey],
 ) -> Result<Relatives, EngineError> {
     let left = alter.foreign_keys_after(&original.foreign_key_names());
     let own = original.foreign_keys.iter().filter(|key| left.contains(&key.name)).cloned().collect();
@@ -114,7 +115,10 @@ async fn after(
     children.sort_by(|one, other| one.table.cmp(&other.table));
     let triggers = triggers::of(session, table).await?;
     triggers::check(session, &grants, &triggers, table, alter).await?;
-    let relatives = Relatives { own, children, carried: Vec::new(), triggers };
+    for key in added {
+        may_move(&grants, &key.parent, PARENT, &key.name, table)?;
+    }
+    let relatives = Relatives { own, children, triggers, ..Relatives::default() };
     let dropped = alter.dropped_columns();
     if let Some((key, column)) =
         needs(&relatives, table).find(|(_, column)| dropped.iter().any(|d| d.to_lowercase() == column.to_lowercase()))
@@ -129,7 +133,10 @@ async fn after(
             ),
         ));
     }
-    Ok(relatives.with_renamed_columns(table, &alter.renames()))
+    let mut relatives = relatives.with_renamed_columns(table, &alter.renames());
+    relatives.added = added.iter().map(|key| key.name.clone()).collect();
+    relatives.own.extend_from_slice(added);
+    Ok(relatives)
 }
 
 /// Why a table that others are bound to cannot be kept current once it is swapped out; `None`: nothing binds it. Asked before it is known what
@@ -153,6 +160,8 @@ pub struct Planning<'a> {
     pub old: &'a str,
     /// How many tables may be locked at once.
     pub most: u16,
+    /// The foreign keys that the change adds, where they are known: the ghost tells.
+    pub added: &'a [ForeignKey],
 }
 
 impl Planning<'_> {
@@ -161,8 +170,8 @@ impl Planning<'_> {
     /// # Errors
     /// As [`after`]; [`Reason::ForeignKeys`] with what rules the swap out.
     pub async fn plan(&self, session: &mut Session, found: &[Reference]) -> Result<Relatives, EngineError> {
-        let Self { table, original, alter, old, most } = *self;
-        let relatives = after(session, table, original, found, alter).await?;
+        let Self { table, original, alter, old, most, added } = *self;
+        let relatives = after(session, table, original, found, alter, added).await?;
         check_number(&relatives, table, most)?;
         check_names(original, table, old)?;
         check_cascades(session, &relatives, original, table).await?;
@@ -210,15 +219,15 @@ fn may_move(grants: &Grants, relative: &TableName, needed: &[&str], key: &str, t
     ))
 }
 
-/// The columns of the table that its own and others' foreign keys stand on.
+/// The columns of the table that its own and others' foreign keys stand on. Not those of its own that the change adds: they ask for nothing yet.
 pub fn needs<'a>(relatives: &'a Relatives, table: &'a TableName) -> impl Iterator<Item = (&'a ForeignKey, &'a str)> {
-    let own = relatives.own.iter().flat_map(|key| key.columns.iter().map(move |column| (key, column.as_str())));
+    let own = relatives.kept().flat_map(|key| key.columns.iter().map(move |column| (key, column.as_str())));
     own.chain(referring(relatives, table).flat_map(|key| key.parent_columns.iter().map(move |column| (key, column.as_str()))))
 }
 
 /// The foreign keys that refer to the table, its own among them.
 fn referring<'a>(relatives: &'a Relatives, table: &'a TableName) -> impl Iterator<Item = &'a ForeignKey> {
-    let to_itself = relatives.own.iter().filter(move |key| key.parent == *table);
+    let to_itself = relatives.kept().filter(move |key| key.parent == *table);
     to_itself.chain(relatives.children.iter().flat_map(|child| child.keys.iter()))
 }
 
@@ -340,6 +349,67 @@ pub async fn keep_indexes(session: &mut Session, relatives: &Relatives, ghost: &
             let sql = format!("ALTER TABLE {} {}", ghost.quoted(), renames.join(", "));
             session.run("keep the indexes of foreign keys", SHORT, &sql).await?;
         }
+    }
+    Ok(())
+}
+
+/// Takes the foreign keys that the clauses have made on the empty ghost away from it, and says what they are to be on the table. Rows are copied
+/// without them: with one, a row of the ghost that is still to be removed would refuse the application the parent's deletion.
+///
+/// # Errors
+/// [`Reason::ForeignKeys`] where nothing would show that a parent has gone; the server's.
+pub async fn take_added(
+    session: &mut Session,
+    original: &Inspected,
+    table: &TableName,
+    ghost: &TableName,
+    row_image: &str,
+) -> Result<Vec<ForeignKey>, EngineError> {
+    let made = foreign_keys_of(session, ghost).await?;
+    if made.is_empty() {
+        return Ok(Vec::new());
+    }
+    let drops: Vec<String> = made.iter().map(|key| format!("DROP FOREIGN KEY {}", quote::identifier(&key.name))).collect();
+    let sql = format!("ALTER TABLE {} {}", ghost.quoted(), drops.join(", "));
+    session.run("take the new foreign keys away from the empty ghost table", SHORT, &sql).await?;
+    let added = named_for(made, &ghost.table, &table.table, &original.foreign_key_names());
+    for key in &added {
+        check_added(session, key, table, row_image).await?;
+    }
+    Ok(added)
+}
+
+/// Refuses a new foreign key where rows of the table that it refers to could go without the log showing which. The log is followed for them.
+async fn check_added(session: &mut Session, key: &ForeignKey, table: &TableName, row_image: &str) -> Result<(), EngineError> {
+    let refused = |why: &str| {
+        let message = format!(
+            "the change adds the foreign key {} to {}, and {why}: rows of {} could go unseen while the rows are copied",
+            quote::identifier(&key.name),
+            table.quoted(),
+            key.parent.quoted()
+        );
+        EngineError::terminal(Reason::ForeignKeys, &message)
+    };
+    let Some(parent) = inspector::table(session, &key.parent.schema, &key.parent.table).await? else {
+        return Err(refused("the table that it refers to is gone"));
+    };
+    let by_primary = parent.definition.indexes.iter().any(|i| {
+        i.name == "PRIMARY"
+            && key.parent_columns.iter().all(|c| {
+                i.parts
+                    .iter()
+                    .any(|part| part.prefix.is_none() && part.column.as_deref().is_some_and(|of| of.to_lowercase() == c.to_lowercase()))
+            })
+    });
+    if row_image == "MINIMAL" && !by_primary {
+        return Err(refused(
+            "binlog_row_image=MINIMAL logs the primary key only, which it does not refer to; set binlog_row_image=FULL or NOBLOB",
+        ));
+    }
+    if parent.foreign_keys.iter().any(ForeignKey::cascades) && !cascades_are_logged(session).await? {
+        return Err(refused(
+            "that table has a foreign key that cascades, which this server does not log (MySQL 9.6 and later do, with innodb_native_foreign_keys=OFF)",
+        ));
     }
     Ok(())
 }
@@ -527,8 +597,7 @@ mod tests {
         Relatives {
             own: vec![key("up", &["p"], "parent", &["id"]), key("self", &["boss"], "t", &["id"])],
             children: vec![Child { table: TableName::new("e", "child"), keys: vec![key("down", &["t"], "t", &["id"])] }],
-            carried: Vec::new(),
-            triggers: Vec::new(),
+            ..Relatives::default()
         }
     }
 

@@ -280,6 +280,28 @@ impl Alter {
         foreign_keys.iter().filter(|name| !dropped.contains(&name.as_str())).cloned().collect()
     }
 
+    /// Whether the clauses add a foreign key. Servers before 9.0 take `REFERENCES` in the definition of a column for a comment.
+    pub fn adds_foreign_keys(&self) -> bool {
+        let adds = |element: &TableElement| match element {
+            TableElement::ForeignKey { .. } => true,
+            TableElement::Column(column) => column.attributes.references,
+            _ => false,
+        };
+        self.clauses.iter().any(|parsed| match &parsed.clause {
+            Clause::Add { elements } => elements.iter().any(adds),
+            Clause::ModifyColumn(column) | Clause::ChangeColumn { new: column, .. } => column.attributes.references,
+            _ => false,
+        })
+    }
+
+    /// Without the clauses that add a foreign key and nothing else: a temporary table has none, and their indexes are clauses of their own.
+    #[must_use]
+    pub fn without_new_foreign_keys(mut self) -> Self {
+        let only = |element: &TableElement| matches!(element, TableElement::ForeignKey { .. });
+        self.clauses.retain(|parsed| !matches!(&parsed.clause, Clause::Add { elements } if elements.iter().all(only)));
+        self
+    }
+
     /// Names in `DROP FOREIGN KEY` that the table has no foreign key of.
     pub fn unknown_foreign_keys(&self, foreign_keys: &[String]) -> Vec<&str> {
         let unknown = self.clauses.iter().filter_map(|c| match &c.clause {

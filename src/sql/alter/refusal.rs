@@ -1,6 +1,6 @@
 //! Clauses that are understood and not taken, with a stable reason for each.
 
-use super::clause::{Clause, ParsedClause, TableElement};
+use super::clause::{Clause, ParsedClause};
 use crate::sql::token::Span;
 
 /// Why a clause is not taken. The names are stable: they appear in conditions, metrics and docs.
@@ -10,8 +10,6 @@ pub enum RefusalKind {
     RenameTable,
     /// `ALGORITHM=`, `LOCK=`
     AlgorithmClause,
-    /// A foreign key that is added.
-    ForeignKey,
     /// A partition clause that changes which rows there are.
     PartitionData,
     /// A partition clause that changes no definition.
@@ -30,7 +28,6 @@ impl RefusalKind {
         match self {
             RefusalKind::RenameTable => "RenameTable",
             RefusalKind::AlgorithmClause => "AlgorithmClause",
-            RefusalKind::ForeignKey => "ForeignKey",
             RefusalKind::PartitionData => "PartitionData",
             RefusalKind::PartitionMaintenance => "PartitionMaintenance",
             RefusalKind::Tablespace => "Tablespace",
@@ -46,9 +43,6 @@ impl RefusalKind {
                 "a migration keeps the table's name: clients that wait for the swap would not find the table (1146). Rename it with RENAME TABLE, which is instant, when the application is ready for it"
             }
             RefusalKind::AlgorithmClause => "spec.algorithm chooses how the change is made; remove the clause",
-            RefusalKind::ForeignKey => {
-                "the server checks a new foreign key against every row, with a copy that blocks writes, and a migration cannot add it to its copy either. Add it with a native ALTER when writes to the table may stop"
-            }
             RefusalKind::PartitionData => {
                 "it changes which rows the table has, and a migration keeps them all; run it as a statement of its own"
             }
@@ -100,10 +94,6 @@ fn kind(clause: &Clause) -> Option<RefusalKind> {
     match clause {
         Clause::RenameTable { .. } => Some(RefusalKind::RenameTable),
         Clause::Algorithm | Clause::Lock => Some(RefusalKind::AlgorithmClause),
-        Clause::Add { elements } => elements.iter().any(is_foreign_key).then_some(RefusalKind::ForeignKey),
-        Clause::ModifyColumn(column) | Clause::ChangeColumn { new: column, .. } => {
-            column.attributes.references.then_some(RefusalKind::ForeignKey)
-        }
         Clause::ChangePartitionData { .. } => Some(RefusalKind::PartitionData),
         Clause::MaintainPartition { .. } => Some(RefusalKind::PartitionMaintenance),
         Clause::Tablespace => Some(RefusalKind::Tablespace),
@@ -112,13 +102,5 @@ fn kind(clause: &Clause) -> Option<RefusalKind> {
             Some(RefusalKind::StorageEngine)
         }
         _ => None,
-    }
-}
-
-fn is_foreign_key(element: &TableElement) -> bool {
-    match element {
-        TableElement::ForeignKey { .. } => true,
-        TableElement::Column(column) => column.attributes.references,
-        _ => false,
     }
 }

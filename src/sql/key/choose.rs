@@ -27,7 +27,7 @@ pub struct NullableColumn {
 }
 
 /// The key that was chosen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MigrationKey {
     /// The index of the original; visible, so FORCE INDEX may name it.
     pub index: String,

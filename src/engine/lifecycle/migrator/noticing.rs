@@ -4,7 +4,8 @@ use super::run::Run;
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
 use crate::engine::cutover::{self, definition_changed, replaced, truncated};
-use crate::engine::rows::inbox::StreamNotice;
+use crate::engine::rows::inbox::{ParentNotice, StreamNotice};
+use crate::engine::rows::orphans;
 use crate::engine::table::definition::normalise;
 use crate::engine::table::{inspector, sight};
 use std::sync::Arc;
@@ -41,6 +42,29 @@ impl Run {
                 // Triggers stay with the old table, and its definition does not show them. Foreign keys are looked at before each attempt.
                 sight::relations(&mut self.control, &m.spec.database, &m.spec.table).await.map(drop).map_err(cutover::came_meanwhile)
             }
+        }
+    }
+
+    /// Something happened to a table that a new foreign key refers to. What the log does not say in rows is seen by another search, which begins
+    /// when it is visible. Where the table is another one, its rows in the log are read by its new columns, in another attempt.
+    pub(super) async fn look_at_parents(&mut self, notice: ParentNotice) -> Result<(), EngineError> {
+        let m = Arc::clone(&self.migration);
+        let mut same = true;
+        for demand in &m.demands {
+            same &= demand.is_on_the_same_table(&mut self.control).await?;
+        }
+        match notice {
+            _ if !same => {
+                self.applier.checkpoint(true).await?;
+                Err(EngineError::transient(
+                    Reason::StatementInterrupted,
+                    "someone else changed the definition of a table that a new foreign key refers to: every row of the new table is checked once more",
+                ))
+            }
+            // The next attempt would read the same.
+            ParentNotice::Columns => Err(orphans::not_readable(&m.demands)),
+            ParentNotice::Changed => self.search_again(),
+            ParentNotice::Ddl => Ok(()),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::engine::contract::snapshot::{Phase, Revert};
 use crate::engine::contract::spec::{Controls, VerifyPolicy};
 use crate::engine::cutover::{Clock, Gate, gate_of};
 use crate::engine::lifecycle::approach::{Approach, HOOKS, Task};
-use crate::engine::lifecycle::next::{self, Comparison, Indexes, LastCycle, Rows, Seen, State, Statistics, Step, next};
+use crate::engine::lifecycle::next::{self, Comparison, Indexes, LastCycle, Rows, Search, Seen, State, Statistics, Step, next};
 use crate::engine::lifecycle::prepare::Ready;
 use crate::engine::outside::hooks;
 use crate::engine::rows::applier::{Applier, Flushed};
@@ -20,6 +20,7 @@ use crate::engine::rows::copier::Copier;
 use crate::engine::rows::inbox::Inbox;
 use crate::engine::rows::index_build::{self, Built, Changes};
 use crate::engine::rows::migration::Migration;
+use crate::engine::rows::orphans;
 use crate::engine::rows::pace::{self, Pace};
 use crate::engine::rows::streamer::Streamer;
 use crate::engine::rows::verifier::{Pass, Verifier};
@@ -50,6 +51,7 @@ const LITTLE_LOG: u64 = 64 << 10;
 
 /// Names of tasks, by which their ends are known.
 pub(super) const COPY: &str = "copy";
+const SEARCH: &str = "search for rows without a parent";
 const VERIFICATION: &str = "verification";
 const BUILD: &str = "index build";
 /// The build did not stand the changes beside it.
@@ -119,6 +121,8 @@ pub(super) struct Run {
     pub(super) measuring: Option<Instant>,
     /// How the deferred indexes are built.
     build_with: Changes,
+    /// The search under way is followed by another one.
+    searching_again: bool,
     /// How far the verification is, once it is under way.
     pass: Option<watch::Receiver<Pass>>,
     /// Ends the verification under way, so that another one begins; a child of `cancel`.
@@ -225,6 +229,7 @@ impl Run {
             copying: migration.turned.is_none(),
             indexes: if record.deferred_indexes.is_empty() { Indexes::Built } else { Indexes::Deferred },
             comparison: Comparison::NotStarted,
+            search: if migration.demands.is_empty() { Search::Done } else { Search::NotStarted },
             statistics: Statistics::None,
             applier_stopped: record.applier_stopped,
             cycle: LastCycle { at: now, taken: usize::MAX, deferred: false, alone: Duration::ZERO, large_since: None },
@@ -257,6 +262,7 @@ impl Run {
             pace,
             measuring: None,
             build_with: Changes::Applied,
+            searching_again: false,
             pass: None,
             quiet: Arc::default(),
             lag: Lag::default(),
@@ -311,6 +317,7 @@ impl Run {
                 }
                 Step::ReadLag => self.read_lag().await?,
                 Step::BuildIndexes => self.build_indexes(tasks)?,
+                Step::Search => self.search(tasks)?,
                 Step::Compare => self.compare(tasks)?,
                 Step::GatherStatistics => self.gather_statistics(tasks)?,
                 Step::Attempt => {
@@ -456,6 +463,9 @@ impl Run {
         if let Some(notice) = cycle.notice {
             self.look_at(notice).await?;
         }
+        if let Some(notice) = cycle.parent {
+            self.look_at_parents(notice).await?;
+        }
         Ok(true)
     }
 
@@ -498,6 +508,26 @@ impl Run {
         Ok(())
     }
 
+    /// Starts looking for rows that the new foreign keys forbid.
+    fn search(&mut self, tasks: &mut JoinSet<Task>) -> Result<(), EngineError> {
+        self.applier.search_begins();
+        let (m, inbox, decided) = (Arc::clone(&self.migration), Arc::clone(&self.inbox), self.decided.clone());
+        spawn(tasks, SEARCH, orphans::search(m, inbox, decided, self.cancel.clone()));
+        self.rows()?.search = Search::UnderWay;
+        Ok(())
+    }
+
+    /// What a search has seen, or will have seen when it ends, is not enough.
+    pub(super) fn search_again(&mut self) -> Result<(), EngineError> {
+        let rows = self.rows()?;
+        match rows.search {
+            Search::UnderWay => self.searching_again = true,
+            Search::Done => rows.search = Search::NotStarted,
+            Search::NotStarted => {}
+        }
+        Ok(())
+    }
+
     /// Starts the verification.
     fn compare(&mut self, tasks: &mut JoinSet<Task>) -> Result<(), EngineError> {
         let (pass, watched) = watch::channel(Pass::First);
@@ -534,6 +564,10 @@ impl Run {
             DISTURBED => {
                 self.build_with = Changes::Held;
                 self.rows()?.indexes = Indexes::Deferred;
+            }
+            SEARCH => {
+                let again = std::mem::take(&mut self.searching_again);
+                self.rows()?.search = if again { Search::NotStarted } else { Search::Done };
             }
             HOOKS | COUNT => {}
             VERIFICATION if self.comparing.is_cancelled() && !self.cancel.is_cancelled() => {

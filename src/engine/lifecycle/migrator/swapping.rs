@@ -20,7 +20,7 @@ use crate::engine::table::relatives::{self, Planning};
 use crate::engine::table::{inspector, replica, sight, triggers};
 use crate::engine::throttle;
 use crate::mysql::ServerValues;
-use crate::sql::foreign_key::TableName;
+use crate::sql::foreign_key::{ForeignKey, TableName};
 use crate::sql::quote;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,7 +190,9 @@ impl Run {
             let grammar = self.record.server_values.as_ref().map(ServerValues::grammar).unwrap_or_default();
             let alter = check_alter_as(&m.spec.alter, grammar)?;
             let planned = async {
-                let planning = Planning { table: &tables.table, original: &m.original, alter: &alter, old: &m.names.old, most };
+                let added: Vec<ForeignKey> = self.record.relatives.added().cloned().collect();
+                let planning =
+                    Planning { table: &tables.table, original: &m.original, alter: &alter, old: &m.names.old, most, added: &added };
                 let partitioned =
                     inspector::table(&mut self.control, &m.spec.database, &m.names.ghost).await?.is_some_and(|g| g.partitioned);
                 let mut after = planning.plan_with(&mut self.control, &found, &m.ghost, partitioned).await?;

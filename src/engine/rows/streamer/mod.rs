@@ -13,12 +13,15 @@ pub mod statement;
 
 use crate::engine::contract::error::EngineError;
 use crate::engine::contract::reason::Reason;
-use crate::engine::rows::inbox::{Gtid, Inbox, PreparedEnd, StreamNotice, distinct, weight};
+use crate::engine::rows::inbox::{Gtid, Inbox, ParentNotice, PreparedEnd, StreamNotice, distinct, weight};
 use crate::engine::rows::key_nulls;
+use crate::engine::rows::migration::Migration;
+use crate::engine::rows::orphans::{Gone, MOST_GONE};
 use crate::engine::state::record::StreamPoint;
 use crate::mysql::own::{Connections, Registered};
 use crate::mysql::session::FIRST_SERVER_ID;
 use crate::mysql::{BinlogPosition, Class, GtidSet, MySqlError, ServerAddress, Session};
+use crate::sql::foreign_key::TableName;
 use crate::sql::key::{Key, KeyCodec, KeyError};
 use crate::sql::quote;
 use crate::sql::table::Column;
@@ -29,6 +32,7 @@ use mysql_async::{BinlogStream, BinlogStreamRequest, GnoInterval, Sid, Value};
 use mysql_common::packets::Tag;
 use rows::KeyColumn;
 use statement::{Statement, classify};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +55,8 @@ pub struct WatchedTables {
     pub key_defaults: Vec<Value>,
     /// The ghost, which nobody but us may write.
     pub ghost: String,
+    /// What the change demands of the rows that nothing has demanded before: the tables that new foreign keys refer to are followed, too.
+    pub migration: Arc<Migration>,
     /// A statement that is known: the one by which a former engine swapped the tables.
     pub known: Option<String>,
     /// Who we are in the log.
@@ -127,6 +133,14 @@ pub struct Streamer {
     xa: bool,
     /// It has too many keys to be remembered.
     left_out: bool,
+    /// Rows that the transaction takes out of the parents of new foreign keys.
+    gone: Vec<Gone>,
+    /// It takes out more than is remembered.
+    gone_lost: bool,
+    /// The same of prepared ones, by their names; those that took none out, too.
+    prepared_gone: HashMap<String, Vec<Gone>>,
+    /// As `known`, of each parent.
+    known_parents: Vec<Option<u64>>,
     images: u64,
     gtid: Option<Gtid>,
     before: StreamPoint,
@@ -204,7 +218,7 @@ impl Streamer {
                 _ => error,
             }
         })?;
-        let before = inbox.point();
+        let (before, demands) = (inbox.point(), watched.migration.demands.len());
         let skipped = match start {
             Start::Position(at) if at != position => Some(at),
             _ => None,
@@ -225,6 +239,10 @@ impl Streamer {
             bytes: 0,
             xa: false,
             left_out: false,
+            gone: Vec::new(),
+            gone_lost: false,
+            prepared_gone: HashMap::new(),
+            known_parents: vec![None; demands],
             images: 0,
             gtid: None,
             before,
@@ -327,6 +345,7 @@ impl Streamer {
                 if let Some(EventData::RotateEvent(rotate)) = event.read_data().map_err(malformed)? {
                     self.position = BinlogPosition { file: file_name(rotate.name_raw(), self.name_length), offset: rotate.position() };
                     self.known = None;
+                    self.known_parents.fill(None);
                     self.at_rest(0);
                 }
             }
@@ -409,6 +428,8 @@ impl Streamer {
 
     fn forget_keys(&mut self) {
         self.keys.clear();
+        self.gone.clear();
+        self.gone_lost = false;
         self.bytes = 0;
         self.left_out = false;
     }
@@ -465,11 +486,31 @@ impl Streamer {
         {
             self.read_again(from, to).await?;
         }
+        if !self.watched.migration.demands.is_empty() {
+            self.end_on_parents(prepared);
+        }
         let gtid = self.gtid.take();
         let images = std::mem::take(&mut self.images);
         self.inbox.commit(&mut self.keys, prepared, gtid, images, self.position.clone()).await;
         self.forget_keys();
         Ok(())
+    }
+
+    /// What has left the parents by the transaction that ends, or by the prepared one that it ends.
+    fn end_on_parents(&mut self, prepared: Option<PreparedEnd<'_>>) {
+        let mut gone = std::mem::take(&mut self.gone);
+        if std::mem::take(&mut self.gone_lost) {
+            self.inbox.notice_parent(ParentNotice::Changed);
+        }
+        if let Some(PreparedEnd { xid, committed }) = prepared {
+            match self.prepared_gone.remove(xid) {
+                Some(rows) if committed => gone.extend(rows),
+                // It was prepared before the stream began, or takes out more than is remembered.
+                None if committed => self.inbox.notice_parent(ParentNotice::Changed),
+                _ => {}
+            }
+        }
+        self.inbox.going(gone);
     }
 
     /// Makes dirty what changed in a stretch of the log, as parts of the transaction that is about to end: its commit made that visible.
@@ -506,6 +547,36 @@ impl Streamer {
         let Some(table) = self.stream.get_tme(rows.table_id()) else {
             return Err(EngineError::transient(Reason::StatementInterrupted, "a rows event arrived without its table map"));
         };
+        if self.follows() {
+            let (names, demands) = ((table.database_name(), table.table_name()), &self.watched.migration.demands);
+            for (n, demand) in demands.iter().enumerate() {
+                let TableName { schema, table: name } = &demand.key.parent;
+                if !self.watched.same(&names.0, schema) || !self.watched.same(&names.1, name) {
+                    continue;
+                }
+                if self.known_parents[n] != Some(rows.table_id()) {
+                    if columns::difference(&demand.parent, &columns::seen(table)).is_some() {
+                        // What was logged before its columns were read is visible since then: the ALTER has waited for it.
+                        if self.position > self.strangers_from {
+                            self.inbox.notice_parent(ParentNotice::Columns);
+                        }
+                        continue;
+                    }
+                    self.known_parents[n] = Some(rows.table_id());
+                }
+                let gone = &mut self.gone;
+                let read = rows::keys_gone(&rows, table, &demand.places, |values| {
+                    // What has NULL in it was nobody's parent.
+                    if let Ok(key) = demand.codec.encode_binlog_or(values, &[]) {
+                        gone.push((n, key));
+                    }
+                });
+                if read.is_err() || gone.len() > MOST_GONE {
+                    self.gone = Vec::new();
+                    self.gone_lost = true;
+                }
+            }
+        }
         if !self.watched.same(&table.database_name(), &self.watched.database) {
             return Ok(());
         }
@@ -547,6 +618,27 @@ impl Streamer {
         }
     }
 
+    /// What a statement may have done to the parents of new foreign keys.
+    fn about_parents(&self, text: &str, schema: &str, rows: bool) {
+        if !self.follows() {
+            return;
+        }
+        for demand in &self.watched.migration.demands {
+            let TableName { schema: of, table } = &demand.key.parent;
+            let notice = match rows {
+                true => statement::may_write(text, schema, of, table).then_some(ParentNotice::Changed),
+                false => match statement::ddl(text, schema, of, table, "") {
+                    Some(StreamNotice::Truncated | StreamNotice::Replaced) => Some(ParentNotice::Changed),
+                    Some(StreamNotice::Ddl) => Some(ParentNotice::Ddl),
+                    _ => None,
+                },
+            };
+            if let Some(notice) = notice {
+                self.inbox.notice_parent(notice);
+            }
+        }
+    }
+
     /// A statement in the log: the frame of a transaction, DDL, or DML of a session with another binlog_format.
     async fn statement(&mut self, text: &str, schema: &str) -> Result<(), EngineError> {
         match classify(text) {
@@ -565,11 +657,16 @@ impl Streamer {
             Statement::XaRollback(xid) => self.end(Some(PreparedEnd { xid: &xid, committed: false })).await?,
             Statement::Within => {}
             Statement::Dml => {
+                self.about_parents(text, schema, true);
                 if statement::may_write(text, schema, &self.watched.database, &self.watched.table) {
                     self.notice(StreamNotice::StatementDml);
                 }
             }
             Statement::Other => {
+                // Ours adds foreign keys to the ghost, at most.
+                if self.own != Some(true) {
+                    self.about_parents(text, schema, false);
+                }
                 if self.watched.known.as_deref() == Some(text) {
                     // It comes once, and after it the names are those that are watched.
                 } else if let Some(notice) = statement::ddl(text, schema, &self.watched.database, &self.watched.table, &self.watched.ghost)
@@ -598,6 +695,13 @@ impl Streamer {
         if let (false, Some(format), Some(gtrid), Some(bqual)) = (one_phase, word(1), word(5), word(9)) {
             let (gtrid, bqual) = (usize::try_from(gtrid).unwrap_or(0), usize::try_from(bqual).unwrap_or(0));
             let part = |from: usize, length: usize| data.get(from..from + length).unwrap_or_default();
+            if self.follows() && !self.watched.migration.demands.is_empty() {
+                let xid = xid(part(13, gtrid), part(13 + gtrid, bqual), format);
+                let gone = std::mem::take(&mut self.gone);
+                if !std::mem::take(&mut self.gone_lost) {
+                    self.prepared_gone.insert(xid, gone);
+                }
+            }
             if self.follows() && (self.left_out || !self.keys.is_empty()) {
                 let keys = (!self.left_out).then(|| std::mem::take(&mut self.keys));
                 let xid = xid(part(13, gtrid), part(13 + gtrid, bqual), format);

@@ -47,6 +47,42 @@ pub fn keys_of<'a>(
     key: &[KeyColumn],
     mut found: impl FnMut(&[Option<Value>]),
 ) -> Result<u64, RowsError> {
+    each_row(event, table, key, |old, new| match (old, new) {
+        (Some(old), Some(new)) => {
+            found(old);
+            if new != old {
+                found(new);
+            }
+        }
+        (Some(one), None) | (None, Some(one)) => found(one),
+        (None, None) => {}
+    })
+}
+
+/// Calls `found` with the key that each row had which is deleted by the event, or has another key after it.
+///
+/// # Errors
+/// As [`keys_of`].
+pub fn keys_gone<'a>(
+    event: &'a RowsEventData<'a>,
+    table: &'a TableMapEvent<'a>,
+    key: &[KeyColumn],
+    mut found: impl FnMut(&[Option<Value>]),
+) -> Result<u64, RowsError> {
+    each_row(event, table, key, |old, new| {
+        if let Some(old) = old.filter(|old| new != Some(old)) {
+            found(old);
+        }
+    })
+}
+
+/// Calls `found` with the key of each row before and after the event. Returns how many rows there are.
+fn each_row<'a>(
+    event: &'a RowsEventData<'a>,
+    table: &'a TableMapEvent<'a>,
+    key: &[KeyColumn],
+    mut found: impl FnMut(Option<&[Option<Value>]>, Option<&[Option<Value>]>),
+) -> Result<u64, RowsError> {
     let columns = usize::try_from(event.num_columns()).unwrap_or(usize::MAX);
     if key.iter().any(|k| k.ordinal >= columns) {
         return Err(RowsError::FewerColumns(columns));
@@ -64,15 +100,10 @@ pub fn keys_of<'a>(
             (Some(old), Some(new)) => {
                 // MINIMAL logs in the after image only what changed: an absent key column has its old value.
                 let merged: Vec<Option<Value>> = new.into_iter().zip(&old).map(|(new, old)| new.or_else(|| old.clone())).collect();
-                let old = complete(old, key, false)?;
-                let new = complete(merged, key, false)?;
-                found(&old);
-                if new != old {
-                    found(&new);
-                }
+                found(Some(&complete(old, key, false)?), Some(&complete(merged, key, false)?));
             }
-            (Some(one), None) => found(&complete(one, key, false)?),
-            (None, Some(one)) => found(&complete(one, key, true)?),
+            (Some(one), None) => found(Some(&complete(one, key, false)?), None),
+            (None, Some(one)) => found(None, Some(&complete(one, key, true)?)),
             (None, None) => return Err(RowsError::Malformed(io::Error::from(io::ErrorKind::InvalidData))),
         }
     }
