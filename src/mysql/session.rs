@@ -1,5 +1,6 @@
 //! One connection with defined variables ([`variables`], [`settings`]). Statements have a name (for errors and logs) and a limit.
 
+use super::codes;
 use super::codes::INVALID_CHARACTER_STRING;
 use super::error::MySqlError;
 use super::own::{Connections, Registered, ServerRun};
@@ -76,6 +77,8 @@ pub const UNLOGGED: &str = "SET SESSION sql_log_bin=0";
 
 /// How long connecting and logging in may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long [`Session::run_patiently`] asks.
+const LOCKS_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a short statement (metadata, state, barrier) may take.
 pub const SHORT: Duration = Duration::from_secs(15);
 /// How long a statement that moves rows or builds indexes may take before the connection counts as lost.
@@ -402,6 +405,33 @@ impl Session {
     pub async fn run(&mut self, what: &str, limit: Duration, sql: &str) -> Result<(), MySqlError> {
         tracing::trace!(what, sql);
         whole(&mut self.broken, what, limit, self.conn.query_drop(sql)).await
+    }
+
+    /// [`Session::run`], or [`Session::run_as`], for DDL that needs locks of tables which clients use. A request that waits keeps the clients out that
+    /// come after it, and may wait for one of these itself, so that neither goes on: it waits for a second at a time, lets them go on, and asks again.
+    ///
+    /// # Errors
+    /// As there; [`codes::LOCK_WAIT_TIMEOUT`] when all of that was in vain.
+    pub async fn run_patiently(&mut self, purpose: Option<Purpose<'_>>, what: &str, limit: Duration, sql: &str) -> Result<(), MySqlError> {
+        let wait = "SET @theseus_wait=@@SESSION.lock_wait_timeout, SESSION lock_wait_timeout=1";
+        self.run("wait for locks for a second", SHORT, wait).await?;
+        let end = tokio::time::Instant::now() + LOCKS_PATIENCE;
+        let done = loop {
+            let done = match purpose {
+                Some(purpose) => self.run_as(purpose, what, limit, sql).await,
+                None => self.run(what, limit, sql).await,
+            };
+            match done {
+                Err(error) if error.code == codes::LOCK_WAIT_TIMEOUT && tokio::time::Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(100..500))).await;
+                }
+                done => break done,
+            }
+        };
+        if !self.is_broken() {
+            self.run("wait for locks as before", SHORT, "SET SESSION lock_wait_timeout=@theseus_wait").await?;
+        }
+        done
     }
 
     /// Runs a statement and tells the rows it changed and the number of warnings.

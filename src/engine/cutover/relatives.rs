@@ -121,7 +121,11 @@ pub async fn disarm(session: &mut Session, relatives: &Relatives, tables: &Swapp
         .collect();
     match drops.is_empty() {
         true => Ok(()),
-        false => alter(session, "take the foreign keys away from the ghost", &tables.ghost, &drops.join(", ")).await,
+        false => {
+            let (what, clauses) = ("take the foreign keys away from the ghost", drops.join(", "));
+            let sql = format!("ALTER TABLE {} {clauses}, ALGORITHM=INPLACE, LOCK=NONE", tables.ghost.quoted());
+            Ok(session.run_patiently(None, what, LONG, &sql).await?)
+        }
     }
 }
 

@@ -606,7 +606,8 @@ async fn make(
     let copy = format!("ALTER TABLE {ghost_name} {}", crate::sql::alter::done_by("ALGORITHM=COPY", &clauses));
     let plain = format!("ALTER TABLE {ghost_name} {clauses}");
     let what = "apply the ALTER to the empty ghost table";
-    if let Err(error) = control.run_as(Purpose::Clauses(values), what, SHORT, &copy).await {
+    let copied = control.run_patiently(Some(Purpose::Clauses(values)), what, SHORT, &copy).await;
+    if let Err(error) = copied {
         // What passes by itself says nothing about the change.
         if error.is_transient() || matches!(error.code, codes::WRONG_VALUE_FOR_VAR | codes::INVALID_CHARACTER_STRING) {
             return Err(error.into());

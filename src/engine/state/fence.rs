@@ -128,9 +128,8 @@ pub(super) async fn put_out(control: &mut Session, database: &str, state: &str) 
 /// The server's.
 pub async fn drop_ours(control: &mut Session, spec: &MigrationSpec, names: &TableNames) -> Result<(), EngineError> {
     for name in [&names.ghost, &names.state] {
-        control
-            .run("drop a table of the migration", LONG, &format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, name)))
-            .await?;
+        let sql = format!("DROP TABLE IF EXISTS {}", quote::qualified(&spec.database, name));
+        control.run_patiently(None, "drop a table of the migration", LONG, &sql).await?;
     }
     Ok(())
 }

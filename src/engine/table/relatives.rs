@@ -371,7 +371,7 @@ pub async fn take_added(
     }
     let drops: Vec<String> = made.iter().map(|key| format!("DROP FOREIGN KEY {}", quote::identifier(&key.name))).collect();
     let sql = format!("ALTER TABLE {} {}", ghost.quoted(), drops.join(", "));
-    session.run("take the new foreign keys away from the empty ghost table", SHORT, &sql).await?;
+    session.run_patiently(None, "take the new foreign keys away from the empty ghost table", SHORT, &sql).await?;
     let added = named_for(made, &ghost.table, &table.table, &original.foreign_key_names());
     for key in &added {
         check_added(session, key, table, row_image).await?;
@@ -453,11 +453,17 @@ async fn prove_keys(session: &mut Session, relatives: &Relatives, table: &TableN
     session.run("leave foreign keys unchecked", SHORT, "SET SESSION foreign_key_checks=0").await?;
     let proven = async {
         for (name, key) in relatives.own_names().into_iter().zip(relatives.on_ghost(table, ghost)) {
+            // The ALTER has made it on this very ghost.
+            if relatives.added.contains(&name) {
+                continue;
+            }
             let what = "try a foreign key on the empty ghost table";
             let add = format!("ALTER TABLE {} ADD {}, ALGORITHM=INPLACE, LOCK=NONE", ghost.quoted(), key.clause());
-            session.run(what, SHORT, &add).await.map_err(|error| refused(error, &name))?;
+            let tried = session.run_patiently(None, what, SHORT, &add).await;
+            tried.map_err(|error| refused(error, &name))?;
             let drop = format!("ALTER TABLE {} DROP FOREIGN KEY {}", ghost.quoted(), quote::identifier(&key.name));
-            session.run("take the foreign key away from the ghost table", SHORT, &drop).await?;
+            let what = "take the foreign key away from the ghost table";
+            session.run_patiently(None, what, SHORT, &drop).await?;
             // The server makes an index where there is none for the constraint, and leaves it behind.
             if inspector::show_create(session, &ghost.schema, &ghost.table).await? != before {
                 return Err(EngineError::terminal(
@@ -529,7 +535,7 @@ pub async fn carry(
     let carried: Vec<ForeignKey> = relatives.on_ghost(table, ghost).into_iter().filter(ForeignKey::cascades).collect();
     let adds: Vec<String> = carried.iter().map(|key| format!("ADD {}", key.clause())).collect();
     let add = format!("ALTER TABLE {} {}", ghost.quoted(), adds.join(", "));
-    session.run("add the foreign keys that cascade to the ghost", SHORT, &add).await?;
+    session.run_patiently(None, "add the foreign keys that cascade to the ghost", SHORT, &add).await?;
     relatives.carried = carried.into_iter().map(|key| key.name).collect();
     Ok(())
 }

@@ -82,7 +82,7 @@ async fn added_foreign_keys_are_those_of_the_native_alter() {
 async fn orders(url: &str, prefix: &str) -> Db {
     let mut db = Db::on(url, prefix).await;
     db.run("CREATE TABLE p (id INT PRIMARY KEY, note INT)").await;
-    db.run("CREATE TABLE t (id INT PRIMARY KEY, p INT NOT NULL, n INT NOT NULL)").await;
+    db.run("CREATE TABLE t (id INT PRIMARY KEY, p INT NOT NULL, n INT NOT NULL, KEY (p))").await;
     db.run("SET SESSION cte_max_recursion_depth = 100000").await;
     let numbers = "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 3000) SELECT";
     db.run(&format!("INSERT INTO p {numbers} i, 0 FROM s")).await;
@@ -198,6 +198,32 @@ async fn a_foreign_key_comes_under_load_and_no_statement_fails() {
 async fn a_foreign_key_comes_under_load_where_row_locks_are_the_barrier() {
     let server = PrivateServer::start(&["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF", "--binlog-order-commits=OFF"]).await;
     under_load(&server.url, "fk_added_locks").await;
+}
+
+/// Someone has the parent for longer than a session waits for it: the migration begins all the same, in one attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_that_is_held_is_waited_for_a_second_at_a_time() {
+    let mut db = orders(&support::mysql_url(), "fk_held").await;
+    let mut conn = db.connect().await;
+    conn.query_drop("BEGIN").await.expect("begin");
+    conn.query_drop("SELECT COUNT(*) FROM p").await.expect("hold");
+    let (spec, gated) = at_its_gate(&db);
+    let handle = theseus::engine::start(spec, gated);
+    let watch = handle.watch();
+    let mut retried = false;
+    let end = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < end {
+        retried |= watch.borrow().retrying.is_some();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Others were not kept out all the time.
+    db.run("UPDATE p SET note = 1 WHERE id = 5").await;
+    conn.query_drop("COMMIT").await.expect("commit");
+    support::until(&handle, "the gate is reached", |s| s.phase == Phase::AwaitingCutOver).await;
+    assert!(!retried, "the attempt was given up");
+    handle.control(controls());
+    assert_eq!(support::join(handle).await, Outcome::Succeeded);
+    remove(db).await;
 }
 
 /// The migration ends by a row that has no parent, by name; nothing is swapped.
