@@ -55,7 +55,7 @@ async fn an_old_table_is_no_lock_and_nonsense_does_not_wait() {
     let mut waiting = shop.migrate("waiting", "orders", json!({"alter": "ADD COLUMN w INT", "cutOver": {"policy": "Manual"}}), &[]).await;
     waiting.phase("AwaitingCutOver").await;
     for (name, alter, reason) in
-        [("typo", "ADD COLUM x INT,", "AlterNotSupported"), ("foreign", "ADD FOREIGN KEY (id) REFERENCES t (id)", "ForeignKeys")]
+        [("typo", "ADD COLUM x INT,", "AlterNotSupported"), ("renamed", "RENAME TO elsewhere", "AlterNotSupported")]
     {
         let mut bad = shop.migrate(name, "orders", json!({"alter": alter}), &[]).await;
         let end =
